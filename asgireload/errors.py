@@ -1,0 +1,76 @@
+"""Every error asgireload raises on purpose, in one tree.
+
+    AsgireloadError
+    ├── ConfigError            a flag, variable or file value cannot be used        exit 2
+    ├── StartupError           the server could not start                           exit 3
+    │   ├── AppLoadError       the application could not be imported
+    │   ├── LifespanError      the application's lifespan startup failed
+    │   └── ListenError        an address could not be bound
+    ├── GaveUpError            a crash loop with nothing serving                    exit 4
+    ├── ControlError           a running server could not be reached or refused
+    ├── ChannelClosedError     the other process of a socket pair is gone
+    ├── PeerError              bytes from a client that the protocol forbids; carries the status to answer with
+    └── AppProtocolError       the application sent a message that ASGI does not allow here
+
+Only entry points (`cli/main.py` and the `main.py` of each process) turn them into exits.
+"""
+
+
+class AsgireloadError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what a command ends with because of it."""
+
+    exit_code = 1
+
+
+class ConfigError(AsgireloadError):
+    """A value from a flag, variable or file cannot be used; the text names the place it came from."""
+
+    exit_code = 2
+
+
+class StartupError(AsgireloadError):
+    """The server could not start."""
+
+    exit_code = 3
+
+
+class AppLoadError(StartupError):
+    """The application could not be imported, or the attribute is missing or cannot be called."""
+
+
+class LifespanError(StartupError):
+    """The application answered `lifespan.startup.failed`, raised, or did not answer in time."""
+
+
+class ListenError(StartupError):
+    """An address could not be bound or an inherited descriptor is not a listening socket."""
+
+
+class GaveUpError(AsgireloadError):
+    """Workers kept dying and nothing served for `give_up_after` seconds."""
+
+    exit_code = 4
+
+
+class ControlError(AsgireloadError):
+    """A running server could not be reached, or it refused the command."""
+
+
+class ChannelClosedError(AsgireloadError):
+    """The process at the other end of a socket pair is gone."""
+
+
+class PeerError(AsgireloadError):
+    """A client sent bytes that the protocol forbids.
+
+    `status` is the HTTP status to answer with before the connection is closed (RFC 9110 section 15.5).
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class AppProtocolError(AsgireloadError):
+    """The application sent an ASGI message that is malformed or not allowed in this state."""

@@ -1,0 +1,121 @@
+"""The scoreboard: one shared-memory segment with a fixed record per worker.
+
+A worker writes its own record, with plain stores and no system call; the supervisor only reads.
+Every field is an unsigned 64-bit integer, so a store is a single aligned write and a reader never
+sees half of one. The segment is a memfd, so nothing is left in a file system when the processes are
+gone (memfd_create(2)).
+
+Records belong to workers, not slots: during a reload two workers of one slot live side by side. When
+a worker has exited the supervisor adds its counters to a base that it keeps, so totals never go back.
+"""
+
+import mmap
+import os
+from bisect import bisect_left
+from enum import IntEnum
+
+
+class Field(IntEnum):
+    """Index of a value in a record. Names ending in `_TOTAL` only grow."""
+
+    HEARTBEAT = 0
+    """time.monotonic_ns() of the last turn of the worker's heartbeat; 0 before it is ready."""
+    CONNECTIONS = 1
+    """Open connections, WebSockets included."""
+    WEBSOCKETS = 2
+    """Open WebSocket connections."""
+    EXCHANGES = 3
+    """HTTP exchanges in flight."""
+    CONNECTIONS_TOTAL = 4
+    WEBSOCKETS_TOTAL = 5
+    REQUESTS_TOTAL = 6
+    """HTTP requests whose head was read and handed to the application."""
+    RESPONSES_1XX_TOTAL = 7
+    RESPONSES_2XX_TOTAL = 8
+    RESPONSES_3XX_TOTAL = 9
+    RESPONSES_4XX_TOTAL = 10
+    RESPONSES_5XX_TOTAL = 11
+    BYTES_RECEIVED_TOTAL = 12
+    BYTES_SENT_TOTAL = 13
+    APP_ERRORS_TOTAL = 14
+    """Exceptions that left the application."""
+    PEER_ERRORS_TOTAL = 15
+    """Connections ended because of malformed bytes."""
+    CUT_TOTAL = 16
+    """Exchanges cancelled at a drain deadline."""
+    LATENCY_NS_TOTAL = 17
+    """Sum of the time from a request's head to the end of its response."""
+    LATENCY_BUCKET_0 = 18
+    """First of len(LATENCY_BOUNDS) + 1 non-cumulative buckets."""
+
+
+LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the latency buckets in seconds; one more bucket holds what is slower."""
+
+_BOUNDS_NS = tuple(int(bound * 1e9) for bound in LATENCY_BOUNDS)
+FIELD_COUNT = Field.LATENCY_BUCKET_0 + len(LATENCY_BOUNDS) + 1
+RECORD_BYTES = 512
+"""Eight cache lines: two workers never write to one line."""
+CAPACITY = 1024
+"""Records in a segment: the most workers, old generations included, that can live at once."""
+
+assert FIELD_COUNT * 8 <= RECORD_BYTES
+
+
+class Record:
+    """One worker's record: `record.values[Field.REQUESTS_TOTAL] += 1`.
+
+    `values` may be any mutable sequence of FIELD_COUNT integers; `Record.detached()` makes one of its
+    own, for a server without a scoreboard and for tests.
+    """
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: "memoryview[int] | list[int]") -> None:
+        self.values = values
+
+    @classmethod
+    def detached(cls) -> "Record":
+        return cls([0] * FIELD_COUNT)
+
+    def observe_response(self, status: int, duration_ns: int) -> None:
+        """Count a finished response with its status (100–599) and duration."""
+        values = self.values
+        values[6 + status // 100] += 1
+        values[17] += duration_ns
+        values[18 + bisect_left(_BOUNDS_NS, duration_ns)] += 1
+
+    def snapshot(self) -> tuple[int, ...]:
+        return tuple(self.values[:FIELD_COUNT])
+
+    def clear(self) -> None:
+        for index in range(FIELD_COUNT):
+            self.values[index] = 0
+
+
+class Scoreboard:
+    """The whole segment. The supervisor creates it, other processes open its descriptor.
+
+    `close()` releases the mapping and the descriptor; records must not be used afterwards.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._map = mmap.mmap(descriptor, CAPACITY * RECORD_BYTES)
+        self._view = memoryview(self._map).cast("Q")
+
+    @classmethod
+    def create(cls) -> "Scoreboard":
+        """Raise OSError when shared memory cannot be had."""
+        descriptor = os.memfd_create("asgireload-scoreboard", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, CAPACITY * RECORD_BYTES)
+        return cls(descriptor)
+
+    def record(self, index: int) -> Record:
+        start = index * RECORD_BYTES // 8
+        return Record(self._view[start : start + FIELD_COUNT])
+
+    def close(self) -> None:
+        self._view.release()
+        self._map.close()
+        os.close(self.descriptor)
