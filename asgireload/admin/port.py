@@ -1,0 +1,190 @@
+"""What the admin surface may see and ask of the server: snapshots out, commands in.
+
+The admin application and the control commands know the supervisor only through `ServerPort`. Every
+snapshot is an immutable value, encoded to JSON as it stands; field names are part of the public API.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+
+class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker as the supervisor sees it now."""
+
+    slot: int
+    generation: int
+    pid: int | None
+    state: str
+    """starting, booting, ready, draining or dying."""
+    ready_at: float | None
+    """Wall clock, seconds since the epoch."""
+    age: float
+    """Seconds since its fork was asked for."""
+    heartbeat_age: float | None
+    """Seconds since its loop last turned; None before it is ready."""
+    connections: int
+    websockets: int
+    exchanges: int
+    requests_total: int
+    rss_bytes: int | None
+
+
+class TemplateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    generation: int
+    pid: int | None
+    state: str
+    """loading, serving or sleeping."""
+    preload: bool
+    """False when each worker imports the application by itself."""
+    unsafe_reasons: tuple[str, ...]
+    """Why preloading was given up: threads, loops or connected sockets made at import."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened to a slot during a reload."""
+
+    name: str
+    """fork, ready, retire, drained, killed, crashed or restored."""
+    seconds: float
+    """Since the reload began."""
+    generation: int
+    detail: str = ""
+
+
+class SlotSteps(msgspec.Struct, frozen=True, kw_only=True):
+    slot: int
+    steps: tuple[Step, ...]
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a generation was refused."""
+
+    stage: str
+    """import, boot, lifespan, health, probation, roll or trial."""
+    summary: str
+    """One line for a person."""
+    traceback: str = ""
+    slot: int | None = None
+
+
+class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A reload: asked for, running, or with its verdict."""
+
+    id: int
+    outcome: str
+    """pending, running, committed, failed, reverted, superseded or abandoned (the server stopped first)."""
+    phase: str
+    """pending, preparing, proving, probation, rolling, restoring, done."""
+    origins: tuple[str, ...]
+    """Who asked, one entry per request that was coalesced into this reload."""
+    from_generation: int | None
+    to_generation: int | None
+    requested_at: float
+    """Wall clock, seconds since the epoch."""
+    started_at: float | None
+    ended_at: float | None
+    duration: float | None
+    """Seconds from start to verdict, or to now."""
+    serving_generation: int | None
+    """The generation that served when the verdict was spoken."""
+    uniform: bool
+    """False while slots serve different generations."""
+    failure: Failure | None
+    slots: tuple[SlotSteps, ...]
+    workers_drained: int = 0
+    workers_killed: int = 0
+    exchanges_cut: int = 0
+    """Exchanges cancelled at the drain deadline."""
+    websockets_closed: int = 0
+
+
+class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a dashboard or a deploy script wants to know at once."""
+
+    version: str
+    pid: int
+    state: str
+    """starting, serving, degraded (fewer workers ready than wanted), reloading or stopping."""
+    message: str
+    """One line for a person, such as `serving generation 7; generation 8 failed: …`."""
+    app: str
+    started_at: float
+    uptime: float
+    generation: int | None
+    """The generation that serves, None before the first is ready."""
+    workers_wanted: int
+    workers_ready: int
+    workers_old: int
+    """Workers that drain."""
+    listeners: tuple[str, ...]
+    accept: str
+    restarts_total: int
+    """Workers that were replaced after a crash."""
+    reloads_total: int
+    workers: tuple[WorkerSnapshot, ...]
+    templates: tuple[TemplateSnapshot, ...]
+    current_reload: ReloadSnapshot | None
+    pending_reload: ReloadSnapshot | None
+    last_reload: ReloadSnapshot | None
+
+
+class ReloadTicket(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a request for a reload."""
+
+    id: int
+    """The reload that will serve the request; several requests may get the same."""
+    outcome: str
+    """running or pending."""
+    coalesced: bool
+    """True when another request had already asked for this reload."""
+
+
+class SlotCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over the life of a slot, of all its workers living and gone, for one generation."""
+
+    slot: int
+    generation: int
+    values: tuple[int, ...]
+    """Indexed by ipc.scoreboard.Field; gauges hold living workers only."""
+
+
+class MetricsSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    status: StatusSnapshot
+    counters: tuple[SlotCounters, ...]
+    reload_outcomes: dict[str, int]
+    """Verdicts spoken so far, by outcome."""
+    worker_exits: dict[str, int]
+    """Worker exits so far: clean, crashed, killed or stalled."""
+
+
+class ServerPort(Protocol):
+    """The supervisor, as the admin surface knows it. Calls never block; `wait_reload` is awaited."""
+
+    def status(self) -> StatusSnapshot: ...
+
+    def metrics(self) -> MetricsSnapshot: ...
+
+    def reloads(self) -> tuple[ReloadSnapshot, ...]:
+        """The last reloads, newest first, pending and running ones included."""
+        ...
+
+    def reload(self, reload_id: int) -> ReloadSnapshot | None:
+        """One of `reloads()`; None when unknown or forgotten."""
+        ...
+
+    def request_reload(self, origin: str) -> ReloadTicket:
+        """Ask for a reload. Raise ControlError while the server stops."""
+        ...
+
+    async def wait_reload(self, reload_id: int) -> ReloadSnapshot:
+        """Return the reload once its verdict is spoken. Raise ControlError for an unknown id."""
+        ...
+
+    def scale(self, workers: int) -> None:
+        """Set the number of workers. Raise ControlError when it is out of range or the server stops."""
+        ...
+
+    def stop(self) -> None:
+        """Begin a graceful stop; the same as SIGTERM."""
+        ...
