@@ -1,0 +1,185 @@
+"""A channel: one end of a Unix socket pair that carries whole messages and descriptors.
+
+SOCK_SEQPACKET keeps message boundaries and reports the end of the peer as end of file (unix(7)), so
+there is no framing to get wrong. This is Linux's; a stream socket with a length prefix would take its
+place elsewhere.
+"""
+
+import array
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from asgireload.errors import ChannelClosedError
+from asgireload.ipc.messages import AnyMessage
+
+MESSAGE_LIMIT = 160 * 1024
+"""Bytes in one message: below the kernel's default socket buffer of 208 KiB, above any traceback we send."""
+DESCRIPTOR_LIMIT = 250
+"""Descriptors beside one message; the kernel allows 253 (SCM_MAX_FD)."""
+_QUEUE_LIMIT = 10_000
+"""Messages that wait for a peer that does not read; it is dead or stuck long before."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+
+
+class _Loop(Protocol):
+    """What an attached channel needs of an event loop."""
+
+    def add_reader(self, fd: int, callback: Callable[[], object]) -> object: ...
+    def remove_reader(self, fd: int) -> object: ...
+    def add_writer(self, fd: int, callback: Callable[[], object]) -> object: ...
+    def remove_writer(self, fd: int) -> object: ...
+
+
+class Channel:
+    """One end of the pair. Used either blocking (`send`, `receive`) or attached to a loop (`attach`, `post`).
+
+    Owns its socket: `close()` closes it and forgets what was not sent.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._loop: _Loop | None = None
+        self._waiting: deque[tuple[bytes, tuple[int, ...]]] = deque()
+
+    @classmethod
+    def pair(cls) -> tuple["Channel", socket.socket]:
+        """Return our end and the socket for the other process, which the caller passes on and closes."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(ours), theirs
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._socket.fileno() == -1
+
+    def send(self, message: AnyMessage, descriptors: Sequence[int] = ()) -> None:
+        """Send one message, waiting for room. Raise ChannelClosedError when the peer is gone."""
+        try:
+            self._send_bytes(_encoder.encode(message), descriptors)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise ChannelClosedError(str(error)) from error
+
+    def receive(self) -> tuple[AnyMessage, list[int]]:
+        """Return the next message and the descriptors that came with it, which the caller now owns.
+
+        Raise ChannelClosedError at end of file, BlockingIOError when attached and nothing is there.
+        """
+        space = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(
+                MESSAGE_LIMIT, space, socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError as error:
+            raise ChannelClosedError(str(error)) from error
+        descriptors = array.array("i")
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                whole = len(payload) - len(payload) % descriptors.itemsize
+                descriptors.frombytes(payload[:whole])
+        if not data:
+            raise ChannelClosedError("end of file")
+        try:
+            return _decoder.decode(data), list(descriptors)
+        except msgspec.MsgspecError as error:
+            # Only a process of ours can write here; garbage means that user code has written to a
+            # descriptor that is not its own. The peer cannot be trusted any more.
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise ChannelClosedError(f"unreadable message: {error}") from error
+
+    def attach(
+        self,
+        loop: _Loop,
+        on_message: Callable[[AnyMessage, list[int]], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        """Deliver messages through `loop`; `on_closed` is called once at end of file. Makes the socket non-blocking."""
+        self._socket.setblocking(False)
+        self._loop = loop
+
+        def read() -> None:
+            # Everything that is there: a process that reports and exits at once has both its messages
+            # and its end of file in the queue, and they are wanted in this order.
+            while not self.is_closed:
+                try:
+                    message, descriptors = self.receive()
+                except BlockingIOError:
+                    return
+                except ChannelClosedError:
+                    self.close()
+                    on_closed()
+                    return
+                on_message(message, descriptors)
+
+        loop.add_reader(self.fileno(), read)
+
+    def post(self, message: AnyMessage, descriptors: Sequence[int] = ()) -> None:
+        """Send without waiting; what finds no room waits in order for the loop.
+
+        Descriptors are duplicated where they must wait, so the caller may close its own at once. Does
+        nothing when the peer is gone: its end of file is, or was, reported to `on_closed`.
+        """
+        if self.is_closed:
+            return
+        data = _encoder.encode(message)
+        if not self._waiting:
+            try:
+                self._send_bytes(data, descriptors)
+                return
+            except BlockingIOError:
+                assert self._loop is not None, "post() needs attach()"
+                self._loop.add_writer(self.fileno(), self._flush)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+        if len(self._waiting) < _QUEUE_LIMIT:
+            self._waiting.append((data, tuple(os.dup(fd) for fd in descriptors)))
+
+    def _flush(self) -> None:
+        while self._waiting:
+            data, descriptors = self._waiting[0]
+            try:
+                self._send_bytes(data, descriptors)
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                self._forget_waiting()
+                break
+            self._waiting.popleft()
+            for descriptor in descriptors:
+                os.close(descriptor)
+        if self._loop is not None:
+            self._loop.remove_writer(self.fileno())
+
+    def _send_bytes(self, data: bytes, descriptors: Sequence[int]) -> None:
+        assert len(data) <= MESSAGE_LIMIT, "message too large"
+        if descriptors:
+            rights = array.array("i", descriptors)
+            self._socket.sendmsg(
+                [data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL
+            )
+        else:
+            self._socket.send(data, socket.MSG_NOSIGNAL)
+
+    def _forget_waiting(self) -> None:
+        while self._waiting:
+            for descriptor in self._waiting.popleft()[1]:
+                os.close(descriptor)
+
+    def close(self) -> None:
+        if self.is_closed:
+            return
+        if self._loop is not None:
+            self._loop.remove_reader(self.fileno())
+            if self._waiting:
+                self._loop.remove_writer(self.fileno())
+        self._forget_waiting()
+        self._socket.close()

@@ -1,0 +1,128 @@
+"""Every message that our processes send each other.
+
+    supervisor ──LoadApp, ForkWorker──▶ template
+    supervisor ◀──AppLoaded, AppUnsafe, AppFailed, ForkFailed── template
+    supervisor ──Drain──▶ worker
+    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerDrained── worker
+
+Each message is a frozen value; descriptors travel beside it (`ipc.channel`), in the order its docstring
+gives, and belong to the receiver, who closes them. End of file on a channel means that the other process
+is gone; no message says so.
+"""
+
+import msgspec
+
+from asgireload.config import Config
+
+
+class LoadApp(msgspec.Struct, frozen=True, tag=True):
+    """First message to a template. Descriptors: scoreboard, fault file."""
+
+    generation: int
+    config: Config
+    preload: bool
+    """False: import nothing; each worker will import the application by itself."""
+    directory: str
+    """Working directory as the user typed it, so that a `current` symlink is followed anew."""
+    name: str
+    """For process titles."""
+
+
+class AppLoaded(msgspec.Struct, frozen=True, tag=True):
+    """The template can fork workers."""
+
+    seconds: float
+    native_threads: tuple[str, ...] = ()
+    """Names of threads that Python does not know (OpenBLAS, jemalloc …): harmless, for the log."""
+
+
+class AppUnsafe(msgspec.Struct, frozen=True, tag=True):
+    """The import left something behind that does not survive a fork; the template must be replaced."""
+
+    reasons: tuple[str, ...]
+
+
+class AppFailed(msgspec.Struct, frozen=True, tag=True):
+    """The application could not be imported. The template ends."""
+
+    summary: str
+    traceback: str
+
+
+class ForkWorker(msgspec.Struct, frozen=True, tag=True):
+    """Fork a worker. Descriptors: its channel, its fault file, one listening socket for each address."""
+
+    worker_id: int
+    slot: int
+    record: int
+    """Index of its scoreboard record."""
+
+
+class ForkFailed(msgspec.Struct, frozen=True, tag=True):
+    worker_id: int
+    error: str
+
+
+class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
+    """First message of a worker: it runs and is a child of the supervisor."""
+
+    pid: int
+
+
+class WorkerStage(msgspec.Struct, frozen=True, tag=True):
+    """The boot has reached this stage: import, lifespan or health. A verdict names the last one."""
+
+    stage: str
+
+
+class WorkerReady(msgspec.Struct, frozen=True, tag=True):
+    """Lifespan startup is complete and the worker accepts connections."""
+
+
+class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
+    """The boot failed; the worker ends."""
+
+    stage: str
+    summary: str
+    traceback: str
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """Take nothing new, finish what is open within `timeout` seconds, leave."""
+
+    reason: str
+    """Value of draining.DrainReason."""
+    timeout: float
+
+
+class WorkerDraining(msgspec.Struct, frozen=True, tag=True):
+    """The worker has stopped accepting: from now on every new connection goes to others."""
+
+
+class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
+    """Last message of a worker that drained."""
+
+    exchanges_cut: int
+    websockets_closed: int
+    lifespan_error: str = ""
+    """What went wrong in lifespan shutdown, or empty."""
+
+
+ToTemplate = LoadApp | ForkWorker
+FromTemplate = AppLoaded | AppUnsafe | AppFailed | ForkFailed
+ToWorker = Drain
+FromWorker = (
+    WorkerStarted | WorkerStage | WorkerReady | WorkerFailed | WorkerDraining | WorkerDrained
+)
+AnyMessage = ToTemplate | FromTemplate | ToWorker | FromWorker
+
+TEXT_LIMIT = 48_000
+"""Longest traceback sent, in characters: a message stays well below the socket buffer of 208 KiB."""
+
+
+def shortened(text: str) -> str:
+    """Return `text` cut in the middle to TEXT_LIMIT characters; the ends of a traceback say most."""
+    if len(text) <= TEXT_LIMIT:
+        return text
+    half = TEXT_LIMIT // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

@@ -1,0 +1,204 @@
+"""The supervisor's picture of its children: plain data that `reconcile` reads and updates.
+
+Every time here is `time.monotonic()` in seconds, given from outside.
+"""
+
+import random
+from dataclasses import dataclass, field
+from enum import Enum
+
+from asgireload.draining import DrainReason
+from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.reloads import Failure, Reload
+
+ABORT_GRACE = 2.0
+"""Seconds that a process gets to write its stacks after SIGABRT, before SIGKILL."""
+EXIT_GRACE = 1.5
+"""Seconds beyond drain and lifespan timeouts that a worker gets to leave the interpreter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The part of the configuration that decisions depend on. Times in seconds."""
+
+    workers: int = 1
+    preload: bool | None = None
+    """None: preload, and fall back when the application does not allow it."""
+    boot_timeout: float = 120.0
+    probation: float = 1.0
+    surge: int = 1
+    drain_overlap: bool = False
+    keep_generations: int = 1
+    revert_window: float = 60.0
+    give_up_after: float = 300.0
+    heartbeat_timeout: float = 30.0
+    drain_timeout: float = 20.0
+    lifespan_timeout: float = 5.0
+    max_requests: int | None = None
+    max_requests_jitter: int = 0
+    max_rss: int | None = None
+    worker_lifetime: float | None = None
+    max_workers: int = 500
+    wait_for_change: bool = False
+    """Development: broken code at the first boot waits for the next reload instead of ending the server."""
+
+
+class Phase(Enum):
+    SERVING = "serving"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+
+
+class KillReason(Enum):
+    """Why a worker was sent a signal that it cannot refuse."""
+
+    BOOT_TIMEOUT = "boot timeout"
+    STALLED = "stalled"
+    DRAIN_TIMEOUT = "drain timeout"
+    DISCARDED = "discarded"
+    """It never served and is not needed any more."""
+    STOP = "stop"
+
+
+class TemplateState(Enum):
+    LOADING = "loading"
+    LOADED = "loaded"
+    LEAVING = "leaving"
+
+
+@dataclass(slots=True)
+class Template:
+    """A process that imported the application for one generation."""
+
+    template_id: int
+    generation: int
+    preload: bool
+    state: TemplateState
+    deadline: float | None
+    """When loading must be done, or leaving must have led to an exit."""
+    dumped: bool = False
+
+
+@dataclass(slots=True)
+class Generation:
+    """One load of the code."""
+
+    number: int
+    template_id: int | None
+    unsafe_reasons: tuple[str, ...] = ()
+    proven: bool = False
+    """A worker of it has been ready."""
+    retried: bool = False
+    """Its boot was tried again without preloading."""
+    committed_at: float | None = None
+    trial_until: float | None = None
+    """Crashes before this moment count against the generation as a whole."""
+    early_deaths: int = 0
+
+
+@dataclass(slots=True)
+class Worker:
+    worker_id: int
+    slot: int
+    generation: int
+    template_id: int
+    state: State
+    asked_at: float
+    deadline: float | None
+    """When booting must be done, draining must have ended, or the next signal is due."""
+    pid: int | None = None
+    stage: str = "boot"
+    ready_at: float | None = None
+    failure: Failure | None = None
+    """What the worker itself said before it died."""
+    drain_reason: DrainReason | None = None
+    stopped_accepting: bool = False
+    killed_for: KillReason | None = None
+    reload: Reload | None = None
+    """The reload that counts its drain."""
+    recycle: str = ""
+    """Why it shall be replaced within its generation, or empty."""
+    request_limit: int | None = None
+    age_limit: float | None = None
+
+
+@dataclass(slots=True)
+class Slot:
+    """A stable place for a worker.
+
+    `serves` is the generation it owes its clients; `next` the one it is changing to. Until the next
+    one's worker is promoted, a worker of `serves` is kept alive beside it.
+    """
+
+    index: int
+    serves: int | None = None
+    next: int | None = None
+    failures: int = 0
+    not_before: float = 0.0
+    """No fork before this moment: backoff."""
+    leaving: bool = False
+    """Scaled away: goes when its last worker has left."""
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The whole picture."""
+
+    policy: Policy
+    rng: random.Random
+    started_at: float
+    phase: Phase = Phase.SERVING
+    slots: list[Slot] = field(default_factory=list)
+    workers: dict[int, Worker] = field(default_factory=dict)
+    templates: dict[int, Template] = field(default_factory=dict)
+    generations: dict[int, Generation] = field(default_factory=dict)
+    serving: int | None = None
+    """The committed generation."""
+    previous: list[int] = field(default_factory=list)
+    """Committed generations whose templates sleep for a rollback, newest first."""
+    reload: Reload | None = None
+    pending: Reload | None = None
+    history: list[Reload] = field(default_factory=list)
+    """Newest first, the running and pending ones not included."""
+    last_reload_id: int = 0
+    last_child_id: int = 0
+    last_generation: int = 0
+    last_serving_at: float = 0.0
+    """When a worker was last seen serving steadily."""
+    exit_code: int = 0
+    reload_not_before: float = 0.0
+    """No reload on our own account (a template died) before this moment."""
+    own_reloads: int = 0
+    """Reloads in a row that we asked for ourselves and that failed."""
+    restarts: int = 0
+    exits: dict[str, int] = field(
+        default_factory=lambda: {"clean": 0, "crashed": 0, "killed": 0, "stalled": 0}
+    )
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+    def workers_of(self, slot: int) -> list[Worker]:
+        return [worker for worker in self.workers.values() if worker.slot == slot]
+
+    @property
+    def ready_count(self) -> int:
+        return sum(worker.state is State.READY for worker in self.workers.values())
+
+    @property
+    def wanted_count(self) -> int:
+        return sum(not slot.leaving for slot in self.slots)
+
+    def loaded_template(self, generation: int | None) -> Template | None:
+        """Return the template that can fork workers of `generation`, or None."""
+        known = self.generations.get(generation) if generation is not None else None
+        if known is None or known.template_id is None:
+            return None
+        template = self.templates.get(known.template_id)
+        return template if template and template.state is TemplateState.LOADED else None
+
+
+def new_fleet(policy: Policy, rng: random.Random, now: float) -> Fleet:
+    """Return a fleet with its slots and the pending first load, number 0."""
+    fleet = Fleet(policy=policy, rng=rng, started_at=now, last_serving_at=now)
+    fleet.slots = [Slot(index) for index in range(policy.workers)]
+    fleet.pending = Reload(reload_id=0, requested_at=now, origins=["start"])
+    return fleet

@@ -1,0 +1,464 @@
+"""What an event means for the picture. Pure: it may ask for steps, it does none.
+
+`apply()` only records and judges; filling slots, promoting and retiring is left to `reconcile`.
+"""
+
+from asgireload.supervisor import transitions
+from asgireload.supervisor.backoff import STEADY_AFTER, delay
+from asgireload.supervisor.events import (
+    Event,
+    OpenSlot,
+    ReloadRequested,
+    Say,
+    ScaleRequested,
+    SteerAway,
+    Step,
+    StopRequested,
+    TemplateExited,
+    TemplateFailed,
+    TemplateLoaded,
+    TemplateUnsafe,
+    WorkerDrained,
+    WorkerExited,
+    WorkerFailed,
+    WorkerObserved,
+    WorkerReachedStage,
+    WorkerReady,
+    WorkerStarted,
+    WorkerStoppedAccepting,
+)
+from asgireload.supervisor.fleet import (
+    Fleet,
+    Generation,
+    KillReason,
+    Phase,
+    Slot,
+    Template,
+    TemplateState,
+    Worker,
+)
+from asgireload.supervisor.lifecycle import Change, State, advance
+from asgireload.supervisor.reloads import Failure, Outcome, Reload, ReloadPhase
+
+EARLY_DEATHS_LIMIT = 3
+"""Crashes of a generation under trial that take it back; 2 where fewer than three workers serve."""
+SERVING_STEADILY = 1.0
+"""Seconds a worker must be ready for the server to count as serving, for `give_up_after`."""
+
+
+def apply(fleet: Fleet, event: Event, now: float) -> list[Step]:
+    """Record `event`. Children that the picture does not know any more are ignored."""
+    match event:
+        case TemplateLoaded():
+            return _template_loaded(fleet, event)
+        case TemplateUnsafe():
+            return _template_unsafe(fleet, event, now)
+        case TemplateFailed():
+            return _template_failed(fleet, event, now)
+        case TemplateExited():
+            return _template_exited(fleet, event, now)
+        case ReloadRequested():
+            return _reload_requested(fleet, event, now)
+        case ScaleRequested():
+            return _scale_requested(fleet, event)
+        case StopRequested():
+            return transitions.stop(fleet, now, exit_code=event.exit_code, at_once=event.at_once)
+        case _:
+            worker = fleet.workers.get(event.worker_id)
+            return _worker_event(fleet, worker, event, now) if worker is not None else []
+
+
+# --- templates ------------------------------------------------------------------------------------
+
+
+def _template_loaded(fleet: Fleet, event: TemplateLoaded) -> list[Step]:
+    template = fleet.templates.get(event.template_id)
+    if template is None or template.state is not TemplateState.LOADING:
+        return []
+    template.state = TemplateState.LOADED
+    template.deadline = None
+    if event.native_threads:
+        names = ", ".join(event.native_threads)
+        return [
+            Say(
+                "debug",
+                f"Libraries of the application run native threads ({names}); they are not carried into workers",
+                generation=template.generation,
+            )
+        ]
+    return []
+
+
+def _template_unsafe(fleet: Fleet, event: TemplateUnsafe, now: float) -> list[Step]:
+    template = fleet.templates.get(event.template_id)
+    if template is None or template.state is not TemplateState.LOADING:
+        return []
+    generation = fleet.generations[template.generation]
+    generation.unsafe_reasons = event.reasons
+    warning = Say(
+        "warning",
+        "The application cannot be shared by forking, so each worker imports it by itself: "
+        + "; ".join(event.reasons)
+        + ". Move this into the lifespan startup, or silence this with --no-preload.",
+        generation=template.generation,
+    )
+    return [warning, *transitions.retry_without_preload(fleet, generation, now)]
+
+
+def _template_failed(fleet: Fleet, event: TemplateFailed, now: float) -> list[Step]:
+    template = fleet.templates.get(event.template_id)
+    if template is None or template.state is not TemplateState.LOADING:
+        return []
+    template.state = TemplateState.LEAVING
+    failure = Failure("import", event.summary, event.traceback)
+    return [
+        *transitions.kill_template(template, now),
+        *_loading_failed(fleet, template, failure, now),
+    ]
+
+
+def _template_exited(fleet: Fleet, event: TemplateExited, now: float) -> list[Step]:
+    template = fleet.templates.pop(event.template_id, None)
+    if template is None:
+        return []
+    generation = fleet.generations[template.generation]
+    current = generation.template_id == template.template_id
+    if current:
+        generation.template_id = None
+    if template.state is TemplateState.LEAVING or not current or fleet.phase is not Phase.SERVING:
+        return []
+    if template.state is TemplateState.LOADING:
+        if template.dumped:
+            summary = f"the application was not imported within {fleet.policy.boot_timeout:g} s"
+        else:
+            summary = f"the process ended while it imported the application: {event.description}"
+        return _loading_failed(fleet, template, Failure("import", summary, event.fault), now)
+    # A template that had loaded is gone. Its workers live on.
+    fleet.previous = [number for number in fleet.previous if number != template.generation]
+    if not template.preload:
+        # It holds no code, so a new one forks the same generation as well as the old one did.
+        return transitions.start_template(fleet, template.generation, now, preload=False)
+    reload = fleet.reload
+    if reload is not None and reload.target == template.generation:
+        if reload.source is not None:
+            failure = Failure("boot", f"the template died: {event.description}", event.fault)
+            return transitions.fail(fleet, failure, Outcome.FAILED, now)
+    if template.generation == fleet.serving:
+        return [
+            Say(
+                "error",
+                f"The template of generation {template.generation} died ({event.description}); its workers "
+                "go on, and a reload makes a new one",
+                generation=template.generation,
+            ),
+            *_reload_requested(fleet, ReloadRequested("lost template"), now),
+        ]
+    return []
+
+
+def _loading_failed(fleet: Fleet, template: Template, failure: Failure, now: float) -> list[Step]:
+    fleet.generations[template.generation].template_id = None
+    reload = fleet.reload
+    if reload is None or reload.target != template.generation:
+        # A template without code that was to replace a lost one: tried again by reconcile.
+        return [Say("error", f"Template: {failure.summary}", generation=template.generation)]
+    return transitions.fail(fleet, failure, Outcome.FAILED, now)
+
+
+# --- workers --------------------------------------------------------------------------------------
+
+
+def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> list[Step]:
+    match event:
+        case WorkerStarted():
+            worker.state = advance(worker.state, Change.STARTED)
+            worker.pid = event.pid
+        case WorkerReachedStage():
+            worker.stage = event.stage
+        case WorkerReady():
+            return _worker_ready(fleet, worker, now)
+        case WorkerFailed():
+            worker.failure = Failure(event.stage, event.summary, event.traceback, worker.slot)
+        case WorkerStoppedAccepting():
+            worker.stopped_accepting = True
+        case WorkerDrained():
+            return _worker_drained(worker, event)
+        case WorkerExited():
+            return _worker_exited(fleet, worker, event, now)
+        case WorkerObserved():
+            return _worker_observed(fleet, worker, event, now)
+        case _:
+            raise AssertionError(event)
+    return []
+
+
+def _worker_ready(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
+    worker.state = advance(worker.state, Change.READY)
+    if worker.state is not State.READY:
+        return []
+    worker.ready_at = now
+    worker.deadline = None
+    fleet.generations[worker.generation].proven = True
+    if fleet.reload is not None:
+        fleet.reload.note(worker.slot, "ready", now, worker.generation)
+    return []
+
+
+def _worker_drained(worker: Worker, event: WorkerDrained) -> list[Step]:
+    worker.stopped_accepting = True
+    if worker.reload is not None:
+        worker.reload.exchanges_cut += event.exchanges_cut
+        worker.reload.websockets_closed += event.websockets_closed
+    if event.lifespan_error:
+        return [
+            Say(
+                "error",
+                f"Lifespan shutdown: {event.lifespan_error}",
+                slot=worker.slot,
+                generation=worker.generation,
+            )
+        ]
+    return []
+
+
+def _worker_observed(fleet: Fleet, worker: Worker, event: WorkerObserved, now: float) -> list[Step]:
+    if worker.state is not State.READY:
+        return []
+    age = event.heartbeat_age
+    if age is not None and age > fleet.policy.heartbeat_timeout:
+        text = f"Worker {worker.pid} has not turned its loop for {age:.1f} s and is replaced"
+        return [
+            Say("error", text, slot=worker.slot, generation=worker.generation),
+            *transitions.kill_worker(worker, KillReason.STALLED, now, dump=True),
+        ]
+    if not worker.recycle:
+        if worker.request_limit is not None and event.requests >= worker.request_limit:
+            worker.recycle = f"{event.requests} requests"
+        elif (
+            fleet.policy.max_rss is not None
+            and event.rss_bytes is not None
+            and event.rss_bytes >= fleet.policy.max_rss
+        ):
+            worker.recycle = f"{event.rss_bytes // 1048576} MiB of memory"
+    return []
+
+
+def _worker_exited(fleet: Fleet, worker: Worker, event: WorkerExited, now: float) -> list[Step]:
+    del fleet.workers[worker.worker_id]
+    worker.state = advance(worker.state, Change.EXITED)
+    _count_exit(fleet, worker, event)
+    if worker.ready_at is not None and now - worker.ready_at >= SERVING_STEADILY:
+        fleet.last_serving_at = now
+    if worker.drain_reason is not None:
+        return _left_after_drain(worker, event, now)
+    if worker.killed_for in (KillReason.DISCARDED, KillReason.STOP):
+        return []
+    if fleet.phase is not Phase.SERVING:
+        return []
+    slot = next(slot for slot in fleet.slots if slot.index == worker.slot)
+    generation = fleet.generations[worker.generation]
+    if worker.ready_at is None:
+        failure = worker.failure or _silent_failure(fleet, worker, event)
+        return _boot_failed(fleet, worker, slot, generation, failure, now)
+    return _crashed(fleet, worker, slot, generation, event, now)
+
+
+def _count_exit(fleet: Fleet, worker: Worker, event: WorkerExited) -> None:
+    if worker.killed_for is KillReason.STALLED:
+        kind = "stalled"
+    elif worker.killed_for is not None:
+        kind = "killed"
+    elif worker.drain_reason is not None and event.clean:
+        kind = "clean"
+    else:
+        kind = "crashed"
+    fleet.exits[kind] += 1
+
+
+def _left_after_drain(worker: Worker, event: WorkerExited, now: float) -> list[Step]:
+    killed = worker.killed_for is not None
+    if worker.reload is not None:
+        name, detail = ("killed", "drain timeout") if killed else ("drained", "")
+        worker.reload.note(worker.slot, name, now, worker.generation, detail)
+        if killed:
+            worker.reload.killed += 1
+        else:
+            worker.reload.drained += 1
+    if killed and worker.killed_for is not KillReason.STOP:
+        text = f"Worker {worker.pid} did not leave in time and was killed; its lifespan shutdown may not have run"
+    elif not killed and not event.clean:
+        text = f"Worker {worker.pid} ended while it drained: {event.description}"
+    else:
+        return []
+    if event.fault:
+        text += f"\n{event.fault}"
+    return [Say("warning", text, slot=worker.slot, generation=worker.generation)]
+
+
+def _silent_failure(fleet: Fleet, worker: Worker, event: WorkerExited) -> Failure:
+    """The worker died, or was killed for being late, without a word of its own."""
+    if worker.killed_for is KillReason.BOOT_TIMEOUT:
+        summary = f"not ready within {fleet.policy.boot_timeout:g} s"
+    else:
+        summary = f"the worker died before it was ready: {event.description}"
+    return Failure(worker.stage, summary, event.fault, worker.slot)
+
+
+def _boot_failed(
+    fleet: Fleet,
+    worker: Worker,
+    slot: Slot,
+    generation: Generation,
+    failure: Failure,
+    now: float,
+) -> list[Step]:
+    reload = fleet.reload
+    if reload is None or reload.target != generation.number or slot.next != generation.number:
+        return _try_later(
+            fleet, slot, worker, f"{failure.stage}: {failure.summary}", failure.traceback, now
+        )
+    if _may_retry(fleet, worker, generation):
+        text = (
+            f"The first forked worker failed without a word ({failure.summary}); "
+            "trying once without preloading"
+        )
+        warning = Say("warning", text, slot=slot.index, generation=generation.number)
+        return [warning, *transitions.retry_without_preload(fleet, generation, now)]
+    if reload.source is None and any(other.serves == generation.number for other in fleet.slots):
+        # The first load, and others serve already: this slot is filled like after a crash.
+        slot.serves, slot.next = generation.number, None
+        return _try_later(
+            fleet, slot, worker, f"{failure.stage}: {failure.summary}", failure.traceback, now
+        )
+    reload.note(slot.index, "crashed", now, generation.number, failure.summary)
+    return transitions.fail(fleet, failure, Outcome.FAILED, now)
+
+
+def _may_retry(fleet: Fleet, worker: Worker, generation: Generation) -> bool:
+    template = fleet.templates.get(worker.template_id)
+    return (
+        fleet.policy.preload is None
+        and worker.failure is None
+        and not generation.proven
+        and not generation.retried
+        and template is not None
+        and template.preload
+        and template.state is TemplateState.LOADED
+    )
+
+
+def _crashed(
+    fleet: Fleet,
+    worker: Worker,
+    slot: Slot,
+    generation: Generation,
+    event: WorkerExited,
+    now: float,
+) -> list[Step]:
+    fleet.restarts += 1
+    assert worker.ready_at is not None
+    what = "stalled" if worker.killed_for is KillReason.STALLED else event.description
+    age = now - worker.ready_at
+    failure = Failure(
+        "trial",
+        f"worker {worker.pid} died {age:.1f} s after it was ready: {what}",
+        event.fault,
+        slot.index,
+    )
+    reload = fleet.reload
+    if reload is not None and reload.target == generation.number and reload.source is not None:
+        if reload.phase in (ReloadPhase.PROBATION, ReloadPhase.ROLLING):
+            reload.note(slot.index, "crashed", now, generation.number, what)
+            stage = "probation" if reload.phase is ReloadPhase.PROBATION else "roll"
+            failure = Failure(stage, failure.summary, failure.traceback, slot.index)
+            return transitions.fail(fleet, failure, Outcome.FAILED, now)
+        if reload.phase is ReloadPhase.RESTORING:
+            return []
+    if age >= STEADY_AFTER:
+        slot.failures = 0
+    steps = _try_later(fleet, slot, worker, failure.summary, event.fault, now)
+    if generation.number == fleet.serving and generation.trial_until is not None:
+        if now < generation.trial_until:
+            generation.early_deaths += 1
+            generation.trial_until = now + fleet.policy.revert_window
+            limit = EARLY_DEATHS_LIMIT if fleet.wanted_count >= EARLY_DEATHS_LIMIT else 2
+            if generation.early_deaths >= limit and _can_revert(fleet):
+                return [*steps, *transitions.revert(fleet, generation, failure, now)]
+    return steps
+
+
+def _can_revert(fleet: Fleet) -> bool:
+    return (
+        fleet.reload is None
+        and bool(fleet.previous)
+        and fleet.loaded_template(fleet.previous[0]) is not None
+    )
+
+
+def _try_later(
+    fleet: Fleet, slot: Slot, worker: Worker, summary: str, traceback: str, now: float
+) -> list[Step]:
+    slot.failures += 1
+    wait = delay(slot.failures, fleet.rng)
+    slot.not_before = now + wait
+    when = f"again in {wait:.1f} s" if wait else "again at once"
+    text = f"{summary}; {when}"
+    if traceback:
+        text += f"\n{traceback}"
+    return [Say("error", text, slot=slot.index, generation=worker.generation)]
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def _reload_requested(fleet: Fleet, event: ReloadRequested, now: float) -> list[Step]:
+    if fleet.phase is not Phase.SERVING:
+        return []
+    if fleet.pending is None:
+        fleet.last_reload_id += 1
+        fleet.pending = Reload(fleet.last_reload_id, now, [event.origin])
+    elif len(fleet.pending.origins) < transitions.ORIGIN_LIMIT:
+        fleet.pending.origins.append(event.origin)
+    running = fleet.reload
+    if (
+        event.supersede
+        and running is not None
+        and running.phase in (ReloadPhase.PREPARING, ReloadPhase.PROVING)
+    ):
+        failure = Failure("import", "newer code arrived while this one was starting")
+        return transitions.fail(fleet, failure, Outcome.SUPERSEDED, now)
+    return []
+
+
+def _scale_requested(fleet: Fleet, event: ScaleRequested) -> list[Step]:
+    wanted = max(1, min(event.workers, fleet.policy.max_workers))
+    if wanted == fleet.wanted_count or fleet.phase is not Phase.SERVING:
+        return []
+    text = f"Scaling from {fleet.wanted_count} to {wanted} workers"
+    steps: list[Step] = [Say("info", text)]
+    if wanted < fleet.wanted_count:
+        for slot in fleet.slots[wanted:]:
+            slot.leaving = True
+            slot.next = None
+        return [*steps, SteerAway(wanted)]
+    serves, upcoming = _generations_for_new_slot(fleet)
+    for slot in fleet.slots[:wanted]:
+        if slot.leaving:
+            slot.leaving = False
+            slot.serves, slot.next = serves, upcoming
+            steps.append(OpenSlot(slot.index))
+    while len(fleet.slots) < wanted:
+        slot = Slot(len(fleet.slots), serves=serves, next=upcoming)
+        fleet.slots.append(slot)
+        steps.append(OpenSlot(slot.index))
+    return steps
+
+
+def _generations_for_new_slot(fleet: Fleet) -> tuple[int | None, int | None]:
+    """What a new slot serves and what it changes to, in the middle of a reload or not."""
+    reload = fleet.reload
+    if reload is not None and reload.phase is ReloadPhase.RESTORING:
+        return reload.source, None
+    if fleet.serving is None and reload is not None and reload.phase is ReloadPhase.PROVING:
+        return None, reload.target
+    return fleet.serving, None

@@ -1,0 +1,389 @@
+"""Compare the picture of the children with what is wished, and return the next steps. Pure; never waits.
+
+`reconcile()` is called after every event and whenever `next_deadline()` has come. It brings deadlines
+to bear, carries the running reload forward, fills, promotes and empties slots, and lets templates go
+that nothing needs. It updates the picture with what it has ordered, so calling it again asks for nothing.
+"""
+
+from asgireload.draining import DrainReason
+from asgireload.supervisor import transitions
+from asgireload.supervisor.events import (
+    CloseSlot,
+    CloseTemplate,
+    Finish,
+    KillTemplate,
+    ReloadRequested,
+    Say,
+    Step,
+)
+from asgireload.supervisor.fleet import (
+    ABORT_GRACE,
+    Fleet,
+    KillReason,
+    Phase,
+    Slot,
+    TemplateState,
+    Worker,
+)
+from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.observe import SERVING_STEADILY, apply
+from asgireload.supervisor.reloads import Reload, ReloadPhase
+
+_PASSES = 1000
+"""Each pass carries the reload at least one slot or phase further, so this is never reached."""
+
+
+def reconcile(fleet: Fleet, now: float) -> list[Step]:
+    """Return the steps that are due at `now`, with the picture updated as if they were done."""
+    steps: list[Step] = []
+    for _ in range(_PASSES):
+        if fleet.phase is Phase.FINISHED:
+            return steps
+        before = _position(fleet)
+        due = _expire(fleet, now)
+        if fleet.phase is Phase.STOPPING:
+            due += _finish_stop(fleet)
+        else:
+            due += _carry_reload(fleet, now)
+            for slot in list(fleet.slots):
+                due += _fill(fleet, slot, now)
+            due += _retire_templates(fleet, now)
+            due += _judge_outage(fleet, now)
+        steps += due
+        if not due and before == _position(fleet):
+            return steps
+    raise AssertionError("reconcile does not settle")
+
+
+def _position(fleet: Fleet) -> tuple[object, ...]:
+    """What a pass may change without asking for a step."""
+    reload = fleet.reload
+    return (
+        fleet.phase,
+        reload and (reload.reload_id, reload.phase),
+        tuple((slot.serves, slot.next) for slot in fleet.slots),
+    )
+
+
+def next_deadline(fleet: Fleet, now: float) -> float | None:
+    """Return the moment at which `reconcile` must be called again, event or not."""
+    times = [worker.deadline for worker in fleet.workers.values()]
+    times += [template.deadline for template in fleet.templates.values()]
+    times += [slot.not_before for slot in fleet.slots if slot.not_before > now]
+    times += [
+        worker.ready_at + worker.age_limit
+        for worker in fleet.workers.values()
+        if worker.ready_at is not None and worker.age_limit is not None and not worker.recycle
+    ]
+    if fleet.reload is not None:
+        times += [fleet.reload.probation_until, fleet.reload.restore_deadline]
+    if fleet.reload_not_before > now:
+        times.append(fleet.reload_not_before)
+    if fleet.serving is not None and not fleet.ready_count and fleet.policy.give_up_after:
+        times.append(fleet.last_serving_at + fleet.policy.give_up_after)
+    known = [time for time in times if time is not None]
+    return min(known) if known else None
+
+
+# --- deadlines ------------------------------------------------------------------------------------
+
+
+def _expire(fleet: Fleet, now: float) -> list[Step]:
+    steps: list[Step] = []
+    for template in fleet.templates.values():
+        if template.deadline is not None and template.deadline <= now:
+            first = template.state is TemplateState.LOADING and not template.dumped
+            steps += transitions.kill_template(template, now, dump=first)
+    for worker in fleet.workers.values():
+        if worker.ready_at is not None and worker.age_limit is not None and not worker.recycle:
+            if now - worker.ready_at >= worker.age_limit:
+                worker.recycle = f"an age of {now - worker.ready_at:.0f} s"
+        if worker.deadline is None or worker.deadline > now:
+            continue
+        if worker.state in (State.STARTING, State.BOOTING):
+            steps += transitions.kill_worker(worker, KillReason.BOOT_TIMEOUT, now, dump=True)
+        elif worker.state is State.DRAINING:
+            steps += transitions.kill_worker(worker, KillReason.DRAIN_TIMEOUT, now, dump=True)
+        else:
+            steps += transitions.kill_worker(worker, KillReason.STOP, now)
+    return steps
+
+
+def _finish_stop(fleet: Fleet) -> list[Step]:
+    if fleet.workers or fleet.templates:
+        return []
+    fleet.phase = Phase.FINISHED
+    return [Finish(fleet.exit_code)]
+
+
+def _judge_outage(fleet: Fleet, now: float) -> list[Step]:
+    """Give up when nothing has served for too long; never while a worker does."""
+    for worker in fleet.workers.values():
+        if worker.state is State.READY and worker.ready_at is not None:
+            if now - worker.ready_at >= SERVING_STEADILY:
+                fleet.last_serving_at = now
+    longest = fleet.policy.give_up_after
+    if fleet.serving is None or fleet.ready_count or not longest:
+        return []
+    if now - fleet.last_serving_at < longest:
+        return []
+    text = f"No worker has served for {longest:g} s; giving up"
+    return [Say("critical", text), *transitions.stop(fleet, now, exit_code=4, at_once=True)]
+
+
+# --- the running reload ---------------------------------------------------------------------------
+
+
+def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
+    reload = fleet.reload
+    if reload is None:
+        if fleet.pending is not None and _may_begin(fleet):
+            return transitions.begin(fleet, now)
+        return []
+    match reload.phase:
+        case ReloadPhase.PREPARING:
+            _begin_proving(fleet, reload)
+        case ReloadPhase.PROVING:
+            return _prove(fleet, reload, now)
+        case ReloadPhase.PROBATION:
+            assert reload.probation_until is not None
+            if now >= reload.probation_until:
+                reload.probation_until = None
+                reload.phase = ReloadPhase.ROLLING
+        case ReloadPhase.ROLLING:
+            return _roll(fleet, reload, now)
+        case ReloadPhase.RESTORING:
+            return _watch_restore(fleet, reload, now)
+        case _:
+            raise AssertionError(reload.phase)
+    return []
+
+
+def _may_begin(fleet: Fleet) -> bool:
+    """Without `--drain-overlap` a reload waits for the old workers of the one before, so that at most
+    one old generation takes memory; with it they are left to their deadlines."""
+    return fleet.policy.drain_overlap or not any(
+        worker.reload is not None for worker in fleet.workers.values()
+    )
+
+
+def _begin_proving(fleet: Fleet, reload: Reload) -> None:
+    if fleet.loaded_template(reload.target) is None:
+        return
+    reload.phase = ReloadPhase.PROVING
+    # The first load has nothing to protect: all slots boot side by side.
+    staying = [slot for slot in fleet.slots if not slot.leaving]
+    for slot in staying if reload.source is None else staying[:1]:
+        slot.next = reload.target
+
+
+def _prove(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
+    if reload.source is None:
+        staying = [slot for slot in fleet.slots if not slot.leaving]
+        if all(slot.serves == reload.target for slot in staying):
+            return transitions.commit(fleet, now)
+        return []
+    assert reload.target is not None
+    for slot in fleet.slots:
+        if slot.next == reload.target and _ready_worker(fleet, slot, reload.target) is not None:
+            reload.phase = ReloadPhase.PROBATION
+            reload.probation_until = now + fleet.policy.probation
+    return []
+
+
+def _roll(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
+    staying = [slot for slot in fleet.slots if not slot.leaving]
+    changing = sum(_is_changing(fleet, slot, reload) for slot in staying)
+    for slot in staying:
+        if changing >= fleet.policy.surge:
+            break
+        if slot.serves != reload.target and slot.next is None:
+            slot.next = reload.target
+            slot.not_before = now
+            changing += 1
+    done = all(slot.serves == reload.target and slot.next is None for slot in staying)
+    if done and not any(_accepts_old(worker, reload) for worker in fleet.workers.values()):
+        return transitions.commit(fleet, now)
+    return []
+
+
+def _is_changing(fleet: Fleet, slot: Slot, reload: Reload) -> bool:
+    if slot.next == reload.target:
+        return True
+    if slot.serves != reload.target or fleet.policy.drain_overlap:
+        return False
+    return any(worker.generation != reload.target for worker in fleet.workers_of(slot.index))
+
+
+def _accepts_old(worker: Worker, reload: Reload) -> bool:
+    return worker.generation != reload.target and not worker.stopped_accepting
+
+
+def _watch_restore(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
+    assert reload.restore_deadline is not None
+    if any(slot.next is not None for slot in fleet.slots if not slot.leaving):
+        if now < reload.restore_deadline:
+            return []
+    reload.restore_deadline = None
+    return transitions.finish_restore(fleet, now)
+
+
+# --- slots ----------------------------------------------------------------------------------------
+
+
+def _ready_worker(fleet: Fleet, slot: Slot, generation: int) -> Worker | None:
+    for worker in fleet.workers_of(slot.index):
+        if worker.generation == generation and worker.state is State.READY and not worker.recycle:
+            return worker
+    return None
+
+
+def _fill(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
+    if slot.leaving:
+        return _empty(fleet, slot, now)
+    if slot.next is not None and _may_promote(fleet, slot):
+        slot.serves, slot.next = slot.next, None
+        slot.failures = 0
+    steps: list[Step] = []
+    for generation in _owed(fleet, slot):
+        steps += _keep_one(fleet, slot, generation, now)
+    return steps + _retire(fleet, slot, now)
+
+
+def _may_promote(fleet: Fleet, slot: Slot) -> bool:
+    """The next generation's worker is ready, and the reload is past the point of trying it."""
+    assert slot.next is not None
+    if _ready_worker(fleet, slot, slot.next) is None:
+        return False
+    reload = fleet.reload
+    if reload is None or reload.target != slot.next or reload.source is None:
+        return True
+    return reload.phase is ReloadPhase.ROLLING
+
+
+def _owed(fleet: Fleet, slot: Slot) -> list[int]:
+    """Generations of which the slot must have a live worker.
+
+    A slot that goes back from a refused generation owes nobody a worker of that one.
+    """
+    reload = fleet.reload
+    restoring = (
+        reload is not None
+        and reload.phase is ReloadPhase.RESTORING
+        and slot.serves == reload.target
+    )
+    wanted = [slot.next] if restoring else [slot.serves, slot.next]
+    return [generation for generation in wanted if generation is not None]
+
+
+def _keep_one(fleet: Fleet, slot: Slot, generation: int, now: float) -> list[Step]:
+    live = [
+        worker
+        for worker in fleet.workers_of(slot.index)
+        if worker.generation == generation and worker.state.is_live
+    ]
+    if any(not worker.recycle for worker in live) or now < slot.not_before:
+        return []
+    if live and (fleet.reload is not None or _recycling(fleet) >= fleet.policy.surge):
+        return []
+    template = fleet.loaded_template(generation)
+    if template is None:
+        return _miss_template(fleet, generation, now)
+    steps: list[Step] = []
+    if live:
+        text = f"Recycling worker {live[0].pid} after {live[0].recycle}"
+        steps.append(Say("info", text, slot=slot.index, generation=generation))
+    return steps + transitions.fork_worker(fleet, slot, template, now)
+
+
+def _recycling(fleet: Fleet) -> int:
+    """Slots whose successor within the generation boots, or whose recycled worker still drains."""
+    return sum(
+        worker.recycle != ""
+        and (
+            worker.state is State.DRAINING
+            or any(
+                other is not worker and not other.recycle and other.state.is_live
+                for other in fleet.workers_of(worker.slot)
+            )
+        )
+        for worker in fleet.workers.values()
+    )
+
+
+def _miss_template(fleet: Fleet, generation: int, now: float) -> list[Step]:
+    """A worker is owed and no template can fork it."""
+    known = fleet.generations[generation]
+    if known.template_id is not None:
+        return []
+    if known.retried or fleet.policy.preload is False:
+        if now < fleet.reload_not_before:
+            return []
+        fleet.reload_not_before = now + ABORT_GRACE
+        return transitions.start_template(fleet, generation, now, preload=False)
+    if fleet.reload is None and fleet.pending is None and now >= fleet.reload_not_before:
+        return apply(fleet, ReloadRequested("lost template"), now)
+    return []
+
+
+def _retire(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
+    """Let go what the slot does not owe any more, once what it owes is ready."""
+    if slot.serves is None or _ready_worker(fleet, slot, slot.serves) is None:
+        return []
+    steps: list[Step] = []
+    for worker in fleet.workers_of(slot.index):
+        outdated = worker.generation not in (slot.serves, slot.next)
+        if not worker.state.is_live or not (outdated or worker.recycle):
+            continue
+        if worker.state is State.READY:
+            reason = DrainReason.RELOAD if outdated else DrainReason.RECYCLE
+            steps += transitions.drain_worker(fleet, worker, reason, now)
+        elif outdated:
+            steps += transitions.kill_worker(worker, KillReason.DISCARDED, now)
+    return steps
+
+
+def _empty(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
+    steps: list[Step] = []
+    workers = fleet.workers_of(slot.index)
+    for worker in workers:
+        if worker.state is State.READY:
+            steps += transitions.drain_worker(fleet, worker, DrainReason.SCALE_DOWN, now)
+        elif worker.state.is_live:
+            steps += transitions.kill_worker(worker, KillReason.DISCARDED, now)
+    # Only the last slot may go: listeners of a SO_REUSEPORT group are counted from the front.
+    if not workers and slot is fleet.slots[-1]:
+        fleet.slots.pop()
+        steps.append(CloseSlot(slot.index))
+    return steps
+
+
+# --- templates ------------------------------------------------------------------------------------
+
+
+def _retire_templates(fleet: Fleet, now: float) -> list[Step]:
+    needed = {fleet.serving, *fleet.previous}
+    if fleet.reload is not None:
+        needed |= {fleet.reload.source, fleet.reload.target}
+    for slot in fleet.slots:
+        needed |= {slot.serves, slot.next}
+    steps: list[Step] = []
+    for template in fleet.templates.values():
+        generation = fleet.generations[template.generation]
+        replaced = generation.template_id != template.template_id
+        if template.state is TemplateState.LEAVING:
+            continue
+        if replaced or template.generation not in needed:
+            loading = template.state is TemplateState.LOADING
+            template.state = TemplateState.LEAVING
+            template.deadline = now + ABORT_GRACE
+            if not replaced:
+                generation.template_id = None
+            leave = KillTemplate if loading else CloseTemplate
+            steps.append(leave(template.template_id))
+    # Numbers of generations that nothing refers to any more need not be remembered.
+    alive = needed | {worker.generation for worker in fleet.workers.values()}
+    alive |= {template.generation for template in fleet.templates.values()}
+    for number in [number for number in fleet.generations if number not in alive]:
+        del fleet.generations[number]
+    return steps

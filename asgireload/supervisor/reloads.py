@@ -1,0 +1,89 @@
+"""The record of a reload: who asked, how far it is, what happened to each slot, and its verdict.
+
+    PENDING ─▶ PREPARING ─▶ PROVING ─▶ PROBATION ─▶ ROLLING ─▶ DONE (committed)
+                   │            │          │           │
+                   └────────────┴──────────┴───────────┴─▶ RESTORING ─▶ DONE (failed, reverted, superseded)
+
+PREPARING: the template imports the application. PROVING: its first worker boots beside the old one.
+PROBATION: that worker serves as the only one of its generation. ROLLING: slot after slot changes over.
+RESTORING: slots that had changed go back. The first load of a server has no old generation; it goes
+from PROVING, with all slots at once, to DONE.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class ReloadPhase(Enum):
+    PENDING = "pending"
+    PREPARING = "preparing"
+    PROVING = "proving"
+    PROBATION = "probation"
+    ROLLING = "rolling"
+    RESTORING = "restoring"
+    DONE = "done"
+
+
+class Outcome(Enum):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMMITTED = "committed"
+    FAILED = "failed"
+    REVERTED = "reverted"
+    SUPERSEDED = "superseded"
+    ABANDONED = "abandoned"
+    """The server stopped before the verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a generation was refused."""
+
+    stage: str
+    summary: str
+    traceback: str = ""
+    slot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotStep:
+    slot: int
+    name: str
+    at: float
+    generation: int
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Reload:
+    """One reload; times are monotonic seconds."""
+
+    reload_id: int
+    requested_at: float
+    origins: list[str]
+    phase: ReloadPhase = ReloadPhase.PENDING
+    outcome: Outcome = Outcome.PENDING
+    source: int | None = None
+    """Generation that served when it began; None for the first load."""
+    target: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    probation_until: float | None = None
+    restore_deadline: float | None = None
+    ending: Outcome = Outcome.FAILED
+    """The outcome that RESTORING leads to."""
+    failure: Failure | None = None
+    serving: int | None = None
+    uniform: bool = True
+    steps: list[SlotStep] = field(default_factory=list)
+    drained: int = 0
+    killed: int = 0
+    exchanges_cut: int = 0
+    websockets_closed: int = 0
+
+    @property
+    def is_first_load(self) -> bool:
+        return self.reload_id == 0
+
+    def note(self, slot: int, name: str, at: float, generation: int, detail: str = "") -> None:
+        self.steps.append(SlotStep(slot, name, at, generation, detail))
