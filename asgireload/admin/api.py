@@ -1,0 +1,390 @@
+"""The admin surface as an ASGI 3 application of our own.
+
+    GET  /                the state for people (HTML) and a list of links for programs (JSON)
+    GET  /status          everything at once
+    GET  /live            200 while the supervisor's loop turns
+    GET  /ready           200 while at least one worker may receive traffic, else 503
+    GET  /metrics         Prometheus or OpenMetrics text
+    GET  /reloads         the last reloads, newest first
+    GET  /reloads/{id}    one of them
+    POST /reload          202 with a ticket; with `?wait=1` the verdict (200 committed, else an error)
+    POST /scale           set the number of workers
+    POST /stop            202, and the server begins a graceful stop
+
+Reading never changes anything, and changing is done by POST only. All errors are problem details. The
+server behind it is known as a `ServerPort`; the rules of access, the page and the metrics are left to
+`access`, `page` and `metrics`.
+"""
+
+import asyncio
+import json
+import logging
+import string
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from asgireload.admin.access import AccessPolicy
+from asgireload.admin.exchange import (
+    JSON_TYPE,
+    HeaderList,
+    ProblemError,
+    Request,
+    Response,
+    json_response,
+    read_body,
+    send_response,
+)
+from asgireload.admin.metrics import MetricsPage
+from asgireload.admin.page import render_page
+from asgireload.admin.port import ReloadSnapshot, ServerPort, StatusSnapshot
+from asgireload.asgi import Receive, Scope, Send
+from asgireload.errors import ControlError
+
+MAX_WAIT = 3600.0
+"""Longest wait for a verdict in seconds, and the one used when the client names none. A reload has its
+own deadlines; this only bounds how long a forgotten client can hold a connection."""
+
+_MAX_ID_DIGITS = 18
+_MAX_AGENT_CHARS = 64
+
+_PAGE_HEADERS: HeaderList = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"vary", b"accept"),
+)
+
+logger = logging.getLogger("asgireload.admin")
+
+_Options = TypeVar("_Options", bound=msgspec.Struct)
+_Answer = Response | None
+"""None when the client left before there was anything to send."""
+
+
+class _ReloadQuery(msgspec.Struct, forbid_unknown_fields=True):
+    wait: bool = False
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=MAX_WAIT)] = MAX_WAIT
+
+
+class _ScaleCommand(msgspec.Struct, forbid_unknown_fields=True):
+    workers: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _NoOptions(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class AdminApp:
+    """The application of one listener: `port` is the server, `access` the rules of that listener."""
+
+    def __init__(self, port: ServerPort, access: AccessPolicy) -> None:
+        self._port = port
+        self._access = access
+        self._metrics = MetricsPage(port.metrics)
+        self._style = files(__package__).joinpath("style.css").read_bytes()
+        self._readers: dict[str, Callable[[Request], Response]] = {
+            "/": self._get_index,
+            "/style.css": self._get_style,
+            "/status": self._get_status,
+            "/live": self._get_live,
+            "/ready": self._get_ready,
+            "/metrics": self._get_metrics,
+            "/reloads": self._get_reloads,
+        }
+        self._commands: dict[str, Callable[[Request, bytes, Receive], Awaitable[_Answer]]] = {
+            "/reload": self._post_reload,
+            "/scale": self._post_scale,
+            "/stop": self._post_stop,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            # Nothing here speaks WebSocket; closing before accepting is answered with 403.
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            raise ValueError(f"the admin application does not know scope type {scope['type']!r}")
+        request = Request.from_scope(scope)
+        response = await self._answer(request, receive)
+        if response is not None:
+            await send_response(response, send, head_only=request.method == "HEAD")
+
+    async def _answer(self, request: Request, receive: Receive) -> _Answer:
+        try:
+            self._check_access(request)
+            return await self._route(request, receive)
+        except ProblemError as problem:
+            return problem.response()
+        except Exception:
+            # The port is foreign code here, and its bug must not go unanswered.
+            logger.exception("%s %s failed", request.method, request.path)
+            return ProblemError(500, "The admin surface failed; the log says more.").response()
+
+    def _check_access(self, request: Request) -> None:
+        refusal = self._access.judge(request.method, request.path, request.headers)
+        if refusal is None:
+            return
+        logger.warning(
+            "refused %s %r from %s: %s",
+            request.method,
+            request.path,
+            _peer(request),
+            refusal.detail,
+        )
+        raise ProblemError(refusal.status, refusal.detail, headers=refusal.headers)
+
+    async def _route(self, request: Request, receive: Receive) -> _Answer:
+        command = self._commands.get(request.path)
+        if command is not None:
+            _require_method(request, ("POST",))
+            body = await _read_command(request, receive)
+            return None if body is None else await command(request, body, receive)
+        reader = self._readers.get(request.path)
+        if reader is None and request.path.startswith("/reloads/"):
+            reader = self._get_reload
+        if reader is None:
+            raise ProblemError(404, f"There is nothing at {request.path}; see / for what there is.")
+        _require_method(request, ("GET", "HEAD"))
+        return reader(request)
+
+    # Reading.
+
+    def _get_index(self, request: Request) -> Response:
+        status = self._port.status()
+        if _prefers_html(request.header(b"accept")):
+            page = render_page(status).encode("utf-8")
+            return Response(200, page, b"text/html; charset=utf-8", _PAGE_HEADERS)
+        index = {
+            "name": "asgireload",
+            "version": status.version,
+            "state": status.state,
+            "message": status.message,
+            "read": [path for path in self._readers if path not in {"/", "/style.css"}],
+            "command": list(self._commands),
+        }
+        return json_response(index, headers=((b"vary", b"accept"),))
+
+    def _get_style(self, request: Request) -> Response:
+        return Response(200, self._style, b"text/css; charset=utf-8")
+
+    def _get_status(self, request: Request) -> Response:
+        return json_response(self._port.status())
+
+    def _get_live(self, request: Request) -> Response:
+        # Being able to answer is the whole check: this code runs on the supervisor's loop.
+        return json_response({"live": True})
+
+    def _get_ready(self, request: Request) -> Response:
+        status = self._port.status()
+        reason = _why_not_ready(status)
+        figures = {
+            "ready": reason is None,
+            "state": status.state,
+            "workers_ready": status.workers_ready,
+            "workers_wanted": status.workers_wanted,
+        }
+        if reason is not None:
+            raise ProblemError(503, reason, members=figures)
+        return json_response(figures)
+
+    def _get_metrics(self, request: Request) -> Response:
+        body, content_type = self._metrics.render(request.header(b"accept"))
+        return Response(200, body, content_type, ((b"vary", b"accept"),))
+
+    def _get_reloads(self, request: Request) -> Response:
+        return json_response({"reloads": self._port.reloads()})
+
+    def _get_reload(self, request: Request) -> Response:
+        text = request.path.removeprefix("/reloads/")
+        is_id = 0 < len(text) <= _MAX_ID_DIGITS and set(text) <= set(string.digits)
+        snapshot = self._port.reload(int(text)) if is_id else None
+        if snapshot is None:
+            raise ProblemError(404, "No such reload is remembered; see /reloads.")
+        return json_response(snapshot)
+
+    # Commands.
+
+    async def _post_reload(self, request: Request, body: bytes, receive: Receive) -> _Answer:
+        options = _convert_query(request, _ReloadQuery)
+        _require_empty(body)
+        try:
+            ticket = self._port.request_reload(_origin(request))
+        except ControlError as error:
+            raise ProblemError(503, _sentence(error)) from error
+        location = (b"location", f"/reloads/{ticket.id}".encode("ascii"))
+        if not options.wait:
+            return json_response(ticket, 202, (location,))
+        try:
+            verdict = await self._wait_verdict(ticket.id, options.timeout, receive)
+        except ControlError as error:
+            raise ProblemError(503, _sentence(error), headers=(location,)) from error
+        except TimeoutError as error:
+            raise ProblemError(
+                504,
+                f"Reload {ticket.id} has no verdict after {options.timeout:g} s; it goes on.",
+                headers=(location,),
+                members={"reload": self._port.reload(ticket.id)},
+            ) from error
+        return None if verdict is None else _verdict_response(verdict, location)
+
+    async def _wait_verdict(
+        self, reload_id: int, timeout: float, receive: Receive
+    ) -> ReloadSnapshot | None:
+        """Return the verdict, or None when the client left first. Raise TimeoutError, ControlError.
+
+        Giving up ends the wait only: the reload belongs to everybody who asked for it.
+        """
+        verdict = asyncio.ensure_future(self._port.wait_reload(reload_id))
+        # The body has been read, so the only message that can still come is http.disconnect.
+        departure = asyncio.ensure_future(receive())
+        try:
+            done, _ = await asyncio.wait(
+                (verdict, departure), timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if verdict in done:
+                return verdict.result()
+            if not done:
+                raise TimeoutError
+            logger.info("a client stopped waiting for reload %d, which goes on", reload_id)
+            return None
+        finally:
+            verdict.cancel()
+            departure.cancel()
+            # Collect both, so that neither outlives the exchange nor complains that nobody looked.
+            await asyncio.gather(verdict, departure, return_exceptions=True)
+
+    async def _post_scale(self, request: Request, body: bytes, receive: Receive) -> _Answer:
+        if body and request.query_string:
+            raise ProblemError(400, "Give `workers` in the query or in the body, not in both.")
+        if body:
+            try:
+                command = msgspec.json.decode(body, type=_ScaleCommand)
+            except msgspec.DecodeError as error:
+                raise ProblemError(400, f"The body is not valid: {error}.") from error
+        else:
+            command = _convert_query(request, _ScaleCommand)
+        try:
+            self._port.scale(command.workers)
+        except ControlError as error:
+            raise ProblemError(409, _sentence(error)) from error
+        logger.info("scale to %d workers, asked by %s", command.workers, _origin(request))
+        return json_response({"workers_wanted": command.workers}, 202)
+
+    async def _post_stop(self, request: Request, body: bytes, receive: Receive) -> _Answer:
+        _convert_query(request, _NoOptions)
+        _require_empty(body)
+        logger.info("stop, asked by %s", _origin(request))
+        self._port.stop()
+        return json_response({"state": "stopping"}, 202)
+
+
+async def _read_command(request: Request, receive: Receive) -> bytes | None:
+    """Return the body of a POST, or None when the client left.
+
+    Only JSON is taken. Every other type that a page can send across sites without asking first (forms,
+    plain text, a body without a type) is refused: 415 is the last line against request forgery.
+    """
+    content_type = request.header(b"content-type").partition(";")[0].strip().lower()
+    if content_type not in {"", "application/json"}:
+        raise _not_json(content_type)
+    body = await read_body(request, receive)
+    if body and not content_type:
+        raise _not_json("no type at all")
+    return body
+
+
+def _not_json(content_type: str) -> ProblemError:
+    return ProblemError(
+        415,
+        f"A body must be application/json, not {content_type}; "
+        "with curl, add -H 'Content-Type: application/json' or send no body (-X POST).",
+        headers=((b"accept-post", JSON_TYPE),),
+    )
+
+
+def _require_method(request: Request, allowed: tuple[str, ...]) -> None:
+    if request.method not in allowed:
+        raise ProblemError(
+            405,
+            f"{request.path} takes {' and '.join(allowed)} only.",
+            headers=((b"allow", ", ".join(allowed).encode("ascii")),),
+        )
+
+
+def _require_empty(body: bytes) -> None:
+    """Allow no body or an empty object, which some clients always send."""
+    try:
+        is_empty = not body or json.loads(body) == {}
+    except ValueError:
+        is_empty = False
+    if not is_empty:
+        raise ProblemError(400, "This command takes no body; its options go into the query.")
+
+
+def _convert_query(request: Request, kind: type[_Options]) -> _Options:
+    """Unknown names are refused: `?wiat=1` must not look like a reload that went well."""
+    try:
+        return msgspec.convert(request.query(), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise ProblemError(400, f"The query is not valid: {error}.") from error
+
+
+def _verdict_response(verdict: ReloadSnapshot, location: tuple[bytes, bytes]) -> Response:
+    """200 only for a committed reload, so that `curl -f` and deploy scripts fail with it.
+
+    502 stands for new code that could not serve: the fault lies behind this server, not in it.
+    """
+    if verdict.outcome == "committed":
+        return json_response(verdict, headers=(location,))
+    status = {"superseded": 409, "abandoned": 503}.get(verdict.outcome, 502)
+    detail = f"Reload {verdict.id} was not committed ({verdict.outcome})."
+    if verdict.failure is not None:
+        detail = f"{detail[:-1]}: {verdict.failure.summary}"
+    members = {"reload": verdict}
+    return ProblemError(status, detail, headers=(location,), members=members).response()
+
+
+def _why_not_ready(status: StatusSnapshot) -> str | None:
+    if status.state in {"starting", "stopping"}:
+        return f"The server is {status.state}."
+    if status.workers_ready < 1:
+        return f"No worker is ready (0 of {status.workers_wanted})."
+    return None
+
+
+def _prefers_html(accept: str) -> bool:
+    """Whether text/html is named and no less welcome than JSON; `*/*` (curl, scripts) means JSON."""
+    weights = {}
+    for item in accept.split(","):
+        media_type, *parameters = (part.strip().lower() for part in item.split(";"))
+        weights[media_type] = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    weights[media_type] = float(parameter[2:])
+                except ValueError:
+                    weights[media_type] = 0.0
+    html = weights.get("text/html", 0.0)
+    return html > 0 and html >= weights.get("application/json", 0.0)
+
+
+def _peer(request: Request) -> str:
+    return "the Unix socket" if request.client is None else request.client
+
+
+def _origin(request: Request) -> str:
+    """Who asks, for the verdict and the log, such as `curl/8.5.0 from 127.0.0.1`."""
+    agent = "".join(
+        char for char in request.header(b"user-agent") if char.isascii() and char.isprintable()
+    )
+    return f"{agent[:_MAX_AGENT_CHARS] or 'HTTP client'} from {_peer(request)}"
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text if text.endswith(".") else f"{text}."
