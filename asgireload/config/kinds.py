@@ -1,0 +1,327 @@
+"""Kinds of option values: how text, TOML and Python values become what an option holds.
+
+Pure. A kind knows nothing of where a value came from; it raises MismatchError with what it expected,
+and `sources.py` adds the place.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+NONE = "none"
+"""How a file, a variable or a flag spells None for an option that may be empty."""
+
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+_FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE)
+_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+class Kind(Protocol):
+    """One way to read and show a value."""
+
+    @property
+    def metavar(self) -> str:
+        """How help shows the value."""
+        ...
+
+    def expected(self) -> str:
+        """What a good value looks like, to follow the word "expected"."""
+        ...
+
+    def read(self, value: object) -> object:
+        """Return the option's value for text or a typed value.
+
+        Raise MismatchError, or UnavailableError for what only other servers have.
+        """
+        ...
+
+    def show(self, value: object) -> str:
+        """Return the value as TOML that `read` takes back."""
+        ...
+
+
+class MismatchError(ValueError):
+    """A value is not of its option's kind; the text follows the word "expected"."""
+
+
+class UnavailableError(ValueError):
+    """A value that another server knows and asgireload refuses; the text says what to do."""
+
+
+def quote(text: str) -> str:
+    """Return a TOML basic string (toml.io, section String)."""
+    escaped = "".join(
+        f"\\u{ord(c):04x}" if ord(c) < 0x20 or ord(c) == 0x7F else c
+        for c in text.replace("\\", "\\\\").replace('"', '\\"')
+    )
+    return f'"{escaped}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Any text without NUL; `noun` names it in errors."""
+
+    metavar: str = "TEXT"
+    noun: str = "text"
+
+    def expected(self) -> str:
+        return self.noun
+
+    def read(self, value: object) -> str:
+        if hasattr(value, "__fspath__"):
+            value = value.__fspath__()
+        if not isinstance(value, str) or "\0" in value:
+            raise MismatchError(self.expected())
+        return value
+
+    def show(self, value: object) -> str:
+        return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number in a range."""
+
+    minimum: int | None = None
+    maximum: int | None = None
+    metavar: str = "INTEGER"
+
+    def expected(self) -> str:
+        if self.maximum is not None:
+            return f"an integer from {self.minimum or 0} to {self.maximum}"
+        return "an integer" if self.minimum is None else f"an integer ≥ {self.minimum}"
+
+    def read(self, value: object) -> int:
+        if isinstance(value, str):
+            try:
+                value = int(value)
+            except ValueError:
+                raise MismatchError(self.expected()) from None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise MismatchError(self.expected())
+        if self.minimum is not None and value < self.minimum:
+            raise MismatchError(self.expected())
+        if self.maximum is not None and value > self.maximum:
+            raise MismatchError(self.expected())
+        return value
+
+    def show(self, value: object) -> str:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Seconds as a float; text may carry a unit: `250ms`, `20`, `5m`, `12h`, `1d`."""
+
+    positive: bool = False
+    """Zero is refused."""
+    metavar: str = "SECONDS"
+
+    def expected(self) -> str:
+        bound = "more than 0" if self.positive else "0 or more"
+        return f"a duration of {bound}, in seconds or with a unit such as 250ms, 20s, 5m, 12h"
+
+    def read(self, value: object) -> float:
+        if isinstance(value, str):
+            match = _DURATION.fullmatch(value.strip())
+            if match is None:
+                raise MismatchError(self.expected())
+            seconds = float(match[1]) * _SECONDS[match[2]]
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise MismatchError(self.expected())
+        else:
+            seconds = float(value)
+        # Written so that NaN is refused too; a year is longer than any wait we could mean.
+        if not 0 <= seconds <= 366 * 86400 or (self.positive and seconds == 0):
+            raise MismatchError(self.expected())
+        return seconds
+
+    def show(self, value: object) -> str:
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes as an int; text may carry a binary unit: `512M` is 512 * 2**20."""
+
+    unit: int = 1
+    """Bytes that a plain number counts."""
+    metavar: str = "SIZE"
+
+    def expected(self) -> str:
+        plain = "bytes" if self.unit == 1 else "MiB"
+        return f"a size of more than 0, in {plain} or with a unit such as 512M or 2G"
+
+    def read(self, value: object) -> int:
+        if isinstance(value, str):
+            match = _SIZE.fullmatch(value.strip())
+            if match is None:
+                raise MismatchError(self.expected())
+            if match[2] is not None:
+                scale = _BYTES[match[2].upper()]
+            else:
+                scale = 1 if value.strip()[-1] in "bB" else self.unit
+            size = int(float(match[1]) * scale)
+        elif isinstance(value, bool) or not isinstance(value, int):
+            raise MismatchError(self.expected())
+        else:
+            size = value * self.unit
+        if size <= 0:
+            raise MismatchError(self.expected())
+        return size
+
+    def show(self, value: object) -> str:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """True or false; words as click reads them from variables."""
+
+    valued: bool = False
+    """The flag takes a value (`--flag true`) where others are a pair `--flag/--no-flag`."""
+    metavar: str = "BOOLEAN"
+
+    def expected(self) -> str:
+        return "true or false"
+
+    def read(self, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        word = value.strip().lower() if isinstance(value, str) else None
+        if word in _TRUE:
+            return True
+        if word in _FALSE:
+            return False
+        raise MismatchError(self.expected())
+
+    def show(self, value: object) -> str:
+        return "true" if value else "false"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words."""
+
+    choices: tuple[str, ...]
+    substitutes: Mapping[str, str] = field(default_factory=dict)
+    """Words of other servers that are taken to mean one of ours; the user is told once."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Words of other servers that cannot be served, with what to do instead."""
+
+    @property
+    def metavar(self) -> str:
+        return f"[{'|'.join(self.choices)}]"
+
+    def expected(self) -> str:
+        return f"one of {', '.join(self.choices)}"
+
+    def read(self, value: object) -> str:
+        word = value.lower() if isinstance(value, str) else ""
+        if word in self.refused:
+            raise UnavailableError(self.refused[word])
+        if word in self.substitutes:
+            return self.substitutes[word]
+        if word not in self.choices:
+            raise MismatchError(self.expected())
+        return word
+
+    def show(self, value: object) -> str:
+        return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A response header, `Name: value` or a pair of strings."""
+
+    metavar: str = "NAME:VALUE"
+
+    def expected(self) -> str:
+        return "a header 'Name: value' of visible characters (RFC 9110 section 5.5)"
+
+    def read(self, value: object) -> tuple[str, str]:
+        if isinstance(value, str):
+            name, colon, content = value.partition(":")
+            if not colon:
+                raise MismatchError(self.expected())
+        elif (
+            isinstance(value, Sequence)
+            and len(value) == 2
+            and all(isinstance(part, str) for part in value)
+        ):
+            name, content = value
+        else:
+            raise MismatchError(self.expected())
+        name, content = name.strip(), content.strip()
+        # Latin-1 is what a header can carry; a line break in a value would end the header.
+        is_sendable = all(c == "\t" or (" " <= c <= "\xff" and c != "\x7f") for c in content)
+        if not _TOKEN.fullmatch(name) or not is_sendable:
+            raise MismatchError(self.expected())
+        return name, content
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return quote(f"{value[0]}: {value[1]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Any number of values of one kind: a repeated flag, a TOML array, a variable to split."""
+
+    item: Kind
+    separator: str | None = None
+    """Splits a variable's text; None splits at white space and commas."""
+
+    @property
+    def metavar(self) -> str:
+        return self.item.metavar
+
+    def expected(self) -> str:
+        return f"a list, each item {self.item.expected()}"
+
+    def split(self, text: str) -> list[str]:
+        """Return the items of a variable's text."""
+        if self.separator is None:
+            return text.replace(",", " ").split()
+        return [part for part in text.split(self.separator) if part.strip()]
+
+    def read(self, value: object) -> tuple[object, ...]:
+        if isinstance(value, str):
+            return (self.item.read(value),)
+        if not isinstance(value, Sequence):
+            raise MismatchError(self.expected())
+        return tuple(self.item.read(item) for item in value)
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return f"[{', '.join(self.item.show(item) for item in value)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """A value of a kind, or nothing (`none`)."""
+
+    item: Kind
+
+    @property
+    def metavar(self) -> str:
+        return self.item.metavar
+
+    def expected(self) -> str:
+        return f"{self.item.expected()}, or {NONE}"
+
+    def read(self, value: object) -> object:
+        if value is None or (isinstance(value, str) and value.lower() == NONE):
+            return None
+        try:
+            return self.item.read(value)
+        except MismatchError:
+            raise MismatchError(self.expected()) from None
+
+    def show(self, value: object) -> str:
+        return quote(NONE) if value is None else self.item.show(value)
