@@ -1,0 +1,76 @@
+"""A close that does not destroy the response it follows.
+
+Closing a socket while bytes of the peer are unread, or still to come, makes the kernel send a reset,
+and a reset discards what the peer has not read yet, the response included (RFC 9112 section 9.6). So
+the sending side is closed first, and what arrives is dropped for a bounded time.
+"""
+
+import asyncio
+
+LINGER_SECONDS = 1.0
+"""Covers a few round trips of a far client. A client that reads closes much sooner."""
+LINGER_BYTES = 1024 * 1024
+"""More than this is not a late request but an upload; it is not worth its bandwidth."""
+STALLED_SECONDS = 30.0
+"""A client that takes nothing of its response for so long gets no more of it."""
+
+
+class LingeringClose:
+    """Closes `transport` politely. Feed it what still arrives; it drops the bytes.
+
+    The transport is closed when the peer closes, when the time or the bytes are used up, or, if the
+    peer does not read the rest of its response, after it has stalled.
+    """
+
+    __slots__ = ("_deadline", "_dropped_bytes", "_loop", "_timer", "_transport", "_unsent_bytes")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._dropped_bytes = 0
+        self._unsent_bytes = 0
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if not transport.can_write_eof():
+            transport.close()  # TLS has no half-close in asyncio
+            return
+        transport.write_eof()  # after what is buffered
+        transport.resume_reading()
+        self._unsent_bytes = transport.get_write_buffer_size()
+        self._deadline = self._loop.time() + STALLED_SECONDS
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._tick)
+
+    def drop(self, data: bytes) -> None:
+        self._dropped_bytes += len(data)
+        if self._dropped_bytes > LINGER_BYTES:
+            self._close()
+
+    def cancel(self) -> None:
+        """Forget the timer. Called when the connection is lost."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        unsent = self._transport.get_write_buffer_size()
+        if unsent == 0 and self._unsent_bytes == 0:
+            self._close()
+            return
+        now = self._loop.time()
+        if unsent < self._unsent_bytes:
+            self._deadline = now + STALLED_SECONDS
+        elif now >= self._deadline:
+            self._transport.abort()
+            return
+        self._unsent_bytes = unsent
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._tick)
+
+    def _close(self) -> None:
+        self.cancel()
+        self._transport.close()

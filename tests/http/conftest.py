@@ -1,0 +1,8 @@
+"""Both parsers, for the suites of this folder."""
+
+import pytest
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def parser(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

@@ -1,0 +1,109 @@
+"""A real server on loopback for one test, and a client that speaks bytes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asgireload.asgi import ASGIApp
+from asgireload.http.connection import HttpConnection
+from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.ipc.scoreboard import Field
+
+
+class Client:
+    """A connection to the server under test."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def read_until(self, mark: bytes) -> bytes:
+        return await asyncio.wait_for(self.reader.readuntil(mark), 5)
+
+    async def read_response(self) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of one response framed by Content-Length or chunks."""
+        head = await self.read_until(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+        body = b""
+        if "content-length" in headers:
+            body = await self.reader.readexactly(int(headers["content-length"]))
+        elif headers.get("transfer-encoding") == "chunked":
+            while size := int((await self.read_until(b"\r\n")), 16):
+                body += await self.reader.readexactly(size)
+                await self.read_until(b"\r\n")
+            await self.read_until(b"\r\n")
+        return int(lines[0].split()[1]), headers, body
+
+    async def read_all(self) -> bytes:
+        """Return everything up to the end of the stream; raise ConnectionResetError on a reset."""
+        return await asyncio.wait_for(self.reader.read(), 5)
+
+    async def close(self) -> None:
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except OSError:
+            pass  # a reset is what some tests provoke
+
+
+class Server:
+    def __init__(self, context: ServingContext, port: int) -> None:
+        self.context = context
+        self.port = port
+        self.clients: list[Client] = []
+
+    async def connect(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        return client
+
+    async def exchange(self, data: bytes) -> bytes:
+        """Send bytes on a new connection and return everything the server sends until it closes."""
+        client = await self.connect()
+        client.send(data)
+        return await client.read_all()
+
+    def count(self, field: Field) -> int:
+        return self.context.record.values[field]
+
+    async def wait_until(self, condition: Any) -> None:
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - what is awaited has no event to wait for
+                await asyncio.sleep(0.001)
+
+    async def wait_connected(self, count: int = 1) -> None:
+        await self.wait_until(lambda: len(self.context.connections) >= count)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIterator[Server]:
+    """Serve `app` until the block ends; then check that no connection, task or count is left over."""
+    context_options = {
+        name: options.pop(name)
+        for name in ("state", "request_limit", "on_request_limit")
+        if name in options
+    }
+    settings = HttpSettings(parser=parser, **options)  # type: ignore[arg-type]
+    loop = asyncio.get_running_loop()
+    context = ServingContext(app, settings, loop, **context_options)
+    listener = await loop.create_server(lambda: HttpConnection(context), "127.0.0.1", 0)
+    server = Server(context, listener.sockets[0].getsockname()[1])
+    try:
+        yield server
+    finally:
+        for client in server.clients:
+            await client.close()
+        context.cancel_background()
+        for connection in tuple(context.connections):
+            connection.abort()
+        async with asyncio.timeout(5):
+            await context.wait_idle()
+        listener.close()
+    assert server.count(Field.CONNECTIONS) == 0
+    assert server.count(Field.EXCHANGES) == 0
+    assert server.count(Field.WEBSOCKETS) == 0
