@@ -1,0 +1,178 @@
+"""The application's lifespan: startup before the first request, shutdown after the last.
+
+`Lifespan` runs the application once with a lifespan scope, in a task of its own that lives as long as
+the server does. When to start and to stop is the worker's decision. Source: the ASGI lifespan
+specification.
+"""
+
+import asyncio
+import logging
+import traceback
+from typing import Any, Literal
+
+from asgireload.asgi import ASGI_VERSION, LIFESPAN_SPEC_VERSION, ASGIApp, Message, Scope
+from asgireload.errors import AppProtocolError, LifespanError
+
+logger = logging.getLogger("asgireload.error")
+
+LifespanMode = Literal["auto", "on", "off"]
+
+
+class Lifespan:
+    """`await startup()`, serve, `await shutdown(timeout)`.
+
+    `state` is what the application put into its lifespan state, for the scopes of requests; it is
+    None when the application has no lifespan or it is switched off. In mode "auto" an application
+    that raises before it answers is taken to have none.
+    """
+
+    def __init__(self, app: ASGIApp, mode: LifespanMode = "auto") -> None:
+        self._app = app
+        self._mode = mode
+        self._state: dict[str, Any] = {}
+        self._is_supported = False
+        self._task: asyncio.Task[None] | None = None
+        self._started: asyncio.Future[None] | None = None
+        self._stopping = asyncio.Event()
+        self._stopped: asyncio.Future[None] | None = None
+        self._receives = 0
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        return self._state if self._is_supported else None
+
+    async def startup(self) -> None:
+        """Return when the application is ready, or has no lifespan.
+
+        Raise LifespanError with the application's message or traceback when it fails. There is no
+        deadline here: the caller's boot timeout covers it; cancelling ends the application's task.
+        """
+        if self._mode == "off":
+            return
+        loop = asyncio.get_running_loop()
+        self._started = loop.create_future()
+        self._stopped = loop.create_future()
+        # A failure behind the shutdown deadline has nobody waiting for it; asyncio would log that.
+        self._stopped.add_done_callback(lambda stopped: stopped.cancelled() or stopped.exception())
+        logger.info("Waiting for application startup.")
+        self._task = loop.create_task(self._run())
+        try:
+            await self._started
+        except BaseException:
+            await self._end_task()
+            raise
+        if self._is_supported:
+            logger.info("Application startup complete.")
+
+    async def shutdown(self, timeout: float) -> bool:
+        """Tell the application to shut down and wait for it, at most `timeout` seconds.
+
+        Return False, after logging why, when it failed or did not answer in time. In every case its
+        task is cancelled at the end. Without lifespan, return True at once.
+        """
+        if not self._is_supported or self._stopped is None:
+            await self._end_task()
+            return True
+        logger.info("Waiting for application shutdown.")
+        self._stopping.set()
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self._stopped)
+        except TimeoutError:
+            logger.error("Application shutdown did not complete within %g s.", timeout)  # noqa: TRY400 - the traceback would be ours
+            return False
+        except LifespanError as error:
+            logger.error("Application shutdown failed: %s", error)  # noqa: TRY400 - the error's text has the application's traceback
+            return False
+        finally:
+            await self._end_task()
+        logger.info("Application shutdown complete.")
+        return True
+
+    async def _end_task(self) -> None:
+        task, self._task = self._task, None
+        if task is None or task.done():
+            return
+        # An application goes on behind its last message to return; that needs a turn, not a cancel.
+        await asyncio.sleep(0)
+        task.cancel()
+        # Not awaited for longer: one that swallows the cancellation must not hold the exit.
+        await asyncio.wait((task,), timeout=1.0)
+
+    async def _run(self) -> None:
+        scope: Scope = {
+            "type": "lifespan",
+            "asgi": {"version": ASGI_VERSION, "spec_version": LIFESPAN_SPEC_VERSION},
+            "state": self._state,
+        }
+        assert self._started is not None
+        assert self._stopped is not None
+        try:
+            await self._app(scope, self._receive, self._send)
+        except asyncio.CancelledError:
+            if not self._started.done():
+                self._started.set_exception(LifespanError("the lifespan was cancelled"))
+        except BaseException as error:  # noqa: BLE001 - an application may raise anything here; the verdict names it
+            self._handle_exception(error)
+        else:
+            if not self._started.done():
+                self._fail_or_do_without(
+                    "the application returned before it answered lifespan.startup"
+                )
+        if not self._stopped.done():
+            # Nobody is left to answer; after a startup without shutdown this is a clean end.
+            self._stopped.set_result(None)
+
+    def _handle_exception(self, error: BaseException) -> None:
+        assert self._started is not None
+        assert self._stopped is not None
+        text = "".join(traceback.format_exception(error)).rstrip()
+        if not self._started.done():
+            if isinstance(error, Exception):
+                self._fail_or_do_without(text)
+            else:
+                # SystemExit is a decision of the application, not a sign that it knows no lifespan.
+                self._started.set_exception(LifespanError(text))
+        elif self._stopping.is_set() and not self._stopped.done():
+            self._stopped.set_exception(LifespanError(text))
+        elif not self._stopping.is_set() and self._is_supported:
+            logger.error("Exception in 'lifespan' protocol\n%s", text)
+
+    def _fail_or_do_without(self, text: str) -> None:
+        assert self._started is not None
+        if self._mode == "on":
+            self._started.set_exception(LifespanError(text))
+        else:
+            logger.info("ASGI 'lifespan' protocol appears unsupported.")
+            logger.debug("The application answered the lifespan scope with: %s", text)
+            self._started.set_result(None)
+
+    async def _receive(self) -> Message:
+        self._receives += 1
+        if self._receives == 1:
+            return {"type": "lifespan.startup"}
+        await self._stopping.wait()
+        if self._receives == 2:
+            return {"type": "lifespan.shutdown"}
+        # Nothing ever follows; the task is cancelled at the end.
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def _send(self, message: Message) -> None:
+        assert self._started is not None
+        assert self._stopped is not None
+        kind = message["type"]
+        reason = message.get("message") or "the application gave no reason"
+        if kind == "lifespan.startup.complete" and not self._started.done():
+            self._is_supported = True
+            self._started.set_result(None)
+        elif kind == "lifespan.startup.failed" and not self._started.done():
+            self._started.set_exception(LifespanError(reason))
+        elif kind == "lifespan.shutdown.complete" and self._can_stop():
+            self._stopped.set_result(None)
+        elif kind == "lifespan.shutdown.failed" and self._can_stop():
+            self._stopped.set_exception(LifespanError(reason))
+        else:
+            raise AppProtocolError(f"the message {kind!r} is not allowed now")
+
+    def _can_stop(self) -> bool:
+        return self._stopping.is_set() and self._stopped is not None and not self._stopped.done()
