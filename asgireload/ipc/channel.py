@@ -37,6 +37,10 @@ class _Loop(Protocol):
     def remove_writer(self, fd: int) -> object: ...
 
 
+def _unattached(*arguments: object) -> None:
+    raise AssertionError("deliver() needs attach()")
+
+
 class Channel:
     """One end of the pair. Used either blocking (`send`, `receive`) or attached to a loop (`attach`, `post`).
 
@@ -47,6 +51,8 @@ class Channel:
         self._socket = sock
         self._loop: _Loop | None = None
         self._waiting: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._on_message: Callable[[AnyMessage, list[int]], None] = _unattached
+        self._on_closed: Callable[[], None] = _unattached
 
     @classmethod
     def pair(cls) -> tuple["Channel", socket.socket]:
@@ -102,25 +108,28 @@ class Channel:
         on_message: Callable[[AnyMessage, list[int]], None],
         on_closed: Callable[[], None],
     ) -> None:
-        """Deliver messages through `loop`; `on_closed` is called once at end of file. Makes the socket non-blocking."""
+        """Deliver messages through `loop`, then call `on_closed` once at end of file.
+
+        Makes the socket non-blocking.
+        """
         self._socket.setblocking(False)
         self._loop = loop
+        self._on_message = on_message
+        self._on_closed = on_closed
+        loop.add_reader(self.fileno(), self.deliver)
 
-        def read() -> None:
-            # Everything that is there: a process that reports and exits at once has both its messages
-            # and its end of file in the queue, and they are wanted in this order.
-            while not self.is_closed:
-                try:
-                    message, descriptors = self.receive()
-                except BlockingIOError:
-                    return
-                except ChannelClosedError:
-                    self.close()
-                    on_closed()
-                    return
-                on_message(message, descriptors)
-
-        loop.add_reader(self.fileno(), read)
+    def deliver(self) -> None:
+        """Deliver everything that is there now: what a process said before it ended comes first."""
+        while not self.is_closed:
+            try:
+                message, descriptors = self.receive()
+            except BlockingIOError:
+                return
+            except ChannelClosedError:
+                self.close()
+                self._on_closed()
+                return
+            self._on_message(message, descriptors)
 
     def post(self, message: AnyMessage, descriptors: Sequence[int] = ()) -> None:
         """Send without waiting; what finds no room waits in order for the loop.

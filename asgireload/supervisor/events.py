@@ -196,6 +196,11 @@ class SteerAway:
 
 
 @dataclass(frozen=True, slots=True)
+class StopAccepting:
+    """Close the listening sockets: the server stops."""
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """A line for the log."""
 
@@ -227,6 +232,7 @@ Step = (
     | CloseSlot
     | OpenSlot
     | SteerAway
+    | StopAccepting
     | Say
     | SpeakVerdict
     | Finish

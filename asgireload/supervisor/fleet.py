@@ -39,6 +39,8 @@ class Policy:
     max_rss: int | None = None
     worker_lifetime: float | None = None
     max_workers: int = 500
+    coalesce_window: float = 0.05
+    """How long a reload waits for more requests that mean the same, so that all get one id."""
     wait_for_change: bool = False
     """Development: broken code at the first boot waits for the next reload instead of ending the server."""
 

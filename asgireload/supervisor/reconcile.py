@@ -77,9 +77,12 @@ def next_deadline(fleet: Fleet, now: float) -> float | None:
     ]
     if fleet.reload is not None:
         times += [fleet.reload.probation_until, fleet.reload.restore_deadline]
+    if fleet.pending is not None:
+        until = _coalesce_until(fleet, fleet.pending)
+        times.append(until if until > now else None)
     if fleet.reload_not_before > now:
         times.append(fleet.reload_not_before)
-    if fleet.serving is not None and not fleet.ready_count and fleet.policy.give_up_after:
+    if _is_out(fleet):
         times.append(fleet.last_serving_at + fleet.policy.give_up_after)
     known = [time for time in times if time is not None]
     return min(known) if known else None
@@ -96,7 +99,7 @@ def _expire(fleet: Fleet, now: float) -> list[Step]:
             steps += transitions.kill_template(template, now, dump=first)
     for worker in fleet.workers.values():
         if worker.ready_at is not None and worker.age_limit is not None and not worker.recycle:
-            if now - worker.ready_at >= worker.age_limit:
+            if now >= worker.ready_at + worker.age_limit:
                 worker.recycle = f"an age of {now - worker.ready_at:.0f} s"
         if worker.deadline is None or worker.deadline > now:
             continue
@@ -123,12 +126,22 @@ def _judge_outage(fleet: Fleet, now: float) -> list[Step]:
             if now - worker.ready_at >= SERVING_STEADILY:
                 fleet.last_serving_at = now
     longest = fleet.policy.give_up_after
-    if fleet.serving is None or fleet.ready_count or not longest:
+    if not _is_out(fleet):
         return []
-    if now - fleet.last_serving_at < longest:
+    if now < fleet.last_serving_at + longest:
         return []
     text = f"No worker has served for {longest:g} s; giving up"
     return [Say("critical", text), *transitions.stop(fleet, now, exit_code=4, at_once=True)]
+
+
+def _is_out(fleet: Fleet) -> bool:
+    """Nothing serves any more, and the time for that is limited."""
+    return (
+        fleet.phase is Phase.SERVING
+        and fleet.serving is not None
+        and not fleet.ready_count
+        and fleet.policy.give_up_after > 0
+    )
 
 
 # --- the running reload ---------------------------------------------------------------------------
@@ -137,7 +150,7 @@ def _judge_outage(fleet: Fleet, now: float) -> list[Step]:
 def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
     reload = fleet.reload
     if reload is None:
-        if fleet.pending is not None and _may_begin(fleet):
+        if fleet.pending is not None and _may_begin(fleet, fleet.pending, now):
             return transitions.begin(fleet, now)
         return []
     match reload.phase:
@@ -159,12 +172,18 @@ def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
     return []
 
 
-def _may_begin(fleet: Fleet) -> bool:
+def _may_begin(fleet: Fleet, pending: Reload, now: float) -> bool:
     """Without `--drain-overlap` a reload waits for the old workers of the one before, so that at most
     one old generation takes memory; with it they are left to their deadlines."""
+    if now < _coalesce_until(fleet, pending):
+        return False
     return fleet.policy.drain_overlap or not any(
         worker.reload is not None for worker in fleet.workers.values()
     )
+
+
+def _coalesce_until(fleet: Fleet, pending: Reload) -> float:
+    return pending.requested_at + (0 if pending.is_first_load else fleet.policy.coalesce_window)
 
 
 def _begin_proving(fleet: Fleet, reload: Reload) -> None:

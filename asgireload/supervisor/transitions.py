@@ -14,6 +14,7 @@ from asgireload.supervisor.events import (
     SpeakVerdict,
     StartTemplate,
     Step,
+    StopAccepting,
 )
 from asgireload.supervisor.fleet import (
     ABORT_GRACE,
@@ -291,7 +292,7 @@ def stop(fleet: Fleet, now: float, *, exit_code: int, at_once: bool) -> list[Ste
     if fleet.phase is Phase.SERVING:
         fleet.phase = Phase.STOPPING
         fleet.exit_code = exit_code
-        steps += abandon(fleet, now)
+        steps += [StopAccepting(), *abandon(fleet, now)]
         for worker in list(fleet.workers.values()):
             if worker.state is State.READY and not at_once:
                 steps += drain_worker(fleet, worker, DrainReason.STOP, now)

@@ -1,0 +1,18 @@
+"""Process titles: `asgireload worker 2, generation 7 [app:app]` in ps and top.
+
+setproctitle is optional; without it the titles stay what the system made of the command line.
+"""
+
+try:
+    from setproctitle import setproctitle as _set
+except ImportError:  # the [standard] extra is not installed
+    _set = None
+
+
+def set_title(role: str, app: str, *, slot: int | None = None, generation: int | None = None) -> None:
+    """Name this process for the people who look at the process list."""
+    if _set is None:
+        return
+    place = f" {slot}" if slot is not None else ""
+    load = f", generation {generation}" if generation is not None else ""
+    _set(f"asgireload {role}{place}{load} [{app}]")

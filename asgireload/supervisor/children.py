@@ -1,0 +1,368 @@
+"""The supervisor's hands: start templates, have workers forked, pass messages, send signals, collect exits.
+
+It carries out the steps of `reconcile` that concern processes and turns what children say and how they
+end into events. It decides nothing and waits for nobody.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from asgireload.config import Config
+from asgireload.ipc.channel import Channel
+from asgireload.ipc.linux import ProcessHandle, resident_bytes
+from asgireload.ipc.messages import (
+    AnyMessage,
+    AppFailed,
+    AppLoaded,
+    AppUnsafe,
+    Drain,
+    ForkFailed,
+    ForkWorker,
+    LoadApp,
+    WorkerDrained,
+    WorkerDraining,
+    WorkerFailed,
+    WorkerReady,
+    WorkerStage,
+    WorkerStarted,
+)
+from asgireload.ipc.scoreboard import CAPACITY, Field, Record, Scoreboard
+from asgireload.supervisor import events
+from asgireload.supervisor.tally import Tally, Values
+
+TEMPLATE_MODULE = "asgireload.template.main"
+FAULT_LIMIT = 32_000
+"""Bytes of a fault file that are read: the stacks of a few dozen threads."""
+_CHANNEL_DESCRIPTOR = 3
+"""Number of a template's channel in its own process."""
+
+_logger = logging.getLogger("asgireload.error")
+
+
+@dataclass(slots=True)
+class _Template:
+    template_id: int
+    generation: int
+    process: ProcessHandle
+    channel: Channel
+    fault_file: int
+
+
+@dataclass(slots=True)
+class _Worker:
+    worker_id: int
+    slot: int
+    generation: int
+    record_index: int
+    record: Record
+    channel: Channel
+    fault_file: int
+    process: ProcessHandle | None = None
+
+
+class Children:
+    """All templates and workers of this supervisor, by the numbers that the decisions use.
+
+    `on_event` is called from the loop, never from within `perform` steps. `close()` must be called when
+    every child has left.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        directory: str,
+        listeners_of: Callable[[int], Sequence[int]],
+        on_event: Callable[[events.Event], None],
+    ) -> None:
+        """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from."""
+        self._loop = loop
+        self._config = config
+        self._directory = directory
+        self._listeners_of = listeners_of
+        self._on_event = on_event
+        self._scoreboard = Scoreboard.create()
+        self._free_records = list(range(CAPACITY - 1, -1, -1))
+        self._templates: dict[int, _Template] = {}
+        self._workers: dict[int, _Worker] = {}
+        self.tally = Tally()
+
+    def close(self) -> None:
+        for worker in self._workers.values():
+            worker.record = Record.detached()
+        self._scoreboard.close()
+
+    # --- templates --------------------------------------------------------------------------------
+
+    def start_template(self, step: events.StartTemplate) -> None:
+        channel, theirs = Channel.pair()
+        fault_file = _fault_file("template")
+        try:
+            pid = _spawn_template(theirs.fileno())
+        except OSError as error:
+            channel.close()
+            os.close(fault_file)
+            exited = events.TemplateExited(step.template_id, f"could not be started: {error}")
+            self._loop.call_soon(self._on_event, exited)
+            return
+        finally:
+            theirs.close()
+        template = _Template(
+            step.template_id, step.generation, ProcessHandle(pid), channel, fault_file
+        )
+        self._templates[step.template_id] = template
+        channel.attach(
+            self._loop,
+            lambda message, descriptors: self._template_said(template, message),
+            lambda: None,  # its exit tells more
+        )
+        order = LoadApp(
+            generation=step.generation,
+            config=self._config,
+            preload=step.preload,
+            directory=self._directory,
+            name=self._config.app,
+        )
+        channel.post(order, [self._scoreboard.descriptor, fault_file])
+
+    def close_template(self, template_id: int) -> None:
+        """Let it go: it ends when its channel is closed."""
+        if (template := self._templates.get(template_id)) is not None:
+            template.channel.close()
+
+    def kill_template(self, template_id: int, *, dump: bool) -> None:
+        if (template := self._templates.get(template_id)) is not None:
+            template.process.send(signal.SIGABRT if dump else signal.SIGKILL)
+
+    def template_pid(self, template_id: int) -> int | None:
+        template = self._templates.get(template_id)
+        return template.process.pid if template is not None else None
+
+    def _template_said(self, template: _Template, message: AnyMessage) -> None:
+        number = template.template_id
+        match message:
+            case AppLoaded():
+                event: events.Event = events.TemplateLoaded(
+                    number, message.seconds, message.native_threads
+                )
+            case AppUnsafe():
+                event = events.TemplateUnsafe(number, message.reasons)
+            case AppFailed():
+                event = events.TemplateFailed(number, message.summary, message.traceback)
+            case ForkFailed():
+                event = events.WorkerFailed(message.worker_id, "boot", message.error, "")
+            case _:
+                raise AssertionError(message)
+        self._on_event(event)
+
+    # --- workers ----------------------------------------------------------------------------------
+
+    def fork_worker(self, step: events.ForkWorker) -> None:
+        channel, theirs = Channel.pair()
+        fault_file = _fault_file("worker")
+        index = self._free_records.pop()
+        record = self._scoreboard.record(index)
+        record.clear()
+        worker = _Worker(
+            step.worker_id, step.slot, step.generation, index, record, channel, fault_file
+        )
+        self._workers[step.worker_id] = worker
+        channel.attach(
+            self._loop,
+            lambda message, descriptors: self._worker_said(worker, message),
+            lambda: self._worker_closed(worker),
+        )
+        template = self._templates.get(step.template_id)
+        if template is not None:
+            descriptors = [theirs.fileno(), fault_file, *self._listeners_of(step.slot)]
+            template.channel.post(ForkWorker(step.worker_id, step.slot, index), descriptors)
+        # From now on the only other end is the worker's: when it is gone we see end of file.
+        theirs.close()
+
+    def drain_worker(self, step: events.DrainWorker) -> None:
+        if (worker := self._workers.get(step.worker_id)) is not None:
+            worker.channel.post(Drain(step.reason.value, step.timeout))
+
+    def kill_worker(self, worker_id: int, *, dump: bool) -> None:
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return
+        if worker.process is not None:
+            worker.process.send(signal.SIGABRT if dump else signal.SIGKILL)
+        else:
+            # It has not spoken yet. Without a channel it ends by itself before it serves.
+            worker.channel.close()
+            self._loop.call_soon(self._worker_closed, worker)
+
+    def _worker_said(self, worker: _Worker, message: AnyMessage) -> None:
+        number = worker.worker_id
+        match message:
+            case WorkerStarted():
+                worker.process = ProcessHandle(message.pid)
+                event: events.Event = events.WorkerStarted(number, message.pid)
+            case WorkerStage():
+                event = events.WorkerReachedStage(number, message.stage)
+            case WorkerReady():
+                event = events.WorkerReady(number)
+            case WorkerFailed():
+                event = events.WorkerFailed(
+                    number, message.stage, message.summary, message.traceback
+                )
+            case WorkerDraining():
+                event = events.WorkerStoppedAccepting(number)
+            case WorkerDrained():
+                event = events.WorkerDrained(
+                    number,
+                    message.exchanges_cut,
+                    message.websockets_closed,
+                    message.lifespan_error,
+                )
+            case _:
+                raise AssertionError(message)
+        self._on_event(event)
+
+    def _worker_closed(self, worker: _Worker) -> None:
+        """End of file. A worker that has told its number is collected when it has ended."""
+        if worker.process is None and worker.worker_id in self._workers:
+            self._forget_worker(worker, "it ended before it could report", clean=False)
+
+    def _forget_worker(self, worker: _Worker, description: str, *, clean: bool) -> None:
+        del self._workers[worker.worker_id]
+        worker.channel.close()
+        if worker.process is not None:
+            worker.process.close()
+        self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())
+        self._free_records.append(worker.record_index)
+        fault = _read_fault(worker.fault_file)
+        self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault))
+
+    # --- exits ------------------------------------------------------------------------------------
+
+    def reap(self) -> None:
+        """Collect every child that has ended. As process 1, or as subreaper, that includes strangers."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._ended(pid, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, pid: int, code: int) -> None:
+        for template in self._templates.values():
+            if template.process.pid == pid:
+                self._template_ended(template, code)
+                return
+        for worker in list(self._workers.values()):
+            if worker.process is None:
+                worker.channel.deliver()  # its number may still be unread
+            if worker.process is not None and worker.process.pid == pid:
+                worker.channel.deliver()
+                if worker.worker_id in self._workers:
+                    self._forget_worker(worker, describe_exit(code), clean=code == 0)
+                return
+        _logger.debug("Collected process %d, not one of ours (%s)", pid, describe_exit(code))
+
+    def _template_ended(self, template: _Template, code: int) -> None:
+        template.channel.deliver()
+        template.channel.close()
+        template.process.close()
+        del self._templates[template.template_id]
+        fault = _read_fault(template.fault_file)
+        self._on_event(events.TemplateExited(template.template_id, describe_exit(code), fault))
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def observe(self, worker_id: int, *, with_memory: bool) -> events.WorkerObserved | None:
+        """Return a regular look at one worker, None when it is gone."""
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return None
+        memory = None
+        if with_memory and worker.process is not None:
+            memory = resident_bytes(worker.process.pid)
+        return events.WorkerObserved(
+            worker_id, heartbeat_age(worker.record), worker.record.values[Field.REQUESTS_TOTAL], memory
+        )
+
+    def record_of(self, worker_id: int) -> Values | None:
+        worker = self._workers.get(worker_id)
+        return worker.record.snapshot() if worker is not None else None
+
+    def living_records(self) -> list[tuple[int, int, Values]]:
+        return [
+            (worker.slot, worker.generation, worker.record.snapshot())
+            for worker in self._workers.values()
+        ]
+
+
+def heartbeat_age(record: Record) -> float | None:
+    """Return the seconds since the worker's loop last turned, None before its first turn."""
+    beat = record.values[Field.HEARTBEAT]
+    return max(0.0, time.monotonic() - beat / 1e9) if beat else None
+
+
+def describe_exit(code: int) -> str:
+    """Return an exit code, negative for a signal, in words."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def _spawn_template(channel: int) -> int:
+    """Start a fresh interpreter with `channel` as its only inherited descriptor; return its process number.
+
+    Every other descriptor of ours closes itself on exec. Signals that the supervisor blocks or ignores
+    are given back their defaults.
+    """
+    arguments = [
+        sys.executable,
+        *_interpreter_options(),
+        "-m",
+        TEMPLATE_MODULE,
+        str(_CHANNEL_DESCRIPTOR),
+    ]
+    return os.posix_spawn(
+        sys.executable,
+        arguments,
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, channel, _CHANNEL_DESCRIPTOR)],
+        setsigmask=(),
+        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+    )
+
+
+def _interpreter_options() -> list[str]:
+    """Options of this interpreter that the application's must have as well.
+
+    `-P` keeps the working directory out of the import path; the application's directory is put there
+    by name.
+    """
+    options = ["-P", *(f"-W{option}" for option in sys.warnoptions)]
+    if sys.flags.optimize:
+        options.append("-" + "O" * sys.flags.optimize)
+    for name, value in sys._xoptions.items():
+        options += ["-X", name if value is True else f"{name}={value}"]
+    return options
+
+
+def _fault_file(role: str) -> int:
+    """Return a descriptor that a dying child writes its stacks to; shared memory, so nothing stays behind."""
+    return os.memfd_create(f"asgireload-{role}-fault", os.MFD_CLOEXEC)
+
+
+def _read_fault(descriptor: int) -> str:
+    """Return what a dead child left in its fault file, and close it."""
+    text = os.pread(descriptor, FAULT_LIMIT, 0).decode("utf-8", "replace")
+    os.close(descriptor)
+    return text.strip()

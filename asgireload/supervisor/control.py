@@ -1,0 +1,117 @@
+"""The supervisor as its admin surface sees it: snapshots out, commands in.
+
+Implements `admin.port.ServerPort` over the picture of the children. Calls return at once; whoever waits
+for a reload waits on a future that the verdict resolves.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from asgireload.admin import port
+from asgireload.errors import ControlError
+from asgireload.supervisor import snapshots
+from asgireload.supervisor.children import Children
+from asgireload.supervisor.events import Event, ReloadRequested, ScaleRequested, StopRequested
+from asgireload.supervisor.fleet import Fleet, Phase
+from asgireload.supervisor.reloads import Outcome, Reload
+
+
+class Control:
+    """`submit` applies an event and reconciles, at once."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fleet: Fleet,
+        children: Children,
+        surroundings: snapshots.Surroundings,
+        submit: Callable[[Event], None],
+    ) -> None:
+        self._loop = loop
+        self._fleet = fleet
+        self._children = children
+        self._around = surroundings
+        self._submit = submit
+        self._waiting: dict[int, list[asyncio.Future[None]]] = {}
+
+    # --- snapshots --------------------------------------------------------------------------------
+
+    def status(self) -> port.StatusSnapshot:
+        return snapshots.take_status(self._fleet, self._around, self._loop.time())
+
+    def metrics(self) -> port.MetricsSnapshot:
+        totals = self._children.tally.totals(self._children.living_records())
+        return port.MetricsSnapshot(
+            status=self.status(),
+            counters=tuple(
+                port.SlotCounters(slot=slot, generation=generation, values=values)
+                for (slot, generation), values in sorted(totals.items())
+            ),
+            reload_outcomes=dict(self._fleet.outcomes),
+            worker_exits=dict(self._fleet.exits),
+        )
+
+    def reloads(self) -> tuple[port.ReloadSnapshot, ...]:
+        return tuple(self._snapshot(reload) for reload in self._known())
+
+    def reload(self, reload_id: int) -> port.ReloadSnapshot | None:
+        found = self._find(reload_id)
+        return self._snapshot(found) if found is not None else None
+
+    def _known(self) -> list[Reload]:
+        fleet = self._fleet
+        first = [reload for reload in (fleet.pending, fleet.reload) if reload is not None]
+        return first + [reload for reload in fleet.history if reload not in first]
+
+    def _find(self, reload_id: int) -> Reload | None:
+        return next((known for known in self._known() if known.reload_id == reload_id), None)
+
+    def _snapshot(self, reload: Reload) -> port.ReloadSnapshot:
+        return snapshots.take_reload(reload, self._around, self._loop.time())
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def request_reload(self, origin: str) -> port.ReloadTicket:
+        self._refuse_while_stopping()
+        before = self._fleet.pending
+        self._submit(ReloadRequested(origin))
+        reload_id = before.reload_id if before is not None else self._fleet.last_reload_id
+        found = self._find(reload_id)
+        assert found is not None
+        return port.ReloadTicket(
+            id=reload_id, outcome=found.outcome.value, coalesced=before is not None
+        )
+
+    async def wait_reload(self, reload_id: int) -> port.ReloadSnapshot:
+        found = self._find(reload_id)
+        if found is None:
+            raise ControlError(f"there is no reload {reload_id}, or it is long over")
+        if found.outcome in (Outcome.PENDING, Outcome.RUNNING):
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            waiters = self._waiting.setdefault(reload_id, [])
+            waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                waiters.remove(waiter)
+        return self._snapshot(found)
+
+    def verdict_spoken(self, reload_id: int) -> None:
+        """Wake whoever waits for this reload."""
+        for waiter in self._waiting.pop(reload_id, []):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def scale(self, workers: int) -> None:
+        self._refuse_while_stopping()
+        most = self._fleet.policy.max_workers
+        if not 1 <= workers <= most:
+            raise ControlError(f"the number of workers must be from 1 to {most}, not {workers}")
+        self._submit(ScaleRequested(workers))
+
+    def stop(self) -> None:
+        self._submit(StopRequested())
+
+    def _refuse_while_stopping(self) -> None:
+        if self._fleet.phase is not Phase.SERVING:
+            raise ControlError("the server is stopping")

@@ -1,0 +1,311 @@
+"""The supervisor: the place where its parts are joined.
+
+One event loop owns the listening sockets, the children, the admin server and, in development, the file
+watcher. Whatever happens becomes an event; `observe` records it, `reconcile` answers with steps, and
+this file has them carried out. Nothing here waits for a child.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import time
+from functools import partial
+
+from asgireload.admin.server import AdminServer, start_admin
+from asgireload.config import Config
+from asgireload.errors import AsgireloadError, ControlError
+from asgireload.ipc.linux import become_subreaper, resident_bytes
+from asgireload.ipc.titles import set_title
+from asgireload.log import configure_logging
+from asgireload.net.listeners import Listeners, open_listeners
+from asgireload.supervisor import events, signals
+from asgireload.supervisor.children import Children
+from asgireload.supervisor.control import Control
+from asgireload.supervisor.fleet import Fleet, Phase, Policy, new_fleet
+from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.observe import apply
+from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
+from asgireload.supervisor.reconcile import next_deadline, reconcile
+from asgireload.supervisor.reloads import Outcome, Reload
+from asgireload.supervisor.snapshots import Surroundings
+from asgireload.watch.watcher import watch
+
+OBSERVE_INTERVAL = 1.0
+"""Seconds between two looks at heartbeats, request counts and memory."""
+
+_logger = logging.getLogger("asgireload.error")
+
+
+def run(config: Config) -> int:
+    """Serve until told to stop; return the exit status. Errors at start are logged, not raised."""
+    signals.hold()
+    configure_logging(
+        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag=None
+    )
+    set_title("supervisor", config.app)
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(_Supervisor(config).run())
+    except AsgireloadError as error:
+        _logger.error("%s", error)
+        return error.exit_code
+
+
+def make_policy(config: Config) -> Policy:
+    """Return the slice of the configuration that decisions depend on."""
+    return Policy(
+        workers=config.workers,
+        preload=config.preload,
+        boot_timeout=config.boot_timeout,
+        probation=0.0 if config.reload else config.probation,
+        surge=config.surge,
+        drain_overlap=config.drain_overlap or config.reload,
+        keep_generations=config.keep_generations,
+        revert_window=config.revert_window,
+        give_up_after=config.give_up_after,
+        heartbeat_timeout=config.timeout_worker_healthcheck,
+        drain_timeout=config.drain_timeout,
+        lifespan_timeout=config.lifespan_timeout,
+        max_requests=config.max_requests,
+        max_requests_jitter=config.max_requests_jitter,
+        max_rss=config.max_rss,
+        worker_lifetime=config.worker_lifetime,
+        wait_for_change=config.reload,
+    )
+
+
+def launch_directory() -> str:
+    """Return the working directory as the user typed it.
+
+    A deploy that switches a `current` symlink is seen only through that name: the directory the kernel
+    knows is the old release for ever.
+    """
+    here = os.getcwd()
+    typed = os.environ.get("PWD", "")
+    try:
+        return typed if os.path.isabs(typed) and os.path.samefile(typed, here) else here
+    except OSError:
+        return here
+
+
+class _Supervisor:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    async def run(self) -> int:
+        config = self._config
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[int] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._announced = False
+        become_subreaper()
+        self._listeners: Listeners = open_listeners(config)
+        try:
+            return await self._run_with_listeners()
+        finally:
+            self._listeners.close()
+
+    async def _run_with_listeners(self) -> int:
+        config = self._config
+        loop = self._loop
+        now = loop.time()
+        self._children = Children(
+            loop, config, launch_directory(), self._listeners.descriptors_for, self._on_event
+        )
+        self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
+        self._surroundings = Surroundings(
+            pid=os.getpid(),
+            app=config.app,
+            listeners=tuple(self._listeners.urls()),
+            accept=config.accept,
+            wall_offset=time.time() - now,
+            record_of=self._children.record_of,
+            resident_bytes=resident_bytes,
+            template_pid=self._children.template_pid,
+        )
+        self._control = Control(
+            loop, self._fleet, self._children, self._surroundings, self._on_event
+        )
+        admin: AdminServer = await start_admin(loop, self._control, config)
+        try:
+            if config.pid_file is not None:
+                write_pid_file(config.pid_file)
+            self._install_signals()
+            _logger.info("Started parent process [%d]", os.getpid())
+            watcher = self._start_watcher()
+            observing = loop.create_task(self._observe())
+            self._reconcile()
+            status = await self._finished
+            observing.cancel()
+            if watcher is not None:
+                watcher.cancel()
+            await asyncio.wait([observing, *([watcher] if watcher is not None else [])])
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await admin.close()
+            self._children.close()
+            if config.pid_file is not None:
+                remove_pid_file(config.pid_file)
+        _logger.info("Finished parent process [%d]", os.getpid())
+        return status
+
+    def _start_watcher(self) -> asyncio.Task[None] | None:
+        if not self._config.reload:
+            return None
+        return self._loop.create_task(
+            watch(self._config, lambda change: self._ask_reload(change, supersede=True))
+        )
+
+    # --- events and steps -------------------------------------------------------------------------
+
+    def _on_event(self, event: events.Event) -> None:
+        self._perform(apply(self._fleet, event, self._loop.time()))
+        self._reconcile()
+
+    def _reconcile(self) -> None:
+        now = self._loop.time()
+        self._perform(reconcile(self._fleet, now))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = next_deadline(self._fleet, now)
+        if due is not None and self._fleet.phase is not Phase.FINISHED:
+            self._timer = self._loop.call_at(due, self._reconcile)
+
+    def _perform(self, steps: list[events.Step]) -> None:
+        children = self._children
+        for step in steps:
+            match step:
+                case events.StartTemplate():
+                    children.start_template(step)
+                case events.CloseTemplate():
+                    children.close_template(step.template_id)
+                case events.KillTemplate():
+                    children.kill_template(step.template_id, dump=step.dump)
+                case events.ForkWorker():
+                    children.fork_worker(step)
+                case events.DrainWorker():
+                    children.drain_worker(step)
+                case events.KillWorker():
+                    children.kill_worker(step.worker_id, dump=step.dump)
+                case events.OpenSlot():
+                    self._listeners.open_slot(step.slot)
+                case events.SteerAway():
+                    self._listeners.steer_away(step.slots)
+                case events.CloseSlot():
+                    self._listeners.close_slot(step.slot)
+                case events.Say():
+                    _say(step)
+                case events.SpeakVerdict():
+                    self._speak_verdict(step.reload_id)
+                case events.StopAccepting():
+                    # Workers close theirs as they drain; then new connections are refused at once.
+                    self._listeners.close()
+                case events.Finish():
+                    self._finished.set_result(step.exit_code)
+
+    def _speak_verdict(self, reload_id: int) -> None:
+        reload = next(known for known in self._fleet.history if known.reload_id == reload_id)
+        _log_verdict(reload, self._fleet)
+        if reload.outcome is Outcome.COMMITTED and not self._announced:
+            self._announced = True
+            for url in self._surroundings.listeners:
+                _logger.info("asgireload running on %s (Press CTRL+C to quit)", url)
+        self._control.verdict_spoken(reload_id)
+
+    # --- signals ----------------------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        add = self._loop.add_signal_handler
+        for number in signals.RELOAD:
+            add(number, self._ask_reload, number.name)
+        for number in signals.STOP:
+            add(number, self._ask_stop, number.name)
+        for number in signals.STOP_AT_ONCE:
+            add(number, partial(self._ask_stop, number.name, at_once=True))
+        for number in signals.MORE_WORKERS:
+            add(number, self._ask_scale, 1)
+        for number in signals.FEWER_WORKERS:
+            add(number, self._ask_scale, -1)
+        for number in signals.RESERVED:
+            add(number, _logger.info, "%s is kept for task workers; nothing done", number.name)
+        for number in signals.unused():
+            add(number, _logger.debug, "%s ignored", number.name)
+        for number in signals.CHILD:
+            add(number, self._children.reap)
+        signals.release()
+
+    def _ask_reload(self, origin: str, *, supersede: bool = False) -> None:
+        if self._fleet.phase is not Phase.SERVING:
+            _logger.warning("%s: no reload, the server is stopping", origin)
+            return
+        if self._fleet.reload is not None:
+            _logger.info("%s: a reload runs; the next one serves this request", origin)
+        self._on_event(events.ReloadRequested(origin, supersede))
+
+    def _ask_stop(self, origin: str, *, at_once: bool = False) -> None:
+        again = self._fleet.phase is not Phase.SERVING and origin == "SIGINT"
+        _logger.info("%s: %s", origin, "stopping at once" if at_once or again else "shutting down")
+        self._on_event(events.StopRequested(at_once=at_once or again))
+
+    def _ask_scale(self, change: int) -> None:
+        try:
+            self._control.scale(self._fleet.wanted_count + change)
+        except ControlError as error:
+            _logger.warning("%s", error)
+
+    # --- looking after workers --------------------------------------------------------------------
+
+    async def _observe(self) -> None:
+        while True:
+            await asyncio.sleep(OBSERVE_INTERVAL)
+            for worker in list(self._fleet.workers.values()):
+                if worker.state is State.READY:
+                    seen = self._children.observe(
+                        worker.worker_id, with_memory=self._config.max_rss is not None
+                    )
+                    if seen is not None:
+                        self._perform(apply(self._fleet, seen, self._loop.time()))
+            self._reconcile()
+
+
+def _say(step: events.Say) -> None:
+    place = f"[w{step.slot}] " if step.slot is not None else ""
+    _logger.log(logging.getLevelNamesMapping()[step.level.upper()], "%s%s", place, step.text)
+
+
+def _log_verdict(reload: Reload, fleet: Fleet) -> None:
+    seconds = (reload.ended_at or 0.0) - (reload.started_at or reload.requested_at)
+    name = f"Reload {reload.reload_id}" if reload.reload_id else "Start"
+    outcome = reload.outcome
+    if outcome is Outcome.COMMITTED:
+        if reload.reload_id:
+            text = "%s committed in %.2f s: generation %s serves with %d workers"
+            _logger.info(text, name, seconds, reload.target, fleet.ready_count)
+        return
+    if outcome is Outcome.ABANDONED:
+        _logger.warning("%s abandoned: the server stops", name)
+        return
+    failure = reload.failure
+    reason = f"{failure.stage}: {failure.summary}" if failure is not None else "unknown"
+    if reload.serving is None:
+        goes_on = "nothing serves"
+    elif reload.uniform:
+        goes_on = f"generation {reload.serving} goes on serving"
+    else:
+        goes_on = "slots serve different generations until the next reload"
+    details = f"\n{failure.traceback.rstrip()}" if failure is not None and failure.traceback else ""
+    level = logging.INFO if outcome is Outcome.SUPERSEDED else logging.ERROR
+    _logger.log(
+        level,
+        "%s %s after %.2f s (generation %s): %s; %s%s",
+        name,
+        outcome.value,
+        seconds,
+        reload.target,
+        reason,
+        goes_on,
+        details,
+    )

@@ -1,0 +1,66 @@
+"""What each signal to the supervisor means: one table.
+
+Handlers only submit events; nothing is done inside a signal handler, and no signal ends the supervisor
+by accident.
+"""
+
+import signal
+
+RELOAD = (signal.SIGHUP, signal.SIGUSR1)
+STOP = (signal.SIGTERM, signal.SIGINT)
+STOP_AT_ONCE = (signal.SIGQUIT,)
+MORE_WORKERS = (signal.SIGTTIN,)
+FEWER_WORKERS = (signal.SIGTTOU,)
+RESERVED = (signal.SIGUSR2,)
+"""For task workers; until they exist it is logged and does nothing."""
+CHILD = (signal.SIGCHLD,)
+
+_FATAL_BY_THEMSELVES = (
+    signal.SIGKILL,
+    signal.SIGSTOP,
+    # Faults of this very process, and its resource limits.
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+    signal.SIGXCPU,
+    signal.SIGXFSZ,
+    # Job control of a terminal keeps its meaning; SIGPIPE is ignored by Python already.
+    signal.SIGTSTP,
+    signal.SIGCONT,
+    signal.SIGPIPE,
+    signal.SIGURG,
+)
+
+
+def unused() -> list[signal.Signals]:
+    """Return the signals that mean nothing to us and would otherwise end the process."""
+    used = {
+        *RELOAD,
+        *STOP,
+        *STOP_AT_ONCE,
+        *MORE_WORKERS,
+        *FEWER_WORKERS,
+        *RESERVED,
+        *CHILD,
+        *_FATAL_BY_THEMSELVES,
+    }
+    return [
+        number
+        for number in signal.valid_signals()
+        if isinstance(number, signal.Signals) and number not in used
+    ]
+
+
+def hold() -> None:
+    """Block the signals that a user may send before handlers stand; they are delivered afterwards."""
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, (*RELOAD, *STOP, *STOP_AT_ONCE, *MORE_WORKERS, *FEWER_WORKERS, *RESERVED)
+    )
+
+
+def release() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

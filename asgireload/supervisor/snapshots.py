@@ -1,0 +1,166 @@
+"""Turn the picture of the children into the snapshots that the admin surface shows. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asgireload import __version__
+from asgireload.admin import port
+from asgireload.ipc.scoreboard import Field
+from asgireload.supervisor.fleet import Fleet, Phase, Template, TemplateState, Worker
+from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.reloads import Failure, Outcome, Reload
+from asgireload.supervisor.tally import Values
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a snapshot says beyond the picture."""
+
+    pid: int
+    app: str
+    listeners: tuple[str, ...]
+    accept: str
+    wall_offset: float
+    """Wall clock minus monotonic clock, in seconds."""
+    record_of: Callable[[int], Values | None]
+    resident_bytes: Callable[[int], int | None]
+    template_pid: Callable[[int], int | None]
+
+
+def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSnapshot:
+    last = fleet.history[0] if fleet.history else None
+    return port.StatusSnapshot(
+        version=__version__,
+        pid=around.pid,
+        state=name_state(fleet),
+        message=_message(fleet, last),
+        app=around.app,
+        started_at=fleet.started_at + around.wall_offset,
+        uptime=now - fleet.started_at,
+        generation=fleet.serving,
+        workers_wanted=fleet.wanted_count,
+        workers_ready=fleet.ready_count,
+        workers_old=sum(worker.state is State.DRAINING for worker in fleet.workers.values()),
+        listeners=around.listeners,
+        accept=around.accept,
+        restarts_total=fleet.restarts,
+        reloads_total=sum(fleet.outcomes.values()),
+        workers=tuple(
+            _worker(worker, around, now)
+            for worker in sorted(
+                fleet.workers.values(), key=lambda worker: (worker.slot, worker.worker_id)
+            )
+        ),
+        templates=tuple(_template(template, fleet, around) for template in fleet.templates.values()),
+        current_reload=take_reload(fleet.reload, around, now) if fleet.reload else None,
+        pending_reload=take_reload(fleet.pending, around, now) if fleet.pending else None,
+        last_reload=take_reload(last, around, now) if last else None,
+    )
+
+
+def name_state(fleet: Fleet) -> str:
+    """Return starting, serving, degraded, reloading or stopping."""
+    if fleet.phase is not Phase.SERVING:
+        return "stopping"
+    if fleet.serving is None:
+        return "starting"
+    if fleet.reload is not None:
+        return "reloading"
+    return "serving" if fleet.ready_count >= fleet.wanted_count else "degraded"
+
+
+def _message(fleet: Fleet, last: Reload | None) -> str:
+    if fleet.serving is None:
+        said = "nothing serves yet"
+    else:
+        said = f"serving generation {fleet.serving}"
+    running = fleet.reload
+    if running is not None and running.target is not None:
+        said += f"; generation {running.target}: {running.phase.value}"
+    elif last is not None and last.failure is not None and last.outcome is not Outcome.COMMITTED:
+        said += f"; generation {last.target} {last.outcome.value}: {last.failure.summary}"
+    return said
+
+
+def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnapshot:
+    values = around.record_of(worker.worker_id)
+    beat = values[Field.HEARTBEAT] if values else 0
+    return port.WorkerSnapshot(
+        slot=worker.slot,
+        generation=worker.generation,
+        pid=worker.pid,
+        state=worker.state.value,
+        ready_at=worker.ready_at + around.wall_offset if worker.ready_at is not None else None,
+        age=now - worker.asked_at,
+        heartbeat_age=max(0.0, now - beat / 1e9) if beat else None,
+        connections=values[Field.CONNECTIONS] if values else 0,
+        websockets=values[Field.WEBSOCKETS] if values else 0,
+        exchanges=values[Field.EXCHANGES] if values else 0,
+        requests_total=values[Field.REQUESTS_TOTAL] if values else 0,
+        rss_bytes=around.resident_bytes(worker.pid) if worker.pid is not None else None,
+    )
+
+
+def _template(template: Template, fleet: Fleet, around: Surroundings) -> port.TemplateSnapshot:
+    if template.state is TemplateState.LOADING:
+        state = "loading"
+    else:
+        state = "sleeping" if template.generation in fleet.previous else "serving"
+    generation = fleet.generations[template.generation]
+    return port.TemplateSnapshot(
+        generation=template.generation,
+        pid=around.template_pid(template.template_id),
+        state=state,
+        preload=template.preload,
+        unsafe_reasons=generation.unsafe_reasons,
+    )
+
+
+def take_reload(reload: Reload, around: Surroundings, now: float) -> port.ReloadSnapshot:
+    started = reload.started_at
+    ended = reload.ended_at
+    return port.ReloadSnapshot(
+        id=reload.reload_id,
+        outcome=reload.outcome.value,
+        phase=reload.phase.value,
+        origins=tuple(reload.origins),
+        from_generation=reload.source,
+        to_generation=reload.target,
+        requested_at=reload.requested_at + around.wall_offset,
+        started_at=started + around.wall_offset if started is not None else None,
+        ended_at=ended + around.wall_offset if ended is not None else None,
+        duration=(ended or now) - started if started is not None else None,
+        serving_generation=reload.serving,
+        uniform=reload.uniform,
+        failure=_failure(reload.failure) if reload.failure is not None else None,
+        slots=_slots(reload),
+        workers_drained=reload.drained,
+        workers_killed=reload.killed,
+        exchanges_cut=reload.exchanges_cut,
+        websockets_closed=reload.websockets_closed,
+    )
+
+
+def _failure(failure: Failure) -> port.Failure:
+    return port.Failure(
+        stage=failure.stage,
+        summary=failure.summary,
+        traceback=failure.traceback,
+        slot=failure.slot,
+    )
+
+
+def _slots(reload: Reload) -> tuple[port.SlotSteps, ...]:
+    by_slot: dict[int, list[port.Step]] = {}
+    for step in reload.steps:
+        by_slot.setdefault(step.slot, []).append(
+            port.Step(
+                name=step.name,
+                seconds=round(step.at - (reload.started_at or step.at), 4),
+                generation=step.generation,
+                detail=step.detail,
+            )
+        )
+    return tuple(
+        port.SlotSteps(slot=slot, steps=tuple(steps)) for slot, steps in sorted(by_slot.items())
+    )

@@ -1,0 +1,52 @@
+"""Counters that outlive workers: sums by slot and generation. Pure.
+
+A worker's record is reused after its exit, so what it has counted is added to a base first. Series of
+old generations are merged into generation 0 after a while, so that a server which reloads every minute
+does not grow its metrics without bound, and no total ever goes back.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from asgireload.ipc.scoreboard import FIELD_COUNT, Field
+
+GENERATIONS_KEPT = 4
+MERGED = 0
+"""The generation that stands for all that are no longer kept apart."""
+
+_GAUGES = (Field.HEARTBEAT, Field.CONNECTIONS, Field.WEBSOCKETS, Field.EXCHANGES)
+
+Values = tuple[int, ...]
+Key = tuple[int, int]
+"""Slot and generation."""
+
+
+class Tally:
+    def __init__(self) -> None:
+        self._base: dict[Key, list[int]] = {}
+
+    def fold(self, slot: int, generation: int, values: Sequence[int]) -> None:
+        """Add what a worker has counted, now that it is gone. Gauges end with it."""
+        base = self._base.setdefault((slot, generation), [0] * FIELD_COUNT)
+        for index in range(FIELD_COUNT):
+            if index not in _GAUGES:
+                base[index] += values[index]
+        self._merge_old()
+
+    def _merge_old(self) -> None:
+        generations = sorted({generation for _, generation in self._base} - {MERGED})
+        for slot, generation in list(self._base):
+            if generation in generations[:-GENERATIONS_KEPT]:
+                merged = self._base.setdefault((slot, MERGED), [0] * FIELD_COUNT)
+                old = self._base.pop((slot, generation))
+                for index, value in enumerate(old):
+                    merged[index] += value
+
+    def totals(self, living: Iterable[tuple[int, int, Sequence[int]]]) -> dict[Key, Values]:
+        """Return the sums with the records of living workers (slot, generation, values) added."""
+        sums = {key: list(values) for key, values in self._base.items()}
+        for slot, generation, values in living:
+            target = sums.setdefault((slot, generation), [0] * FIELD_COUNT)
+            for index in range(FIELD_COUNT):
+                if index != Field.HEARTBEAT:
+                    target[index] += values[index]
+        return {key: tuple(values) for key, values in sums.items()}

@@ -1,0 +1,69 @@
+"""Fork a worker that becomes a child of the supervisor.
+
+    template ──fork──▶ middle ──fork──▶ worker
+                         └─ exits at once; the kernel gives the worker to the next subreaper, the supervisor
+
+The worker must not go on before that has happened: PR_SET_PDEATHSIG fires when the parent of the moment
+dies, and the parent of the first moment is the middle process. So it waits at a gate that the template
+opens once it has collected the middle process, by when the adoption is complete.
+
+The caller has no second thread and no event loop.
+"""
+
+import os
+import signal
+import sys
+from enum import Enum
+
+
+class Side(Enum):
+    TEMPLATE = "template"
+    WORKER = "worker"
+
+
+def fork_adopted() -> Side:
+    """Fork twice and return in both processes, saying which one this is.
+
+    All signals are blocked in the worker, which unblocks them when its own handlers stand. Raise
+    OSError in the template when no process could be made.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    gate, opener = os.pipe()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        middle = os.fork()
+    except OSError:
+        os.close(gate)
+        os.close(opener)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
+    if middle == 0:
+        _be_middle()
+        # Only the worker gets here.
+        os.close(opener)
+        opened = os.read(gate, 1)
+        os.close(gate)
+        if not opened:
+            os._exit(1)  # the template died meanwhile; nobody has heard of this worker
+        return Side.WORKER
+    _, status = os.waitpid(middle, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    os.close(gate)
+    try:
+        if status != 0:
+            raise OSError(os.waitstatus_to_exitcode(status), "the second fork failed")
+        os.write(opener, b"g")
+    finally:
+        os.close(opener)
+    return Side.TEMPLATE
+
+
+def _be_middle() -> None:
+    """Fork once more and leave; return only in the grandchild."""
+    try:
+        worker = os.fork()
+    except OSError as error:
+        os._exit(error.errno or 1)
+    if worker:
+        os._exit(0)

@@ -1,0 +1,173 @@
+"""The template: a fresh interpreter that imports the application once and forks workers on command.
+
+Started by the supervisor as `python -m asgireload.template.main DESCRIPTOR`, where DESCRIPTOR is its
+channel. It runs no event loop and no thread of its own: it waits in `recvmsg`, forks, and waits again,
+until its channel closes. A worker returns out of the waiting loop and runs at the bottom of the stack,
+so it ends like any Python program, exit handlers included.
+"""
+
+import contextlib
+import faulthandler
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+
+from asgireload.app import format_user_traceback, load_app
+from asgireload.asgi import ASGIApp
+from asgireload.errors import AppLoadError, ChannelClosedError
+from asgireload.ipc.channel import Channel
+from asgireload.ipc.linux import signal_on_parent_death
+from asgireload.ipc.messages import (
+    AppFailed,
+    AppLoaded,
+    AppUnsafe,
+    ForkFailed,
+    ForkWorker,
+    LoadApp,
+    shortened,
+)
+from asgireload.ipc.quiet_signals import make_quiet
+from asgireload.ipc.titles import set_title
+from asgireload.log import configure_logging
+from asgireload.template.forking import Side, fork_adopted
+from asgireload.template.leftovers import find_leftovers, open_descriptors
+from asgireload.worker.main import WorkerOrder, run_worker
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a worker takes over from the template."""
+
+    order: LoadApp
+    app: ASGIApp | None
+    scoreboard: int
+    fault_file: int
+    supervisor: int
+
+
+def main() -> int:
+    """Run the template, and later, in forked processes, the worker; return the exit status."""
+    supervisor = os.getppid()
+    signal_on_parent_death(signal.SIGKILL)
+    make_quiet(signal.SIGTERM)
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        sock.set_inheritable(False)
+        channel = Channel(sock)
+        try:
+            message, descriptors = channel.receive()
+            assert isinstance(message, LoadApp)
+            loaded = _load(channel, message, descriptors, supervisor)
+            worker = _fork_on_command(channel, loaded) if loaded is not None else None
+        except ChannelClosedError:
+            # The supervisor let us go, or is dead. Exit handlers that the application registered while
+            # it was imported belong to workers.
+            os._exit(0)
+    if worker is None:
+        os._exit(1)
+    return run_worker(worker)
+
+
+def _load(
+    channel: Channel, order: LoadApp, descriptors: list[int], supervisor: int
+) -> _Loaded | None:
+    """Import the application and report; return None when it cannot be imported."""
+    scoreboard, fault_file = descriptors
+    config = order.config
+    faulthandler.enable(fault_file)
+    set_title("template", order.name, generation=order.generation)
+    configure_logging(
+        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag="template"
+    )
+    loaded = _Loaded(order, None, scoreboard, fault_file, supervisor)
+    started = time.monotonic()
+    try:
+        os.chdir(order.directory)
+        if config.env_file is not None:
+            _load_env_file(config.env_file)
+        if not order.preload:
+            channel.send(AppLoaded(time.monotonic() - started))
+            return loaded
+        before = open_descriptors()
+        app = load_app(config.app, factory=config.factory, app_dir=config.app_dir)
+    except ChannelClosedError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
+        channel.send(AppFailed(_summary(error), shortened(_traceback(error))))
+        return None
+    leftovers = find_leftovers(before)
+    if leftovers.unsafe and config.preload is None:
+        channel.send(AppUnsafe(leftovers.unsafe))
+        channel.receive()  # only the end of file can come: another template takes over
+        return None
+    # Objects that exist now are never garbage collected in workers, so their pages stay shared.
+    gc.collect()
+    gc.freeze()
+    channel.send(AppLoaded(time.monotonic() - started, leftovers.native_threads))
+    return _Loaded(order, app, scoreboard, fault_file, supervisor)
+
+
+def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
+    """Fork until the channel closes; return in each worker, with what it shall do."""
+    while True:
+        message, descriptors = channel.receive()
+        assert isinstance(message, ForkWorker)
+        try:
+            side = fork_adopted()
+        except OSError as error:
+            channel.send(ForkFailed(message.worker_id, str(error)))
+            side = Side.TEMPLATE
+        if side is Side.WORKER:
+            # The exit of the template must not be hidden from the supervisor by our copy.
+            channel.close()
+            with contextlib.suppress(OSError):
+                os.close(loaded.fault_file)
+            own_channel, own_fault_file, *listeners = descriptors
+            return WorkerOrder(
+                config=loaded.order.config,
+                name=loaded.order.name,
+                generation=loaded.order.generation,
+                slot=message.slot,
+                app=loaded.app,
+                channel=own_channel,
+                fault_file=own_fault_file,
+                scoreboard=loaded.scoreboard,
+                record=message.record,
+                listeners=tuple(listeners),
+                supervisor=loaded.supervisor,
+            )
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _load_env_file(path: str) -> None:
+    try:
+        from dotenv import load_dotenv
+    except ImportError:
+        raise AppLoadError(
+            "--env-file needs the package python-dotenv: pip install 'asgireload[standard]'"
+        ) from None
+    if not os.path.isfile(path):
+        raise AppLoadError(f"--env-file {path}: no such file")
+    load_dotenv(path)
+
+
+def _summary(error: BaseException) -> str:
+    if isinstance(error, AppLoadError):
+        return str(error)
+    if isinstance(error, SystemExit):
+        return f"sys.exit({error.code!r}) was called while the application was imported"
+    return "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+
+
+def _traceback(error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error, AppLoadError) else error
+    return format_user_traceback(cause) if cause is not None else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

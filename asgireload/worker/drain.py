@@ -1,0 +1,60 @@
+"""Drain a worker: take nothing new, finish what is open, cut what is left at the deadline.
+
+The order matters. Accepting stops first, so that a connection which still waits in the queue is taken by
+a worker that stays. Then the notice is set, so that a request that slipped in sees it at once. Then every
+connection ends in its own way; `http.connection` and `websocket.connection` say how.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from asgireload.draining import DrainReason
+from asgireload.http.context import ServingContext
+from asgireload.ipc.scoreboard import Field
+from asgireload.worker.acceptor import Acceptor
+
+CUT_GRACE = 1.0
+"""Seconds for connections to flush their last bytes after the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainResult:
+    exchanges_cut: int
+    websockets_closed: int
+
+
+async def drain(
+    context: ServingContext, acceptor: Acceptor, reason: DrainReason, timeout: float
+) -> DrainResult:
+    """Return when no connection is left, at the latest about CUT_GRACE after `timeout` seconds.
+
+    The acceptor has been stopped by the caller.
+    """
+    websockets = context.record.values[Field.WEBSOCKETS]
+    cut_before = context.record.values[Field.CUT_TOTAL]
+    context.drain.begin(reason, time.monotonic() + timeout)
+    await acceptor.wait_adopted()
+    for connection in list(context.connections):
+        connection.begin_drain()
+    try:
+        async with asyncio.timeout(timeout):
+            await context.wait_idle()
+    except TimeoutError:
+        await _cut(context)
+    return DrainResult(
+        exchanges_cut=context.record.values[Field.CUT_TOTAL] - cut_before,
+        websockets_closed=websockets,
+    )
+
+
+async def _cut(context: ServingContext) -> None:
+    for connection in list(context.connections):
+        connection.cut()
+    context.cancel_background()
+    try:
+        async with asyncio.timeout(CUT_GRACE):
+            await context.wait_idle()
+    except TimeoutError:
+        for connection in list(context.connections):
+            connection.abort()

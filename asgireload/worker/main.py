@@ -1,0 +1,311 @@
+"""A worker from fork to exit: the place where its parts are joined.
+
+    boot (import if the template did not, lifespan startup, health path) ─▶ ready ─▶ drain ─▶ lifespan shutdown ─▶ exit
+
+It reports each stage to the supervisor and takes one command from it: drain. When the supervisor is
+gone, seen as end of file on the channel or as SIGTERM from the kernel, it drains by itself.
+"""
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+import asgireload.draining
+from asgireload.app import format_user_traceback, load_app
+from asgireload.asgi import ASGIApp
+from asgireload.config import Config
+from asgireload.draining import DrainReason
+from asgireload.errors import AppLoadError, ChannelClosedError, LifespanError, StartupError
+from asgireload.http.connection import HttpConnection
+from asgireload.http.context import HttpSettings, ServingContext, choose_parser
+from asgireload.ipc.channel import Channel
+from asgireload.ipc.linux import signal_on_parent_death
+from asgireload.ipc.messages import (
+    AnyMessage,
+    Drain,
+    WorkerDrained,
+    WorkerDraining,
+    WorkerFailed,
+    WorkerReady,
+    WorkerStage,
+    WorkerStarted,
+    shortened,
+)
+from asgireload.ipc.quiet_signals import make_quiet
+from asgireload.ipc.scoreboard import Field, Record, Scoreboard
+from asgireload.ipc.titles import set_title
+from asgireload.log import configure_logging
+from asgireload.worker.acceptor import Acceptor
+from asgireload.worker.drain import drain
+from asgireload.worker.health import check_health
+from asgireload.worker.lifespan import Lifespan
+
+HEARTBEAT_INTERVAL = 1.0
+ORPHAN_MARGIN = 10
+"""Seconds beyond drain and lifespan timeouts after which the kernel ends a worker without a supervisor."""
+
+_logger = logging.getLogger("asgireload.error")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What a forked worker is to do. It owns the descriptors."""
+
+    config: Config
+    name: str
+    generation: int
+    slot: int
+    app: ASGIApp | None
+    """None: the template holds no code, the worker imports the application."""
+    channel: int
+    fault_file: int
+    scoreboard: int
+    record: int
+    listeners: tuple[int, ...]
+    supervisor: int
+    """Its process number, which is our parent's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    """The command to drain, from whoever gave it."""
+
+    reason: DrainReason
+    timeout: float
+
+
+def run_worker(order: WorkerOrder) -> int:
+    """Be a worker until it has drained; return the exit status."""
+    channel = Channel(socket.socket(fileno=order.channel))
+    faulthandler.enable(order.fault_file)
+    make_quiet()
+    orphaned = _Orphaned(order.config)
+    signal.signal(signal.SIGTERM, orphaned.on_signal)
+    signal_on_parent_death(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if os.getppid() != order.supervisor:
+        return 1  # it died before the kernel knew whom to tell
+    config = order.config
+    tag = f"w{order.slot}" if config.workers > 1 else None
+    configure_logging(
+        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag=tag
+    )
+    set_title("worker", order.name, slot=order.slot, generation=order.generation)
+    _reseed()
+    try:
+        channel.send(WorkerStarted(os.getpid()))
+        with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
+            return runner.run(_Worker(order, channel, orphaned).run())
+    except ChannelClosedError:
+        return 1  # the supervisor died while we booted; nobody knows this worker
+    finally:
+        channel.close()
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the event loop: uvloop where it is installed or asked for, else asyncio's."""
+    if name in ("auto", "uvloop"):
+        try:
+            import uvloop
+        except ImportError:
+            if name == "uvloop":
+                raise
+        else:
+            return uvloop.new_event_loop
+    return asyncio.SelectorEventLoop
+
+
+def _reseed() -> None:
+    """Give numpy's global generator its own random numbers in this process.
+
+    The random module sees to that after a fork by itself; without this all workers would draw the
+    same numbers from numpy.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
+class _Orphaned:
+    """The supervisor is gone, or somebody sent SIGTERM to this worker: leave, whatever the loop does."""
+
+    def __init__(self, config: Config) -> None:
+        self._patience = int(config.drain_timeout + config.lifespan_timeout) + ORPHAN_MARGIN
+        self.wake: Callable[[], None] | None = None
+        self.seen = False
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        # If the loop is blocked for good nobody is left to kill this process, so the kernel does.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(self._patience)
+        if self.wake is not None:
+            self.wake()
+
+
+class _Worker:
+    """The running worker: its loop, its connections and its conversation with the supervisor."""
+
+    def __init__(self, order: WorkerOrder, channel: Channel, orphaned: _Orphaned) -> None:
+        self._order = order
+        self._config = order.config
+        self._channel = channel
+        self._orphaned = orphaned
+        self._leave: asyncio.Future[_Leave] | None = None
+        self._stage = "boot"
+        self._record = Record.detached()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        leave: asyncio.Future[_Leave] = loop.create_future()
+        self._leave = leave
+        self._channel.attach(loop, self._on_message, self._on_supervisor_gone)
+        self._orphaned.wake = lambda: loop.call_soon_threadsafe(self._on_supervisor_gone)
+        if self._orphaned.seen:
+            self._on_supervisor_gone()
+        self._record = Scoreboard(self._order.scoreboard).record(self._order.record)
+        try:
+            app = self._order.app or self._import_app()
+            lifespan, context = await self._start(app, loop)
+        except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
+            self._report_failure(error)
+            return 3
+        sockets = [socket.socket(fileno=descriptor) for descriptor in self._order.listeners]
+        acceptor = Acceptor(loop, sockets, lambda: HttpConnection(context))
+        acceptor.start()
+        heartbeat = _Heartbeat(loop, self._record)
+        self._channel.post(WorkerReady())
+        command = await leave
+
+        acceptor.stop()
+        if command.reason in (DrainReason.STOP, DrainReason.SCALE_DOWN, DrainReason.ORPHANED):
+            acceptor.take_waiting()
+        for sock in sockets:
+            sock.close()
+        self._channel.post(WorkerDraining())
+        result = await drain(context, acceptor, command.reason, command.timeout)
+        problem = await self._stop_lifespan(lifespan)
+        heartbeat.stop()
+        self._channel.post(WorkerDrained(result.exchanges_cut, result.websockets_closed, problem))
+        return 0
+
+    # --- boot -------------------------------------------------------------------------------------
+
+    def _reach(self, stage: str) -> None:
+        self._stage = stage
+        self._channel.post(WorkerStage(stage))
+
+    def _import_app(self) -> ASGIApp:
+        self._reach("import")
+        config = self._config
+        return load_app(config.app, factory=config.factory, app_dir=config.app_dir)
+
+    async def _start(
+        self, app: ASGIApp, loop: asyncio.AbstractEventLoop
+    ) -> tuple[Lifespan, ServingContext]:
+        self._reach("lifespan")
+        lifespan = Lifespan(app, self._config.lifespan)
+        await lifespan.startup()
+        if self._config.health_path is not None:
+            self._reach("health")
+            try:
+                await check_health(app, self._config.health_path, lifespan.state)
+            except BaseException:
+                await self._stop_lifespan(lifespan)
+                raise
+        context = ServingContext(
+            app,
+            http_settings(self._config),
+            loop,
+            state=lifespan.state,
+            record=self._record,
+            drain=asgireload.draining.draining(),
+        )
+        return lifespan, context
+
+    def _report_failure(self, error: BaseException) -> None:
+        if isinstance(error, StartupError):
+            summary = str(error)
+            cause = error.__cause__
+        elif isinstance(error, SystemExit):
+            summary, cause = f"sys.exit({error.code!r}) was called", error
+        else:
+            summary = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+            cause = error
+        text = format_user_traceback(cause) if cause is not None else ""
+        stage = "import" if isinstance(error, AppLoadError) else self._stage
+        self._channel.post(WorkerFailed(stage, summary, shortened(text)))
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    async def _stop_lifespan(self, lifespan: Lifespan) -> str:
+        """Return what went wrong, or nothing."""
+        try:
+            await lifespan.shutdown(self._config.lifespan_timeout)
+        except LifespanError as error:
+            return str(error)
+        return ""
+
+    def _on_message(self, message: AnyMessage, descriptors: list[int]) -> None:
+        assert isinstance(message, Drain)
+        self._command(_Leave(DrainReason(message.reason), message.timeout))
+
+    def _on_supervisor_gone(self) -> None:
+        if self._leave is not None and not self._leave.done():
+            _logger.warning("Told to leave by a signal or by the end of the supervisor; draining")
+        self._command(_Leave(DrainReason.ORPHANED, self._config.drain_timeout))
+
+    def _command(self, command: _Leave) -> None:
+        if self._leave is not None and not self._leave.done():
+            self._leave.set_result(command)
+
+
+class _Heartbeat:
+    """Writes the time to the scoreboard as long as the loop turns."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, record: Record) -> None:
+        self._loop = loop
+        self._record = record
+        self._timer: asyncio.TimerHandle | None = None
+        self._beat()
+
+    def _beat(self) -> None:
+        self._record.values[Field.HEARTBEAT] = time.monotonic_ns()
+        self._timer = self._loop.call_later(HEARTBEAT_INTERVAL, self._beat)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def http_settings(config: Config) -> HttpSettings:
+    """Return the slice of the configuration that connections read."""
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.header]
+    if config.server_header and not any(name == b"server" for name, _ in headers):
+        headers.insert(0, (b"server", b"asgireload"))
+    return HttpSettings(
+        parser=choose_parser(config.http),
+        root_path=config.root_path,
+        default_headers=tuple(headers),
+        date_header=config.date_header,
+        keep_alive_timeout=config.timeout_keep_alive,
+        access_log=config.access_log,
+        limit_concurrency=config.limit_concurrency,
+        drain_grace=config.drain_grace,
+        websocket=config.ws != "none",
+        ws_max_size=config.ws_max_size,
+        ws_max_queue=config.ws_max_queue,
+        ws_ping_interval=config.ws_ping_interval,
+        ws_ping_timeout=config.ws_ping_timeout,
+        ws_per_message_deflate=config.ws_per_message_deflate,
+        ws_close_timeout=config.ws_close_timeout,
+    )

@@ -1,0 +1,352 @@
+"""Decisions about reloads, crashes and stops, played out with invented children and time."""
+
+import pytest
+
+from asgireload.draining import DrainReason
+from asgireload.supervisor import events
+from asgireload.supervisor.fleet import Phase, Policy
+from asgireload.supervisor.lifecycle import State
+from tests.supervisor.world import GOOD, Code, World, started
+
+
+def after_first(code: Code):
+    return lambda generation: GOOD if generation == 1 else code
+
+
+BROKEN = {
+    "import error": Code(import_fails=True),
+    "death at import": Code(import_dies=True),
+    "endless import": Code(imports=None),
+    "lifespan fails": Code(boot_fails=True),
+    "lifespan hangs": Code(boots=None),
+    "death at boot": Code(boot_dies=True),
+    "dies at once": Code(lives=0.0),
+    "dies during probation": Code(lives=0.5),
+    "dies during the roll": Code(lives=1.3),
+}
+
+
+def test_first_load_boots_all_slots_side_by_side():
+    world = World(Policy(workers=4))
+    world.run(1.2)
+    assert world.serving == [1, 1, 1, 1]
+    assert world.verdicts == [(0, "committed")]
+
+
+@pytest.mark.parametrize("code", BROKEN.values(), ids=BROKEN.keys())
+def test_first_load_of_broken_code_ends_with_status_3_or_keeps_trying_once_it_has_served(code):
+    """Broken code at the first boot must end the server, and leave nothing behind."""
+    world = World(Policy(workers=2, boot_timeout=10), lambda generation: code)
+    world.run(60)
+    if code.lives is None:
+        assert world.exit_code == 3
+    else:
+        assert world.fleet.phase is Phase.SERVING
+
+
+def test_in_development_a_broken_first_load_waits_for_the_next_change():
+    code = {1: Code(import_fails=True)}
+    world = World(Policy(workers=2, wait_for_change=True), lambda number: code.get(number, GOOD))
+    world.run(10)
+    assert world.exit_code is None
+    assert world.verdicts == [(0, "failed")]
+    world.reload("file change")
+    world.run(5)
+    assert world.serving == [2, 2]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("surge", [1, 2])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_reload_never_has_fewer_accepting_workers_than_promised(workers, surge, overlap):
+    world = started(Policy(workers=workers, surge=surge, drain_overlap=overlap))
+    world.reload()
+    world.run(30)
+    assert world.serving == [2] * workers
+    assert world.verdicts[-1] == (1, "committed")
+    assert world.lowest_accepting == workers
+    if not overlap:
+        assert world.most_workers <= workers + surge
+
+
+@pytest.mark.parametrize("code", BROKEN.values(), ids=BROKEN.keys())
+def test_broken_release_leaves_every_slot_with_the_old_generation(code):
+    """Whatever the new code does, the generation that serves goes on, and the verdict says so."""
+    world = started(Policy(workers=4, boot_timeout=10), after_first(code))
+    world.reload()
+    world.run(60)
+    assert world.serving == [1] * 4
+    assert world.verdicts[-1] == (1, "failed")
+    assert world.lowest_accepting == 4 or code.lives == 1.3
+    assert world.fleet.history[0].failure is not None
+    assert world.fleet.history[0].uniform
+    world.reload()
+    world.run(60)
+    assert world.verdicts[-1] == (2, "failed")
+
+
+@pytest.mark.parametrize("lives", [3.0, 20.0, 50.0])
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_release_that_dies_in_its_first_minute_is_taken_back(lives, workers):
+    """A release that turns ready and then dies must not crash-loop: the old one comes back from memory."""
+    world = started(Policy(workers=workers), after_first(Code(lives=lives)))
+    world.reload()
+    world.run(300)
+    assert world.serving == [1] * workers
+    assert world.fleet.serving == 1
+    assert world.verdicts[-1] == (1, "reverted")
+    assert world.fleet.history[0].failure is not None
+
+
+def test_release_that_dies_after_its_trial_is_only_respawned():
+    world = started(Policy(workers=1), after_first(Code(lives=100.0)))
+    world.reload()
+    world.run(350)
+    assert world.fleet.serving == 2
+    assert world.fleet.restarts >= 2
+
+
+def test_crash_during_a_roll_of_a_worker_that_is_not_part_of_it_is_respawned_at_once():
+    world = started(Policy(workers=4), after_first(Code(boots=30.0)))
+    world.reload()
+    world.run(10)
+    victim = next(number for number, worker in world.fleet.workers.items() if worker.slot == 3)
+    world.kill_worker(victim)
+    world.run(0.5)
+    assert world.serving == [1, 1, 1, 1]
+
+
+def test_crash_of_the_old_worker_in_the_slot_that_proves_new_code_is_respawned_at_once():
+    world = started(Policy(workers=1), after_first(Code(boots=30.0)))
+    world.reload()
+    world.run(10)
+    (victim,) = [n for n, worker in world.fleet.workers.items() if worker.state is State.READY]
+    world.kill_worker(victim)
+    world.run(0.5)
+    assert world.serving == [1]
+    world.run(60)
+    assert world.serving == [2]
+
+
+def test_crashes_without_reload_come_back_with_the_same_generation():
+    """The deploy on disk is irrelevant until somebody asks for a reload."""
+    world = started(Policy(workers=4), after_first(Code(import_fails=True)))
+    for number in list(world.fleet.workers):
+        world.kill_worker(number)
+    world.run(1)
+    assert world.serving == [1] * 4
+    assert all(step.generation == 1 for step in world.workers.values())
+
+
+def test_lifespan_that_fails_on_respawn_is_retried_with_growing_delay_and_recovers():
+    """A dependency that is down must not end the healthy workers; the slot recovers alone."""
+    down = {"now": False}
+    world = started(Policy(workers=2), lambda n: Code(boot_fails=True) if down["now"] else GOOD)
+    down["now"] = True
+    forks = len(world.workers)
+    world.kill_worker(next(iter(world.fleet.workers)))
+    world.run(60)
+    assert world.serving == [1]
+    assert 4 <= len(world.workers) - forks <= 12
+    down["now"] = False
+    world.run(35)
+    assert world.serving == [1, 1]
+
+
+def test_gives_up_only_when_nothing_has_served_for_the_whole_time():
+    down = {"now": False}
+    world = started(
+        Policy(workers=2, give_up_after=100.0), lambda n: Code(boot_fails=True) if down["now"] else GOOD
+    )
+    down["now"] = True
+    for number in list(world.fleet.workers):
+        world.kill_worker(number)
+    world.run(90)
+    assert world.exit_code is None
+    world.run(20)
+    assert world.exit_code == 4
+
+
+def test_requests_for_reload_are_coalesced_into_one_running_and_one_pending():
+    """Fifty triggers in a second: one runs, at most one waits, all get an id, the newest code serves."""
+    world = started()
+    for _ in range(50):
+        world.reload("SIGHUP")
+        world.run(0.02)
+    assert world.fleet.last_reload_id == 2
+    assert world.fleet.pending is not None
+    assert sum(len(r.origins) for r in (world.fleet.reload, world.fleet.pending) if r) == 50
+    world.run(60)
+    assert world.verdicts == [(0, "committed"), (1, "committed"), (2, "committed")]
+    assert world.serving == [3] * 4
+
+
+def test_two_requests_in_one_instant_get_the_same_reload():
+    world = started()
+    world.reload("one")
+    world.reload("two")
+    world.run(60)
+    assert world.fleet.last_reload_id == 1
+    assert world.fleet.history[0].origins == ["one", "two"]
+
+
+def test_reload_asked_for_during_the_first_boot_follows_it():
+    world = World(Policy(workers=2))
+    world.reload()
+    world.run(30)
+    assert world.serving == [2, 2]
+    assert world.verdicts == [(0, "committed"), (1, "committed")]
+
+
+def test_newer_code_supersedes_a_reload_that_still_boots():
+    codes = {2: Code(imports=None)}
+    world = started(Policy(workers=2), lambda number: codes.get(number, GOOD))
+    world.submit(events.ReloadRequested("change"))
+    world.run(5)
+    world.submit(events.ReloadRequested("change", supersede=True))
+    world.run(10)
+    assert world.verdicts[-2:] == [(1, "superseded"), (2, "committed")]
+    assert world.serving == [3, 3]
+
+
+def test_stop_during_a_reload_is_acted_on_at_once():
+    world = started(Policy(workers=4), after_first(Code(imports=None)))
+    world.reload()
+    world.run(2)
+    world.submit(events.StopRequested())
+    world.run(3)
+    assert world.exit_code == 0
+    assert world.verdicts[-1] == (1, "abandoned")
+
+
+def test_stop_ends_within_thirty_seconds_although_nothing_drains():
+    """The default grace period of Kubernetes must suffice."""
+    world = started(releases=lambda number: Code(drains=None))
+    world.submit(events.StopRequested())
+    world.run(29)
+    assert world.exit_code == 0
+
+
+def test_stop_at_once_kills_what_drains():
+    world = started(releases=lambda number: Code(drains=None))
+    world.submit(events.StopRequested())
+    world.run(1)
+    world.submit(events.StopRequested(at_once=True))
+    world.run(0.1)
+    assert world.exit_code == 0
+
+
+def test_scaling_up_and_down():
+    world = started(Policy(workers=2))
+    world.submit(events.ScaleRequested(5))
+    world.run(1)
+    assert world.serving == [1] * 5
+    world.submit(events.ScaleRequested(1))
+    world.run(2)
+    assert world.serving == [1]
+    assert len(world.fleet.slots) == 1
+    world.submit(events.ScaleRequested(0))
+    assert world.fleet.wanted_count == 1
+
+
+def test_scaling_in_the_middle_of_a_reload_ends_uniform():
+    world = started(Policy(workers=2))
+    world.reload()
+    world.run(2.5)
+    world.submit(events.ScaleRequested(4))
+    world.run(20)
+    assert world.serving == [2] * 4
+    world.reload()
+    world.run(2.5)
+    world.submit(events.ScaleRequested(1))
+    world.run(20)
+    assert world.serving == [3]
+
+
+def test_application_that_cannot_be_forked_is_loaded_again_without_preloading():
+    world = World(Policy(workers=2), lambda number: Code(unsafe=True))
+    world.run(5)
+    assert world.serving == [1, 1]
+    assert [step.preload for step in world.templates.values()] == [True, False]
+    assert any("a thread" in line for line in world.lines)
+
+
+def test_first_worker_that_dies_silently_is_tried_once_without_preloading():
+    world = World(Policy(workers=2), lambda number: Code(needs_no_preload=True))
+    world.run(5)
+    assert world.serving == [1, 1]
+    assert world.verdicts == [(0, "committed")]
+
+
+def test_stalled_worker_is_dumped_and_replaced():
+    world = started(Policy(workers=2))
+    number = next(iter(world.fleet.workers))
+    world.submit(events.WorkerObserved(number, heartbeat_age=31.0, requests=0, rss_bytes=None))
+    world.run(1)
+    assert world.serving == [1, 1]
+    assert number not in world.fleet.workers
+    assert world.fleet.exits["stalled"] == 1
+
+
+@pytest.mark.parametrize("seen", [{"requests": 1000, "rss_bytes": None}, {"requests": 0, "rss_bytes": 10**9}])
+def test_recycling_starts_the_successor_first_and_one_at_a_time(seen):
+    world = started(Policy(workers=3, max_requests=1000, max_rss=10**9))
+    for number in list(world.fleet.workers):
+        world.submit(events.WorkerObserved(number, heartbeat_age=0.1, **seen))
+    world.run(10)
+    assert world.serving == [1] * 3
+    assert world.lowest_accepting == 3
+    assert world.most_workers == 4
+    reasons = [worker.drain_reason for worker in world.fleet.workers.values()]
+    assert DrainReason.RELOAD not in reasons
+
+
+def test_workers_of_one_age_are_recycled_one_after_another():
+    world = started(Policy(workers=3, worker_lifetime=100.0))
+    first = set(world.fleet.workers)
+    world.run(120)
+    assert not first & set(world.fleet.workers)
+    assert world.lowest_accepting == 3
+
+
+def test_template_that_dies_is_replaced_by_a_reload_and_workers_live_on():
+    world = started(Policy(workers=2))
+    (template,) = world.fleet.templates
+    world.submit(events.TemplateExited(template, "killed by SIGKILL"))
+    assert world.serving == [1, 1]
+    world.run(20)
+    assert world.serving == [2, 2]
+    assert world.lowest_accepting == 2
+
+
+def test_lost_template_with_broken_code_on_disk_keeps_the_workers_that_are_left():
+    world = started(Policy(workers=2), after_first(Code(import_fails=True)))
+    (template,) = world.fleet.templates
+    world.submit(events.TemplateExited(template, "killed by SIGKILL"))
+    world.run(5)
+    assert world.serving == [1, 1]
+    world.kill_worker(next(iter(world.fleet.workers)))
+    world.run(60)
+    assert world.serving == [1]
+    assert len(world.templates) < 20
+
+
+def test_only_the_last_generation_is_kept_asleep():
+    world = started(Policy(workers=2))
+    for _ in range(5):
+        world.reload()
+        world.run(20)
+    assert sorted(template.generation for template in world.fleet.templates.values()) == [5, 6]
+    assert len(world.fleet.generations) == 2
+
+
+def test_a_slow_drain_holds_the_next_slot_unless_overlap_is_allowed():
+    slow = Code(drains=15.0)
+    world = started(Policy(workers=4), lambda number: slow)
+    world.reload()
+    world.run(10)
+    assert world.serving.count(2) == 1
+    world = started(Policy(workers=4, drain_overlap=True), lambda number: slow)
+    world.reload()
+    world.run(10)
+    assert world.serving == [2] * 4

@@ -1,0 +1,226 @@
+"""A world of invented children and invented time, in which the supervisor's decisions are played out.
+
+It does what the steps ask for: templates load, workers boot, drain and die, each after a delay that a
+scenario chooses. After every event it checks what must always hold.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from asgireload.supervisor import events
+from asgireload.supervisor.fleet import Fleet, Phase, Policy, new_fleet
+from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.observe import apply
+from asgireload.supervisor.reconcile import next_deadline, reconcile
+
+
+@dataclass(frozen=True)
+class Code:
+    """How one release behaves. Times in seconds; None: never."""
+
+    imports: float | None = 1.0
+    import_fails: bool = False
+    import_dies: bool = False
+    unsafe: bool = False
+    boots: float | None = 0.1
+    boot_fails: bool = False
+    boot_dies: bool = False
+    needs_no_preload: bool = False
+    """A forked worker dies silently unless the template was loaded without preloading."""
+    lives: float | None = None
+    """A ready worker dies after this time."""
+    drains: float | None = 0.2
+
+
+GOOD = Code()
+
+
+@dataclass
+class World:
+    policy: Policy = field(default_factory=Policy)
+    releases: Callable[[int], Code] = lambda generation: GOOD
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.now = 1000.0
+        self.fleet: Fleet = new_fleet(self.policy, random.Random(self.seed), self.now)
+        self.queue: list[tuple[float, int, events.Event]] = []
+        self.count = 0
+        self.alive: set[int] = set()
+        self.templates: dict[int, events.StartTemplate] = {}
+        self.workers: dict[int, events.ForkWorker] = {}
+        self.accepting: dict[int, int] = {}
+        """Worker id to generation, of workers that accept connections."""
+        self.verdicts: list[tuple[int, str]] = []
+        self.lines: list[str] = []
+        self.exit_code: int | None = None
+        self.lowest_accepting: int | None = None
+        self.most_workers = 0
+        self.check = True
+        self._after([*reconcile(self.fleet, self.now)])
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def later(self, delay: float | None, event: events.Event) -> None:
+        if delay is not None:
+            self.count += 1
+            heapq.heappush(self.queue, (self.now + delay, self.count, event))
+
+    def run(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        end = self.now + seconds
+        for _ in range(100_000):
+            due = next_deadline(self.fleet, self.now)
+            upcoming = self.queue[0][0] if self.queue else None
+            times = [time for time in (due, upcoming) if time is not None]
+            if not times or min(times) > end or self.fleet.phase is Phase.FINISHED:
+                self.now = max(self.now, end)
+                return
+            self.now = max(self.now, min(times))
+            if upcoming is not None and upcoming <= self.now:
+                _, _, event = heapq.heappop(self.queue)
+                self._happen(event)
+            else:
+                before = (due, self.now)
+                self._after(reconcile(self.fleet, self.now))
+                after = next_deadline(self.fleet, self.now)
+                assert after is None or after > self.now or before != (after, self.now), (
+                    f"deadline {after} passed without effect at {self.now}"
+                )
+        raise AssertionError("the world does not come to rest")
+
+    def submit(self, event: events.Event) -> None:
+        self._happen(event)
+
+    def reload(self, origin: str = "test") -> None:
+        self.submit(events.ReloadRequested(origin))
+
+    def kill_worker(self, worker_id: int) -> None:
+        """kill -9 from outside."""
+        self._die(worker_id, "killed by SIGKILL", clean=False)
+
+    # --- what children do -------------------------------------------------------------------------
+
+    def _happen(self, event: events.Event) -> None:
+        identity = getattr(event, "template_id", None) or getattr(event, "worker_id", None)
+        exiting = isinstance(event, events.WorkerExited | events.TemplateExited)
+        if identity is not None and identity not in self.alive:
+            return
+        if isinstance(event, events.WorkerReady):
+            self.accepting[event.worker_id] = self.workers[event.worker_id].generation
+        if isinstance(event, events.WorkerStoppedAccepting):
+            self.accepting.pop(event.worker_id, None)
+        if exiting and identity is not None:
+            self.alive.discard(identity)
+            self.accepting.pop(identity, None)
+        self._after([*apply(self.fleet, event, self.now), *reconcile(self.fleet, self.now)])
+
+    def _die(self, worker_id: int, description: str, *, clean: bool) -> None:
+        self._happen(events.WorkerExited(worker_id, description, clean))
+
+    def _after(self, steps: list[events.Step]) -> None:
+        for step in steps:
+            self._do(step)
+        assert not reconcile(self.fleet, self.now), "reconcile asks twice for the same"
+        self.most_workers = max(self.most_workers, len(self.fleet.workers))
+        if self.lowest_accepting is not None:
+            self.lowest_accepting = min(self.lowest_accepting, len(self.accepting))
+
+    def _do(self, step: events.Step) -> None:
+        match step:
+            case events.StartTemplate():
+                self._start_template(step)
+            case events.ForkWorker():
+                self._fork_worker(step)
+            case events.DrainWorker():
+                self._drain(step)
+            case events.KillWorker():
+                description = "killed by SIGABRT" if step.dump else "killed by SIGKILL"
+                self.later(0.01, events.WorkerExited(step.worker_id, description, clean=False))
+            case events.KillTemplate():
+                self.later(0.01, events.TemplateExited(step.template_id, "killed by SIGKILL"))
+            case events.CloseTemplate():
+                self.later(0.01, events.TemplateExited(step.template_id, "exit status 0"))
+            case events.Say():
+                self.lines.append(step.text)
+            case events.SpeakVerdict():
+                known = next(
+                    reload
+                    for reload in self.fleet.history
+                    if reload.reload_id == step.reload_id
+                )
+                self.verdicts.append((step.reload_id, known.outcome.value))
+            case events.Finish():
+                self.exit_code = step.exit_code
+                assert not self.alive, "something was left behind"
+
+    def _start_template(self, step: events.StartTemplate) -> None:
+        number = step.template_id
+        self.alive.add(number)
+        self.templates[number] = step
+        code = self.releases(step.generation)
+        if not step.preload:
+            self.later(0.05, events.TemplateLoaded(number, 0.05))
+        elif code.import_dies:
+            self.later(code.imports, events.TemplateExited(number, "killed by SIGSEGV"))
+        elif code.import_fails:
+            self.later(code.imports, events.TemplateFailed(number, "SyntaxError", "Traceback"))
+            self.later((code.imports or 0) + 0.01, events.TemplateExited(number, "exit status 1"))
+        elif code.unsafe:
+            self.later(code.imports, events.TemplateUnsafe(number, ("a thread",)))
+        else:
+            self.later(code.imports, events.TemplateLoaded(number, 1.0))
+
+    def _fork_worker(self, step: events.ForkWorker) -> None:
+        number = step.worker_id
+        assert step.template_id in self.alive, "forked from a template that is gone"
+        self.alive.add(number)
+        self.workers[number] = step
+        code = self.releases(step.generation)
+        preload = self.templates[step.template_id].preload
+        self.later(0.0, events.WorkerStarted(number, 10_000 + number))
+        if code.boot_dies or (code.needs_no_preload and preload):
+            self.later(code.boots, events.WorkerExited(number, "killed by SIGSEGV", clean=False))
+        elif code.boot_fails:
+            self.later(code.boots, events.WorkerFailed(number, "lifespan", "no database", "Traceback"))
+            self.later((code.boots or 0) + 0.001, events.WorkerExited(number, "exit status 3", clean=False))
+        else:
+            self.later(code.boots, events.WorkerReady(number))
+            if code.boots is not None and code.lives is not None:
+                self.later(
+                    code.boots + code.lives,
+                    events.WorkerExited(number, "exit status 1", clean=False),
+                )
+
+    def _drain(self, step: events.DrainWorker) -> None:
+        number = step.worker_id
+        code = self.releases(self.workers[number].generation)
+        self.accepting.pop(number, None)
+        self.later(0.001, events.WorkerStoppedAccepting(number))
+        if code.drains is not None:
+            self.later(code.drains, events.WorkerDrained(number, 0, 0))
+            self.later(code.drains + 0.01, events.WorkerExited(number, "exit status 0", clean=True))
+
+    # --- questions --------------------------------------------------------------------------------
+
+    @property
+    def serving(self) -> list[int]:
+        """Generations of the accepting workers, by slot."""
+        ready = [worker for worker in self.fleet.workers.values() if worker.state is State.READY]
+        return [worker.generation for worker in sorted(ready, key=lambda worker: worker.slot)]
+
+
+def started(
+    policy: Policy | None = None,
+    releases: Callable[[int], Code] | None = None,
+    seed: int = 0,
+) -> World:
+    """Return a world in which generation 1 serves."""
+    world = World(policy or Policy(workers=4), releases or (lambda generation: GOOD), seed)
+    world.run(5)
+    assert world.serving == [1] * world.policy.workers
+    world.lowest_accepting = world.policy.workers
+    world.most_workers = world.policy.workers
+    return world
