@@ -104,8 +104,6 @@ class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
 
     exchanges_cut: int
     websockets_closed: int
-    lifespan_error: str = ""
-    """What went wrong in lifespan shutdown, or empty."""
 
 
 ToTemplate = LoadApp | ForkWorker

@@ -3,10 +3,13 @@
 setproctitle is optional; without it the titles stay what the system made of the command line.
 """
 
+from collections.abc import Callable
+
+_set: Callable[[str], None] | None = None
 try:
     from setproctitle import setproctitle as _set
-except ImportError:  # the [standard] extra is not installed
-    _set = None
+except ImportError:
+    pass  # the [standard] extra is not installed
 
 
 def set_title(role: str, app: str, *, slot: int | None = None, generation: int | None = None) -> None:

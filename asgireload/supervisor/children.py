@@ -218,10 +218,7 @@ class Children:
                 event = events.WorkerStoppedAccepting(number)
             case WorkerDrained():
                 event = events.WorkerDrained(
-                    number,
-                    message.exchanges_cut,
-                    message.websockets_closed,
-                    message.lifespan_error,
+                    number, message.exchanges_cut, message.websockets_closed
                 )
             case _:
                 raise AssertionError(message)

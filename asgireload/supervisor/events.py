@@ -71,7 +71,6 @@ class WorkerDrained:
     worker_id: int
     exchanges_cut: int
     websockets_closed: int
-    lifespan_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

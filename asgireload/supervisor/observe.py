@@ -182,7 +182,7 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
         case WorkerStoppedAccepting():
             worker.stopped_accepting = True
         case WorkerDrained():
-            return _worker_drained(worker, event)
+            _worker_drained(worker, event)
         case WorkerExited():
             return _worker_exited(fleet, worker, event, now)
         case WorkerObserved():
@@ -204,21 +204,11 @@ def _worker_ready(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
     return []
 
 
-def _worker_drained(worker: Worker, event: WorkerDrained) -> list[Step]:
+def _worker_drained(worker: Worker, event: WorkerDrained) -> None:
     worker.stopped_accepting = True
     if worker.reload is not None:
         worker.reload.exchanges_cut += event.exchanges_cut
         worker.reload.websockets_closed += event.websockets_closed
-    if event.lifespan_error:
-        return [
-            Say(
-                "error",
-                f"Lifespan shutdown: {event.lifespan_error}",
-                slot=worker.slot,
-                generation=worker.generation,
-            )
-        ]
-    return []
 
 
 def _worker_observed(fleet: Fleet, worker: Worker, event: WorkerObserved, now: float) -> list[Step]:

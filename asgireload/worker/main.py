@@ -17,14 +17,16 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import asgireload.draining
 from asgireload.app import format_user_traceback, load_app
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.draining import DrainReason
-from asgireload.errors import AppLoadError, ChannelClosedError, LifespanError, StartupError
+from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext, choose_parser
 from asgireload.ipc.channel import Channel
@@ -47,7 +49,7 @@ from asgireload.log import configure_logging
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.drain import drain
 from asgireload.worker.health import check_health
-from asgireload.worker.lifespan import Lifespan
+from asgireload.worker.lifespan import Lifespan, LifespanMode
 
 HEARTBEAT_INTERVAL = 1.0
 ORPHAN_MARGIN = 10
@@ -140,7 +142,7 @@ class _Orphaned:
 
     def __init__(self, config: Config) -> None:
         self._patience = int(config.drain_timeout + config.lifespan_timeout) + ORPHAN_MARGIN
-        self.wake: Callable[[], None] | None = None
+        self.wake: Callable[[], object] | None = None
         self.seen = False
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -169,7 +171,7 @@ class _Worker:
         leave: asyncio.Future[_Leave] = loop.create_future()
         self._leave = leave
         self._channel.attach(loop, self._on_message, self._on_supervisor_gone)
-        self._orphaned.wake = lambda: loop.call_soon_threadsafe(self._on_supervisor_gone)
+        self._orphaned.wake = partial(loop.call_soon_threadsafe, self._on_supervisor_gone)
         if self._orphaned.seen:
             self._on_supervisor_gone()
         self._record = Scoreboard(self._order.scoreboard).record(self._order.record)
@@ -193,9 +195,9 @@ class _Worker:
             sock.close()
         self._channel.post(WorkerDraining())
         result = await drain(context, acceptor, command.reason, command.timeout)
-        problem = await self._stop_lifespan(lifespan)
+        await lifespan.shutdown(self._config.lifespan_timeout)
         heartbeat.stop()
-        self._channel.post(WorkerDrained(result.exchanges_cut, result.websockets_closed, problem))
+        self._channel.post(WorkerDrained(result.exchanges_cut, result.websockets_closed))
         return 0
 
     # --- boot -------------------------------------------------------------------------------------
@@ -213,14 +215,14 @@ class _Worker:
         self, app: ASGIApp, loop: asyncio.AbstractEventLoop
     ) -> tuple[Lifespan, ServingContext]:
         self._reach("lifespan")
-        lifespan = Lifespan(app, self._config.lifespan)
+        lifespan = Lifespan(app, cast(LifespanMode, self._config.lifespan))
         await lifespan.startup()
         if self._config.health_path is not None:
             self._reach("health")
             try:
                 await check_health(app, self._config.health_path, lifespan.state)
             except BaseException:
-                await self._stop_lifespan(lifespan)
+                await lifespan.shutdown(self._config.lifespan_timeout)
                 raise
         context = ServingContext(
             app,
@@ -246,14 +248,6 @@ class _Worker:
         self._channel.post(WorkerFailed(stage, summary, shortened(text)))
 
     # --- the end ----------------------------------------------------------------------------------
-
-    async def _stop_lifespan(self, lifespan: Lifespan) -> str:
-        """Return what went wrong, or nothing."""
-        try:
-            await lifespan.shutdown(self._config.lifespan_timeout)
-        except LifespanError as error:
-            return str(error)
-        return ""
 
     def _on_message(self, message: AnyMessage, descriptors: list[int]) -> None:
         assert isinstance(message, Drain)

@@ -1,0 +1,46 @@
+# `make demo` and `make test` need only Python 3.11 or later and make; they build .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types docs soak bench wheel clean
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[standard,test,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@echo 'Open http://127.0.0.1:8000/ and http://127.0.0.1:9000/ (admin).'
+	@echo 'Edit examples/demo/app.py, then in another terminal: $(BIN)/asgireload reload --wait'
+	$(BIN)/asgireload app:app --app-dir examples/demo --workers 4 --admin-port 9000
+
+test: $(STAMP) lint types
+	$(BIN)/python -m tests.prerequisites
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not soak'
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m asgireload.config.reference
+
+soak: $(STAMP)
+	$(BIN)/python -m pytest -m soak -n 0 -s
+
+bench: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian
+	$(BIN)/python benchmarks/cpu_per_request.py
+
+wheel: $(STAMP)
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis

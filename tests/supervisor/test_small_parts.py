@@ -1,0 +1,108 @@
+"""Life table, backoff, tally, signals, exits, PID file, directory."""
+
+import os
+import random
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgireload.errors import StartupError
+from asgireload.ipc.scoreboard import FIELD_COUNT, Field
+from asgireload.supervisor import signals
+from asgireload.supervisor.backoff import LONGEST_DELAY, delay
+from asgireload.supervisor.children import describe_exit
+from asgireload.supervisor.lifecycle import Change, State, advance
+from asgireload.supervisor.loop import launch_directory
+from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
+from asgireload.supervisor.tally import MERGED, Tally
+
+
+def test_an_event_without_an_entry_names_both():
+    with pytest.raises(ValueError, match="a worker that is ready cannot see 'started'"):
+        advance(State.READY, Change.STARTED)
+
+
+def test_every_state_but_the_last_can_end():
+    for state in State:
+        if state is not State.GONE:
+            assert advance(state, Change.EXITED) is State.GONE
+
+
+@given(st.integers(0, 10_000), st.integers())
+def test_backoff_grows_to_a_bound_and_never_undercuts_three_quarters(failures, seed):
+    wait = delay(failures, random.Random(seed))
+    assert 0 <= wait <= LONGEST_DELAY
+    if failures > 10:
+        assert wait >= LONGEST_DELAY * 0.75
+    if failures <= 1:
+        assert wait == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30), st.integers(0, 100)), max_size=60))
+def test_totals_never_go_back_and_series_stay_bounded(exits):
+    tally = Tally()
+    expected = 0
+    for slot, generation, requests in exits:
+        values = [0] * FIELD_COUNT
+        values[Field.REQUESTS_TOTAL] = requests
+        values[Field.CONNECTIONS] = 5
+        tally.fold(slot, generation, values)
+        expected += requests
+        totals = tally.totals([])
+        assert sum(values[Field.REQUESTS_TOTAL] for values in totals.values()) == expected
+        assert all(values[Field.CONNECTIONS] == 0 for values in totals.values())
+        assert len({generation for _, generation in totals} - {MERGED}) <= 4
+
+
+def test_living_workers_are_added_without_their_heartbeat():
+    tally = Tally()
+    values = tuple(range(FIELD_COUNT))
+    totals = tally.totals([(0, 1, values), (0, 1, values)])
+    assert totals[0, 1][Field.CONNECTIONS] == 2
+    assert totals[0, 1][Field.HEARTBEAT] == 0
+
+
+def test_no_signal_that_a_user_may_send_is_left_to_its_default():
+    """Window changes, timers and strangers must not end the server."""
+    unused = signals.unused()
+    assert signal.SIGWINCH in unused
+    assert signal.SIGALRM in unused
+    assert signal.SIGKILL not in unused
+    assert not set(unused) & {*signals.RELOAD, *signals.STOP}
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(0, "exit status 0"), (3, "exit status 3"), (-9, "killed by SIGKILL"), (-64, "killed by")]
+)
+def test_exits_in_words(code, text):
+    assert describe_exit(code).startswith(text)
+
+
+def test_pid_file_is_removed_only_while_it_is_ours(tmp_path):
+    path = tmp_path / "pid"
+    write_pid_file(str(path))
+    assert path.read_text() == f"{os.getpid()}\n"
+    path.write_text("1\n")
+    remove_pid_file(str(path))
+    assert path.exists()
+    write_pid_file(str(path))
+    remove_pid_file(str(path))
+    assert not path.exists()
+    remove_pid_file(str(path))
+
+
+def test_pid_file_that_cannot_be_written_says_where(tmp_path):
+    with pytest.raises(StartupError, match="--pid-file"):
+        write_pid_file(str(tmp_path / "missing" / "pid"))
+
+
+def test_launch_directory_keeps_the_symlink_the_user_typed(tmp_path, monkeypatch):
+    (tmp_path / "release").mkdir()
+    (tmp_path / "current").symlink_to("release")
+    monkeypatch.chdir(tmp_path / "current")
+    monkeypatch.setenv("PWD", str(tmp_path / "current"))
+    assert launch_directory() == str(tmp_path / "current")
+    monkeypatch.setenv("PWD", "/somewhere/else")
+    assert launch_directory() == str(tmp_path / "release")
