@@ -9,7 +9,7 @@ import json
 import os
 import socket as socket_module
 import time
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, IncompleteRead
 from typing import Any
 
 from asgireload import __version__
@@ -22,6 +22,7 @@ ANSWER_TIMEOUT = 10.0
 DESCRIBE_TIMEOUT = 1.0
 """Seconds for each server in a list of several: the list must come even when one of them hangs."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Far above the metrics of a full scoreboard; a server that sends more is not one of ours."""
 
 
 class AdminClient:
@@ -44,6 +45,9 @@ class AdminClient:
             connection.request(method, path, headers={"User-Agent": f"asgireload/{__version__}"})
             response = connection.getresponse()
             body = response.read(MAX_ANSWER_BYTES)
+            if response.length:
+                # A bounded read() returns what there is when the connection breaks off.
+                raise IncompleteRead(body, response.length)
             content_type = response.headers.get_content_type()
         except TimeoutError as error:
             raise ControlError(
@@ -151,13 +155,11 @@ def _socket_paths() -> list[str]:
 
 
 def _is_running(path: str) -> bool:
-    """Whether somebody listens; a stale file is removed."""
-    try:
-        _probe(path)
-    except ControlError:
-        remove_stale_socket(path)
-        return False
-    return True
+    """Whether somebody listens; a stale file is removed.
+
+    A server that is too busy to take a connection counts as running, so that it is not overlooked.
+    """
+    return not remove_stale_socket(path)
 
 
 def _probe(path: str) -> None:

@@ -89,10 +89,12 @@ class MetricsPage:
         """Return the text and its content type, in OpenMetrics or Prometheus format as `accept` asks."""
         try:
             encode, content_type = choose_encoder(accept)
-        except ValueError:
-            # A version parameter that is no version: the format that every scraper reads.
+            header = content_type.encode("ascii")
+        except (TypeError, ValueError):
+            # A version or escaping that is none; every scraper reads the default format.
             encode, content_type = choose_encoder("")
-        return encode(self._registry), content_type.encode("ascii")
+            header = content_type.encode("ascii")
+        return encode(self._registry), header
 
 
 def _server_families(status: StatusSnapshot) -> Iterator[Metric]:

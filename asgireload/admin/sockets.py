@@ -95,14 +95,7 @@ def open_admin_unix(path: str = AUTO) -> socket.socket:
         )
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _locked_directory(path):
-            if os.path.lexists(path) and not _remove_if_stale(path):
-                raise ListenError(f"the admin socket {path} is in use by another server or file")
-            # Set before bind, so that the file never exists with more rights (unix_bind in the
-            # kernel takes its mode from the socket); umask would change it for the whole process.
-            os.fchmod(sock.fileno(), 0o600)
-            sock.bind(path)
-            sock.listen(BACKLOG)
+        _bind_unix(sock, path)
     except OSError as error:
         sock.close()
         raise ConfigError(f"the admin socket {path} cannot be made: {error.strerror}") from error
@@ -160,6 +153,17 @@ def open_admin_tcp(host: str, port: int) -> socket.socket:
         return sock
     reason = failure.strerror if failure else "no address"
     raise ListenError(f"the admin port {host}:{port} cannot be bound: {reason}") from failure
+
+
+def _bind_unix(sock: socket.socket, path: str) -> None:
+    with _locked_directory(path):
+        if os.path.lexists(path) and not _remove_if_stale(path):
+            raise ListenError(f"the admin socket {path} is in use by another server or file")
+        # Set before bind, so that the file never exists with more rights (the kernel takes its mode
+        # from the socket's inode); umask would change it for the whole process.
+        os.fchmod(sock.fileno(), 0o600)
+        sock.bind(path)
+        sock.listen(BACKLOG)
 
 
 def _is_directory_of(path: str, uid: int) -> bool:

@@ -20,7 +20,7 @@ def read_token_file(path: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigError(f"admin_token_file {path!r}: {error.strerror}") from error
-    with open(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise ConfigError(f"admin_token_file {path!r} is not a regular file")
@@ -29,7 +29,9 @@ def read_token_file(path: str) -> str:
                 f"admin_token_file {path!r} can be used by group or others (mode {mode & 0o777:03o}): "
                 f"chmod 600 {path}"
             )
-        content = file.read(MAX_TOKEN_BYTES + 1).strip()
+        content = os.read(descriptor, MAX_TOKEN_BYTES + 1).strip()
+    finally:
+        os.close(descriptor)
     if not content:
         raise ConfigError(f"admin_token_file {path!r} is empty")
     if len(content) > MAX_TOKEN_BYTES:
