@@ -1,7 +1,6 @@
 """ASGI scopes from request heads. Source: the ASGI HTTP and WebSocket message format."""
 
 import asyncio
-from typing import Any
 from urllib.parse import unquote
 
 from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, Scope
@@ -49,14 +48,9 @@ def http_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints)
     return scope
 
 
-def websocket_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints) -> Scope:
-    subprotocols = [
-        token.strip().decode("latin-1")
-        for name, value in head.headers
-        if name == b"sec-websocket-protocol"
-        for token in value.split(b",")
-        if token.strip()
-    ]
+def websocket_scope(
+    head: RequestHead, context: ServingContext, endpoints: Endpoints, subprotocols: list[str]
+) -> Scope:
     scope: Scope = {
         "type": "websocket",
         "http_version": head.http_version,
@@ -69,7 +63,7 @@ def websocket_scope(head: RequestHead, context: ServingContext, endpoints: Endpo
 
 
 def _add_common(
-    scope: dict[str, Any] | Scope, head: RequestHead, context: ServingContext, endpoints: Endpoints
+    scope: Scope, head: RequestHead, context: ServingContext, endpoints: Endpoints
 ) -> None:
     raw_path = head.raw_path
     path = raw_path.decode("ascii")

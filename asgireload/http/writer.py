@@ -30,14 +30,40 @@ _DANGEROUS_IN_VALUE = re.compile(rb"[\x00\r\n]")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 
 
-@lru_cache(
-    maxsize=1024
-)  # applications use few header names; the bound is for those that invent them
-def checked_name(name: bytes) -> bytes:
-    """Return a header name in lowercase. Raise AppProtocolError when it is not a token."""
+def checked_header(name: bytes, value: bytes) -> bytes:
+    """Return the name in lowercase. Raise AppProtocolError for what cannot be sent as a header."""
+    if type(name) is not bytes or type(value) is not bytes:
+        raise AppProtocolError("header names and values must be bytes")
+    if _DANGEROUS_IN_VALUE.search(value) is not None:
+        raise AppProtocolError(f"the value of {name!r} has a line break or NUL in it")
+    return _checked_name(name)
+
+
+# Applications use few header names; the bound is for those that invent them.
+@lru_cache(maxsize=1024)
+def _checked_name(name: bytes) -> bytes:
     if _TOKEN.fullmatch(name) is None:
         raise AppProtocolError(f"{name!r} cannot be the name of a header")
     return name.lower()
+
+
+def frame_switch(
+    headers: Iterable[tuple[bytes, bytes]],
+    *,
+    default_lines: tuple[tuple[bytes, bytes], ...] = (),
+    date_line: bytes = b"",
+) -> bytes:
+    """Return the head of a 101 response. Raise AppProtocolError for an illegal header."""
+    parts = [STATUS_LINES[101]]
+    names = set()
+    for name, value in headers:
+        names.add(checked_header(name, value))
+        parts += (name, b": ", value, b"\r\n")
+    if date_line and b"date" not in names:
+        parts.append(date_line)
+    parts += [line for name, line in default_lines if name not in names]
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 class ResponseFramer:
@@ -88,11 +114,7 @@ class ResponseFramer:
         names = set()
         length = -1
         for name, value in headers:
-            if type(name) is not bytes or type(value) is not bytes:
-                raise AppProtocolError("header names and values must be bytes")
-            lowered = checked_name(name)
-            if _DANGEROUS_IN_VALUE.search(value) is not None:
-                raise AppProtocolError(f"the value of {name!r} has a line break or NUL in it")
+            lowered = checked_header(name, value)
             if lowered == b"content-length":
                 if length >= 0 or _LENGTH.fullmatch(value) is None:
                     raise AppProtocolError("Content-Length is not one number")

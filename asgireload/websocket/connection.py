@@ -1,0 +1,518 @@
+"""One WebSocket: the ASGI conversation with the application over a socket taken from HTTP.
+
+    CONNECTING ──accept──▶ OPEN ──close frame sent──▶ CLOSING ──reply, timeout──▶ CLOSED
+    CONNECTING ──close, denial response, fault, drain──▶ REFUSED ──▶ CLOSED
+    OPEN ──close frame received, connection lost──▶ CLOSED
+
+The opening handshake is in `handshake.py`, frames and messages in `session.py`. A drain closes an open
+socket with 1012 (1001 when the server stops) and answers a handshake under way with 503, so that the
+client comes back to a worker that stays; see `LiveConnection`.
+"""
+
+import asyncio
+import os
+import time
+from collections import deque
+from enum import Enum, auto
+
+from asgireload.asgi import Message, Scope
+from asgireload.draining import DrainReason
+from asgireload.errors import AppProtocolError, PeerError
+from asgireload.http.context import ServingContext, error_logger
+from asgireload.http.lingering import LingeringClose
+from asgireload.http.parser import RequestHead
+from asgireload.http.scope import Endpoints, full_path, websocket_scope
+from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
+from asgireload.ipc.scoreboard import Field
+from asgireload.websocket.handshake import VERSION, Handshake
+from asgireload.websocket.session import (
+    ABNORMAL,
+    Closed,
+    PongReceived,
+    WebSocketSession,
+    is_sendable_code,
+)
+
+_BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
+_BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
+_WEBSOCKETS = int(Field.WEBSOCKETS)
+_WEBSOCKETS_TOTAL = int(Field.WEBSOCKETS_TOTAL)
+_APP_ERRORS_TOTAL = int(Field.APP_ERRORS_TOTAL)
+_PEER_ERRORS_TOTAL = int(Field.PEER_ERRORS_TOTAL)
+_CUT_TOTAL = int(Field.CUT_TOTAL)
+
+EARLY_BYTES = 64 * 1024
+"""What a client may send before it was accepted. Reading goes on that long because only a socket
+that is read tells that its peer has left."""
+
+
+class WebSocketState(Enum):
+    CONNECTING = auto()
+    """The application has not yet answered the handshake."""
+    OPEN = auto()
+    CLOSING = auto()
+    """Our close frame was sent; the peer's is awaited."""
+    REFUSED = auto()
+    """The handshake is being, or was, answered with an HTTP response."""
+    CLOSED = auto()
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """Takes over `transport` from an HTTP connection that is registered with the context already.
+
+    `begin(data)` starts it, with the bytes that were received behind the handshake request.
+    """
+
+    def __init__(
+        self,
+        context: ServingContext,
+        transport: asyncio.Transport,
+        endpoints: Endpoints,
+        head: RequestHead,
+    ) -> None:
+        self.context = context
+        self.state = WebSocketState.CONNECTING
+        self._transport = transport
+        self._endpoints = endpoints
+        self._head = head
+        self._handshake: Handshake
+        self._session: WebSocketSession
+        self._task: asyncio.Task[None] | None = None
+        self._early_bytes = b""
+        """Received before the application accepted."""
+        self._messages: deque[Message] = deque()
+        self._receive_waiters: list[asyncio.Future[None]] = []
+        self._is_connect_delivered = False
+        self._disconnect: Message | None = None
+        self._is_reading_paused = False
+        self._is_write_paused = False
+        self._write_waiters: list[asyncio.Future[None]] = []
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._awaited_pong: bytes | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._lingering: LingeringClose | None = None
+        self._denial_start: Message | None = None
+        self._denial: ResponseFramer | None = None
+        self._is_counted = False
+
+    def begin(self, data: bytes) -> None:
+        """Check the handshake and call the application, or answer with the reason why not."""
+        self.context.count_request()
+        try:
+            self._handshake = Handshake(self._head)
+        except PeerError as error:
+            self.context.record.values[_PEER_ERRORS_TOTAL] += 1
+            headers = ((b"sec-websocket-version", VERSION),) if error.status == 426 else ()
+            self._refuse(error.status, error.reason, headers=headers)
+            return
+        if self.context.drain:
+            self._refuse(503, "Service Unavailable")
+            return
+        self._early_bytes = data
+        self._task = self.context.loop.create_task(self._run())
+
+    # asyncio calls these.
+
+    def data_received(self, data: bytes) -> None:
+        self.context.record.values[_BYTES_RECEIVED_TOTAL] += len(data)
+        if self._lingering is not None:
+            self._lingering.drop(data)
+        elif self.state is WebSocketState.CONNECTING:
+            self._early_bytes += data
+            if len(self._early_bytes) > EARLY_BYTES:
+                self._pause_reading()
+        elif self.state is WebSocketState.OPEN or self.state is WebSocketState.CLOSING:
+            self._receive_frames(data)
+
+    def eof_received(self) -> bool:
+        return False  # a WebSocket has no use for half an open connection (RFC 6455 section 7.1.4)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._set_disconnected(ABNORMAL, "")
+        self.state = WebSocketState.CLOSED
+        for timer in (self._ping_timer, self._close_timer):
+            if timer is not None:
+                timer.cancel()
+        self._ping_timer = self._close_timer = None
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self.resume_writing()
+        if self._is_counted:
+            self._is_counted = False
+            self.context.record.values[_WEBSOCKETS] -= 1
+        if self._task is not None:
+            self.context.add_background(self._task)
+        self.context.unregister(self)
+
+    def pause_writing(self) -> None:
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_write_paused = False
+        waiters, self._write_waiters = self._write_waiters, []
+        _wake(waiters)
+
+    # The drain calls these; see `LiveConnection`.
+
+    def begin_drain(self) -> None:
+        if self.state is WebSocketState.OPEN:
+            self._close(self._drain_code(), "")
+        elif self.state is WebSocketState.CONNECTING:
+            self._set_disconnected(self._drain_code(), "")
+            if self._denial is None:
+                self._refuse(503, "Service Unavailable")
+            # Otherwise the application is within its denial response, which ends by itself.
+
+    def cut(self) -> None:
+        if self._task is not None:
+            self.context.record.values[_CUT_TOTAL] += 1
+            self.context.add_background(self._task)
+            self._task.cancel()
+        if self.state is WebSocketState.OPEN or (
+            self.state is WebSocketState.CONNECTING and self._denial is None
+        ):
+            self.begin_drain()
+        elif self._lingering is None:
+            self._transport.abort()
+
+    def abort(self) -> None:
+        if self._task is not None:
+            self.context.add_background(self._task)
+            self._task.cancel()
+        self._transport.abort()
+
+    # The application's side.
+
+    async def _run(self) -> None:
+        scope: Scope = websocket_scope(
+            self._head, self.context, self._endpoints, self._handshake.subprotocols
+        )
+        try:
+            await self.context.app(scope, self._receive, self._send)
+        except asyncio.CancelledError:
+            # `cut` and `abort` tell the client themselves; another cancellation is the application's.
+            if self.state is WebSocketState.OPEN or self.state is WebSocketState.CONNECTING:
+                self._report_error("was cancelled")
+        except ConnectionResetError:
+            # `send` raises it when the peer has left; that is no fault of anybody.
+            if self._disconnect is None:
+                self._report_error("failed")
+        except BaseException:  # noqa: BLE001 - SystemExit and KeyboardInterrupt too: one socket is the price, not the worker
+            self._report_error("failed")
+        else:
+            if self.state is WebSocketState.OPEN:
+                self._close(1000, "")
+            elif self.state is WebSocketState.CONNECTING:
+                error_logger.error(
+                    "The application returned without accepting or closing the WebSocket %s.",
+                    full_path(self._head, self.context),
+                )
+                self._fail_handshake()
+        finally:
+            self._task = None
+
+    async def _receive(self) -> Message:
+        if not self._is_connect_delivered:
+            self._is_connect_delivered = True
+            return {"type": "websocket.connect"}
+        while True:
+            if self._messages:
+                message = self._messages.popleft()
+                if self._is_reading_paused and (
+                    len(self._messages) <= self.context.settings.ws_max_queue // 2
+                ):
+                    self._resume_reading()
+                return message
+            if self._disconnect is not None:
+                return self._disconnect
+            waiter = self.context.loop.create_future()
+            self._receive_waiters.append(waiter)
+            await waiter
+
+    async def _send(self, message: Message) -> None:
+        """Take a message. Raise OSError once the socket is closed, by whomever."""
+        kind = message["type"]
+        if self.state is WebSocketState.OPEN:
+            await self._send_open(kind, message)
+        elif self.state is WebSocketState.CONNECTING:
+            await self._send_connecting(kind, message)
+        else:
+            raise ConnectionResetError("the WebSocket is closed")
+
+    async def _send_open(self, kind: str, message: Message) -> None:
+        if kind == "websocket.send":
+            text = message.get("text")
+            if text is not None:
+                self._write(self._session.send_text(text))
+            else:
+                self._write(self._session.send_bytes(message["bytes"]))
+            if self._is_write_paused:
+                await self._wait_writable()
+                if self.state is not WebSocketState.OPEN:
+                    raise ConnectionResetError("the WebSocket is closed")
+        elif kind == "websocket.close":
+            code = message.get("code")
+            code = 1000 if code is None else int(code)
+            if not is_sendable_code(code):
+                raise AppProtocolError(f"{code} is not a close code that may be sent")
+            self._close(code, message.get("reason") or "")
+        else:
+            raise AppProtocolError(f"the message {kind!r} is not allowed on an open WebSocket")
+
+    async def _send_connecting(self, kind: str, message: Message) -> None:
+        if kind == "websocket.accept" and self._denial_start is None:
+            self._accept(message)
+        elif kind == "websocket.close" and self._denial_start is None:
+            self._log_handshake("403")
+            self._set_disconnected(ABNORMAL, "")
+            self._refuse(403, "Forbidden")
+        elif kind == "websocket.http.response.start" and self._denial_start is None:
+            self._denial_start = message
+        elif kind == "websocket.http.response.body" and self._denial_start is not None:
+            await self._deny(self._denial_start, message)
+        else:
+            raise AppProtocolError(
+                f"the message {kind!r} is not allowed before the WebSocket is open"
+            )
+
+    def _accept(self, message: Message) -> None:
+        settings = self.context.settings
+        headers = self._handshake.accept_headers(message.get("subprotocol"))
+        extension = None
+        if settings.ws_per_message_deflate:
+            extension, value = self._handshake.negotiate_deflate(settings.ws_max_size)
+            if extension is not None:
+                headers.append((b"sec-websocket-extensions", value))
+        headers += message.get("headers", ())
+        head = frame_switch(
+            headers,
+            default_lines=self.context.default_lines,
+            date_line=self.context.date_line(time.monotonic_ns()),
+        )
+        self._log_handshake("[accepted]")
+        self._session = WebSocketSession(settings.ws_max_size, extension)
+        self.state = WebSocketState.OPEN
+        values = self.context.record.values
+        values[_WEBSOCKETS] += 1
+        values[_WEBSOCKETS_TOTAL] += 1
+        self._is_counted = True
+        self._write(head)
+        self._arm_ping()
+        self._resume_reading()
+        early, self._early_bytes = self._early_bytes, b""
+        if early:
+            self._receive_frames(early)
+
+    async def _deny(self, start: Message, message: Message) -> None:
+        """Frame a piece of the denial response, which always ends the connection."""
+        body = bytes(message.get("body", b""))
+        more_body = bool(message.get("more_body", False))
+        if self._denial is None:
+            framer = ResponseFramer()
+            status = int(start["status"])
+            data = framer.begin(
+                status,
+                start.get("headers", ()),
+                body,
+                more_body=more_body,
+                is_head_request=False,
+                http_version="1.1",
+                close=True,
+                default_lines=self.context.default_lines,
+                date_line=self.context.date_line(time.monotonic_ns()),
+            )
+            self._denial = framer
+            self.context.record.observe_response(status, 0)
+            self._log_handshake(str(status))
+        else:
+            data = self._denial.frame(body, more_body=more_body)
+        self._write(data)
+        if not more_body:
+            self._set_disconnected(ABNORMAL, "")
+            self._finish_refusal()
+        elif self._is_write_paused:
+            await self._wait_writable()
+
+    def _report_error(self, what: str) -> None:
+        self.context.record.values[_APP_ERRORS_TOTAL] += 1
+        error_logger.exception(
+            "Exception in ASGI application: WebSocket %s %s",
+            full_path(self._head, self.context),
+            what,
+        )
+        if self.state is WebSocketState.OPEN:
+            self._close(1011, "")
+        elif self.state is WebSocketState.CONNECTING:
+            self._fail_handshake()
+
+    def _fail_handshake(self) -> None:
+        if self._denial is None:
+            self._log_handshake("500")
+            self._refuse(500, "Internal Server Error")
+        else:
+            # Part of a denial response is on the wire; ending it early shows that it is not whole.
+            self._finish_refusal()
+
+    async def _wait_writable(self) -> None:
+        while self._is_write_paused:
+            waiter = self.context.loop.create_future()
+            self._write_waiters.append(waiter)
+            await waiter
+
+    # Frames.
+
+    def _receive_frames(self, data: bytes) -> None:
+        received, answer = self._session.receive(data)
+        if answer:
+            self._write(answer)
+        for event in received:
+            if isinstance(event, Closed):
+                self._handle_closed(event)
+            elif isinstance(event, PongReceived):
+                if event.payload == self._awaited_pong:
+                    self._awaited_pong = None
+            elif self.state is WebSocketState.OPEN:
+                key = "text" if isinstance(event, str) else "bytes"
+                self._messages.append({"type": "websocket.receive", key: event})
+        self._wake_receivers()
+        if len(self._messages) >= self.context.settings.ws_max_queue:
+            # Bounded by the queue plus what one read brought.
+            self._pause_reading()
+
+    def _handle_closed(self, event: Closed) -> None:
+        if event.is_fault:
+            self.context.record.values[_PEER_ERRORS_TOTAL] += 1
+        self._set_disconnected(event.code, event.reason)
+        if event.is_fault and self.state is WebSocketState.OPEN:
+            # More of the same may be on its way; it must not destroy our close frame.
+            self._linger()
+            return
+        self.state = WebSocketState.CLOSED
+        self._transport.close()
+        self._bound_close()
+
+    def _close(self, code: int, reason: str) -> None:
+        """Send a close frame and give the peer `ws_close_timeout` for its own."""
+        self._write(self._session.close(code, reason))
+        self.state = WebSocketState.CLOSING
+        self._set_disconnected(code, reason)
+        self._resume_reading()
+        self._bound_close()
+
+    def _bound_close(self) -> None:
+        """Make sure that a peer that neither answers nor reads does not hold the connection."""
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+            self._ping_timer = None
+        if self._close_timer is None:
+            self._close_timer = self.context.loop.call_later(
+                self.context.settings.ws_close_timeout, self._give_up_close
+            )
+
+    def _give_up_close(self) -> None:
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _arm_ping(self) -> None:
+        interval = self.context.settings.ws_ping_interval
+        if interval is not None:
+            self._ping_timer = self.context.loop.call_later(interval, self._send_ping)
+
+    def _send_ping(self) -> None:
+        self._ping_timer = None
+        if self._is_reading_paused or self._is_write_paused:
+            # A pong could not be seen, or the ping not sent; what is slow here is not the line.
+            self._arm_ping()
+            return
+        self._awaited_pong = os.urandom(4)
+        self._write(self._session.ping(self._awaited_pong))
+        timeout = self.context.settings.ws_ping_timeout
+        if timeout is None:
+            self._arm_ping()
+        else:
+            self._ping_timer = self.context.loop.call_later(timeout, self._check_pong)
+
+    def _check_pong(self) -> None:
+        self._ping_timer = None
+        if self._awaited_pong is None or self._is_reading_paused:
+            self._arm_ping()
+        else:
+            self._close(1011, "keepalive ping timeout")
+
+    # The ends.
+
+    def _drain_code(self) -> int:
+        return (self.context.drain.reason or DrainReason.RELOAD).websocket_code
+
+    def _set_disconnected(self, code: int, reason: str) -> None:
+        """What the application is told, once; the first cause wins."""
+        if self._disconnect is None:
+            self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
+        self._wake_receivers()
+
+    def _refuse(
+        self, status: int, text: str, *, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        """Answer the handshake with an HTTP error."""
+        self.context.record.observe_response(status, 0)
+        self._write(
+            frame_error(
+                status,
+                text,
+                headers=headers,
+                default_lines=self.context.default_lines,
+                date_line=self.context.date_line(time.monotonic_ns()),
+            )
+        )
+        self._finish_refusal()
+
+    def _finish_refusal(self) -> None:
+        self.state = WebSocketState.REFUSED
+        self._linger()
+
+    def _linger(self) -> None:
+        if self.state is not WebSocketState.REFUSED:
+            self.state = WebSocketState.CLOSING
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+            self._ping_timer = None
+        self._is_reading_paused = False
+        self._lingering = LingeringClose(self._transport, self.context.loop)
+        self._lingering.begin()
+
+    def _log_handshake(self, outcome: str) -> None:
+        if self.context.settings.access_log:
+            error_logger.info(
+                '%s - "WebSocket %s" %s',
+                self._endpoints.client_label,
+                full_path(self._head, self.context),
+                outcome,
+            )
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.context.record.values[_BYTES_SENT_TOTAL] += len(data)
+            self._transport.write(data)
+
+    def _wake_receivers(self) -> None:
+        if self._receive_waiters:
+            waiters, self._receive_waiters = self._receive_waiters, []
+            _wake(waiters)
+
+    def _pause_reading(self) -> None:
+        if not self._is_reading_paused and not self._transport.is_closing():
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+
+
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
