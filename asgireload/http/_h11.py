@@ -72,8 +72,9 @@ class H11Parser:
         if size > self._limit:
             raise PeerError(431, "the request head is too large")
         if end < 0:
-            # The last byte may be a CR whose LF is still on its way.
-            refused = _REFUSED_BYTES.search(buffer, self._searched, max(0, len(buffer) - 1))
+            # A CR at the end may have its LF still on its way.
+            checkable = len(buffer) - buffer.endswith(b"\r")
+            refused = _REFUSED_BYTES.search(buffer, self._searched, checkable)
             self._searched = max(0, len(buffer) - 3)
             if refused is not None:
                 raise PeerError(400, "the request head has a character that is not allowed")

@@ -142,6 +142,8 @@ def read_head(method: str, target: bytes, http_version: str, headers: Headers) -
             if codings > 1 or value.lower() != b"chunked":
                 raise PeerError(501, "only the transfer coding chunked is understood")
             head.chunked = True
+            if value != b"chunked":
+                headers[headers.index((name, value))] = (name, b"chunked")  # as h11 shows it
         elif name == b"expect":
             head.expects_continue = value.lower() == b"100-continue"
         else:
