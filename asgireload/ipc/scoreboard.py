@@ -96,13 +96,12 @@ class Record:
 class Scoreboard:
     """The whole segment. The supervisor creates it, other processes open its descriptor.
 
-    `close()` releases the mapping and the descriptor; records must not be used afterwards.
+    `close()` closes the descriptor; the mapping goes with the last record that is still held.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._map = mmap.mmap(descriptor, CAPACITY * RECORD_BYTES)
-        self._view = memoryview(self._map).cast("Q")
+        self._view = memoryview(mmap.mmap(descriptor, CAPACITY * RECORD_BYTES)).cast("Q")
 
     @classmethod
     def create(cls) -> "Scoreboard":
@@ -116,6 +115,4 @@ class Scoreboard:
         return Record(self._view[start : start + FIELD_COUNT])
 
     def close(self) -> None:
-        self._view.release()
-        self._map.close()
         os.close(self.descriptor)

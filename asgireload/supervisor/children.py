@@ -34,6 +34,7 @@ from asgireload.ipc.messages import (
 )
 from asgireload.ipc.scoreboard import CAPACITY, Field, Record, Scoreboard
 from asgireload.supervisor import events
+from asgireload.supervisor.fault import readable
 from asgireload.supervisor.tally import Tally, Values
 
 TEMPLATE_MODULE = "asgireload.template.main"
@@ -94,8 +95,6 @@ class Children:
         self.tally = Tally()
 
     def close(self) -> None:
-        for worker in self._workers.values():
-            worker.record = Record.detached()
         self._scoreboard.close()
 
     # --- templates --------------------------------------------------------------------------------
@@ -362,4 +361,4 @@ def _read_fault(descriptor: int) -> str:
     """Return what a dead child left in its fault file, and close it."""
     text = os.pread(descriptor, FAULT_LIMIT, 0).decode("utf-8", "replace")
     os.close(descriptor)
-    return text.strip()
+    return readable(text)

@@ -22,7 +22,16 @@ class Leftovers:
 
 def open_descriptors() -> frozenset[int]:
     """Return the numbers of this process's open descriptors."""
-    return frozenset(int(name) for name in os.listdir("/proc/self/fd"))
+    return frozenset(number for number in map(int, os.listdir("/proc/self/fd")) if _is_open(number))
+
+
+def _is_open(descriptor: int) -> bool:
+    """The listing names its own descriptor too, which is closed by now and will be used again."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def find_leftovers(before: frozenset[int]) -> Leftovers:
@@ -55,10 +64,7 @@ def _describe_thread(thread: threading.Thread) -> str:
 
 
 def _describe_descriptor(descriptor: int) -> str:
-    try:
-        target = os.readlink(f"/proc/self/fd/{descriptor}")
-    except OSError:
-        return ""  # it was the listing's own
+    target = os.readlink(f"/proc/self/fd/{descriptor}")
     if target == "anon_inode:[eventpoll]":
         return "an event loop or selector was made at import"
     if not target.startswith("socket:"):

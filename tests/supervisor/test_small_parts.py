@@ -13,6 +13,7 @@ from asgireload.ipc.scoreboard import FIELD_COUNT, Field
 from asgireload.supervisor import signals
 from asgireload.supervisor.backoff import LONGEST_DELAY, delay
 from asgireload.supervisor.children import describe_exit
+from asgireload.supervisor.fault import readable
 from asgireload.supervisor.lifecycle import Change, State, advance
 from asgireload.supervisor.loop import launch_directory
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
@@ -106,3 +107,25 @@ def test_launch_directory_keeps_the_symlink_the_user_typed(tmp_path, monkeypatch
     assert launch_directory() == str(tmp_path / "current")
     monkeypatch.setenv("PWD", "/somewhere/else")
     assert launch_directory() == str(tmp_path / "release")
+
+
+def test_stacks_of_a_dead_child_show_the_applications_frames_only():
+    import asgireload
+
+    own = os.path.dirname(asgireload.__file__)
+    text = "\n".join(
+        [
+            "Fatal Python error: Aborted",
+            "",
+            "Current thread 0x00007f (most recent call first):",
+            '  File "/srv/app.py", line 2 in slow',
+            '  File "<frozen importlib._bootstrap>", line 241 in _call_with_frames_removed',
+            '  File "/usr/lib/python3.11/importlib/__init__.py", line 126 in import_module',
+            f'  File "{own}/template/main.py", line 96 in _load',
+            "",
+            "Extension modules: msgspec._core (total: 1)",
+        ]
+    )
+    assert readable(text) == (
+        'Current thread 0x00007f (most recent call first):\n  File "/srv/app.py", line 2 in slow'
+    )
