@@ -122,7 +122,7 @@ class AdminApp:
             return problem.response()
         except Exception:
             # The port is foreign code here, and its bug must not go unanswered.
-            logger.exception("%s %s failed", request.method, request.path)
+            logger.exception("%s %r failed", request.method, request.path)
             return ProblemError(500, "The admin surface failed; the log says more.").response()
 
     def _check_access(self, request: Request) -> None:

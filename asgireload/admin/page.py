@@ -14,8 +14,8 @@ REFRESH_SECONDS = 2
 """While something is under way the page renews itself; a settled page stays still to be read."""
 
 _WORKER_COLUMNS = (
-    ("Slot", True),
-    ("Generation", True),
+    ("Slot", False),
+    ("Generation", False),
     ("State", False),
     ("PID", True),
     ("Age", True),
@@ -175,17 +175,19 @@ def _reload(title: str, reload: ReloadSnapshot | None) -> str:
         )
     facts.append(("Asked", format_time(reload.requested_at)))
     if reload.ended_at is not None:
-        uniform = "every slot" if reload.uniform else "mixed: slots differ"
-        facts.append(
-            ("Serving since", f"generation {_optional(reload.serving_generation)}, {uniform}")
-        )
+        uniform = "in every slot" if reload.uniform else "not in every slot"
+        serving = reload.serving_generation
+        result = "nothing" if serving is None else f"generation {serving}, {uniform}"
+        facts.append(("Served afterwards", result))
         facts.append(("Old workers", _retired(reload)))
     facts.append(("By", ", ".join(reload.origins)))
     items = "".join(f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>" for name, value in facts)
     steps = "".join(_slot_steps(slot) for slot in reload.slots)
     timeline = f'<ol class="slots">{steps}</ol>' if steps else ""
+    # Number 0 is the start of the server: nobody asked for it as a reload.
+    heading = f"{title} #{reload.id}" if reload.id else "Start"
     return (
-        f"<section><h2>{title} #{reload.id} {_badge(reload.outcome)}</h2>"
+        f"<section><h2>{heading} {_badge(reload.outcome)}</h2>"
         f'{_failure(reload)}<dl class="facts">{items}</dl>{timeline}</section>\n'
     )
 

@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from asgireload.errors import ConfigError, ListenError
 
@@ -81,8 +82,8 @@ def open_admin_unix(path: str = AUTO) -> socket.socket:
     """Return a listening, non-blocking Unix socket with mode 0600 at `path`.
 
     `auto` means `<pid>.sock` in the runtime directory. A socket file that nobody listens on any more is
-    replaced. The caller ends it with `close_admin_unix`. Raise ConfigError for a path that cannot be
-    used, ListenError when somebody listens there.
+    replaced. The caller closes the socket and removes its file, see `SocketFile`. Raise ConfigError for
+    a path that cannot be used, ListenError when somebody listens there.
     """
     if path == AUTO:
         path = os.path.join(make_runtime_directory(), f"{os.getpid()}.sock")
@@ -106,13 +107,35 @@ def open_admin_unix(path: str = AUTO) -> socket.socket:
     return sock
 
 
-def close_admin_unix(sock: socket.socket) -> None:
-    """Close a socket of `open_admin_unix` and remove its file, unless a successor has taken the path."""
-    if sock.fileno() < 0:
-        return
-    path = sock.getsockname()
-    sock.close()
-    remove_stale_socket(path)
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """The file of a listening socket, remembered so that only this one is ever removed."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> "SocketFile":
+        """Call right after `open_admin_unix`."""
+        path: str = sock.getsockname()
+        status = os.stat(path)
+        return cls(path, status.st_dev, status.st_ino)
+
+    def remove(self) -> None:
+        """Remove the file, unless it is gone or a successor has taken its place.
+
+        Call it while the socket still listens: until then nobody takes the file for stale, so nothing
+        can come between looking and removing. After it new clients find no server, not a dead one.
+        """
+        try:
+            status = os.stat(self.path)
+            if (status.st_dev, status.st_ino) == (self.device, self.inode):
+                os.unlink(self.path)
+        except OSError:
+            # Gone with its directory, or no longer ours to remove: a leftover harms nobody, since
+            # whoever meets it removes it as stale.
+            pass
 
 
 def remove_stale_socket(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from asgireload.admin.port import (
     TemplateSnapshot,
     WorkerSnapshot,
 )
+from asgireload.admin.sockets import SocketFile
 from asgireload.errors import ControlError
 from asgireload.ipc.scoreboard import FIELD_COUNT, Field
 
@@ -127,6 +129,12 @@ def make_counters(slot: int = 0, generation: int = 7, **fields: int) -> SlotCoun
     for name, value in fields.items():
         values[Field[name]] = value
     return SlotCounters(slot=slot, generation=generation, values=tuple(values))
+
+
+def close_unix(sock: socket.socket) -> None:
+    """End a socket of `open_admin_unix`, its file included."""
+    SocketFile.of(sock).remove()
+    sock.close()
 
 
 class FakePort:

@@ -9,10 +9,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from admin_fakes import close_unix
 
 from asgireload.admin import client as client_module
 from asgireload.admin.client import AdminClient, find_server
-from asgireload.admin.sockets import close_admin_unix, make_runtime_directory, open_admin_unix
+from asgireload.admin.sockets import make_runtime_directory, open_admin_unix
 from asgireload.errors import ControlError
 
 JSON = "application/json"
@@ -47,7 +48,7 @@ def serve(path: str, answer: bytes) -> Iterator[list[bytes]]:
             last.connect(path)
             last.sendall(b"END\r\n\r\n")
             thread.join()
-        close_admin_unix(sock)
+        close_unix(sock)
 
 
 def http(value: object, status: int = 200, content_type: str = JSON) -> bytes:
@@ -103,7 +104,7 @@ class TestRequest:
         sock = open_admin_unix(str(tmp_path / "a.sock"))
         with pytest.raises(ControlError, match="did not answer GET /status in time"):
             AdminClient(str(tmp_path / "a.sock")).request("GET", "/status", timeout=0.01)
-        close_admin_unix(sock)
+        close_unix(sock)
 
     def test_a_server_that_is_gone_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(ControlError, match="no admin socket at"):
@@ -114,7 +115,7 @@ class TestFinding:
     def test_the_only_server_is_meant(self, directory: Path) -> None:
         sock = open_admin_unix(str(directory / "123.sock"))
         assert find_server().path == str(directory / "123.sock")
-        close_admin_unix(sock)
+        close_unix(sock)
 
     def test_none_is_told(self, directory: Path) -> None:
         with pytest.raises(ControlError, match=f"no running server found in {directory}"):
@@ -127,7 +128,7 @@ class TestFinding:
         running = open_admin_unix(str(directory / "123.sock"))
         assert find_server().path == str(directory / "123.sock")
         assert not stale.exists()
-        close_admin_unix(running)
+        close_unix(running)
 
     def test_several_are_listed_with_what_they_serve(self, directory: Path) -> None:
         status = {"app": "shop.main:app", "state": "serving"}
@@ -150,7 +151,7 @@ class TestFinding:
         pid_file = tmp_path / "pid"
         pid_file.write_text("123\n")
         assert find_server(pid_file=str(pid_file)).path == str(directory / "123.sock")
-        close_admin_unix(sock)
+        close_unix(sock)
         with pytest.raises(ControlError, match="no admin socket of process 123"):
             find_server(pid_file=str(pid_file))
         pid_file.write_text("no number")
@@ -177,4 +178,4 @@ class TestFinding:
         with pytest.raises(ControlError, match="no running server"):
             find_server()
         os.chmod(directory, 0o700)
-        close_admin_unix(sock)
+        close_unix(sock)

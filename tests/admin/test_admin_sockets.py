@@ -6,11 +6,12 @@ import stat
 from pathlib import Path
 
 import pytest
+from admin_fakes import close_unix
 
 from asgireload.admin import sockets
 from asgireload.admin.sockets import (
+    SocketFile,
     check_directory,
-    close_admin_unix,
     make_runtime_directory,
     open_admin_tcp,
     open_admin_unix,
@@ -86,9 +87,8 @@ class TestUnixSocket:
         assert not sock.getblocking()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
-        close_admin_unix(sock)
+        close_unix(sock)
         assert not path.exists()
-        close_admin_unix(sock)
 
     def test_the_mode_does_not_depend_on_the_umask(self, base: Path) -> None:
         previous = os.umask(0)
@@ -97,14 +97,14 @@ class TestUnixSocket:
         finally:
             os.umask(previous)
         assert stat.S_IMODE((base / "a.sock").stat().st_mode) == 0o600
-        close_admin_unix(sock)
+        close_unix(sock)
 
     def test_a_stale_file_is_replaced(self, base: Path) -> None:
         make_stale(base / "a.sock")
         sock = open_admin_unix(str(base / "a.sock"))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(base / "a.sock"))
-        close_admin_unix(sock)
+        close_unix(sock)
 
     def test_a_listening_socket_is_left_alone(self, base: Path) -> None:
         first = open_admin_unix(str(base / "a.sock"))
@@ -112,7 +112,7 @@ class TestUnixSocket:
             open_admin_unix(str(base / "a.sock"))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(base / "a.sock"))
-        close_admin_unix(first)
+        close_unix(first)
 
     def test_a_listener_with_a_full_queue_is_not_stale(self, base: Path) -> None:
         path = str(base / "a.sock")
@@ -130,16 +130,19 @@ class TestUnixSocket:
             open_admin_unix(str(base / "a.sock"))
         assert (base / "a.sock").read_text() == "mine"
 
-    def test_closing_leaves_the_socket_of_a_successor(self, base: Path) -> None:
+    def test_removing_leaves_the_socket_of_a_successor(self, base: Path) -> None:
         """The old server must not remove the path that the new one has bound."""
         path = base / "a.sock"
         first = open_admin_unix(str(path))
-        path.unlink()
+        first_file = SocketFile.of(first)
+        path.rename(base / "b.sock")
         second = open_admin_unix(str(path))
-        close_admin_unix(first)
+        first_file.remove()
         assert path.exists()
-        close_admin_unix(second)
+        close_unix(second)
         assert not path.exists()
+        first_file.remove()
+        first.close()
 
     def test_a_path_that_does_not_fit_is_told(self, base: Path) -> None:
         with pytest.raises(ConfigError, match="allows 107"):
