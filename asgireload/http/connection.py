@@ -408,7 +408,8 @@ class HttpConnection(asyncio.Protocol):
     def _resume_reading(self) -> None:
         if self._is_reading_paused:
             self._is_reading_paused = False
-            self._transport.resume_reading()
+            if not self._transport.is_closing():  # uvloop raises for a closed transport
+                self._transport.resume_reading()
 
     def _seconds_to_drain_deadline(self) -> float:
         deadline = self.context.drain.deadline

@@ -509,7 +509,8 @@ class WebSocketConnection(asyncio.Protocol):
     def _resume_reading(self) -> None:
         if self._is_reading_paused:
             self._is_reading_paused = False
-            self._transport.resume_reading()
+            if not self._transport.is_closing():  # uvloop raises for a closed transport
+                self._transport.resume_reading()
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

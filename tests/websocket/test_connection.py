@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from asgireload.draining import DrainReason
 from asgireload.ipc.scoreboard import Field
+from asgireload.websocket.connection import WebSocketConnection
 from tests.http.server import Client, Server, serving
 
 HANDSHAKE = (
@@ -376,6 +377,37 @@ def test_an_application_that_does_not_receive_slows_the_client_down(run: Any, pa
             assert client.writer.transport.get_write_buffer_size() > 5_000_000
             release[0].set()
             assert await client.reader.readexactly(5) == b"\x81\x03400"
+
+    run(main())
+
+
+def test_held_messages_outlive_the_connection(run: Any, parser: str) -> None:
+    """What was received before the connection was lost is still delivered, then the disconnect."""
+    release: list[asyncio.Event] = []
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await release[0].wait()
+        while not seen or seen[-1]["type"] == "websocket.receive":
+            seen.append(await receive())
+
+    async def main() -> None:
+        release.append(asyncio.Event())
+        async with serving(app, parser, ws_max_queue=2) as server:
+            client = await open_raw(server)
+            client.send(frame(1, b"x") * 10)
+            (connection,) = server.context.connections
+            assert isinstance(connection, WebSocketConnection)
+            await server.wait_until(lambda: connection._is_reading_paused)
+            connection._transport.abort()
+            await server.wait_until(lambda: not server.context.connections)
+            release[0].set()
+            await server.context.wait_idle()
+            assert [message.get("text") for message in seen] == ["x"] * 10 + [None]
+            assert seen[-1]["code"] == 1006
+            assert server.count(Field.APP_ERRORS_TOTAL) == 0
 
     run(main())
 
