@@ -138,7 +138,7 @@ def test_a_body_that_is_too_long_is_refused_over_the_wire() -> None:
         (address,) = server.addresses
         request = (
             b"POST /scale HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 100000\r\n\r\n" + b" " * 100000
+            b"Connection: close\r\nContent-Length: 100000\r\n\r\n" + b" " * 100000
         )
         assert (await exchange(address, request)).startswith(b"HTTP/1.1 413")
         assert port.scaled == []
