@@ -21,10 +21,10 @@ from typing import cast
 
 from asgireload.errors import PeerError
 from asgireload.http.context import ServingContext, error_logger
+from asgireload.http.endpoints import Endpoints
 from asgireload.http.exchange import HttpExchange
 from asgireload.http.lingering import LingeringClose
 from asgireload.http.parser import RequestHead, make_parser
-from asgireload.http.scope import Endpoints
 from asgireload.http.writer import CONTINUE, frame_error
 from asgireload.ipc.scoreboard import Field
 
@@ -160,7 +160,7 @@ class HttpConnection(asyncio.Protocol):
     def on_head(self, head: RequestHead) -> bool:
         if (
             head.is_websocket
-            and self.context.settings.websocket
+            and self.context.speaks_websocket
             and self._current is None
             and not self._queue
         ):
@@ -368,14 +368,13 @@ class HttpConnection(asyncio.Protocol):
     # WebSocket.
 
     def _upgrade(self, head: RequestHead, rest: bytes) -> None:
-        # Imported when first needed: wsproto costs memory that a plain HTTP server can do without.
-        from asgireload.websocket.connection import WebSocketConnection
-
+        make_successor = self.context.websocket_factory
+        assert make_successor is not None
         self.state = ConnectionState.UPGRADED
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        successor = WebSocketConnection(self.context, self._transport, self.endpoints, head)
+        successor = make_successor(self.context, self._transport, self.endpoints, head)
         self.context.replace(self, successor)
         self._transport.set_protocol(successor)
         successor.begin(rest)

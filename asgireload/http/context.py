@@ -10,6 +10,7 @@ import asyncio
 import importlib.util
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -17,6 +18,8 @@ from typing import Any, Literal, Protocol
 
 from asgireload.asgi import ASGIApp
 from asgireload.draining import DrainNotice
+from asgireload.http.endpoints import Endpoints
+from asgireload.http.parser import RequestHead
 from asgireload.ipc.scoreboard import Field, Record
 
 access_logger = logging.getLogger("asgireload.access")
@@ -85,12 +88,46 @@ class LiveConnection(Protocol):
         """Drop the connection now, unsent bytes included."""
 
 
+class UpgradedConnection(asyncio.Protocol, ABC):
+    """A `LiveConnection` that has taken over the transport of an HTTP connection."""
+
+    @abstractmethod
+    def begin(self, data: bytes) -> None:
+        """Start, with the bytes that were received behind the request head."""
+
+    @abstractmethod
+    def begin_drain(self) -> None: ...
+
+    @abstractmethod
+    def cut(self) -> None: ...
+
+    @abstractmethod
+    def abort(self) -> None: ...
+
+
+class UpgradeFactory(Protocol):
+    """Makes what takes over a connection.
+
+    HTTP does not import the protocols that build on it, so whoever joins the parts hands this in.
+    """
+
+    def __call__(
+        self,
+        context: "ServingContext",
+        transport: asyncio.Transport,
+        endpoints: Endpoints,
+        head: RequestHead,
+        /,
+    ) -> UpgradedConnection: ...
+
+
 class ServingContext:
     """The one value connections receive. Use it on its own event loop only.
 
     `state` is the lifespan state; each scope gets a shallow copy, and none at all when it is None
     (the application has no lifespan). `on_request_limit` is called once, when the record has counted
-    `request_limit` requests.
+    `request_limit` requests. Without `websocket_factory` (`WebSocketConnection`), or with
+    `settings.websocket` off, a WebSocket handshake is an ordinary request.
     """
 
     __slots__ = (
@@ -108,7 +145,9 @@ class ServingContext:
         "record",
         "request_limit",
         "settings",
+        "speaks_websocket",
         "state",
+        "websocket_factory",
     )
 
     def __init__(
@@ -122,6 +161,7 @@ class ServingContext:
         drain: DrainNotice | None = None,
         request_limit: int | None = None,
         on_request_limit: Callable[[], None] | None = None,
+        websocket_factory: UpgradeFactory | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -131,6 +171,8 @@ class ServingContext:
         self.drain = drain if drain is not None else DrainNotice()
         self.request_limit = request_limit
         self.on_request_limit = on_request_limit
+        self.websocket_factory = websocket_factory
+        self.speaks_websocket = settings.websocket and websocket_factory is not None
         self.connections: set[LiveConnection] = set()
         self.background: set[asyncio.Task[None]] = set()
         """Applications that still run although their response is complete or their client has left."""

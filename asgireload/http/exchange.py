@@ -13,8 +13,9 @@ from typing import Protocol
 from asgireload.asgi import Message, Scope
 from asgireload.errors import AppProtocolError
 from asgireload.http.context import ServingContext, access_logger, error_logger
+from asgireload.http.endpoints import Endpoints
 from asgireload.http.parser import RequestHead
-from asgireload.http.scope import Endpoints, full_path, http_scope
+from asgireload.http.scope import full_path, http_scope
 from asgireload.http.writer import ResponseFramer
 from asgireload.ipc.scoreboard import Field
 

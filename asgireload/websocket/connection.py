@@ -18,10 +18,11 @@ from enum import Enum, auto
 from asgireload.asgi import Message, Scope
 from asgireload.draining import DrainReason
 from asgireload.errors import AppProtocolError, PeerError
-from asgireload.http.context import ServingContext, error_logger
+from asgireload.http.context import ServingContext, UpgradedConnection, error_logger
+from asgireload.http.endpoints import Endpoints
 from asgireload.http.lingering import LingeringClose
 from asgireload.http.parser import RequestHead
-from asgireload.http.scope import Endpoints, full_path, websocket_scope
+from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
 from asgireload.ipc.scoreboard import Field
 from asgireload.websocket.handshake import VERSION, Handshake
@@ -57,7 +58,7 @@ class WebSocketState(Enum):
     CLOSED = auto()
 
 
-class WebSocketConnection(asyncio.Protocol):
+class WebSocketConnection(UpgradedConnection):
     """Takes over `transport` from an HTTP connection that is registered with the context already.
 
     `begin(data)` starts it, with the bytes that were received behind the handshake request.

@@ -46,6 +46,7 @@ from asgireload.ipc.quiet_signals import make_quiet
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
 from asgireload.log import configure_logging
+from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.drain import drain
 from asgireload.worker.health import check_health
@@ -215,7 +216,7 @@ class _Worker:
         self, app: ASGIApp, loop: asyncio.AbstractEventLoop
     ) -> tuple[Lifespan, ServingContext]:
         self._reach("lifespan")
-        lifespan = Lifespan(app, cast(LifespanMode, self._config.lifespan))
+        lifespan = Lifespan(app, cast("LifespanMode", self._config.lifespan))
         await lifespan.startup()
         if self._config.health_path is not None:
             self._reach("health")
@@ -231,6 +232,7 @@ class _Worker:
             state=lifespan.state,
             record=self._record,
             drain=asgireload.draining.draining(),
+            websocket_factory=WebSocketConnection,
         )
         return lifespan, context
 

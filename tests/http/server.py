@@ -9,6 +9,7 @@ from asgireload.asgi import ASGIApp
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.ipc.scoreboard import Field
+from asgireload.websocket.connection import WebSocketConnection
 
 
 class Client:
@@ -90,7 +91,9 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
     }
     settings = HttpSettings(parser=parser, **options)  # type: ignore[arg-type]
     loop = asyncio.get_running_loop()
-    context = ServingContext(app, settings, loop, **context_options)
+    context = ServingContext(
+        app, settings, loop, websocket_factory=WebSocketConnection, **context_options
+    )
     listener = await loop.create_server(lambda: HttpConnection(context), "127.0.0.1", 0)
     server = Server(context, listener.sockets[0].getsockname()[1])
     try:
