@@ -1,0 +1,184 @@
+"""Find and import the user's application, and show the user's errors without our own frames.
+
+Runs in templates and workers only: importing the application runs user code. Whatever that code raises
+passes through unchanged; what is wrong with the import string or the attribute is an AppLoadError.
+"""
+
+import difflib
+import importlib
+import inspect
+import logging
+import os
+import re
+import sys
+import traceback
+from typing import Any, cast
+
+from asgireload.asgi import ASGIApp
+from asgireload.errors import AppLoadError
+
+_IMPORT_STRING = re.compile(r"(?P<module>[^\s:()]+):(?P<attribute>[^\s:()]+)(?P<call>\(\))?")
+_OUR_DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+_IMPORT_MACHINERY = ("<frozen importlib", importlib.__file__)
+_logger = logging.getLogger("asgireload.error")
+
+
+def check_import_string(import_string: str) -> None:
+    """Raise AppLoadError unless it reads `<module>:<attribute>` or `<module>:<factory>()`."""
+    if not _IMPORT_STRING.fullmatch(import_string):
+        raise AppLoadError(
+            f'Import string "{import_string}" must be in format "<module>:<attribute>".'
+        )
+
+
+def load_app(import_string: str, *, factory: bool = False, app_dir: str = "") -> ASGIApp:
+    """Import the application and return it.
+
+    `app_dir` (or the working directory) becomes `sys.path[0]` with its symbolic links resolved: a
+    generation that began in one release goes on importing from it after a `current` link has moved.
+    `factory` calls the attribute, as `<module>:<factory>()` does. Raise AppLoadError when the module or
+    attribute does not exist or is not an ASGI 3 application; errors of the user's code pass unchanged.
+    """
+    check_import_string(import_string)
+    match = _IMPORT_STRING.fullmatch(import_string)
+    assert match is not None
+    module_name, attribute = match["module"], match["attribute"]
+    directory = os.path.realpath(app_dir or os.getcwd())
+    if sys.path[:1] != [directory]:
+        sys.path.insert(0, directory)
+    app = _find_attribute(_import(module_name, directory), module_name, attribute)
+    name = f'"{attribute}" in module "{module_name}"'
+    if factory or match["call"]:
+        app = _call_factory(app, name)
+    elif _is_plain_factory(app):
+        _logger.warning(
+            "Attribute %s takes no arguments, so it is taken for a factory and called;"
+            " --factory says so without this warning.",
+            name,
+        )
+        app = _call_factory(app, name)
+    check_asgi3(app, name)
+    return cast("ASGIApp", app)
+
+
+def check_asgi3(app: Any, name: str) -> None:
+    """Raise AppLoadError, saying what it looks like, unless `app` can be called as ASGI 3 calls."""
+    if inspect.iscoroutine(app):
+        app.close()
+        raise AppLoadError(f"Factory {name} is a coroutine function; it must be a plain function.")
+    if not callable(app):
+        raise AppLoadError(f"Attribute {name} is not callable: it is of type {_type_name(app)}.")
+    if _takes(app, 3):
+        return
+    if inspect.isclass(app) and not _takes(app, 1):
+        raise AppLoadError(f"Attribute {name} is a class; name an instance of it.")
+    if _takes(app, 2) and not _takes(app, 1):
+        raise AppLoadError(
+            f"Attribute {name} looks like a WSGI application (it takes two arguments);"
+            " asgireload serves ASGI 3: wrap it in a2wsgi.WSGIMiddleware."
+        )
+    if _takes(app, 1):
+        raise AppLoadError(
+            f"Attribute {name} looks like an ASGI 2 application (it takes one argument); asgireload"
+            " serves ASGI 3: wrap it in asgiref.compatibility.guarantee_single_callable."
+        )
+    raise AppLoadError(
+        f"Attribute {name} cannot be called with (scope, receive, send), so it is not an ASGI 3"
+        " application."
+    )
+
+
+def format_user_traceback(error: BaseException) -> str:
+    """Return the traceback as text, without the frames of asgireload and of the import machinery.
+
+    An error that only asgireload's frames could explain keeps them.
+    """
+    report = traceback.TracebackException.from_exception(error)
+    _drop_our_frames(report, set())
+    return "".join(report.format())
+
+
+def _import(module_name: str, directory: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Only when the module, or a package around it, is what is missing; a missing dependency of
+        # the module is the user's error, with a traceback worth reading.
+        missing = error.name or ""
+        if module_name != missing and not module_name.startswith(missing + "."):
+            raise
+        text = f'Could not import module "{module_name}".'
+        near = difflib.get_close_matches(module_name, _module_names(directory), n=1)
+        hint = (
+            f' Did you mean "{near[0]}"?' if near else f" It was looked for in {directory} first."
+        )
+        raise AppLoadError(text + hint) from None
+
+
+def _module_names(directory: str) -> list[str]:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        # Only a suggestion is lost.
+        return []
+    return [name.removesuffix(".py") for name in names if not name.startswith(".")]
+
+
+def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
+    found = module
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            near = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f' Did you mean "{near[0]}"?' if near else ""
+            raise AppLoadError(
+                f'Attribute "{attribute}" not found in module "{module_name}".{hint}'
+            ) from None
+    return found
+
+
+def _call_factory(factory: Any, name: str) -> object:
+    if not callable(factory):
+        raise AppLoadError(f"Factory {name} is not callable: it is of type {_type_name(factory)}.")
+    if not _takes(factory, 0):
+        raise AppLoadError(f"Factory {name} must be callable without arguments.")
+    return factory()
+
+
+def _is_plain_factory(app: object) -> bool:
+    return inspect.isfunction(app) and _takes(app, 0) and not _takes(app, 3)
+
+
+def _takes(call: Any, count: int) -> bool:
+    """Return whether `call` accepts that many positional arguments; yes when it cannot be known."""
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _drop_our_frames(report: traceback.TracebackException, seen: set[int]) -> None:
+    if id(report) in seen:
+        return
+    seen.add(id(report))
+    kept = [frame for frame in report.stack if not _is_hidden(frame.filename)]
+    is_syntax_error = getattr(report, "lineno", None) is not None
+    if kept or is_syntax_error:
+        report.stack[:] = kept
+    for other in (report.__cause__, report.__context__, *(report.exceptions or ())):
+        if other is not None:
+            _drop_our_frames(other, seen)
+
+
+def _is_hidden(filename: str) -> bool:
+    return filename.startswith((_OUR_DIRECTORY, *_IMPORT_MACHINERY))
