@@ -116,7 +116,7 @@ class HttpConnection(asyncio.Protocol):
         """Keep the sending side open while complete requests wait for their answers.
 
         A client may close its sending side behind its last request and still read. One that has left
-        altogether is noticed when something is written to it.
+        altogether is known only once something is written to it.
         """
         self._has_peer_closed = True
         if self._lingering is not None or self.state is ConnectionState.CLOSING:
@@ -130,7 +130,8 @@ class HttpConnection(asyncio.Protocol):
                 self._release_current()
                 return False
             self._queue.remove(incoming)
-            self._run_in_background(incoming)
+        for exchange in self._pending():
+            exchange.note_peer_closed()
         # A TLS transport closes both sides whatever is returned, and warns about True.
         return self._current is not None and not self.endpoints.is_secure
 
@@ -297,9 +298,12 @@ class HttpConnection(asyncio.Protocol):
         if exchange.task is not None:
             self.context.add_background(exchange.task)
 
+    def _pending(self) -> list[HttpExchange]:
+        return [*self._queue] if self._current is None else [self._current, *self._queue]
+
     def _drop_exchanges(self, *, cancel: bool = False) -> None:
         """Let go of all exchanges because the client will get no more responses."""
-        exchanges = [*self._queue] if self._current is None else [self._current, *self._queue]
+        exchanges = self._pending()
         self._queue.clear()
         self._current = self._incoming = None
         for exchange in exchanges:

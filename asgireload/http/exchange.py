@@ -73,9 +73,11 @@ class HttpExchange:
         "_body",
         "_carrier",
         "_framer",
+        "_has_peer_closed",
         "_is_counted",
         "_is_disconnected",
         "_is_end_delivered",
+        "_is_told_to_stop",
         "_receive_waiters",
         "_start",
         "_started_ns",
@@ -103,6 +105,9 @@ class HttpExchange:
         self._body = b""
         self._is_disconnected = False
         self._is_end_delivered = False
+        self._has_peer_closed = False
+        self._is_told_to_stop = False
+        """`receive` said http.disconnect although the response may still be sent."""
         self._receive_waiters: list[asyncio.Future[None]] | None = None
         self._start: tuple[int, Iterable[tuple[bytes, bytes]]] | None = None
         self._framer: ResponseFramer | None = None
@@ -125,6 +130,15 @@ class HttpExchange:
 
     def complete_request(self) -> None:
         self.is_request_complete = True
+        self._wake_receivers()
+
+    def note_peer_closed(self) -> None:
+        """The client will send no more, and has perhaps left: `receive` says so, `send` goes on.
+
+        From here a client that has left and one that waits with its sending side closed look the same.
+        An application that asks is told; one that does not answers both.
+        """
+        self._has_peer_closed = True
         self._wake_receivers()
 
     def disconnect(self) -> None:
@@ -153,13 +167,7 @@ class HttpExchange:
         try:
             await self._call_app(scope)
             if not self.is_response_complete and not self._is_disconnected:
-                error_logger.error(
-                    "The application returned without %s its response to %s %s.",
-                    "completing" if self._start or self.is_response_begun else "starting",
-                    self.head.method,
-                    full_path(self.head, context),
-                )
-                self._fail()
+                self._end_unanswered()
         except asyncio.CancelledError:
             # After `abandon` it was the server that cancelled, and the client has its answer.
             if not self._is_disconnected:
@@ -203,6 +211,9 @@ class HttpExchange:
             if self.is_request_complete and not self._is_end_delivered:
                 self._is_end_delivered = True
                 return {"type": "http.request", "body": b"", "more_body": False}
+            if self._has_peer_closed:
+                self._is_told_to_stop = True
+                return {"type": "http.disconnect"}
             if self.needs_continue and not self.is_request_complete:
                 self.needs_continue = False
                 if not self.is_response_begun:
@@ -313,6 +324,19 @@ class HttpExchange:
             self.head.method,
             full_path(self.head, context),
             what,
+        )
+        self._fail()
+
+    def _end_unanswered(self) -> None:
+        """The application returned and owes the response, or the rest of it."""
+        if self._is_told_to_stop:
+            self._break_response()  # it took our word that nobody listens
+            return
+        error_logger.error(
+            "The application returned without %s its response to %s %s.",
+            "completing" if self._start or self.is_response_begun else "starting",
+            self.head.method,
+            full_path(self.head, self._carrier.context),
         )
         self._fail()
 

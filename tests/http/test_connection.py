@@ -204,6 +204,31 @@ def test_a_client_that_half_closes_gets_all_answers(run: Any, parser: str) -> No
     run(main())
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_application_that_asks_is_told_of_a_half_close_and_may_still_answer(
+    run: Any, parser: str, answers: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that polling for a disconnect works for clients that have left altogether."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        assert await receive() == {"type": "http.disconnect"}
+        if answers:
+            await hello(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, parser) as server:
+            client = await server.connect()
+            client.send(GET)
+            await server.wait_until(lambda: server.count(Field.EXCHANGES))
+            client.writer.write_eof()
+            reply = await client.read_all()
+            assert reply.endswith(b"hello") if answers else reply == b""
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+    run(main())
+
+
 def test_a_client_that_closes_within_its_body_is_gone(run: Any, parser: str) -> None:
     seen: list[Any] = []
 
