@@ -1,84 +1,153 @@
-"""Addresses to listen on: how they are written, and how they are shown. Pure.
+"""Addresses to listen on: reading them from the configuration, and showing them.
 
-HOST:PORT   [V6]:PORT   HOST   :PORT   unix:PATH   fd://NUMBER
+Pure; opening sockets is `listeners.py`.
 """
 
+import ipaddress
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asgireload.config import Config
 from asgireload.errors import ConfigError
 
+MAX_PATH_BYTES = 107
+"""Length of a Unix socket's path; sun_path has 108 bytes with the final NUL (unix(7))."""
+_FORMS = "expected HOST:PORT, [V6]:PORT, PORT, unix:PATH or fd://N"
+
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
     host: str
+    """A name or an address without brackets."""
     port: int
+
+    def __str__(self) -> str:
+        return f"{bracketed(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
     path: str
 
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
 
 @dataclass(frozen=True, slots=True)
-class InheritedSocket:
+class InheritedAddress:
+    """A socket that listens already, inherited under this descriptor."""
+
     descriptor: int
 
+    def __str__(self) -> str:
+        return f"fd://{self.descriptor}"
 
-Address = TcpAddress | UnixAddress | InheritedSocket
+
+Address = TcpAddress | UnixAddress | InheritedAddress
 
 
-def parse_address(text: str, default_port: int) -> Address:
-    """Return the address that `text` means. Raise ConfigError with what is wrong about it."""
+def parse_address(text: str) -> Address:
+    """Return the address that one --bind names. Raise ConfigError with the forms that are understood.
+
+    A bare port listens on 127.0.0.1; an empty host, as in `:8000`, on every IPv4 address.
+    """
     if text.startswith("unix:"):
-        path = text.removeprefix("unix:").removeprefix("//")
-        if not path:
-            raise ConfigError(f"{text!r}: a path must follow unix:")
-        return UnixAddress(path)
+        # unix:///run/app.sock is how URLs spell what gunicorn writes as unix:/run/app.sock.
+        return _unix(text.removeprefix("unix:").removeprefix("//"), text)
     if text.startswith("fd://"):
-        number = text.removeprefix("fd://")
-        if not number.isdecimal():
-            raise ConfigError(f"{text!r}: the number of a descriptor must follow fd://")
-        return InheritedSocket(int(number))
-    return _parse_tcp(text, default_port)
+        digits = text.removeprefix("fd://")
+        if not _is_number(digits):
+            raise ConfigError(f"address '{text}': {_FORMS}")
+        return InheritedAddress(int(digits))
+    if _is_number(text):
+        return TcpAddress("127.0.0.1", _port(text, text))
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise ConfigError(f"address '{text}': {_FORMS}")
+    if host.startswith("[") and host.endswith("]"):
+        return TcpAddress(host[1:-1], _port(port, text))
+    if ":" in host:
+        raise ConfigError(f"address '{text}': an IPv6 address needs brackets, as in [::1]:8000")
+    if "/" in host:
+        raise ConfigError(f"address '{text}': {_FORMS}")
+    return TcpAddress(host or "0.0.0.0", _port(port, text))  # noqa: S104 - asked for
 
 
-def _parse_tcp(text: str, default_port: int) -> TcpAddress:
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise ConfigError(f"{text!r}: an IPv6 address is written [ADDRESS]:PORT")
-        port = rest[1:]
-    elif text.count(":") > 1:
-        raise ConfigError(f"{text!r}: an IPv6 address is written in brackets, [ADDRESS]:PORT")
-    else:
-        host, _, port = text.partition(":")
-    if not port:
-        return TcpAddress(host, default_port)
-    if not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"{text!r}: {port!r} is not a port from 0 to 65535")
-    return TcpAddress(host, int(port))
-
-
-def addresses_of(config: Config) -> list[Address]:
-    """Return every address that the configuration asks for; `--bind` stands beside nothing else."""
+def addresses_of(config: Config) -> tuple[Address, ...]:
+    """Return what to listen on: the binds, or else uds, fd, or host and port. Raise ConfigError."""
     if config.bind:
-        return [parse_address(text, config.port) for text in config.bind]
-    if config.fd is not None:
-        return [InheritedSocket(config.fd)]
+        addresses = tuple(parse_address(text) for text in config.bind)
+        doubled = {str(a) for a in addresses if addresses.count(a) > 1 and not _is_any_port(a)}
+        if doubled:
+            raise ConfigError(f"address '{min(doubled)}' is given twice")
+        return addresses
     if config.uds is not None:
-        return [UnixAddress(config.uds)]
-    return [TcpAddress(config.host, config.port)]
+        return (_unix(config.uds, config.uds),)
+    if config.fd is not None:
+        return (InheritedAddress(config.fd),)
+    host = config.host
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    return (TcpAddress(host or "0.0.0.0", config.port),)  # noqa: S104 - asked for
 
 
-def url_of(address: Address, name: object) -> str:
-    """Return what to print for a listening socket whose `getsockname()` is `name`."""
-    if isinstance(name, tuple):
-        # What the user wrote says more than what it was resolved to.
-        host = address.host if isinstance(address, TcpAddress) and address.host else str(name[0])
-        if ":" in host:
-            host = f"[{host}]"
-        return f"http://{host}:{name[1]}"
-    if isinstance(name, bytes):
-        name = name.decode(errors="backslashreplace").replace("\0", "@")
-    return f"unix:{name}"
+def check_addresses(config: Config) -> None:
+    """Raise ConfigError unless the addresses are well formed and fit the way they are shared."""
+    addresses = addresses_of(config)
+    if config.accept == "per-slot" and not any(isinstance(a, TcpAddress) for a in addresses):
+        raise ConfigError(
+            "accept per-slot needs a TCP address of our own: Unix and inherited sockets can only be"
+            " shared; use accept shared"
+        )
+
+
+def has_v4_twin(address: TcpAddress, addresses: Sequence[Address]) -> bool:
+    """Return whether an IPv4 address on the same port is listened on as well.
+
+    `::` answers IPv4 too, so it would take the port of `0.0.0.0` that is named beside it.
+    """
+    return ":" in address.host and any(
+        isinstance(other, TcpAddress) and ":" not in other.host and other.port == address.port
+        for other in addresses
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches `host`; a name other than localhost counts as not."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def bracketed(host: str) -> str:
+    """Return the host as a URL writes it (RFC 3986 section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _unix(path: str, text: str) -> UnixAddress:
+    if not path:
+        raise ConfigError(f"address '{text}': a Unix socket needs a path")
+    size = len(os.fsencode(os.path.abspath(path)))
+    if size > MAX_PATH_BYTES:
+        raise ConfigError(
+            f"address '{text}': the path has {size} bytes, a Unix socket's may have {MAX_PATH_BYTES}"
+        )
+    return UnixAddress(path)
+
+
+def _port(digits: str, text: str) -> int:
+    if not _is_number(digits) or int(digits) > 65535:
+        raise ConfigError(f"address '{text}': the port must be a number from 0 to 65535")
+    return int(digits)
+
+
+def _is_number(digits: str) -> bool:
+    return digits.isascii() and digits.isdigit()
+
+
+def _is_any_port(address: Address) -> bool:
+    return isinstance(address, TcpAddress) and address.port == 0

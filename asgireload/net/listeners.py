@@ -1,340 +1,365 @@
-"""The listening sockets of a server: opened once by the supervisor and handed to every worker.
+"""Listening sockets: opening, sharing out to slots, taking a slot away, closing.
 
-A socket is never shut down or closed while a connection could wait in its queue, so neither a reload
-nor a crash resets a client that was not accepted yet. `shared`: one socket for each address, from which
-all workers accept. `per-slot`: for each TCP address one SO_REUSEPORT socket a slot, to which the kernel
-spreads connections.
+The supervisor holds every listening socket for as long as a connection may be queued on it, and hands
+workers their descriptors; nothing here accepts. No socket is ever shut down: shutdown(2) acts on the
+shared socket itself, and would reset what waits in the queue of all its holders.
+
+An address is first bound and made to listen without SO_REUSEPORT. The kernel lets one socket only do
+that, so a second server on the same address fails with "address already in use", as people expect, even
+when two start in the same moment. In per-slot mode SO_REUSEPORT is set after that, which Linux allows at
+any time, and the sockets of the other slots join. In shared mode it stays off: nothing needs it, and with
+it any process of the same user could silently take a share of the connections.
 """
 
-import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from asgireload.config import Config
 from asgireload.errors import ListenError
+from asgireload.net import steering
 from asgireload.net.addresses import (
-    Address,
-    InheritedSocket,
+    InheritedAddress,
     TcpAddress,
     UnixAddress,
     addresses_of,
-    url_of,
+    bracketed,
+    has_v4_twin,
 )
-from asgireload.net.steering import steer_to_first
+from asgireload.net.unix import open_unix, remove_unix
 
-UNIX_MODE = 0o666
-"""Like uvicorn's: whoever may enter the directory may connect."""
-_SYSTEMD_FIRST = 3
-"""sd_listen_fds(3): passed descriptors begin here."""
+_logger = logging.getLogger("asgireload.error")
 
 
-class _Group(Protocol):
-    """The sockets of one address."""
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """The kernel's part of taking a slot away; a test, or another system, hands in its own."""
 
-    url: str
+    steer_to: Callable[[socket.socket, Sequence[int]], None] = steering.steer_to
+    steer_to_all: Callable[[socket.socket], None] = steering.steer_to_all
 
-    def socket_for(self, slot: int) -> socket.socket: ...
-    def open_slot(self, slot: int) -> None: ...
-    def steer_away(self, slots: int) -> None: ...
-    def close_slot(self, slot: int) -> None: ...
-    def close(self) -> None: ...
+
+class SharedListener:
+    """One socket that all slots accept from."""
+
+    def __init__(
+        self, sock: socket.socket, url: str, release: Callable[[], None] | None = None
+    ) -> None:
+        """Own `sock`; `release` runs once after it is closed."""
+        self.url = url
+        self._sock = sock
+        self._release = release
+
+    def socket_for(self, slot: int) -> socket.socket:
+        return self._sock
+
+    def open_slot(self, slot: int) -> None:
+        """Nothing to do: the slot shares the socket."""
+
+    def steer_away(self, slots: int) -> None:
+        """Nothing to do: workers that remain accept what is queued."""
+
+    def close_slot(self, slot: int) -> None:
+        """Nothing to do: the others go on using the socket."""
+
+    def close(self) -> None:
+        self._sock.close()
+        if self._release is not None:
+            self._release()
+            self._release = None
+
+
+class PerSlotListener:
+    """One socket for each slot, in one SO_REUSEPORT group; the kernel spreads connections."""
+
+    def __init__(
+        self, first: socket.socket, url: str, backlog: int, steer: Steering | None = None
+    ) -> None:
+        """Own `first`, which listens already and becomes the socket of slot 0."""
+        self.url = url
+        self._backlog = backlog
+        self._steering = steer or Steering()
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._first = first
+        self._sockets = {0: first}
+        self._group = [0]
+        """Slots in the kernel's order of their sockets."""
+        self._leaving: set[int] = set()
+
+    def socket_for(self, slot: int) -> socket.socket:
+        """Return the slot's socket; that of slot 0 where none could be opened for it."""
+        return self._sockets.get(slot, self._first)
+
+    def open_slot(self, slot: int) -> None:
+        """Give the slot a socket, or its former one back if that was not closed yet.
+
+        A failure is logged, not raised: the slot then shares the socket of slot 0, and serves.
+        """
+        self._leaving.discard(slot)
+        if slot not in self._sockets:
+            address = self._first.getsockname()
+            try:
+                sock = _tcp_socket(self._first.family, v6_only=_is_v6_only(self._first))
+                try:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                    sock.bind(address)
+                    sock.listen(self._backlog)
+                except BaseException:
+                    sock.close()
+                    raise
+            except OSError as error:
+                _logger.warning(
+                    "No socket of its own on %s for slot %d (%s): it shares that of slot 0",
+                    self.url,
+                    slot,
+                    error.strerror,
+                )
+                return
+            self._sockets[slot] = sock
+            self._group.append(slot)
+        self._steer()
+
+    def steer_away(self, slots: int) -> None:
+        """Send new connections to the slots below `slots` only; the others can then be emptied."""
+        self._leaving = {slot for slot in self._sockets if slot >= slots}
+        self._steer()
+
+    def close_slot(self, slot: int) -> None:
+        """Close the socket of a slot that was steered away from; any other is kept."""
+        if slot not in self._leaving:
+            return
+        self._leaving.discard(slot)
+        self._sockets.pop(slot).close()
+        place = self._group.index(slot)
+        last = self._group.pop()
+        if last != slot:
+            # The kernel fills the gap with the group's last socket.
+            self._group[place] = last
+        self._steer()
+
+    def close(self) -> None:
+        for sock in self._sockets.values():
+            sock.close()
+
+    def _steer(self) -> None:
+        staying = [place for place, slot in enumerate(self._group) if slot not in self._leaving]
+        try:
+            if self._leaving:
+                self._steering.steer_to(self._first, staying)
+            elif len(self._group) > 1:
+                self._steering.steer_to_all(self._first)
+        except OSError as error:
+            _logger.warning(
+                "Connections on %s cannot be steered (%s): some that arrive while a slot is taken"
+                " away may be reset",
+                self.url,
+                error.strerror,
+            )
+
+
+Listener = SharedListener | PerSlotListener
 
 
 class Listeners:
-    """All addresses of the server. Owns its sockets; `close()` is idempotent."""
+    """All listening sockets of the server."""
 
-    def __init__(self, groups: list[_Group]) -> None:
-        self._groups = groups
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = tuple(listeners)
 
     def urls(self) -> list[str]:
-        """Return where the server can be reached, for people."""
-        return [group.url for group in self._groups]
+        """Return what a person types to reach each address, with the real port where 0 was asked for."""
+        return [listener.url for listener in self._listeners]
+
+    def sockets_for(self, slot: int) -> list[socket.socket]:
+        """Return the sockets that the slot accepts from; they stay ours."""
+        return [listener.socket_for(slot) for listener in self._listeners]
 
     def descriptors_for(self, slot: int) -> list[int]:
-        """Return the sockets that a worker of `slot` accepts from; they stay ours."""
-        return [group.socket_for(slot).fileno() for group in self._groups]
+        return [sock.fileno() for sock in self.sockets_for(slot)]
 
     def open_slot(self, slot: int) -> None:
-        """Make sockets for a slot that was added, or let one that was leaving get connections again."""
-        for group in self._groups:
-            group.open_slot(slot)
+        """Make ready what a slot that was added needs. Failures are logged, never raised."""
+        for listener in self._listeners:
+            listener.open_slot(slot)
 
     def steer_away(self, slots: int) -> None:
-        """Send new connections only to the first `slots` slots."""
-        for group in self._groups:
-            group.steer_away(slots)
+        """Let new connections go to the slots below `slots` (at least 1) only."""
+        for listener in self._listeners:
+            listener.steer_away(slots)
 
     def close_slot(self, slot: int) -> None:
-        """Close the sockets of the highest slot, whose queue its last worker has emptied."""
-        for group in self._groups:
-            group.close_slot(slot)
+        """Close what a slot had for itself, once its worker has accepted all that waited there."""
+        for listener in self._listeners:
+            listener.close_slot(slot)
 
     def close(self) -> None:
-        for group in self._groups:
-            group.close()
+        """Close all of them and remove the files of Unix sockets that are still ours. Idempotent."""
+        for listener in self._listeners:
+            listener.close()
 
 
 def open_listeners(config: Config) -> Listeners:
-    """Open every address of `config`. Raise ListenError naming the address; then none stays open."""
-    with contextlib.ExitStack() as opened:
-        groups: list[_Group] = []
-        for address in addresses_of(config) + _passed_by_systemd():
-            for group in _open(address, config):
-                opened.callback(group.close)
-                groups.append(group)
-        opened.pop_all()
-    return Listeners(groups)
+    """Open everything that `config` names, for `config.workers` slots; the caller closes the result.
+
+    Raise ListenError, saying what to do, with nothing left open.
+    """
+    opened: list[Listener] = []
+    addresses = addresses_of(config)
+    try:
+        for address in addresses:
+            match address:
+                case TcpAddress():
+                    v6_only = has_v4_twin(address, addresses)
+                    opened += _open_tcp(address, config, v6_only=v6_only)
+                case UnixAddress():
+                    opened.append(_open_unix(address, config))
+                case InheritedAddress():
+                    opened.append(_adopt(address))
+    except BaseException:
+        Listeners(opened).close()
+        raise
+    listeners = Listeners(opened)
+    for slot in range(1, config.workers):
+        listeners.open_slot(slot)
+    return listeners
 
 
-def _passed_by_systemd() -> list[Address]:
-    """Return sockets that systemd passed to this very process: sd_listen_fds(3)."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    count = os.environ.pop("LISTEN_FDS", "0")
-    del os.environ["LISTEN_PID"]
-    os.environ.pop("LISTEN_FDNAMES", None)
-    return [InheritedSocket(_SYSTEMD_FIRST + index) for index in range(int(count))]
-
-
-def _open(address: Address, config: Config) -> list[_Group]:
-    match address:
-        case TcpAddress():
-            return _open_tcp(address, config)
-        case UnixAddress():
-            return [_UnixGroup(address, config.backlog)]
-        case InheritedSocket():
-            return [_InheritedGroup(address, config.backlog)]
-
-
-def _open_tcp(address: TcpAddress, config: Config) -> list[_Group]:
-    """A name may mean several addresses; each that exists on this machine is listened on."""
+def _open_tcp(address: TcpAddress, config: Config, *, v6_only: bool) -> list[Listener]:
+    """Open one listener for each address that the host's name stands for."""
     try:
         found = socket.getaddrinfo(
-            address.host or None,
-            address.port,
-            type=socket.SOCK_STREAM,
-            proto=socket.IPPROTO_TCP,
-            flags=socket.AI_PASSIVE,
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except OSError as error:
-        raise ListenError(f"cannot listen on {address.host}: {error.strerror}") from error
-    groups: list[_Group] = []
-    problem: ListenError | None = None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ListenError(
+            f"cannot listen on {address}: {reason}; check the name, or give an address"
+        ) from error
+    listeners: list[Listener] = []
+    missing: OSError | None = None
     port = address.port
-    with contextlib.ExitStack() as opened:
-        for family, _, _, _, name in dict.fromkeys(found):
-            target = (name[0], port, *name[2:])
-            try:
-                if config.accept == "per-slot":
-                    group: _SharedGroup | _PerSlotGroup = _PerSlotGroup(
-                        address, family, target, config.backlog, config.workers
-                    )
-                else:
-                    group = _SharedGroup(address, family, target, config.backlog)
-            except OSError as error:
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise _listen_error(address, error) from error
-                problem = _listen_error(address, error)
-                continue
-            opened.callback(group.close)
-            groups.append(group)
-            port = group.port  # port 0: all addresses of a name get the same one
-        if not groups:
-            assert problem is not None
-            raise problem
-        opened.pop_all()
-    return groups
-
-
-def _listen_error(address: TcpAddress, error: OSError) -> ListenError:
-    hint = ""
-    if error.errno == errno.EADDRINUSE:
-        hint = "; another process listens there: stop it, or choose another --port"
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        hint = "; ports below 1024 need CAP_NET_BIND_SERVICE"
-    return ListenError(f"cannot listen on {address.host}:{address.port}: {error.strerror}{hint}")
-
-
-def _tcp_socket(
-    family: int, target: tuple[object, ...], backlog: int, *, reuse_port: bool
-) -> socket.socket:
-    # The protocol is given by number: asyncio sets TCP_NODELAY only on connections of sockets that say
-    # they are TCP, and without it a kept connection answers 40 ms late.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            # Only the wildcard answers IPv4 too, whatever net.ipv6.bindv6only says.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, target[0] != "::")
-        sock.bind(target)
+        # A name may be listed twice in /etc/hosts; the order is the resolver's.
+        for family, target in dict.fromkeys((entry[0], entry[4]) for entry in found):
+            try:
+                target = (target[0], port, *target[2:])
+                sock = _bind(family, target, config.backlog, v6_only=v6_only)
+            except OSError as error:
+                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(found) > 1:
+                    # localhost often names ::1 where IPv6 is switched off; the others may do.
+                    missing = error
+                    continue
+                raise ListenError(_why_not(address, port, error)) from error
+            # With port 0, every address of the name gets the port that the first was given.
+            port = sock.getsockname()[1]
+            listeners.append(_tcp_listener(sock, config))
+    except BaseException:
+        Listeners(listeners).close()
+        raise
+    if missing is not None and not listeners:
+        raise ListenError(_why_not(address, port, missing)) from missing
+    return listeners
+
+
+def _tcp_listener(sock: socket.socket, config: Config) -> Listener:
+    url = _tcp_url(sock)
+    if config.accept == "per-slot":
+        return PerSlotListener(sock, url, config.backlog)
+    return SharedListener(sock, url)
+
+
+def _bind(
+    family: int, address: tuple[object, ...], backlog: int, *, v6_only: bool
+) -> socket.socket:
+    sock = _tcp_socket(family, v6_only=v6_only)
+    try:
+        sock.bind(address)
+        # listen() checks for conflicts once more, so of two that bound at the same time one fails.
         sock.listen(backlog)
-        sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-class _OneSocketGroup:
-    """One socket for all slots."""
-
-    def __init__(self, sock: socket.socket, url: str) -> None:
-        self._socket = sock
-        self.url = url
-
-    def socket_for(self, slot: int) -> socket.socket:
-        return self._socket
-
-    def open_slot(self, slot: int) -> None:
-        """All slots share one socket."""
-
-    def steer_away(self, slots: int) -> None:
-        """Who does not accept gets nothing."""
-
-    def close_slot(self, slot: int) -> None:
-        """The others go on with it."""
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-class _SharedGroup(_OneSocketGroup):
-    """A TCP socket that all workers accept from."""
-
-    def __init__(
-        self, address: Address, family: int, target: tuple[object, ...], backlog: int
-    ) -> None:
-        sock = _tcp_socket(family, target, backlog, reuse_port=False)
-        name = sock.getsockname()
-        super().__init__(sock, url_of(address, name))
-        self.port: int = name[1]
-
-
-class _PerSlotGroup:
-    """One SO_REUSEPORT socket for each slot, in the order of the slots."""
-
-    def __init__(
-        self,
-        address: Address,
-        family: int,
-        target: tuple[object, ...],
-        backlog: int,
-        slots: int,
-    ) -> None:
-        # With SO_REUSEPORT a second server of this user would silently share the port. A socket without
-        # it finds out whether anybody is there.
-        probe = _tcp_socket(family, target, backlog, reuse_port=False)
-        name = probe.getsockname()
-        probe.close()
-        self._family = family
-        self._target = (target[0], name[1], *target[2:])
-        self._backlog = backlog
-        self._sockets: list[socket.socket] = []
-        self._steered = False
-        for slot in range(slots):
-            self.open_slot(slot)
-        self.url = url_of(address, name)
-        self.port: int = name[1]
-
-    def socket_for(self, slot: int) -> socket.socket:
-        return self._sockets[slot]
-
-    def open_slot(self, slot: int) -> None:
-        if slot == len(self._sockets):
-            self._sockets.append(
-                _tcp_socket(self._family, self._target, self._backlog, reuse_port=True)
-            )
-        if self._steered:
-            steer_to_first(self._sockets[0], len(self._sockets))
-
-    def steer_away(self, slots: int) -> None:
-        self._steered = True
-        steer_to_first(self._sockets[0], slots)
-
-    def close_slot(self, slot: int) -> None:
-        assert slot == len(self._sockets) - 1, "slots are closed from the end"
-        self._sockets.pop().close()
-
-    def close(self) -> None:
-        for sock in self._sockets:
-            sock.close()
-
-
-class _UnixGroup(_OneSocketGroup):
-    """A socket in the file system."""
-
-    def __init__(self, address: UnixAddress, backlog: int) -> None:
-        self._path = address.path
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            _remove_if_stale(self._path)
-            sock.bind(self._path)
-            os.chmod(self._path, UNIX_MODE)
-            self._inode = os.stat(self._path).st_ino
-            sock.listen(backlog)
-            sock.setblocking(False)
-        except OSError as error:
-            sock.close()
-            raise ListenError(f"cannot listen on unix:{self._path}: {error}") from error
-        except ListenError:
-            sock.close()
-            raise
-        super().__init__(sock, url_of(address, self._path))
-
-    def close(self) -> None:
-        if self._socket.fileno() == -1:
-            return
-        self._socket.close()
-        # Somebody else may have bound the path meanwhile; theirs must stay.
-        with contextlib.suppress(FileNotFoundError):
-            if os.stat(self._path).st_ino == self._inode:
-                os.unlink(self._path)
-
-
-class _InheritedGroup(_OneSocketGroup):
-    """A socket that whoever started us has opened."""
-
-    def __init__(self, address: InheritedSocket, backlog: int) -> None:
-        number = address.descriptor
-        try:
-            sock = socket.socket(fileno=number)
-        except OSError as error:
-            raise ListenError(f"fd {number} is not a socket: {error.strerror}") from error
-        if sock.type != socket.SOCK_STREAM:
-            raise ListenError(f"fd {number} is not a stream socket")
-        sock.set_inheritable(False)
-        sock.setblocking(False)
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            try:
-                sock.listen(backlog)
-            except OSError as error:
-                raise ListenError(f"cannot listen on fd {number}: {error.strerror}") from error
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        super().__init__(sock, url_of(address, sock.getsockname()))
-
-
-def _remove_if_stale(path: str) -> None:
-    """Remove a socket file that nobody listens on. Raise ListenError when it is in use or no socket."""
+def _tcp_socket(family: int, *, v6_only: bool) -> socket.socket:
+    # The protocol is named because asyncio sets TCP_NODELAY on connections only where it sees it;
+    # the option on the listener is inherited by them (tcp(7)) and spares a call for each.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ListenError(f"cannot listen on unix:{path}: a file that is no socket is there")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except BlockingIOError:
-            raise ListenError(f"cannot listen on unix:{path}: it is in use") from None
-        else:
-            raise ListenError(f"cannot listen on unix:{path}: another process listens there")
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            # Explicit, because net.ipv6.bindv6only differs between systems.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6_only)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_v6_only(sock: socket.socket) -> bool:
+    return sock.family == socket.AF_INET6 and bool(
+        sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    )
+
+
+def _open_unix(address: UnixAddress, config: Config) -> Listener:
+    # Absolute, so that it is still found for removal if the process changes its directory.
+    path = os.path.abspath(address.path)
+    sock, identity = open_unix(path, config.backlog)
+    sock.setblocking(False)
+    return SharedListener(sock, f"unix:{path}", lambda: remove_unix(path, identity))
+
+
+def _adopt(address: InheritedAddress) -> Listener:
+    """Take over an inherited socket, after making sure that it is one that listens."""
+    descriptor = address.descriptor
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError as error:
+        raise ListenError(
+            f"cannot accept from {address}: no such descriptor was inherited by this process"
+        ) from error
+    if not is_socket:
+        raise ListenError(f"cannot accept from {address}: the descriptor is no socket")
+    sock = socket.socket(fileno=descriptor)
+    is_stream = sock.type == socket.SOCK_STREAM
+    if not is_stream or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        # It is not ours to close.
+        sock.detach()
+        raise ListenError(
+            f"cannot accept from {address}: the socket does not listen; whoever starts the server must"
+            " call listen() on a stream socket and pass that"
+        )
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    if sock.family == socket.AF_UNIX:
+        return SharedListener(sock, f"unix:{sock.getsockname()}")
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return SharedListener(sock, _tcp_url(sock))
+
+
+def _tcp_url(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    return f"http://{bracketed(name[0])}:{name[1]}"
+
+
+def _why_not(address: TcpAddress, port: int, error: OSError) -> str:
+    shown = f"{bracketed(address.host)}:{port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            advice = "another process listens there; stop it or choose another port"
+        case errno.EACCES:
+            advice = "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one"
+        case errno.EADDRNOTAVAIL:
+            advice = "no network interface of this machine has that address"
+        case _:
+            advice = "check the address"
+    reason = (error.strerror or str(error)).lower()
+    return f"cannot listen on {shown}: {reason} ({advice})"

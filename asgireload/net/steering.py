@@ -1,36 +1,70 @@
-"""Tell the kernel which sockets of a SO_REUSEPORT group may get new connections.
+"""Steering new TCP connections away from some sockets of a SO_REUSEPORT group.
 
-Without a program the kernel picks one by a hash over all of the group. Before one is closed, new
-connections must be kept away from it, or those that wait in its queue are reset. A classic BPF program
-(SO_ATTACH_REUSEPORT_CBPF in socket(7)) chooses the index; indices count in the order of bind(2).
+A socket of the group cannot simply be closed: the kernel resets what waits in its queue. So a filter
+program first sends new connections to the others, then the queue is emptied, then it is closed. The
+program is classic BPF (linux/filter.h), which needs no privilege; only Linux has it.
 """
 
 import ctypes
+import errno
 import socket
 import struct
+from collections.abc import Sequence
 
-_SO_ATTACH_REUSEPORT_CBPF = 51
-_BPF_LD_W_ABS = 0x20
-_BPF_ALU_MOD_K = 0x94
-_BPF_RET_A = 0x16
-_SKF_AD_RANDOM = 0xFFFFF000 + 56
-"""SKF_AD_OFF + SKF_AD_RANDOM in linux/filter.h: load a random number."""
+SO_ATTACH_REUSEPORT_CBPF = 51
+SO_DETACH_REUSEPORT_BPF = 68
+"""Both from asm-generic/socket.h; the socket module does not name them. Detaching needs Linux 5.3."""
+
+_LOAD_ABSOLUTE = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_MODULO = 0x94  # BPF_ALU | BPF_MOD | BPF_K
+_JUMP_IF_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_RETURN_VALUE = 0x06  # BPF_RET | BPF_K
+_RETURN_ACCUMULATOR = 0x16  # BPF_RET | BPF_A
+_RANDOM = (-0x1000 + 56) & 0xFFFFFFFF  # SKF_AD_OFF + SKF_AD_RANDOM
+_INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 
 
-def steer_to_first(sock: socket.socket, count: int) -> None:
-    """Let only the first `count` sockets of the group of `sock` get new connections.
+def random_choice_program(indices: Sequence[int]) -> bytes:
+    """Return a program that picks one of the sockets at `indices` of the group, each as likely.
 
-    Raise OSError when the kernel refuses the program.
+    A socket's index is its place in the order in which the group's sockets began to listen; closing
+    one moves the last into its place (reuseport_detach_sock in net/core/sock_reuseport.c).
     """
-    instructions = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (_BPF_LD_W_ABS, 0, 0, _SKF_AD_RANDOM),
-            (_BPF_ALU_MOD_K, 0, 0, count),
-            (_BPF_RET_A, 0, 0, 0),
-        )
-    )
-    buffer = ctypes.create_string_buffer(instructions, len(instructions))
-    # struct sock_fprog: the number of instructions, padding, and where they are.
-    program = struct.pack("@HP", len(instructions) // 8, ctypes.addressof(buffer))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)
+    assert indices
+    program = [
+        _instruction(_LOAD_ABSOLUTE, _RANDOM),
+        _instruction(_MODULO, len(indices)),
+    ]
+    if list(indices) == list(range(len(indices))):
+        program.append(_instruction(_RETURN_ACCUMULATOR, 0))
+        return b"".join(program)
+    for place, index in enumerate(indices[:-1]):
+        program.append(_instruction(_JUMP_IF_EQUAL, place, if_false=1))
+        program.append(_instruction(_RETURN_VALUE, index))
+    program.append(_instruction(_RETURN_VALUE, indices[-1]))
+    return b"".join(program)
+
+
+def steer_to(member: socket.socket, indices: Sequence[int]) -> None:
+    """Send the group's new connections to `indices` only; `member` is any socket of the group.
+
+    Raise OSError where the kernel refuses.
+    """
+    program = random_choice_program(indices)
+    buffer = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: number of instructions, padding, pointer to them.
+    header = struct.pack("@HP", len(program) // _INSTRUCTION.size, ctypes.addressof(buffer))
+    member.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, header)
+
+
+def steer_to_all(member: socket.socket) -> None:
+    """Let the kernel spread the group's connections by hash again. Raise OSError where it refuses."""
+    try:
+        member.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # nothing attached
+            raise
+
+
+def _instruction(code: int, value: int, *, if_true: int = 0, if_false: int = 0) -> bytes:
+    return _INSTRUCTION.pack(code, if_true, if_false, value)
