@@ -1,0 +1,146 @@
+"""How workers share the accepting: `--accept shared` beside `--accept per-slot`, in one run.
+
+    python benchmarks/accepting.py [--rounds 3] [--seconds 4] [--workers 4]
+
+Two questions. What does a new connection cost: wrk opens one for each request, CPU time is that of the
+whole process tree. And who waits behind a worker that blocks: an open-loop client sends 100 connections
+a second, every tenth asks for an answer that blocks its worker's loop for 50 ms; the latencies of the
+others are shown. Also how evenly connections were spread over the workers.
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from cpu_per_request import cpu_seconds, wait_until_open
+
+APP = """
+import os, time
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["path"] == "/block":
+        time.sleep(0.05)
+    body = b"%d" % os.getpid()
+    await send({"type": "http.response.start", "status": 200,
+                "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+def start(accept: str, workers: int, port: int, directory: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "asgireload", "accept_app:app", "--port", str(port),
+               "--workers", str(workers), "--accept", accept, "--no-access-log", "--admin-socket", "none"]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_until_open(port, process)
+    time.sleep(1)
+    return process
+
+
+def cost_of_a_connection(process: subprocess.Popen[bytes], port: int, seconds: int) -> float:
+    """Return CPU microseconds of the server per connection with one request."""
+    before = cpu_seconds(process.pid)
+    output = subprocess.run(
+        [
+            "wrk",
+            "-t1",
+            "-c32",
+            f"-d{seconds}s",
+            "-H",
+            "Connection: close",
+            f"http://127.0.0.1:{port}/",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    done = re.search(r"(\d+) requests in", output)
+    assert done is not None
+    return (cpu_seconds(process.pid) - before) / int(done[1]) * 1e6
+
+
+async def behind_a_blocked_worker(port: int, seconds: int) -> tuple[list[float], dict[bytes, int]]:
+    """Return latencies in seconds of the requests that do not block, and answers by worker."""
+    latencies: list[float] = []
+    workers: dict[bytes, int] = {}
+
+    async def ask(path: str) -> None:
+        started = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        if path == "/":
+            latencies.append(time.monotonic() - started)
+        worker = answer.rsplit(b"\r\n", 1)[1]
+        workers[worker] = workers.get(worker, 0) + 1
+
+    tasks = []
+    begun = time.monotonic()
+    for number in range(seconds * 100):
+        tasks.append(asyncio.create_task(ask("/block" if number % 10 == 0 else "/")))
+        await asyncio.sleep(max(0.0, begun + number / 100 - time.monotonic()))
+    await asyncio.gather(*tasks)
+    return latencies, workers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=4)
+    options = parser.parse_args()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    costs: dict[str, list[float]] = {}
+    delays: dict[str, list[float]] = {}
+    shares: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        with open(os.path.join(directory, "accept_app.py"), "w") as file:
+            file.write(APP)
+        for _ in range(options.rounds):
+            for accept in ("shared", "per-slot"):
+                process = start(accept, options.workers, port, directory)
+                try:
+                    costs.setdefault(accept, []).append(
+                        cost_of_a_connection(process, port, options.seconds)
+                    )
+                    found, workers = asyncio.run(behind_a_blocked_worker(port, options.seconds))
+                    delays.setdefault(accept, []).extend(found)
+                    total = sum(workers.values())
+                    shares.setdefault(accept, []).append(
+                        "/".join(f"{100 * count // total}%" for count in sorted(workers.values()))
+                    )
+                finally:
+                    process.send_signal(signal.SIGTERM)
+                    process.wait(40)
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, {options.workers} workers")
+    print(f"{'accept':<10}{'CPU us/connection':>19}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}  spread")
+    for accept, values in costs.items():
+        parts = statistics.quantiles(delays[accept], n=100)
+        print(
+            f"{accept:<10}{statistics.median(values):>19.1f}{parts[49] * 1e3:>9.1f}"
+            f"{parts[89] * 1e3:>9.1f}{parts[98] * 1e3:>9.1f}  {shares[accept][-1]}"
+        )
+
+
+if __name__ == "__main__":
+    main()
