@@ -1,5 +1,16 @@
 """Configuration: the option table, the sources it is read from, and the frozen result."""
 
-from asgireload.config.options import Config
+from asgireload.config.config import Loaded, config_from_keywords, load_config, render_config
+from asgireload.config.options import OPTIONS, Config, Option
+from asgireload.config.sources import FlagValue
 
-__all__ = ["Config"]
+__all__ = [
+    "OPTIONS",
+    "Config",
+    "FlagValue",
+    "Loaded",
+    "Option",
+    "config_from_keywords",
+    "load_config",
+    "render_config",
+]

@@ -126,6 +126,7 @@ class Config:
         "",
         APPLICATION,
         "Application to serve, as <module>:<attribute>; the same as the first argument.",
+        uvicorn="app",
     )
     factory: bool = _row(
         Switch(),

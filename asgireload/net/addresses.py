@@ -93,12 +93,18 @@ def addresses_of(config: Config) -> tuple[Address, ...]:
 
 
 def check_addresses(config: Config) -> None:
-    """Raise ConfigError unless the addresses are well formed and fit the way they are shared."""
+    """Raise ConfigError unless the addresses are well formed and fit what is to be done with them."""
     addresses = addresses_of(config)
     if config.accept == "per-slot" and not any(isinstance(a, TcpAddress) for a in addresses):
         raise ConfigError(
             "accept per-slot needs a TCP address of our own: Unix and inherited sockets can only be"
             " shared; use accept shared"
+        )
+    is_open_admin = config.admin_port is not None and not is_loopback(config.admin_host)
+    if is_open_admin and config.admin_token_file is None:
+        raise ConfigError(
+            f"admin_host {config.admin_host} can be reached from other machines: give admin_token_file"
+            " too, so that not everybody can reload and stop the server"
         )
 
 

@@ -1,0 +1,103 @@
+"""Rules between options: combinations that cannot work are refused, useless ones are pointed out. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+from asgireload.config.options import OPTIONS, Config
+from asgireload.config.sources import Given, Layer
+from asgireload.errors import ConfigError
+
+GRACE_PERIOD = 30.0
+"""Seconds that Kubernetes waits, unless told otherwise, between SIGTERM and SIGKILL."""
+
+_ADDRESS_FORMS = (("host", "port"), ("uds",), ("fd",), ("bind",))
+"""Ways to say where to listen; one of them is used."""
+
+_USELESS_WITHOUT = (
+    ("reload_dir", "reload"),
+    ("reload_include", "reload"),
+    ("reload_exclude", "reload"),
+    ("reload_delay", "reload"),
+    ("max_requests_jitter", "max_requests"),
+    ("admin_host", "admin_port"),
+    ("admin_token_file", "admin_port"),
+)
+
+
+def settle_addresses(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers, strongest first, with one way of saying where to listen.
+
+    The strongest layer that says anything about it decides, so `--port` on the command line overrules
+    a `uds` in a file. Raise ConfigError when one layer says it in two ways.
+    """
+    settled: list[Layer] = []
+    chosen: tuple[str, ...] | None = None
+    for layer in layers:
+        forms = [form for form in _ADDRESS_FORMS if any(_is_said(layer, name) for name in form)]
+        if len(forms) > 1:
+            first, second = (
+                next(layer.given[name].origin for name in form if name in layer.given)
+                for form in forms[:2]
+            )
+            names = [next(name for name in form if name in layer.given) for form in forms[:2]]
+            both = f"{first} and {second}" if first != second else f"{first} {' and '.join(names)}"
+            raise ConfigError(
+                f"{both} both say where to listen: give one, or repeat"
+                f" {OPTIONS['bind'].flag} for several addresses"
+            )
+        if chosen is None and forms:
+            chosen = forms[0]
+        if chosen is not None:
+            layer = _without(layer, chosen)
+        settled.append(layer)
+    return settled
+
+
+def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
+    """Return warnings about a configuration; raise ConfigError if it cannot work.
+
+    `given` holds what was said on purpose, which defaults were not.
+    """
+    if config.drain_grace > config.drain_timeout:
+        raise ConfigError(
+            f"drain_grace ({config.drain_grace:g} s, {_origin(given, 'drain_grace')}) must not exceed"
+            f" drain_timeout ({config.drain_timeout:g} s, {_origin(given, 'drain_timeout')})"
+        )
+    if config.health_path is not None and not config.health_path.startswith("/"):
+        raise ConfigError(
+            f"{_origin(given, 'health_path')} health_path = {config.health_path!r}: expected a path"
+            " that starts with /"
+        )
+    if config.factory and config.app.endswith("()"):
+        raise ConfigError(f"app {config.app!r} is called already: leave out factory, or the ()")
+    warnings = [
+        f"{given[name].origin}: {name} has no effect without {needed}"
+        for name, needed in _USELESS_WITHOUT
+        if name in given and _is_off(getattr(config, needed))
+    ]
+    longest = config.drain_timeout + config.lifespan_timeout
+    if longest > GRACE_PERIOD:
+        warnings.append(
+            f"A stop may take {longest:g} s (drain_timeout and lifespan_timeout); Kubernetes kills"
+            f" after {GRACE_PERIOD:g} s unless terminationGracePeriodSeconds is raised"
+        )
+    return warnings
+
+
+def _is_off(value: object) -> bool:
+    # Port 0 is on.
+    return value is None or value is False
+
+
+def _is_said(layer: Layer, name: str) -> bool:
+    return name in layer.given and layer.given[name].value not in (None, ())
+
+
+def _without(layer: Layer, chosen: tuple[str, ...]) -> Layer:
+    """Return the layer without the other ways of saying where to listen."""
+    others = {name for form in _ADDRESS_FORMS if form != chosen for name in form}
+    given = {name: value for name, value in layer.given.items() if name not in others}
+    return Layer(given, layer.notices, layer.warnings)
+
+
+def _origin(given: Mapping[str, Given], name: str) -> str:
+    return given[name].origin if name in given else "default"

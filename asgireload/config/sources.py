@@ -1,0 +1,259 @@
+"""The sources of configuration, each read into a layer: values by option, with where they came from.
+
+Pure, except `read_toml`: variables and tables are handed in. What the layers add up to is `config.py`.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from asgireload.config.foreign import ABSENT
+from asgireload.config.kinds import Choice, Kind, MismatchError, Several, UnavailableError
+from asgireload.config.options import (
+    FOREIGN_VARIABLE_PREFIX,
+    OPTIONS,
+    VARIABLE_PREFIX,
+    Option,
+)
+from asgireload.errors import ConfigError
+
+CONFIG_VARIABLE = VARIABLE_PREFIX + "CONFIG"
+"""Names the configuration file, as --config does."""
+PYPROJECT = "pyproject.toml"
+CONFIG_FILE = "asgireload.toml"
+"""Read from the working directory when no other file is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as one source gave it."""
+
+    value: object
+    origin: str
+    """The flag, variable or file, as a person would name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """All that one source says."""
+
+    given: Mapping[str, Given] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    """What the user should know about how it was read."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlagValue:
+    """A flag of the command line with its text (or texts, or the bool of a pair)."""
+
+    name: str
+    """The option's name."""
+    flag: str
+    raw: object
+    kind: Kind
+
+
+def read_flags(flags: Iterable[FlagValue]) -> Layer:
+    """Return what the command line says. Raise ConfigError, also for one option said in two ways."""
+    given: dict[str, Given] = {}
+    notices: list[str] = []
+    for flag in flags:
+        if flag.name in given:
+            raise ConfigError(f"{flag.flag} and {given[flag.name].origin} say the same: give one")
+        shown = _shown(flag.raw)
+        value = _read(flag.kind, flag.raw, f"{flag.flag} {shown}", notices)
+        given[flag.name] = Given(value, flag.flag)
+    return Layer(given, tuple(notices))
+
+
+def read_variables(environ: Mapping[str, str]) -> Layer:
+    """Return what ASGIRELOAD_* variables say; empty ones count as absent. Raise ConfigError."""
+    given: dict[str, Given] = {}
+    notices: list[str] = []
+    known = {option.variable: option for option in OPTIONS.values()}
+    for variable in sorted(environ):
+        if not variable.startswith(VARIABLE_PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        option = known.get(variable)
+        if option is None:
+            raise ConfigError(f"{variable}: there is no such option{_suggestion(variable, known)}")
+        if environ[variable]:
+            given[option.name] = _read_variable(option, variable, environ, notices)
+    return Layer(given, tuple(notices))
+
+
+def read_foreign_variables(environ: Mapping[str, str], ours: Layer) -> Layer:
+    """Return what UVICORN_* variables say where ours are absent. Raise ConfigError."""
+    given: dict[str, Given] = {}
+    notices: list[str] = []
+    taken: list[str] = []
+    for option in OPTIONS.values():
+        variable = option.foreign_variable
+        if variable is not None and environ.get(variable) and option.name not in ours.given:
+            given[option.name] = _read_variable(option, variable, environ, notices)
+            taken.append(variable)
+    if taken:
+        notices.insert(
+            0, f"Read from uvicorn's variables: {', '.join(taken)} ({VARIABLE_PREFIX}… comes first)"
+        )
+    warnings = tuple(
+        f"{FOREIGN_VARIABLE_PREFIX}{name.upper()} has no effect: {reason}"
+        for name, reason in ABSENT.items()
+        if environ.get(FOREIGN_VARIABLE_PREFIX + name.upper())
+    )
+    return Layer(given, tuple(notices), warnings)
+
+
+def read_platform_defaults(environ: Mapping[str, str], names: Iterable[str] = OPTIONS) -> Layer:
+    """Return the defaults that the platform sets, such as $PORT. Raise ConfigError."""
+    given: dict[str, Given] = {}
+    for name in names:
+        option = OPTIONS[name]
+        variable = option.default_variable
+        if variable is not None and environ.get(variable):
+            read = _read_variable(option, variable, environ, [])
+            given[name] = Given(read.value, f"${variable}")
+    return Layer(given)
+
+
+def read_table(table: Mapping[str, object], place: str) -> Layer:
+    """Return what a TOML table says; `place` names it in errors. Raise ConfigError."""
+    given: dict[str, Given] = {}
+    notices: list[str] = []
+    for name, raw in table.items():
+        if name not in OPTIONS:
+            reason = f": {ABSENT[name]}" if name in ABSENT else _suggestion(name, _spellings())
+            raise ConfigError(f"{place} {name}: there is no such option{reason}")
+        value = _read(OPTIONS[name].kind, raw, f"{place} {name} = {_shown(raw)}", notices)
+        given[name] = Given(value, place)
+    return Layer(given, tuple(notices))
+
+
+def read_keywords(keywords: Mapping[str, object]) -> Layer:
+    """Return what the keywords of `asgireload.run()` say, by our names or uvicorn's.
+
+    None means "not given", unless the option itself can be None. Raise ConfigError.
+    """
+    given: dict[str, Given] = {}
+    notices: list[str] = []
+    spellings = _spellings()
+    for keyword, raw in keywords.items():
+        place = f"run({keyword}={_shown(raw)})"
+        if keyword in ABSENT:
+            if not raw:
+                continue
+            raise ConfigError(f"{place}: {ABSENT[keyword]}")
+        if keyword not in spellings:
+            raise ConfigError(
+                f"run({keyword}=…): there is no such option{_suggestion(keyword, spellings)}"
+            )
+        option = OPTIONS[spellings[keyword]]
+        if raw is None and option.default is not None and not _may_be_none(option):
+            continue
+        if option.name in given:
+            raise ConfigError(f"run({keyword}=…) and {given[option.name].origin} say the same")
+        value = _read(option.kind, raw, place, notices)
+        given[option.name] = Given(value, f"run({keyword}=…)")
+    return Layer(given, tuple(notices))
+
+
+def read_files(directory: str, config_file: str | None) -> list[Layer]:
+    """Return the layers of the configuration file and of pyproject.toml, the stronger first.
+
+    Without `config_file`, asgireload.toml in `directory` is read if it is there. Raise ConfigError.
+    """
+    layers: list[Layer] = []
+    beside = os.path.join(directory, CONFIG_FILE)
+    if config_file is not None:
+        path = os.path.join(directory, config_file)
+        if not os.path.isfile(path):
+            raise ConfigError(f"{config_file}: there is no such configuration file")
+        layers.append(_read_config_file(path, config_file))
+    elif os.path.isfile(beside):
+        layers.append(_read_config_file(beside, CONFIG_FILE))
+    pyproject = os.path.join(directory, PYPROJECT)
+    if os.path.isfile(pyproject):
+        layers.append(_read_pyproject(pyproject, PYPROJECT))
+    return layers
+
+
+def read_toml(path: str, shown: str) -> dict[str, object]:
+    """Return the file's content; `shown` names it in errors. Raise ConfigError."""
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{shown}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{shown}: not valid TOML: {error}") from error
+
+
+def _read_config_file(path: str, shown: str) -> Layer:
+    if os.path.basename(path) == PYPROJECT:
+        return _read_pyproject(path, shown)
+    return read_table(read_toml(path, shown), shown)
+
+
+def _read_pyproject(path: str, shown: str) -> Layer:
+    tool = read_toml(path, shown).get("tool", {})
+    table = tool.get("asgireload", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{shown} tool.asgireload: expected a table")
+    return read_table(table, f"{shown} [tool.asgireload]")
+
+
+def _read_variable(
+    option: Option, variable: str, environ: Mapping[str, str], notices: list[str]
+) -> Given:
+    text = environ[variable]
+    raw: object = option.kind.split(text) if isinstance(option.kind, Several) else text
+    return Given(_read(option.kind, raw, f"{variable}={text!r}", notices), variable)
+
+
+def _read(kind: Kind, raw: object, place: str, notices: list[str]) -> object:
+    try:
+        value = kind.read(raw)
+    except UnavailableError as error:
+        raise ConfigError(f"{place}: {error}") from None
+    except MismatchError as error:
+        raise ConfigError(f"{place}: expected {error}") from None
+    if isinstance(kind, Choice) and isinstance(raw, str) and raw.lower() in kind.substitutes:
+        notices.append(f"{place}: asgireload has no such implementation, using {value}")
+    return value
+
+
+def _may_be_none(option: Option) -> bool:
+    try:
+        return option.kind.read(None) is None
+    except MismatchError:
+        return False
+
+
+def _spellings() -> dict[str, str]:
+    """Return every name by which an option is known, as an identifier, with the option's name."""
+    found: dict[str, str] = {}
+    for option in OPTIONS.values():
+        flags: Sequence[str] = (option.flag, *option.aliases)
+        names = [flag[2:].replace("-", "_") for flag in flags if flag.startswith("--")]
+        for name in (*names, *([option.uvicorn] if option.uvicorn else [])):
+            found[name] = option.name
+    return found
+
+
+def _suggestion(name: str, known: Mapping[str, object]) -> str:
+    """Return `; did you mean …?` with the closest known name, or nothing."""
+    plain = name.replace("-", "_")
+    near = [plain] if plain in known else difflib.get_close_matches(plain, known, n=1)
+    if not near:
+        return ""
+    target = known[near[0]]
+    return f"; did you mean {target if isinstance(target, str) else near[0]}?"
+
+
+def _shown(raw: object) -> str:
+    """Return a raw value for an error: short, on one line."""
+    shown = repr(list(raw) if isinstance(raw, tuple) else raw)
+    return shown if len(shown) <= 80 else shown[:79] + "…"
