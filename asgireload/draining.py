@@ -5,8 +5,11 @@ One `DrainNotice` exists per worker. Every HTTP and WebSocket scope carries it a
 It is never mixed up with `http.disconnect` (the client left) or cancellation (the deadline passed).
 """
 
-import asyncio
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class DrainReason(Enum):
@@ -46,6 +49,9 @@ class DrainNotice:
         if self.reason is not None:
             return
         if self._event is None:
+            # Whoever awaits has asyncio; `import asgireload` and the command line do without it.
+            import asyncio
+
             self._event = asyncio.Event()
         await self._event.wait()
 

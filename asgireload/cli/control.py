@@ -1,0 +1,195 @@
+"""Commands for a running server: reload, status, stop, scale.
+
+They reach it through its admin socket. Exit statuses are for deploy scripts: 0 done, 1 refused, failed
+or reverted (status: not at full strength), 2 usage, 3 no server reached.
+"""
+
+import json
+import os
+import select
+from collections.abc import Callable, Mapping
+
+import click
+
+from asgireload.admin.client import AdminClient, find_server
+from asgireload.cli.render import render_reload, render_status, render_ticket
+from asgireload.config import OPTIONS
+from asgireload.config.kinds import Duration, MismatchError
+from asgireload.errors import ConfigError, ControlError
+
+DONE = 0
+NOT_DONE = 1
+UNREACHED = 3
+
+ANSWER_MARGIN = 5.0
+"""Seconds by which we wait longer than we asked the server to, so that its answer wins."""
+
+COMMAND_HELP: Mapping[str, str] = {
+    "reload": "Load the code anew; --wait tells whether it was taken.",
+    "status": "Show generations, workers and the last reload.",
+    "stop": "Stop gracefully; --wait until the process is gone.",
+    "scale": "Set the number of workers.",
+}
+
+_AT_FULL_STRENGTH = frozenset({"serving", "reloading"})
+_ADMIN_SOCKET_VARIABLE = OPTIONS["admin_socket"].variable
+
+
+def _read_seconds(
+    _context: click.Context, _param: click.Parameter, text: str | None
+) -> float | None:
+    try:
+        seconds = None if text is None else Duration(positive=True).read(text)
+    except MismatchError as error:
+        raise click.BadParameter(f"{text!r}: expected {error}") from None
+    return seconds
+
+
+def _reload(client: AdminClient, *, wait: bool, timeout: float | None) -> int:
+    path = "/reload"
+    if wait:
+        path += "?wait=1" if timeout is None else f"?wait=1&timeout={timeout:g}"
+    # Without a limit of ours the server's own deadlines bound a reload.
+    limit = None if wait and timeout is None else (timeout or 10.0) + ANSWER_MARGIN
+    status, answer = client.request("POST", path, timeout=limit)
+    if status == 202 and isinstance(answer, dict):
+        click.echo(render_ticket(answer), nl=False)
+        return DONE
+    verdict = answer if status == 200 else _member(answer, "reload")
+    if isinstance(verdict, dict):
+        click.echo(render_reload(verdict), nl=False)
+    if status == 200:
+        return DONE
+    return _refused(answer, status)
+
+
+def _status(client: AdminClient, *, as_json: bool) -> int:
+    status, answer = client.request("GET", "/status")
+    if status != 200 or not isinstance(answer, dict):
+        return _refused(answer, status)
+    click.echo(json.dumps(answer, indent=2) if as_json else render_status(answer), nl=as_json)
+    return DONE if answer["state"] in _AT_FULL_STRENGTH else NOT_DONE
+
+
+def _stop(client: AdminClient, *, wait: bool, timeout: float | None) -> int:
+    handle = _open_process(client) if wait else None
+    try:
+        status, answer = client.request("POST", "/stop")
+        if status != 202:
+            return _refused(answer, status)
+        if handle is None:
+            click.echo("The server is stopping.")
+            return DONE
+        waiter = select.poll()
+        waiter.register(handle, select.POLLIN)
+        if not waiter.poll(None if timeout is None else timeout * 1000):
+            return _error(f"the server still stops after {timeout:g} s")
+    finally:
+        if handle is not None:
+            os.close(handle)
+    click.echo("The server has stopped.")
+    return DONE
+
+
+def _scale(client: AdminClient, *, workers: int) -> int:
+    status, answer = client.request("POST", f"/scale?workers={workers}")
+    if status != 202:
+        return _refused(answer, status)
+    click.echo(f"The server now wants {workers} worker{'' if workers == 1 else 's'}.")
+    return DONE
+
+
+def _open_process(client: AdminClient) -> int:
+    """Return a descriptor that becomes readable when the server's process ends (pidfd_open(2))."""
+    status, answer = client.request("GET", "/status")
+    if status != 200 or not isinstance(answer, dict):
+        raise ControlError(f"the server did not tell its process id (status {status})")
+    try:
+        return os.pidfd_open(answer["pid"])
+    except OSError as error:
+        raise ControlError(
+            f"cannot wait for process {answer['pid']}: {error.strerror}; is it in another container?"
+        ) from error
+
+
+def _member(answer: object, name: str) -> object:
+    return answer.get(name) if isinstance(answer, dict) else None
+
+
+def _refused(answer: object, status: int) -> int:
+    """Report a problem document (RFC 9457) of the server."""
+    detail = _member(answer, "detail") or _member(answer, "title")
+    return _error(str(detail or f"the server answered with status {status}"))
+
+
+def _error(text: str) -> int:
+    click.echo(f"asgireload: error: {text}", err=True)
+    return NOT_DONE
+
+
+def _command(name: str, action: Callable[..., int], params: list[click.Parameter]) -> click.Command:
+    """Make a command that finds the server, then does `action` with it."""
+
+    def callback(
+        *, admin_socket: str | None, pid: int | None, pid_file: str | None, **values: object
+    ) -> int:
+        if admin_socket is None and pid is None and pid_file is None:
+            admin_socket = _socket_from_environment()
+        if sum(way is not None for way in (admin_socket, pid, pid_file)) > 1:
+            raise ConfigError("give one of --admin-socket, --pid and --pid-file")
+        try:
+            return action(find_server(admin_socket, pid, pid_file), **values)
+        except ControlError as error:
+            click.echo(f"asgireload: error: {error}", err=True)
+            return UNREACHED
+
+    finding: list[click.Parameter] = [
+        click.Option(
+            ["admin_socket", "--admin-socket", "--socket"],
+            metavar="FILE",
+            help="The server's admin socket. Default: that of the only server running.",
+        ),
+        click.Option(["--pid"], type=click.IntRange(min=1), help="The server's process id."),
+        click.Option(
+            ["--pid-file", "-p"], metavar="FILE", help="File with the server's process id."
+        ),
+    ]
+    return click.Command(
+        name, callback=callback, params=[*params, *finding], help=COMMAND_HELP[name]
+    )
+
+
+def _socket_from_environment() -> str | None:
+    path = os.environ.get(_ADMIN_SOCKET_VARIABLE, "")
+    return None if path in ("", "auto", "none") else path
+
+
+def _wait(text: str) -> list[click.Parameter]:
+    return [
+        click.Option(["--wait"], is_flag=True, help=text),
+        click.Option(
+            ["--timeout"],
+            callback=_read_seconds,
+            metavar="SECONDS",
+            help="Give up waiting after this time; it goes on all the same.",
+        ),
+    ]
+
+
+control = click.Group(
+    "asgireload",
+    commands=[
+        _command("reload", _reload, _wait("Wait for the verdict; 1 unless it was committed.")),
+        _command(
+            "status",
+            _status,
+            [click.Option(["as_json", "--json"], is_flag=True, help="Show it as JSON.")],
+        ),
+        _command("stop", _stop, _wait("Wait until the server's process has ended.")),
+        _command(
+            "scale",
+            _scale,
+            [click.Argument(["workers"], type=click.IntRange(min=1), metavar="N")],
+        ),
+    ],
+)

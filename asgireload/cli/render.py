@@ -1,0 +1,116 @@
+"""Answers of a running server as plain text. Pure: JSON of `admin/port.py` in, text out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from asgireload.admin.page import format_bytes, format_duration
+from asgireload.admin.port import ReloadSnapshot, ReloadTicket, StatusSnapshot, WorkerSnapshot
+
+_HEADINGS = ("slot", "gen", "state", "pid", "age", "conns", "in flight", "requests", "memory")
+
+
+def render_ticket(answer: Mapping[str, Any]) -> str:
+    """Return a line that says which reload serves the request."""
+    ticket = msgspec.convert(answer, ReloadTicket)
+    joined = ", which others asked for too" if ticket.coalesced else ""
+    return (
+        f"Reload {ticket.id} is {ticket.outcome}{joined}. `asgireload status` tells the outcome.\n"
+    )
+
+
+def render_status(answer: Mapping[str, Any]) -> str:
+    """Return everything that `asgireload status` shows."""
+    status = msgspec.convert(answer, StatusSnapshot)
+    ready = f"{status.workers_ready} of {status.workers_wanted} ready"
+    if status.workers_old:
+        ready += f", {status.workers_old} draining"
+    lines = [
+        f"{status.state}: {status.message}",
+        "",
+        f"  app         {status.app}",
+        f"  generation  {_or_dash(status.generation)}",
+        f"  workers     {ready}",
+        f"  listening   {', '.join(status.listeners) or '-'}",
+        f"  process     {status.pid}, up for {format_duration(status.uptime)}",
+        f"  asgireload  {status.version}",
+        f"  reloads     {status.reloads_total}, workers restarted {status.restarts_total}",
+    ]
+    if status.workers:
+        ordered = sorted(status.workers, key=lambda worker: (worker.slot, worker.generation))
+        lines += ["", *_table([_HEADINGS, *map(_worker_row, ordered)])]
+    text = "\n".join(lines) + "\n"
+    for title, reload in (
+        ("Reload under way", status.current_reload),
+        ("Waiting reload", status.pending_reload),
+        ("Last reload", status.last_reload),
+    ):
+        if reload is not None:
+            text += f"\n{title}\n{_reload(reload)}"
+    return text
+
+
+def render_reload(answer: Mapping[str, Any]) -> str:
+    """Return a verdict with its steps, and the traceback of what failed."""
+    return _reload(msgspec.convert(answer, ReloadSnapshot))
+
+
+def _reload(reload: ReloadSnapshot) -> str:
+    took = "" if reload.duration is None else f" after {format_duration(reload.duration)}"
+    name = f"Reload {reload.id}" if reload.id else "Start"
+    generations = ""
+    if reload.to_generation is not None:
+        generations = f" (generation {_or_dash(reload.from_generation)} to {reload.to_generation})"
+    is_open = reload.ended_at is None
+    progress = f", {reload.phase}" if is_open and reload.phase != reload.outcome else ""
+    lines = [f"{name}: {reload.outcome}{progress}{took}{generations}"]
+    if not is_open:
+        extent = "in every slot" if reload.uniform else "but not in every slot"
+        lines.append(f"  generation {_or_dash(reload.serving_generation)} serves {extent}")
+    for count, what in (
+        (reload.workers_drained, "workers drained"),
+        (reload.workers_killed, "workers killed at their deadline"),
+        (reload.exchanges_cut, "exchanges cut at the deadline"),
+        (reload.websockets_closed, "WebSockets closed"),
+    ):
+        if count:
+            lines.append(f"  {count} {what}")
+    for slot in reload.slots:
+        steps = ", ".join(
+            f"{step.name} {step.seconds:.2f} s" + (f" ({step.detail})" if step.detail else "")
+            for step in slot.steps
+        )
+        lines.append(f"  slot {slot.slot}: {steps}")
+    if reload.failure is not None:
+        where = "" if reload.failure.slot is None else f" in slot {reload.failure.slot}"
+        lines.append(f"  failed at {reload.failure.stage}{where}: {reload.failure.summary}")
+        lines += [f"    {line}" for line in reload.failure.traceback.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def _worker_row(worker: WorkerSnapshot) -> tuple[str, ...]:
+    return (
+        str(worker.slot),
+        str(worker.generation),
+        worker.state,
+        _or_dash(worker.pid),
+        format_duration(worker.age),
+        str(worker.connections),
+        str(worker.exchanges),
+        str(worker.requests_total),
+        "-" if worker.rss_bytes is None else format_bytes(worker.rss_bytes),
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  "
+        + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)
