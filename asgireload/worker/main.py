@@ -21,11 +21,10 @@ from functools import partial
 from types import FrameType
 from typing import cast
 
-import asgireload.draining
 from asgireload.app import format_user_traceback, load_app
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
-from asgireload.draining import DrainReason
+from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext, choose_parser
@@ -231,7 +230,7 @@ class _Worker:
             loop,
             state=lifespan.state,
             record=self._record,
-            drain=asgireload.draining.draining(),
+            drain=draining(),
             websocket_factory=WebSocketConnection,
         )
         return lifespan, context
