@@ -1,60 +1,106 @@
-"""How addresses are written and shown."""
-
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asgireload.config import Config
 from asgireload.errors import ConfigError
 from asgireload.net.addresses import (
-    InheritedSocket,
+    InheritedAddress,
     TcpAddress,
     UnixAddress,
     addresses_of,
+    check_addresses,
+    has_v4_twin,
+    is_loopback,
     parse_address,
-    url_of,
 )
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
+    ("text", "address", "shown"),
     [
-        ("127.0.0.1:80", TcpAddress("127.0.0.1", 80)),
-        ("example.org", TcpAddress("example.org", 8000)),
-        (":9000", TcpAddress("", 9000)),
-        ("[::1]:80", TcpAddress("::1", 80)),
-        ("[::]", TcpAddress("::", 8000)),
-        ("unix:/run/x.sock", UnixAddress("/run/x.sock")),
-        ("unix:///run/x.sock", UnixAddress("/run/x.sock")),
-        ("fd://3", InheritedSocket(3)),
+        ("127.0.0.1:8000", TcpAddress("127.0.0.1", 8000), "127.0.0.1:8000"),
+        ("example.org:0", TcpAddress("example.org", 0), "example.org:0"),
+        ("[::1]:80", TcpAddress("::1", 80), "[::1]:80"),
+        (":80", TcpAddress("0.0.0.0", 80), "0.0.0.0:80"),
+        ("8000", TcpAddress("127.0.0.1", 8000), "127.0.0.1:8000"),
+        ("unix:/run/x.sock", UnixAddress("/run/x.sock"), "unix:/run/x.sock"),
+        ("unix:///run/x.sock", UnixAddress("/run/x.sock"), "unix:/run/x.sock"),
+        ("unix:x.sock", UnixAddress("x.sock"), "unix:x.sock"),
+        ("fd://3", InheritedAddress(3), "fd://3"),
     ],
 )
-def test_ways_to_write_an_address(text, address):
-    assert parse_address(text, 8000) == address
+def test_addresses_are_read_and_shown(text, address, shown):
+    assert parse_address(text) == address
+    assert str(address) == shown
 
 
 @pytest.mark.parametrize(
-    "text", ["::1:80", "[::1", "[::1]x", "h:port", "h:70000", "h:-1", "unix:", "fd://x"]
-)
-def test_unusable_addresses_are_named(text):
-    with pytest.raises(ConfigError, match="'"):
-        parse_address(text, 8000)
-
-
-def test_the_configuration_names_addresses_in_several_ways():
-    assert addresses_of(Config(host="h", port=1)) == [TcpAddress("h", 1)]
-    assert addresses_of(Config(uds="/x")) == [UnixAddress("/x")]
-    assert addresses_of(Config(fd=5)) == [InheritedSocket(5)]
-    assert addresses_of(Config(bind=("a:1", "unix:/x"))) == [TcpAddress("a", 1), UnixAddress("/x")]
-
-
-@pytest.mark.parametrize(
-    ("address", "name", "url"),
+    ("text", "error"),
     [
-        (TcpAddress("localhost", 0), ("127.0.0.1", 1234), "http://localhost:1234"),
-        (TcpAddress("::1", 0), ("::1", 1234, 0, 0), "http://[::1]:1234"),
-        (TcpAddress("", 0), ("0.0.0.0", 1), "http://0.0.0.0:1"),
-        (InheritedSocket(3), ("127.0.0.1", 7), "http://127.0.0.1:7"),
-        (UnixAddress("/x"), "/x", "unix:/x"),
+        ("example.org", "HOST:PORT"),
+        ("::1:80", "brackets"),
+        ("host:", "port must be"),
+        ("host:http", "port must be"),
+        ("host:65536", "port must be"),
+        ("99999", "port must be"),
+        ("http://host:80", "HOST:PORT|brackets"),
+        ("unix:", "needs a path"),
+        ("unix:/" + "x" * 107, "may have 107"),
+        ("fd://x", "fd://N"),
+        ("", "HOST:PORT"),
     ],
 )
-def test_how_an_address_is_shown(address, name, url):
-    assert url_of(address, name) == url
+def test_bad_addresses_are_refused_with_what_is_understood(text, error):
+    with pytest.raises(ConfigError, match=error):
+        parse_address(text)
+
+
+@given(st.text(alphabet="[]:/.0123456789abunixfd-²"))
+def test_any_text_is_an_address_or_refused(text):
+    try:
+        address = parse_address(text)
+    except ConfigError:
+        return
+    assert isinstance(address, TcpAddress | UnixAddress | InheritedAddress)
+
+
+def test_binds_replace_the_other_ways():
+    assert addresses_of(Config()) == (TcpAddress("127.0.0.1", 8000),)
+    assert addresses_of(Config(host="[::1]")) == (TcpAddress("::1", 8000),)
+    assert addresses_of(Config(uds="/x")) == (UnixAddress("/x"),)
+    assert addresses_of(Config(fd=3)) == (InheritedAddress(3),)
+    assert len(addresses_of(Config(bind=("127.0.0.1:1", "unix:/x")))) == 2
+
+
+def test_an_address_given_twice_is_refused_unless_the_port_is_any():
+    with pytest.raises(ConfigError, match="twice"):
+        addresses_of(Config(bind=("127.0.0.1:1", "127.0.0.1:1")))
+    assert len(addresses_of(Config(bind=("127.0.0.1:0", "127.0.0.1:0")))) == 2
+
+
+def test_per_slot_needs_a_tcp_address():
+    with pytest.raises(ConfigError, match="TCP"):
+        check_addresses(Config(uds="/x", accept="per-slot"))
+    check_addresses(Config(bind=("unix:/x", "127.0.0.1:1"), accept="per-slot"))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_an_admin_port_that_others_reach_needs_a_token(host):
+    """The admin port can stop the server, so it is never open to other machines without a token."""
+    with pytest.raises(ConfigError, match="admin_token_file"):
+        check_addresses(Config(admin_port=9000, admin_host=host))
+    check_addresses(Config(admin_port=9000, admin_host=host, admin_token_file="token"))
+    check_addresses(Config(admin_host=host))
+
+
+def test_loopback():
+    assert all(map(is_loopback, ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"]))
+    assert not any(map(is_loopback, ["0.0.0.0", "::", "10.0.0.1", "localhost.example.org", ""]))
+
+
+def test_a_v4_address_on_the_same_port_is_seen():
+    v6, v4, other = TcpAddress("::", 80), TcpAddress("0.0.0.0", 80), TcpAddress("0.0.0.0", 81)
+    assert has_v4_twin(v6, [v6, v4])
+    assert not has_v4_twin(v6, [v6, other])
+    assert not has_v4_twin(v4, [v6, v4])

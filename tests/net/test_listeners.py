@@ -1,157 +1,359 @@
-"""Listening sockets: opened right, refused clearly, never taking a waiting client with them."""
+"""Real sockets on loopback: what matters here is what the kernel does."""
 
+import errno
 import os
 import socket
-import stat
+import subprocess
+import sys
 
 import pytest
 
 from asgireload.config import Config
 from asgireload.errors import ListenError
-from asgireload.net.listeners import open_listeners
+from asgireload.net.listeners import PerSlotListener, Steering, open_listeners
+
+
+@pytest.fixture
+def opened():
+    """Open listeners that are closed at the end: `opened(host=…)`."""
+    found = []
+
+    def open_(**options):
+        if not {"bind", "uds", "fd"} & set(options):
+            options.setdefault("port", 0)
+        listeners = open_listeners(Config(**options))
+        found.append(listeners)
+        return listeners
+
+    yield open_
+    for listeners in found:
+        listeners.close()
 
 
 def port_of(listeners, slot=0):
-    with socket.socket(fileno=os.dup(listeners.descriptors_for(slot)[0])) as sock:
-        return sock.getsockname()[1]
+    return listeners.sockets_for(slot)[0].getsockname()[1]
 
 
-def accept_all(descriptor):
-    """Accept and close what waits; return how many there were."""
+def connect(port, count, host="127.0.0.1"):
+    return [socket.create_connection((host, port)) for _ in range(count)]
+
+
+def waiting(sock):
+    """Accept and count what is queued on a listening socket."""
     count = 0
-    with socket.socket(fileno=os.dup(descriptor)) as sock:
-        while True:
-            try:
-                connection, _ = sock.accept()
-            except BlockingIOError:
-                return count
-            connection.close()
-            count += 1
+    while True:
+        try:
+            sock.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
 
 
-@pytest.mark.parametrize("accept", ["shared", "per-slot"])
-def test_connections_of_a_listener_have_no_delay_and_say_tcp(accept):
-    """A listening socket made with protocol 0 costs every kept connection 40 ms an answer."""
-    listeners = open_listeners(Config(port=0, accept=accept))
-    with socket.socket(fileno=os.dup(listeners.descriptors_for(0)[0])) as listener:
-        assert listener.proto == socket.IPPROTO_TCP
-        with socket.create_connection(listener.getsockname()):
-            connection, _ = listener.accept()
-            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            connection.close()
-    listeners.close()
-
-
-@pytest.mark.parametrize("accept", ["shared", "per-slot"])
-def test_a_port_in_use_is_refused_even_by_our_own_kind(accept):
-    """SO_REUSEPORT must not let a second server share the port by accident."""
-    first = open_listeners(Config(port=0, accept=accept))
-    with pytest.raises(ListenError, match="another process listens there"):
-        open_listeners(Config(port=port_of(first), accept=accept))
-    first.close()
-
-
-def test_port_0_is_reported_and_the_same_for_every_slot():
-    listeners = open_listeners(Config(port=0, accept="per-slot", workers=3))
-    ports = {port_of(listeners, slot) for slot in range(3)}
-    assert len(ports) == 1
-    assert listeners.urls() == [f"http://127.0.0.1:{ports.pop()}"]
-    listeners.close()
-
-
-def test_several_addresses_at_once(tmp_path):
-    path = tmp_path / "s"
-    listeners = open_listeners(Config(bind=("127.0.0.1:0", f"unix:{path}")))
-    assert len(listeners.descriptors_for(0)) == 2
-    assert listeners.urls()[1] == f"unix:{path}"
-    listeners.close()
-
-
-def test_an_address_that_fails_leaves_none_open(tmp_path):
-    path = tmp_path / "s"
-    with pytest.raises(ListenError):
-        open_listeners(Config(bind=(f"unix:{path}", "unix:/nowhere/at/all")))
-    assert not path.exists()
-
-
-def test_a_foreign_host_is_refused():
-    with pytest.raises(ListenError, match=r"192\.0\.2\.1"):
-        open_listeners(Config(host="192.0.2.1", port=0))
-
-
-def test_wildcard_ipv6_answers_ipv4_too():
-    listeners = open_listeners(Config(host="::", port=0))
-    with socket.create_connection(("127.0.0.1", port_of(listeners)), 2):
-        pass
-    listeners.close()
-
-
-def test_unix_socket_mode_and_removal(tmp_path):
-    path = tmp_path / "s"
-    listeners = open_listeners(Config(uds=str(path)))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666
-    listeners.close()
-    assert not path.exists()
-    listeners.close()
-
-
-def test_unix_socket_of_a_successor_is_left_alone(tmp_path):
-    """The path must not be removed by the old server after a new one has bound it."""
-    path = tmp_path / "s"
-    old = open_listeners(Config(uds=str(path)))
-    path.unlink()
-    new = open_listeners(Config(uds=str(path)))
-    old.close()
-    assert path.exists()
-    new.close()
-
-
-def test_stale_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path):
-    path = tmp_path / "s"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    listeners = open_listeners(Config(uds=str(path)))
-    with pytest.raises(ListenError, match="another process"):
-        open_listeners(Config(uds=str(path)))
-    listeners.close()
-    path.write_text("precious")
-    with pytest.raises(ListenError, match="no socket"):
-        open_listeners(Config(uds=str(path)))
-    assert path.read_text() == "precious"
-
-
-def test_inherited_descriptors():
-    sock = socket.create_server(("127.0.0.1", 0))
-    listeners = open_listeners(Config(fd=os.dup(sock.fileno())))
-    assert listeners.urls() == [f"http://127.0.0.1:{sock.getsockname()[1]}"]
-    assert not os.get_inheritable(listeners.descriptors_for(0)[0])
-    listeners.close()
-    sock.close()
-    read, write = os.pipe()
-    with pytest.raises(ListenError, match="not a socket"):
-        open_listeners(Config(fd=read))
-    os.close(read)
-    os.close(write)
-
-
-def test_removing_a_slot_loses_no_connection():
-    """New connections are steered away first, the queue is emptied, then the socket is closed."""
-    listeners = open_listeners(Config(port=0, accept="per-slot", workers=3))
-    port = port_of(listeners)
-    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
-    listeners.steer_away(2)
-    waiting = accept_all(listeners.descriptors_for(2)[0])
-    assert waiting > 0
-    clients += [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
-    assert accept_all(listeners.descriptors_for(2)[0]) == 0
-    listeners.close_slot(2)
-    clients += [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
-    rest = [accept_all(listeners.descriptors_for(slot)[0]) for slot in range(2)]
-    assert waiting + sum(rest) == 180
-    assert min(rest) > 10
-    listeners.open_slot(2)
-    clients += [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
-    assert accept_all(listeners.descriptors_for(2)[0]) > 0
+def spread(listeners, slots, connections=60):
+    clients = connect(port_of(listeners), connections)
+    counts = [waiting(listeners.sockets_for(slot)[0]) for slot in slots]
     for client in clients:
         client.close()
+    return counts
+
+
+def test_a_shared_address_is_one_socket_for_all_slots(opened):
+    listeners = opened(workers=3)
+    assert len({listeners.descriptors_for(slot)[0] for slot in range(5)}) == 1
+    listeners.open_slot(3)
+    listeners.steer_away(1)
+    listeners.close_slot(3)
+    assert sum(spread(listeners, [0], 5)) == 5
+
+
+def test_port_zero_is_reported_as_what_the_system_chose(opened):
+    listeners = opened()
+    assert listeners.urls() == [f"http://127.0.0.1:{port_of(listeners)}"]
+    assert port_of(listeners) != 0
+
+
+def test_connections_get_tcp_nodelay_without_asking(opened):
+    """A kept connection does not wait 40 ms for a delayed acknowledgement."""
+    (sock,) = opened().sockets_for(0)
+    assert sock.proto == socket.IPPROTO_TCP
+    with socket.create_connection(sock.getsockname()):
+        accepted, _ = sock.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_sockets_do_not_block_and_are_not_inherited(opened):
+    for accept in ("shared", "per-slot"):
+        for sock in opened(accept=accept).sockets_for(0):
+            assert not sock.getblocking()
+            assert not sock.get_inheritable()
+
+
+@pytest.mark.parametrize("first", ["shared", "per-slot"])
+@pytest.mark.parametrize("second", ["shared", "per-slot"])
+def test_a_second_server_on_the_address_is_refused(opened, first, second):
+    """SO_REUSEPORT would otherwise let the two share connections without a word."""
+    port = port_of(opened(accept=first, workers=2))
+    with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{port}: address already in use"):
+        opened(port=port, accept=second, workers=2)
+    with pytest.raises(ListenError):
+        opened(port=port, host="0.0.0.0", accept=second)
+
+
+def test_in_shared_mode_nobody_can_join_with_so_reuseport(opened):
+    port = port_of(opened())
+    with socket.socket() as intruder:
+        intruder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with pytest.raises(OSError, match="in use"):
+            intruder.bind(("127.0.0.1", port))
+
+
+def test_the_port_is_free_again_although_connections_linger(opened):
+    listeners = opened()
+    port = port_of(listeners)
+    (client,) = connect(port, 1)
+    accepted, _ = listeners.sockets_for(0)[0].accept()
+    accepted.close()  # the server's side is the one that stays in TIME_WAIT
+    client.close()
     listeners.close()
+    assert port_of(opened(port=port)) == port
+
+
+def test_all_ipv6_addresses_answer_ipv4_too(opened):
+    listeners = opened(host="::")
+    for host in ("127.0.0.1", "::1"):
+        connect(port_of(listeners), 1, host)[0].close()
+    assert listeners.urls() == [f"http://[::]:{port_of(listeners)}"]
+
+
+def test_all_ipv4_and_all_ipv6_can_be_named_side_by_side(opened):
+    probe = opened()
+    port = port_of(probe)
+    probe.close()
+    listeners = opened(bind=(f"[::]:{port}", f"0.0.0.0:{port}"))
+    for sock in listeners.sockets_for(0):
+        host = "::1" if sock.family == socket.AF_INET6 else "127.0.0.1"
+        connect(port, 1, host)[0].close()
+        assert waiting(sock) == 1
+
+
+def test_every_address_of_a_name_is_listened_on(opened, monkeypatch):
+    entries = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+    listeners = opened(host="localhost")
+    port = port_of(listeners)
+    assert listeners.urls() == [f"http://[::1]:{port}", f"http://127.0.0.1:{port}"]
+
+
+@pytest.mark.parametrize(
+    ("host", "error"),
+    [
+        ("192.0.2.1", "no network interface"),
+        ("name.invalid", "check the name"),
+        ("a" * 64 + ".org", "check the name"),
+    ],
+)
+def test_an_address_that_is_not_here_is_refused(host, error):
+    with pytest.raises(ListenError, match=error):
+        open_listeners(Config(host=host, port=0))
+
+
+def test_nothing_stays_open_when_one_of_several_addresses_fails(opened, tmp_path):
+    port = port_of(opened())
+    path = tmp_path / "app.sock"
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ListenError):
+        open_listeners(Config(bind=(f"unix:{path}", "127.0.0.1:0", f"127.0.0.1:{port}")))
+    assert os.listdir("/proc/self/fd") == before
+    assert not path.exists()
+
+
+class TestPerSlot:
+    def test_each_slot_has_a_socket_of_its_own_on_one_port(self, opened):
+        listeners = opened(accept="per-slot", workers=3)
+        assert len({listeners.descriptors_for(slot)[0] for slot in range(3)}) == 3
+        assert {port_of(listeners, slot) for slot in range(3)} == {port_of(listeners)}
+        assert sum(spread(listeners, range(3))) == 60
+
+    def test_a_slot_is_taken_away_without_losing_a_connection(self, opened):
+        """What waits in the queue of the slot is still accepted; what comes later goes elsewhere."""
+        listeners = opened(accept="per-slot", workers=4)
+        clients = connect(port_of(listeners), 60)
+        listeners.steer_away(2)
+        later = connect(port_of(listeners), 60)
+        leaving = sum(waiting(listeners.sockets_for(slot)[0]) for slot in (2, 3))
+        staying = [waiting(listeners.sockets_for(slot)[0]) for slot in (0, 1)]
+        assert leaving <= 60
+        assert leaving + sum(staying) == 120
+        listeners.close_slot(3)
+        listeners.close_slot(2)
+        counts = spread(listeners, [0, 1])
+        assert sum(counts) == 60
+        assert all(counts)
+        for client in (*clients, *later):
+            client.close()
+
+    def test_slots_can_close_in_any_order(self, opened):
+        listeners = opened(accept="per-slot", workers=5)
+        listeners.steer_away(1)
+        for slot in (2, 4, 1):
+            listeners.close_slot(slot)
+            assert spread(listeners, [0, 3], 20) == [20, 0]
+        listeners.close_slot(3)
+        assert spread(listeners, [0], 20) == [20]
+
+    def test_a_slot_that_comes_back_before_it_was_closed_keeps_its_socket(self, opened):
+        listeners = opened(accept="per-slot", workers=3)
+        kept = listeners.descriptors_for(2)
+        listeners.steer_away(2)
+        listeners.open_slot(2)
+        listeners.close_slot(2)  # the late end of the worker that left
+        assert listeners.descriptors_for(2) == kept
+        assert all(spread(listeners, range(3), 120))
+
+    def test_a_slot_that_is_added_takes_part(self, opened):
+        listeners = opened(accept="per-slot", workers=1)
+        listeners.open_slot(1)
+        assert all(spread(listeners, range(2)))
+
+    def test_a_kernel_that_cannot_steer_is_reported_and_nothing_breaks(self, caplog):
+        def refuse(*_):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        first = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        first.bind(("127.0.0.1", 0))
+        first.listen(5)
+        listener = PerSlotListener(first, "http://x", 5, Steering(refuse, refuse))
+        listener.open_slot(1)
+        listener.steer_away(1)
+        listener.close_slot(1)
+        listener.close()
+        assert "cannot be steered" in caplog.text
+
+    def test_a_slot_without_a_socket_of_its_own_shares_the_first(self, opened, caplog, monkeypatch):
+        listeners = opened(accept="per-slot", workers=1)
+
+        def refuse(*_):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(socket, "socket", refuse)
+        listeners.open_slot(1)
+        assert listeners.descriptors_for(1) == listeners.descriptors_for(0)
+        assert "Too many open files" in caplog.text
+
+
+class TestUnix:
+    def test_a_proxy_of_another_user_may_connect(self, opened, tmp_path):
+        path = tmp_path / "app.sock"
+        listeners = opened(uds=str(path))
+        assert path.stat().st_mode & 0o777 == 0o666
+        assert listeners.urls() == [f"unix:{path}"]
+        listeners.close()
+        assert not path.exists()
+
+    def test_what_a_killed_server_left_is_replaced(self, opened, tmp_path):
+        """After the supervisor was killed the next start succeeds."""
+        path = tmp_path / "app.sock"
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        opened(uds=str(path))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+    def test_a_second_server_on_the_path_is_refused(self, opened, tmp_path):
+        path = str(tmp_path / "app.sock")
+        opened(uds=path, backlog=1)
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(path)  # so that the queue is full, which is no reason to take it over
+        with pytest.raises(ListenError, match="another server listens there"):
+            opened(uds=path)
+        for client in clients:
+            client.close()
+
+    def test_a_file_that_is_no_socket_is_kept(self, tmp_path):
+        path = tmp_path / "data"
+        path.write_text("precious")
+        with pytest.raises(ListenError, match="no socket"):
+            open_listeners(Config(uds=str(path)))
+        assert path.read_text() == "precious"
+
+    def test_the_path_of_a_successor_is_not_removed(self, opened, tmp_path):
+        """An old server that ends late leaves the socket that a new one has bound at the same path."""
+        path = tmp_path / "app.sock"
+        old = opened(uds=str(path))
+        path.unlink()
+        opened(uds=str(path))
+        old.close()
+        assert path.exists()
+
+    def test_a_missing_directory_is_named(self, tmp_path):
+        with pytest.raises(ListenError, match="No such file"):
+            open_listeners(Config(uds=str(tmp_path / "none" / "app.sock")))
+
+
+class TestInherited:
+    def test_a_listening_socket_is_taken_over(self, opened):
+        sock = socket.create_server(("127.0.0.1", 0))
+        sock.set_inheritable(True)
+        port = sock.getsockname()[1]
+        listeners = opened(fd=sock.detach())
+        (taken,) = listeners.sockets_for(0)
+        assert not taken.get_inheritable()
+        assert taken.proto == socket.IPPROTO_TCP
+        assert listeners.urls() == [f"http://127.0.0.1:{port}"]
+
+    @pytest.mark.parametrize("make", ["bound", "datagram", "file", "closed"])
+    def test_anything_else_is_refused_and_left_open(self, make, tmp_path):
+        keep = []
+        if make == "bound":
+            keep.append(socket.socket())
+            keep[0].bind(("127.0.0.1", 0))
+        elif make == "datagram":
+            keep.append(socket.socket(type=socket.SOCK_DGRAM))
+        else:
+            keep.append(open(tmp_path / "file", "wb"))  # noqa: SIM115
+        descriptor = keep[0].fileno() if make != "closed" else 10_000
+        with pytest.raises(ListenError, match=f"fd://{descriptor}"):
+            open_listeners(Config(fd=descriptor))
+        os.fstat(keep[0].fileno())
+        keep[0].close()
+
+
+def test_two_servers_that_start_together_cannot_both_listen():
+    """The kernel decides: there is no moment between a check and the bind in which both could win."""
+    script = (
+        "import sys\n"
+        "from asgireload.config import Config\n"
+        "from asgireload.net.listeners import open_listeners\n"
+        "sys.stdin.readline()\n"
+        "try:\n"
+        "    kept = open_listeners(Config(port=int(sys.argv[1]), accept='per-slot'))\n"
+        "    print('listens', flush=True)\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    servers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for server in servers:
+        server.stdin.write("\n")
+        server.stdin.flush()
+    words = [server.stdout.readline().strip() for server in servers]
+    for server in servers:
+        server.communicate("\n", timeout=20)
+    assert sorted(words) == ["ListenError", "listens"]

@@ -1,0 +1,66 @@
+import pytest
+
+from asgireload.errors import ConfigError
+
+from .test_sources import flag, load, write
+
+
+def test_the_strongest_source_decides_where_to_listen(tmp_path):
+    write(tmp_path, "asgireload.toml", "uds = '/run/app.sock'")
+    config = load([flag("port", "9000")], {"ASGIRELOAD_HOST": "::1"}, tmp_path).config
+    assert (config.host, config.port, config.uds) == ("::1", 9000, None)
+    config = load([], {"ASGIRELOAD_WORKERS": "2"}, tmp_path).config
+    assert config.uds == "/run/app.sock"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [flag("uds", "/x"), flag("host", "::1")],
+        [flag("fd", "3"), flag("bind", ["127.0.0.1:1"])],
+        [flag("bind", ["127.0.0.1:1"]), flag("port", "1")],
+    ],
+)
+def test_one_source_that_says_two_ways_to_listen_is_refused(flags):
+    with pytest.raises(ConfigError) as caught:
+        load(flags)
+    assert all(given.flag in str(caught.value) for given in flags)
+
+
+def test_a_grace_longer_than_the_drain_is_refused_with_both_origins():
+    with pytest.raises(
+        ConfigError, match=r"drain_grace \(2 s, default\).*\(1 s, --drain-timeout\)"
+    ):
+        load([flag("drain_timeout", "1")])
+
+
+def test_a_health_path_must_be_absolute():
+    with pytest.raises(ConfigError, match="starts with /"):
+        load([flag("health_path", "health")])
+
+
+def test_a_factory_that_is_called_already_is_refused():
+    with pytest.raises(ConfigError, match="called already"):
+        load([flag("app", "main:create()"), flag("factory", True)])
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [("reload_dir", ("src",)), ("max_requests_jitter", "5"), ("admin_token_file", "t")],
+)
+def test_options_without_effect_are_pointed_out(name, raw):
+    (warning,) = load([flag(name, raw)]).warnings
+    assert "has no effect" in warning
+
+
+def test_an_admin_port_chosen_by_the_system_counts_as_one():
+    assert load([flag("admin_port", "0"), flag("admin_host", "::1")]).warnings == ()
+
+
+def test_a_stop_that_outlasts_kubernetes_is_pointed_out():
+    (warning,) = load([flag("drain_timeout", "26")]).warnings
+    assert "31 s" in warning
+
+
+def test_the_defaults_warn_about_nothing():
+    assert load().warnings == ()
