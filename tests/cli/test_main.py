@@ -1,0 +1,181 @@
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+import asgireload
+from asgireload.cli import serve as serve_module
+from asgireload.cli.main import main
+from asgireload.config import OPTIONS
+from asgireload.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def clean_place(tmp_path, monkeypatch):
+    """No configuration but what a test says."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("ASGIRELOAD_", "UVICORN_")) or name in ("PORT", "WEB_CONCURRENCY"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Collect the configurations that would be served."""
+    found = []
+
+    def serve(config):
+        found.append(config)
+        return 4
+
+    monkeypatch.setattr(serve_module, "serve", serve)
+    monkeypatch.setattr(serve_module, "announce", lambda loaded: None)
+    return found
+
+
+def test_serving_gets_the_configuration_and_gives_the_exit_status(served):
+    words = (
+        "main:app -w 3 -b 127.0.0.1:1 -b unix:/x --no-access-log --header A:b"
+        " --limit-max-requests 9 --graceful-timeout 7 -p x.pid --ws-per-message-deflate false"
+        " --no-preload --workers-max-rss 64"
+    )
+    status = main(words.split())
+    (config,) = served
+    assert status == 4
+    assert (config.app, config.workers, config.bind) == ("main:app", 3, ("127.0.0.1:1", "unix:/x"))
+    assert (config.access_log, config.header, config.max_requests) == (False, (("A", "b"),), 9)
+    assert (config.drain_timeout, config.pid_file, config.preload) == (7.0, "x.pid", False)
+    assert (config.ws_per_message_deflate, config.max_rss) == (False, 64 * 2**20)
+
+
+def test_options_may_come_before_the_application(served):
+    main(["--workers", "2", "main:app"])
+    assert served[0].app == "main:app"
+
+
+def test_the_application_may_come_from_the_file(served, tmp_path):
+    (tmp_path / "own.toml").write_text("app = 'main:app'\nworkers = 2")
+    main(["-c", "own.toml"])
+    assert (served[0].app, served[0].workers) == ("main:app", 2)
+
+
+def test_an_application_named_like_a_command_is_an_application(served):
+    """Import strings have a colon, so `reload:app` serves and `reload` is the command."""
+    main(["reload:app"])
+    assert served[0].app == "reload:app"
+
+
+def test_every_flag_of_the_table_is_known(served, capsys):
+    main(["--help"])
+    shown = capsys.readouterr().out
+    for option in OPTIONS.values():
+        for name in (option.flag, *option.aliases, *option.scaled_aliases):
+            assert name in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["main:app", "--workers", "four"], "--workers 'four': expected an integer"),
+        (["main:app", "--port", "x"], "--port 'x': expected an integer from 0 to 65535"),
+        (["main:app", "--workerz", "1"], "--workers"),
+        (["main:app", "--ssl-keyfile", "x"], "does not terminate TLS"),
+        (["main:app", "--no-proxy-headers"], "X-Forwarded"),
+        (["main:app", "--interface", "asgi2"], "guarantee_single_callable"),
+        (["main:app", "--bind", "::1:80"], "brackets"),
+        (["main:app", "--uds", "/x", "--port", "1"], "both say where to listen"),
+        (["main:app", "other:app"], "other:app"),
+        (["main:app", "--app", "other:app"], "say the same"),
+        (["relaod"], 'Import string "relaod" must be in format'),
+        (["--workers", "2"], "no application was given"),
+        (["main:app", "--admin-port", "1", "--admin-host", "::"], "admin_token_file"),
+        (["scale", "many"], "many"),
+        (["reload", "--timeout", "soon"], "expected a duration"),
+        (["reload", "--pid", "1", "--pid-file", "x"], "give one of"),
+    ],
+)
+def test_mistakes_end_with_2_and_say_what_to_do(served, capsys, words, error):
+    assert main(words) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("asgireload: error: ")
+    assert error in shown
+    assert not served
+
+
+def test_an_address_in_use_ends_with_3_and_names_it():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "asgireload", "main:app", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert f"cannot listen on 127.0.0.1:{port}: address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_arguments_help_is_shown_and_it_is_a_mistake(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr().err
+    assert "Usage: asgireload" in shown
+    assert "Commands for a running server" in shown
+
+
+def test_the_configuration_is_printed_with_origins(capsys, monkeypatch):
+    monkeypatch.setenv("ASGIRELOAD_WORKERS", "3")
+    assert main(["main:app", "--print-config", "--port", "1"]) == 0
+    lines = {
+        line.split(" = ")[0]: line.split("#")[-1].strip()
+        for line in capsys.readouterr().out.splitlines()
+    }
+    assert lines["workers"] == "ASGIRELOAD_WORKERS"
+    assert (lines["port"], lines["host"]) == ("--port", "default")
+
+
+def test_the_configuration_is_checked(capsys, monkeypatch):
+    assert main(["main:app", "--check-config", "--reload-dir", "src"]) == 0
+    assert "no effect without reload" in capsys.readouterr().err
+    monkeypatch.setenv("ASGIRELOAD_WORKERZ", "3")
+    assert main(["main:app", "--check-config"]) == 2
+    assert "ASGIRELOAD_WORKERS" in capsys.readouterr().err
+
+
+def test_the_version_names_the_optional_parts(capsys):
+    assert main(["--version"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"asgireload {asgireload.__version__} with CPython")
+    assert "uvloop installed" in shown
+
+
+def test_python_can_start_a_server_with_uvicorns_keywords(served):
+    with pytest.raises(SystemExit) as caught:
+        asgireload.run("main:app", host="::1", port=1, limit_max_requests=5)
+    assert caught.value.code == 4
+    assert (served[0].host, served[0].max_requests) == ("::1", 5)
+
+
+def test_python_cannot_hand_over_an_application_object(served):
+    with pytest.raises(ConfigError, match="import string"):
+        asgireload.run(object())
+
+
+def test_draining_is_a_function_although_a_module_has_its_name():
+    import asgireload.draining
+
+    assert not asgireload.draining()
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [(["--version"], 0), ([], 2), (["main:app", "--port", "x"], 2)]
+)
+def test_the_process_ends_with_the_status(words, status):
+    done = subprocess.run(
+        [sys.executable, "-m", "asgireload", *words], capture_output=True, timeout=30, check=False
+    )
+    assert done.returncode == status
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,191 @@
+import sys
+import textwrap
+
+import pytest
+
+from asgireload.app import check_import_string, format_user_traceback, load_app
+from asgireload.errors import AppLoadError
+
+ASGI = "async def app(scope, receive, send): pass\n"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Write a module and load from it: `project(code)(import_string)`."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    known = set(sys.modules)
+
+    def write(code, name="site_main"):
+        path = tmp_path / f"{name}.py"
+        path.write_text(textwrap.dedent(code))
+
+        def load(import_string=f"{name}:app", **options):
+            return load_app(import_string, app_dir=str(tmp_path), **options)
+
+        return load
+
+    yield write
+    for name in set(sys.modules) - known:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(
+            sys.modules[name].__file__
+        ):
+            del sys.modules[name]
+
+
+def test_an_application_is_found(project):
+    assert project(ASGI)().__name__ == "app"
+
+
+def test_the_attribute_may_be_dotted(project):
+    load = project("class holder:\n    async def app(scope, receive, send): pass\n")
+    assert load("site_main:holder.app").__name__ == "app"
+
+
+@pytest.mark.parametrize(("import_string", "factory"), [("create", True), ("create()", False)])
+def test_a_factory_is_called(project, import_string, factory):
+    load = project(ASGI + "def create(): return app\n")
+    assert load(f"site_main:{import_string}", factory=factory).__name__ == "app"
+
+
+def test_a_function_without_arguments_is_taken_for_a_factory_with_a_warning(project, caplog):
+    load = project(ASGI + "def create(): return app\n")
+    assert load("site_main:create").__name__ == "app"
+    assert "--factory" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "import_string", ["main", "main:", ":app", "main:app:x", "main app", "main:create(1)", ""]
+)
+def test_an_import_string_needs_its_form(import_string):
+    with pytest.raises(AppLoadError, match='must be in format "<module>:<attribute>"'):
+        check_import_string(import_string)
+
+
+def test_a_missing_module_is_named_with_what_comes_near(project):
+    load = project(ASGI)
+    with pytest.raises(AppLoadError) as caught:
+        load("site_mian:app")
+    assert str(caught.value) == 'Could not import module "site_mian". Did you mean "site_main"?'
+
+
+def test_a_missing_package_around_the_module_is_a_missing_module(project):
+    load = project(ASGI)
+    with pytest.raises(AppLoadError, match=r'Could not import module "nowhere_pkg\.main"'):
+        load("nowhere_pkg.main:app")
+
+
+def test_a_missing_dependency_of_the_module_stays_the_users_error(project):
+    load = project("import nowhere_dependency\n")
+    with pytest.raises(ModuleNotFoundError, match="nowhere_dependency"):
+        load()
+
+
+def test_a_missing_attribute_is_named_with_what_comes_near(project):
+    load = project(ASGI)
+    with pytest.raises(AppLoadError) as caught:
+        load("site_main:ap")
+    assert str(caught.value) == (
+        'Attribute "ap" not found in module "site_main". Did you mean "app"?'
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("app = 5", "not callable: it is of type builtins.int"),
+        ("class app:\n    async def __call__(self, scope, receive, send): pass", "is a class"),
+        ("class app:\n    def __init__(self, scope): pass", "ASGI 2.*guarantee_single_callable"),
+        ("def app(scope): pass", "ASGI 2"),
+        ("def app(environ, start_response): pass", "WSGI.*a2wsgi"),
+        ("async def app(): pass", "must be a plain function"),
+        ("def app(a, b, c, d): pass", "cannot be called with"),
+    ],
+)
+def test_what_is_not_asgi_3_is_refused_with_a_way_out(project, code, error):
+    with pytest.raises(AppLoadError, match=error):
+        project(code)()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class App:\n    async def __call__(self, scope, receive, send): pass\napp = App()",
+        "def app(scope, receive, send): return None",
+        "def app(*args): return None",
+        "import functools\nasync def f(x, scope, receive, send): pass\napp = functools.partial(f, 1)",
+        "class app:\n    def __init__(self, scope, receive, send): pass\n    def __await__(self): yield",
+    ],
+)
+def test_every_shape_of_asgi_3_is_taken(project, code):
+    assert callable(project(code)())
+
+
+def test_a_factory_that_wants_arguments_is_refused(project):
+    with pytest.raises(AppLoadError, match="without arguments"):
+        project("def app(settings): pass")(factory=True)
+
+
+def test_imports_stay_in_the_release_that_the_link_named(tmp_path, monkeypatch):
+    """After a `current` link has moved, an old generation goes on importing from its own release."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "linked_main.py").write_text(ASGI)
+        (tmp_path / release / "linked_late.py").write_text(f"release = {release!r}\n")
+    link = tmp_path / "current"
+    link.symlink_to("one")
+    load_app("linked_main:app", app_dir=str(link))
+    link.unlink()
+    link.symlink_to("two")
+    import linked_late
+
+    assert linked_late.release == "one"
+    del sys.modules["linked_main"], sys.modules["linked_late"]
+
+
+def trace(load):
+    with pytest.raises(BaseException) as caught:
+        load()
+    return format_user_traceback(caught.value.with_traceback(caught.tb.tb_next))
+
+
+def test_a_traceback_shows_the_users_frames_only(project):
+    text = trace(project("def fail():\n    raise ValueError('broken')\nfail()\n"))
+    assert "site_main.py" in text
+    assert "ValueError: broken" in text
+    assert "asgireload/app.py" not in text
+    assert "importlib" not in text
+
+
+def test_a_syntax_error_shows_only_itself(project):
+    text = trace(project("def broken(:\n"))
+    assert text.lstrip().startswith('File "') or "Traceback" not in text.splitlines()[1:]
+    assert "asgireload/app.py" not in text
+    assert "SyntaxError" in text
+
+
+def test_causes_and_groups_are_cleaned_too(project):
+    text = trace(
+        project(
+            """
+            try:
+                import nowhere_dependency
+            except ImportError as error:
+                raise ExceptionGroup("several", [ValueError("inner")]) from error
+            """
+        )
+    )
+    assert "inner" in text
+    assert "nowhere_dependency" in text
+    assert "importlib" not in text
+
+
+def test_an_error_of_our_own_keeps_its_frames():
+    def load():
+        check_import_string("bad")
+
+    with pytest.raises(AppLoadError) as caught:
+        load()
+    innermost = caught.value.__traceback__.tb_next.tb_next
+    assert "asgireload/app.py" in format_user_traceback(caught.value.with_traceback(innermost))
