@@ -11,6 +11,7 @@ from typing import Any
 
 from litestar import Litestar, MediaType, Request, WebSocket, get, post, websocket
 from litestar.datastructures import State
+from litestar.logging import LoggingConfig
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from asgireload import draining
@@ -77,4 +78,14 @@ async def echo(socket: WebSocket[Any, Any, Any]) -> None:
             await socket.send_bytes(message["bytes"] or b"")
 
 
-app = Litestar([index, version, upload, slow, events, echo], lifespan=[lifespan])
+# Litestar's default handler starts a thread where the application is made, and a process with a thread
+# cannot be forked safely: each worker would import everything by itself. A plain handler starts none.
+logging_config = LoggingConfig(
+    handlers={"queue_listener": {"class": "logging.StreamHandler", "formatter": "standard"}}
+)
+
+app = Litestar(
+    [index, version, upload, slow, events, echo],
+    lifespan=[lifespan],
+    logging_config=logging_config,
+)
