@@ -30,7 +30,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 docs: $(STAMP)
-	$(BIN)/python -m asgireload.config.reference
+	$(BIN)/python -m asgireload.config.reference docs/reference/options.md
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak -n 0 -s

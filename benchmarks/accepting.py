@@ -42,8 +42,9 @@ async def app(scope, receive, send):
 
 
 def start(accept: str, workers: int, port: int, directory: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "asgireload", "accept_app:app", "--port", str(port),
-               "--workers", str(workers), "--accept", accept, "--no-access-log", "--admin-socket", "none"]  # fmt: skip
+    place = ["--port", str(port), "--workers", str(workers), "--accept", accept]
+    quiet = ["--no-access-log", "--admin-socket", "none"]
+    command = [sys.executable, "-m", "asgireload", "accept_app:app", *place, *quiet]
     process = subprocess.Popen(
         command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

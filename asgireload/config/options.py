@@ -426,7 +426,7 @@ class Config:
         _SECONDS,
         2.0,
         STOPPING,
-        "Seconds a draining worker still answers on connections that are idle.",
+        "Seconds a draining worker still answers on connections that are idle; at most the drain's.",
     )
     lifespan_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,

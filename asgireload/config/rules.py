@@ -57,7 +57,8 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
 
     `given` holds what was said on purpose, which defaults were not.
     """
-    if config.drain_grace > config.drain_timeout:
+    # The default gives way: a worker never waits for idle connections beyond its drain.
+    if "drain_grace" in given and config.drain_grace > config.drain_timeout:
         raise ConfigError(
             f"drain_grace ({config.drain_grace:g} s, {_origin(given, 'drain_grace')}) must not exceed"
             f" drain_timeout ({config.drain_timeout:g} s, {_origin(given, 'drain_timeout')})"

@@ -32,6 +32,39 @@ def signal_on_parent_death(number: signal.Signals) -> None:
     _prctl(_PR_SET_PDEATHSIG, number)
 
 
+class _SignalStack(ctypes.Structure):
+    """stack_t in sigaltstack(2)."""
+
+    _fields_ = (
+        ("pointer", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    )
+
+
+_SIGNAL_STACK_BYTES = 256 * 1024
+"""Room for every signal at once; only the pages that are touched take memory."""
+_signal_stack = ctypes.create_string_buffer(0)
+
+
+def enlarge_signal_stack() -> None:
+    """Give signal handlers of the main thread a stack on which they can nest: sigaltstack(2).
+
+    Python runs its handlers on the alternate stack that faulthandler installs, which has room for a few
+    frames of a processor with wide registers: half a dozen different signals in one instant, as
+    `pkill` in a loop sends them, overflow it and the process dies of SIGSEGV. Call it after
+    `faulthandler.enable()`; forked processes inherit it.
+    """
+    global _signal_stack
+    buffer = ctypes.create_string_buffer(_SIGNAL_STACK_BYTES)
+    stack = _SignalStack(ctypes.addressof(buffer), 0, _SIGNAL_STACK_BYTES)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.sigaltstack(ctypes.byref(stack), None) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    _signal_stack = buffer  # the kernel knows its address, so it must not be freed
+
+
 class ProcessHandle:
     """A process by descriptor, so that a signal can never reach another one that got its number.
 

@@ -12,7 +12,9 @@ except ImportError:
     pass  # the [standard] extra is not installed
 
 
-def set_title(role: str, app: str, *, slot: int | None = None, generation: int | None = None) -> None:
+def set_title(
+    role: str, app: str, *, slot: int | None = None, generation: int | None = None
+) -> None:
     """Name this process for the people who look at the process list."""
     if _set is None:
         return

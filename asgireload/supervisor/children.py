@@ -285,7 +285,10 @@ class Children:
         if with_memory and worker.process is not None:
             memory = resident_bytes(worker.process.pid)
         return events.WorkerObserved(
-            worker_id, heartbeat_age(worker.record), worker.record.values[Field.REQUESTS_TOTAL], memory
+            worker_id,
+            heartbeat_age(worker.record),
+            worker.record.values[Field.REQUESTS_TOTAL],
+            memory,
         )
 
     def record_of(self, worker_id: int) -> Values | None:

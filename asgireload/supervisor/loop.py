@@ -48,7 +48,7 @@ def run(config: Config) -> int:
         with asyncio.Runner() as runner:
             return runner.run(_Supervisor(config).run())
     except AsgireloadError as error:
-        _logger.error("%s", error)
+        _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
         return error.exit_code
 
 

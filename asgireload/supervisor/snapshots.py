@@ -51,7 +51,9 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
                 fleet.workers.values(), key=lambda worker: (worker.slot, worker.worker_id)
             )
         ),
-        templates=tuple(_template(template, fleet, around) for template in fleet.templates.values()),
+        templates=tuple(
+            _template(template, fleet, around) for template in fleet.templates.values()
+        ),
         current_reload=take_reload(fleet.reload, around, now) if fleet.reload else None,
         pending_reload=take_reload(fleet.pending, around, now) if fleet.pending else None,
         last_reload=take_reload(last, around, now) if last else None,
@@ -70,10 +72,8 @@ def name_state(fleet: Fleet) -> str:
 
 
 def _message(fleet: Fleet, last: Reload | None) -> str:
-    if fleet.serving is None:
-        said = "nothing serves yet"
-    else:
-        said = f"serving generation {fleet.serving}"
+    serving = fleet.serving
+    said = f"serving generation {serving}" if serving is not None else "nothing serves yet"
     running = fleet.reload
     if running is not None and running.target is not None:
         said += f"; generation {running.target}: {running.phase.value}"

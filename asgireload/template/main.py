@@ -21,7 +21,7 @@ from asgireload.app import format_user_traceback, load_app
 from asgireload.asgi import ASGIApp
 from asgireload.errors import AppLoadError, ChannelClosedError
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import signal_on_parent_death
+from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
 from asgireload.ipc.messages import (
     AppFailed,
     AppLoaded,
@@ -79,6 +79,7 @@ def _load(
     scoreboard, fault_file = descriptors
     config = order.config
     faulthandler.enable(fault_file)
+    enlarge_signal_stack()
     set_title("template", order.name, generation=order.generation)
     configure_logging(
         config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag="template"

@@ -33,13 +33,13 @@ async def watch(config: Config, on_change: Callable[[str], None]) -> None:
         raise StartupError(
             "--reload needs the package watchfiles: pip install 'asgireload[standard]'"
         ) from None
-    directories = [os.path.realpath(path) for path in config.reload_dir or (config.app_dir or ".",)]
+    directories = _directories(config)
     accepts = make_filter(directories, config.reload_include, config.reload_exclude)
     _logger.info("Watching %s for changes", ", ".join(directories))
     while True:
         try:
             async for changes in watchfiles.awatch(
-                *(directory for directory in directories if os.path.isdir(directory)),
+                *_existing(directories),
                 watch_filter=lambda change, path: accepts.accepts(path),
                 debounce=max(1, int(config.reload_delay * 1000)),
                 step=int(QUIET_STEP * 1000),
@@ -48,6 +48,15 @@ async def watch(config: Config, on_change: Callable[[str], None]) -> None:
         except (OSError, RuntimeError) as error:
             _logger.warning("Watching for changes failed (%s); trying again", error)
         await asyncio.sleep(RETRY_INTERVAL)
+
+
+def _directories(config: Config) -> list[str]:
+    return [os.path.realpath(path) for path in config.reload_dir or (config.app_dir or ".",)]
+
+
+def _existing(directories: list[str]) -> list[str]:
+    """A directory that was deleted may come back; until then the others are watched."""
+    return [directory for directory in directories if os.path.isdir(directory)]
 
 
 def _report(accepts: PathFilter, paths: set[str], on_change: Callable[[str], None]) -> None:

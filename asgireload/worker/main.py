@@ -1,6 +1,7 @@
 """A worker from fork to exit: the place where its parts are joined.
 
-    boot (import if the template did not, lifespan startup, health path) ─▶ ready ─▶ drain ─▶ lifespan shutdown ─▶ exit
+    boot (import if the template did not, lifespan startup, health path)
+      ─▶ ready ─▶ drain ─▶ lifespan shutdown ─▶ exit
 
 It reports each stage to the supervisor and takes one command from it: drain. When the supervisor is
 gone, seen as end of file on the channel or as SIGTERM from the kernel, it drains by itself.
@@ -97,10 +98,7 @@ def run_worker(order: WorkerOrder) -> int:
     if os.getppid() != order.supervisor:
         return 1  # it died before the kernel knew whom to tell
     config = order.config
-    tag = f"w{order.slot}" if config.workers > 1 else None
-    configure_logging(
-        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag=tag
-    )
+    _configure_logging(order)
     set_title("worker", order.name, slot=order.slot, generation=order.generation)
     _reseed()
     try:
@@ -111,6 +109,14 @@ def run_worker(order: WorkerOrder) -> int:
         return 1  # the supervisor died while we booted; nobody knows this worker
     finally:
         channel.close()
+
+
+def _configure_logging(order: WorkerOrder) -> None:
+    config = order.config
+    tag = f"w{order.slot}" if config.workers > 1 else None
+    configure_logging(
+        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag=tag
+    )
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -209,7 +215,10 @@ class _Worker:
     def _import_app(self) -> ASGIApp:
         self._reach("import")
         config = self._config
-        return load_app(config.app, factory=config.factory, app_dir=config.app_dir)
+        app = load_app(config.app, factory=config.factory, app_dir=config.app_dir)
+        # Configuring logging is a thing that applications do at import, and it may switch ours off.
+        _configure_logging(self._order)
+        return app
 
     async def _start(
         self, app: ASGIApp, loop: asyncio.AbstractEventLoop
@@ -284,7 +293,9 @@ class _Heartbeat:
 
 def http_settings(config: Config) -> HttpSettings:
     """Return the slice of the configuration that connections read."""
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.header]
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.header
+    ]
     if config.server_header and not any(name == b"server" for name, _ in headers):
         headers.insert(0, (b"server", b"asgireload"))
     return HttpSettings(
@@ -295,7 +306,7 @@ def http_settings(config: Config) -> HttpSettings:
         keep_alive_timeout=config.timeout_keep_alive,
         access_log=config.access_log,
         limit_concurrency=config.limit_concurrency,
-        drain_grace=config.drain_grace,
+        drain_grace=min(config.drain_grace, config.drain_timeout),
         websocket=config.ws != "none",
         ws_max_size=config.ws_max_size,
         ws_max_queue=config.ws_max_queue,

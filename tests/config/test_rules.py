@@ -29,9 +29,10 @@ def test_one_source_that_says_two_ways_to_listen_is_refused(flags):
 
 def test_a_grace_longer_than_the_drain_is_refused_with_both_origins():
     with pytest.raises(
-        ConfigError, match=r"drain_grace \(2 s, default\).*\(1 s, --drain-timeout\)"
+        ConfigError, match=r"drain_grace \(2 s, --drain-grace\).*\(1 s, --drain-timeout\)"
     ):
-        load([flag("drain_timeout", "1")])
+        load([flag("drain_timeout", "1"), flag("drain_grace", "2")])
+    load([flag("drain_timeout", "1")])
 
 
 def test_a_health_path_must_be_absolute():

@@ -97,9 +97,15 @@ def test_posting_to_a_peer_that_does_not_read_queues_in_order(channels):
         for number in range(50):
             ours.post(AppFailed(str(number), text))
         received = []
-        theirs.attach(loop, lambda message, _: received.append(message.summary), lambda: None)
-        while len(received) < 50:
-            await asyncio.sleep(0)
+        complete = asyncio.Event()
+
+        def take(message, _):
+            received.append(message.summary)
+            if len(received) == 50:
+                complete.set()
+
+        theirs.attach(loop, take, lambda: None)
+        await complete.wait()
         assert received == [str(number) for number in range(50)]
 
     asyncio.run(asyncio.wait_for(scenario(), 10))

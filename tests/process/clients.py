@@ -46,7 +46,9 @@ class Connection:
     async def request(self, path, body=b"", chunks=()):
         """Return the body of the answer. Raise BrokenAnswerError or OSError when it is not whole."""
         method = "POST" if body or chunks else "GET"
-        length = f"content-length: {len(body) or sum(map(len, chunks))}\r\n" if method == "POST" else ""
+        length = (
+            f"content-length: {len(body) or sum(map(len, chunks))}\r\n" if method == "POST" else ""
+        )
         self.writer.write(f"{method} {path} HTTP/1.1\r\nhost: test\r\n{length}\r\n".encode() + body)
         for chunk in chunks:
             self.writer.write(chunk)

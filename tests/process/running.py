@@ -56,7 +56,8 @@ class Server:
         self.command = [
             sys.executable,
             *("-m", "asgireload", app),
-            *("--port", "0", "--workers", str(workers)),
+            *("--workers", str(workers)),
+            *(() if {"--bind", "--port"} & set(options) else ("--port", "0")),
             *("--admin-socket", str(self.admin_socket)),
             *options,
         ]
@@ -67,7 +68,7 @@ class Server:
 
     def launch(self):
         """Start without waiting for anything."""
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -169,7 +170,14 @@ class Server:
     def control(self, *arguments, timeout=60):
         """Run a control command and return the finished process."""
         return subprocess.run(
-            [sys.executable, "-m", "asgireload", *arguments, "--admin-socket", str(self.admin_socket)],
+            [
+                sys.executable,
+                "-m",
+                "asgireload",
+                *arguments,
+                "--admin-socket",
+                str(self.admin_socket),
+            ],
             capture_output=True,
             text=True,
             timeout=timeout,

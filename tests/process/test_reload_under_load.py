@@ -6,6 +6,7 @@ import os
 import time
 
 import pytest
+
 from tests.process.clients import Load
 from tests.process.running import Server, wait_until, write_version
 

@@ -1,0 +1,224 @@
+"""Starting: exit codes, places to listen, loops and parsers, how the application is found."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.process.running import Server, wait_until, write_version
+
+pytestmark = pytest.mark.process
+
+FAILURES = {
+    "import error": "\nimport no_such_module_anywhere\n",
+    "syntax error": "\ndef (\n",
+    "sys.exit(0)": "\nimport sys; sys.exit(0)\n",
+    "death": "\nos._exit(0)\n",
+    "lifespan fails": (
+        "\nasync def lifespan(receive, send):\n"
+        "    await receive()\n"
+        "    await send({'type': 'lifespan.startup.failed', 'message': 'no database'})\n"
+    ),
+    "endless import": "\nimport time; time.sleep(1000)\n",
+}
+
+
+def run(directory, *arguments, timeout=30):
+    return subprocess.run(
+        [sys.executable, "-m", "asgireload", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "PWD": str(directory)},
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize("mode", [["--workers", "1"], ["--workers", "3"], ["--no-preload"]])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_broken_first_boot_ends_fast_with_status_3(tmp_path, failure, mode):
+    """In every mode: an orchestrator must not read a failed start as a clean stop."""
+    write_version(tmp_path, 1, extra=FAILURES[failure])
+    done = run(tmp_path, "app:app", "--port", "0", "--boot-timeout", "1", *mode)
+    assert done.returncode == 3, done.stderr
+    assert "Start failed" in done.stderr
+    if failure == "import error":
+        assert "No module named 'no_such_module_anywhere'" in done.stderr
+    if failure == "endless import":
+        assert "app.py" in done.stderr, "the stack of the hang"
+
+
+def test_application_that_does_not_exist_is_explained(tmp_path):
+    done = run(tmp_path, "nothing:app", "--port", "0")
+    assert done.returncode == 3
+    assert 'Could not import module "nothing"' in done.stderr
+    write_version(tmp_path, 1)
+    done = run(tmp_path, "app:application", "--port", "0")
+    assert done.returncode == 3
+    assert 'Attribute "application" not found in module "app"' in done.stderr
+
+
+def test_port_in_use_is_status_3_and_names_the_address(tmp_path):
+    write_version(tmp_path, 1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(tmp_path, "app:app", "--port", str(port))
+    assert done.returncode == 3
+    assert str(port) in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--workers", "none"], ["--no-such-option"], []])
+def test_usage_errors_are_status_2(tmp_path, arguments):
+    app = ["app:app"] if arguments else []
+    assert run(tmp_path, *app, *arguments).returncode == 2
+
+
+def ask_unix(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET / HTTP/1.0\r\nhost: test\r\n\r\n")
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+    return answer
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+@pytest.mark.parametrize("accept", ["shared", "per-slot"])
+def test_several_addresses_with_every_loop_parser_and_way_to_accept(tmp_path, loop, http, accept):
+    write_version(tmp_path, 1)
+    path = tmp_path / "web.sock"
+    options = ["--bind", "127.0.0.1:0", "--bind", f"unix:{path}"]
+    with Server(
+        tmp_path, *options, "--loop", loop, "--http", http, "--accept", accept, workers=2
+    ) as server:
+        write_version(tmp_path, 2)
+        server.reload()
+        assert server.version() == 2
+        assert ask_unix(path).startswith(b"HTTP/1.1 200")
+        server.control("scale", "4")
+        wait_until(lambda: len(server.workers()) == 4)
+        server.control("scale", "1")
+        wait_until(lambda: len(server.status()["workers"]) == 1)
+        assert {server.version() for _ in range(30)} == {2}
+    assert not path.exists()
+
+
+def test_scaling_down_per_slot_resets_no_connection(tmp_path):
+    """Connections that wait for a slot which goes away are answered, not reset."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, "--accept", "per-slot", workers=4) as server:
+        pids = server.worker_pids()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        server.control("scale", "1")
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        for client in clients:
+            client.settimeout(10)
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+            client.close()
+
+
+def test_connections_waiting_in_the_queue_survive_a_reload(tmp_path):
+    """Stop a worker with connections in its queue, replace it: none is reset."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, "--probation", "0", workers=1) as server:
+        (pid,) = server.worker_pids()
+        os.kill(pid, signal.SIGSTOP)
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        write_version(tmp_path, 2)
+        server.control("reload")
+        for client in clients:
+            client.settimeout(10)
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+            client.close()
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_inherited_descriptor(tmp_path):
+    write_version(tmp_path, 1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "asgireload", "app:app", "--fd", str(listener.fileno())],
+            cwd=tmp_path,
+            pass_fds=[listener.fileno()],
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            client.settimeout(20)
+            client.sendall(b"GET / HTTP/1.0\r\nhost: test\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_env_file_is_for_the_application_and_read_again_at_reload(tmp_path):
+    write_version(tmp_path, 1, extra="\nVERSION = int(os.environ['RELEASE'])\n")
+    (tmp_path / "app.env").write_text("RELEASE=5\n")
+    with Server(tmp_path, "--env-file", "app.env", workers=1) as server:
+        assert server.version() == 5
+        (tmp_path / "app.env").write_text("RELEASE=6\n")
+        server.reload()
+        assert server.version() == 6
+        # A missing file at reload is one more kind of broken release.
+        (tmp_path / "app.env").unlink()
+        assert "app.env" in server.reload(ok=False)
+        assert server.version() == 6
+
+
+def test_factory_and_app_dir(tmp_path):
+    source = tmp_path / "src"
+    source.mkdir()
+    write_version(source, 3, extra="\ndef make():\n    return app\n")
+    options = ["--factory", "--app-dir", "src"]
+    with Server(tmp_path, *options, app="app:make", workers=1) as server:
+        assert server.version() == 3
+
+
+def test_pid_file_and_titles(tmp_path):
+    pytest.importorskip("setproctitle")
+    write_version(tmp_path, 1)
+    with Server(tmp_path, "--pid-file", "server.pid", workers=1) as server:
+        assert (tmp_path / "server.pid").read_text() == f"{server.pid}\n"
+        titles = set()
+        for pid in server.processes():
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                titles.add(file.read().rstrip(b"\0").decode())
+        assert titles == {
+            "asgireload supervisor [app:app]",
+            "asgireload template, generation 1 [app:app]",
+            "asgireload worker 0, generation 1 [app:app]",
+        }
+    assert not (tmp_path / "server.pid").exists()
+
+
+def test_long_boot_is_not_mistaken_for_a_hang(tmp_path):
+    """A boot that takes several times the heartbeat limit: no stall, no refusal, one reload."""
+    write_version(tmp_path, 1)
+    options = ["--timeout-worker-healthcheck", "1", "--probation", "0"]
+    with Server(tmp_path, *options, workers=1) as server:
+        write_version(tmp_path, 2, extra="\nimport time; time.sleep(3)\n")
+        server.reload()
+        assert server.version() == 2
+        write_version(
+            tmp_path,
+            3,
+            extra="\nimport time\n_plain = lifespan\nasync def lifespan(receive, send):\n"
+            "    time.sleep(3)\n    await _plain(receive, send)\n",
+        )
+        server.reload()
+        assert server.version() == 3
+        assert server.status()["restarts_total"] == 0
