@@ -156,7 +156,8 @@ def test_lifespan_that_fails_on_respawn_is_retried_with_growing_delay_and_recove
 def test_gives_up_only_when_nothing_has_served_for_the_whole_time():
     down = {"now": False}
     world = started(
-        Policy(workers=2, give_up_after=100.0), lambda n: Code(boot_fails=True) if down["now"] else GOOD
+        Policy(workers=2, give_up_after=100.0),
+        lambda n: Code(boot_fails=True) if down["now"] else GOOD,
     )
     down["now"] = True
     for number in list(world.fleet.workers):
@@ -288,7 +289,9 @@ def test_stalled_worker_is_dumped_and_replaced():
     assert world.fleet.exits["stalled"] == 1
 
 
-@pytest.mark.parametrize("seen", [{"requests": 1000, "rss_bytes": None}, {"requests": 0, "rss_bytes": 10**9}])
+@pytest.mark.parametrize(
+    "seen", [{"requests": 1000, "rss_bytes": None}, {"requests": 0, "rss_bytes": 10**9}]
+)
 def test_recycling_starts_the_successor_first_and_one_at_a_time(seen):
     world = started(Policy(workers=3, max_requests=1000, max_rss=10**9))
     for number in list(world.fleet.workers):

@@ -35,7 +35,9 @@ policies = st.builds(
 )
 actions = st.lists(
     st.tuples(
-        st.sampled_from(["reload", "supersede", "kill", "kill template", "grow", "shrink", "stalled"]),
+        st.sampled_from(
+            ["reload", "supersede", "kill", "kill template", "grow", "shrink", "stalled"]
+        ),
         st.floats(0, 12),
     ),
     max_size=12,
@@ -82,7 +84,8 @@ def test_every_path_ends(policy, releases, doings):
     world.run(300)
     if world.fleet.phase is Phase.SERVING:
         assert all(
-            worker.state in (State.READY, State.STARTING, State.BOOTING, State.DYING, State.DRAINING)
+            worker.state
+            in (State.READY, State.STARTING, State.BOOTING, State.DYING, State.DRAINING)
             for worker in world.fleet.workers.values()
         )
         draining = [w for w in world.fleet.workers.values() if w.state is State.DRAINING]

@@ -75,7 +75,8 @@ def test_no_signal_that_a_user_may_send_is_left_to_its_default():
 
 
 @pytest.mark.parametrize(
-    ("code", "text"), [(0, "exit status 0"), (3, "exit status 3"), (-9, "killed by SIGKILL"), (-64, "killed by")]
+    ("code", "text"),
+    [(0, "exit status 0"), (3, "exit status 3"), (-9, "killed by SIGKILL"), (-64, "killed by")],
 )
 def test_exits_in_words(code, text):
     assert describe_exit(code).startswith(text)

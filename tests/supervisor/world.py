@@ -147,9 +147,7 @@ class World:
                 self.lines.append(step.text)
             case events.SpeakVerdict():
                 known = next(
-                    reload
-                    for reload in self.fleet.history
-                    if reload.reload_id == step.reload_id
+                    reload for reload in self.fleet.history if reload.reload_id == step.reload_id
                 )
                 self.verdicts.append((step.reload_id, known.outcome.value))
             case events.Finish():
@@ -184,8 +182,12 @@ class World:
         if code.boot_dies or (code.needs_no_preload and preload):
             self.later(code.boots, events.WorkerExited(number, "killed by SIGSEGV", clean=False))
         elif code.boot_fails:
-            self.later(code.boots, events.WorkerFailed(number, "lifespan", "no database", "Traceback"))
-            self.later((code.boots or 0) + 0.001, events.WorkerExited(number, "exit status 3", clean=False))
+            self.later(
+                code.boots, events.WorkerFailed(number, "lifespan", "no database", "Traceback")
+            )
+            self.later(
+                (code.boots or 0) + 0.001, events.WorkerExited(number, "exit status 3", clean=False)
+            )
         else:
             self.later(code.boots, events.WorkerReady(number))
             if code.boots is not None and code.lives is not None:
