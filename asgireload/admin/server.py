@@ -20,7 +20,8 @@ from asgireload.config import Config
 from asgireload.draining import DrainReason
 from asgireload.errors import ConfigError, ListenError
 from asgireload.http.connection import HttpConnection
-from asgireload.http.context import HttpSettings, ServingContext, choose_parser
+from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.parsers import choose_parser
 
 NO_SOCKET = "none"
 

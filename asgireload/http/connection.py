@@ -24,7 +24,8 @@ from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.exchange import HttpExchange
 from asgireload.http.lingering import LingeringClose
-from asgireload.http.parser import RequestHead, make_parser
+from asgireload.http.parser import RequestHead
+from asgireload.http.parsers import make_parser
 from asgireload.http.writer import CONTINUE, frame_error
 from asgireload.ipc.scoreboard import Field
 

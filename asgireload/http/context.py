@@ -7,41 +7,27 @@ on the members of `connections`.
 """
 
 import asyncio
-import importlib.util
 import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from asgireload.asgi import ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.endpoints import Endpoints
-from asgireload.http.parser import RequestHead
+from asgireload.http.parser import ParserName, RequestHead
 from asgireload.ipc.scoreboard import Field, Record
 
 access_logger = logging.getLogger("asgireload.access")
 error_logger = logging.getLogger("asgireload.error")
 
-ParserName = Literal["httptools", "h11"]
-
 _CONNECTIONS = int(Field.CONNECTIONS)
 _CONNECTIONS_TOTAL = int(Field.CONNECTIONS_TOTAL)
 _REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
 _SECOND_NS = 1_000_000_000
-
-
-def choose_parser(http: str) -> ParserName:
-    """Turn the option `http` ("auto", "httptools" or "h11") into a parser that is installed.
-
-    "auto" takes httptools when it is there. Asking for a missing httptools by name fails later, with
-    the ImportError of its first use.
-    """
-    if http == "auto":
-        return "httptools" if importlib.util.find_spec("httptools") is not None else "h11"
-    return "httptools" if http == "httptools" else "h11"
 
 
 @dataclass(frozen=True, slots=True)

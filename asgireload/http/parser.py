@@ -6,9 +6,11 @@ request is accepted or refused alike whichever parser is installed. Sources: RFC
 """
 
 import re
-from typing import Protocol
+from typing import Literal, Protocol
 
 from asgireload.errors import PeerError
+
+ParserName = Literal["httptools", "h11"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -73,17 +75,6 @@ class RequestParser(Protocol):
         (RFC 9112 section 9.6) is dropped. The sink must not call `feed`.
         """
         ...
-
-
-def make_parser(name: str, sink: RequestSink, head_bytes_limit: int) -> RequestParser:
-    """Return the adapter called `name`. Raise ImportError when httptools is asked for but missing."""
-    if name == "httptools":
-        from asgireload.http._httptools import HttptoolsParser  # an extra: loaded only when chosen
-
-        return HttptoolsParser(sink, head_bytes_limit)
-    from asgireload.http._h11 import H11Parser
-
-    return H11Parser(sink, head_bytes_limit)
 
 
 _MEANINGFUL = frozenset(

@@ -272,7 +272,8 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
     if reload not in fleet.history:
         fleet.history.insert(0, reload)
         del fleet.history[HISTORY_LIMIT:]
-    fleet.outcomes[outcome.value] = fleet.outcomes.get(outcome.value, 0) + 1
+    if not reload.is_first_load:
+        fleet.outcomes[outcome.value] = fleet.outcomes.get(outcome.value, 0) + 1
     steps: list[Step] = [SpeakVerdict(reload.reload_id)]
     if outcome is Outcome.FAILED:
         # The first try of our own to replace a lost template comes soon, later ones back off.

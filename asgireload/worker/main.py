@@ -28,7 +28,8 @@ from asgireload.config import Config
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.connection import HttpConnection
-from asgireload.http.context import HttpSettings, ServingContext, choose_parser
+from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.parsers import choose_parser
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import signal_on_parent_death
 from asgireload.ipc.messages import (

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from asgireload.http.context import HttpSettings, ServingContext, choose_parser
+from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.parsers import choose_parser
 from asgireload.ipc.scoreboard import Field
 
 

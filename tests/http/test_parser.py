@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.errors import PeerError
-from asgireload.http.parser import RequestHead, make_parser
+from asgireload.http.parser import RequestHead
+from asgireload.http.parsers import make_parser
 
 PARSERS = ["httptools", "h11"]
 LIMIT = 4096
