@@ -15,6 +15,7 @@ import traceback
 from typing import Any, cast
 
 from asgireload.asgi import ASGIApp
+from asgireload.bytecode import remove_doubtful_bytecode
 from asgireload.errors import AppLoadError
 
 _IMPORT_STRING = re.compile(r"(?P<module>[^\s:()]+):(?P<attribute>[^\s:()]+)(?P<call>\(\))?")
@@ -46,6 +47,7 @@ def load_app(import_string: str, *, factory: bool = False, app_dir: str = "") ->
     directory = os.path.realpath(app_dir or os.getcwd())
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
+    remove_doubtful_bytecode(directory)
     app = _find_attribute(_import(module_name, directory), module_name, attribute)
     name = f'"{attribute}" in module "{module_name}"'
     if factory or match["call"]:

@@ -28,6 +28,7 @@ from asgireload.supervisor.observe import apply
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
 from asgireload.supervisor.reconcile import next_deadline, reconcile
 from asgireload.supervisor.reloads import Outcome, Reload
+from asgireload.supervisor.requirements import check_requirements
 from asgireload.supervisor.snapshots import Surroundings
 from asgireload.watch.watcher import watch
 
@@ -45,6 +46,7 @@ def run(config: Config) -> int:
     )
     set_title("supervisor", config.app)
     try:
+        check_requirements(config)
         with asyncio.Runner() as runner:
             return runner.run(_Supervisor(config).run())
     except AsgireloadError as error:
@@ -231,8 +233,8 @@ class _Supervisor:
             add(number, self._ask_scale, -1)
         for number in signals.RESERVED:
             add(number, _logger.info, "%s is kept for task workers; nothing done", number.name)
-        for number in signals.unused():
-            add(number, _logger.debug, "%s ignored", number.name)
+        for other in signals.unused():
+            add(other, _logger.debug, "Signal %d ignored", other)
         for number in signals.CHILD:
             add(number, self._children.reap)
         signals.release()

@@ -36,8 +36,11 @@ _FATAL_BY_THEMSELVES = (
 )
 
 
-def unused() -> list[signal.Signals]:
-    """Return the signals that mean nothing to us and would otherwise end the process."""
+def unused() -> list[int]:
+    """Return the signals that mean nothing to us and would otherwise end the process.
+
+    Real-time signals between the first and the last have no name in Python.
+    """
     used = {
         *RELOAD,
         *STOP,
@@ -48,11 +51,7 @@ def unused() -> list[signal.Signals]:
         *CHILD,
         *_FATAL_BY_THEMSELVES,
     }
-    return [
-        number
-        for number in signal.valid_signals()
-        if isinstance(number, signal.Signals) and number not in used
-    ]
+    return [number for number in signal.valid_signals() if number not in used]
 
 
 def hold() -> None:

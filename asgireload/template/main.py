@@ -7,6 +7,7 @@ so it ends like any Python program, exit handlers included.
 """
 
 import contextlib
+import dataclasses
 import faulthandler
 import gc
 import os
@@ -45,6 +46,8 @@ class _Loaded:
 
     order: LoadApp
     app: ASGIApp | None
+    app_dir: str
+    """Resolved once: a symlink that moves later must not lead a worker of this generation elsewhere."""
     scoreboard: int
     fault_file: int
     supervisor: int
@@ -84,17 +87,18 @@ def _load(
     configure_logging(
         config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag="template"
     )
-    loaded = _Loaded(order, None, scoreboard, fault_file, supervisor)
     started = time.monotonic()
     try:
         os.chdir(order.directory)
+        app_dir = os.path.realpath(config.app_dir or ".")
+        loaded = _Loaded(order, None, app_dir, scoreboard, fault_file, supervisor)
         if config.env_file is not None:
             _load_env_file(config.env_file)
         if not order.preload:
             channel.send(AppLoaded(time.monotonic() - started))
             return loaded
         before = open_descriptors()
-        app = load_app(config.app, factory=config.factory, app_dir=config.app_dir)
+        app = load_app(config.app, factory=config.factory, app_dir=app_dir)
     except ChannelClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
@@ -109,7 +113,7 @@ def _load(
     gc.collect()
     gc.freeze()
     channel.send(AppLoaded(time.monotonic() - started, leftovers.native_threads))
-    return _Loaded(order, app, scoreboard, fault_file, supervisor)
+    return dataclasses.replace(loaded, app=app)
 
 
 def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
@@ -134,6 +138,7 @@ def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
                 generation=loaded.order.generation,
                 slot=message.slot,
                 app=loaded.app,
+                app_dir=loaded.app_dir,
                 channel=own_channel,
                 fault_file=own_fault_file,
                 scoreboard=loaded.scoreboard,
@@ -146,12 +151,8 @@ def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
 
 
 def _load_env_file(path: str) -> None:
-    try:
-        from dotenv import load_dotenv
-    except ImportError:
-        raise AppLoadError(
-            "--env-file needs the package python-dotenv: pip install 'asgireload[standard]'"
-        ) from None
+    from dotenv import load_dotenv  # an extra: loaded only when asked for
+
     if not os.path.isfile(path):
         raise AppLoadError(f"--env-file {path}: no such file")
     load_dotenv(path)

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 
 from asgireload.config import Config
-from asgireload.errors import StartupError
 from asgireload.watch.filters import PathFilter, describe, make_filter
 
 RETRY_INTERVAL = 1.0
@@ -25,14 +24,10 @@ _logger = logging.getLogger("asgireload.error")
 async def watch(config: Config, on_change: Callable[[str], None]) -> None:
     """Call `on_change` with a description of each burst, until cancelled.
 
-    Raise StartupError when watchfiles is not installed.
+    Needs the package watchfiles.
     """
-    try:
-        import watchfiles
-    except ImportError:
-        raise StartupError(
-            "--reload needs the package watchfiles: pip install 'asgireload[standard]'"
-        ) from None
+    import watchfiles  # an extra: loaded only in development
+
     directories = _directories(config)
     accepts = make_filter(directories, config.reload_include, config.reload_exclude)
     _logger.info("Watching %s for changes", ", ".join(directories))

@@ -70,6 +70,8 @@ class WorkerOrder:
     slot: int
     app: ASGIApp | None
     """None: the template holds no code, the worker imports the application."""
+    app_dir: str
+    """Where the application is imported from, resolved."""
     channel: int
     fault_file: int
     scoreboard: int
@@ -216,7 +218,7 @@ class _Worker:
     def _import_app(self) -> ASGIApp:
         self._reach("import")
         config = self._config
-        app = load_app(config.app, factory=config.factory, app_dir=config.app_dir)
+        app = load_app(config.app, factory=config.factory, app_dir=self._order.app_dir)
         # Configuring logging is a thing that applications do at import, and it may switch ours off.
         _configure_logging(self._order)
         return app
@@ -247,14 +249,12 @@ class _Worker:
 
     def _report_failure(self, error: BaseException) -> None:
         if isinstance(error, StartupError):
-            summary = str(error)
-            cause = error.__cause__
-        elif isinstance(error, SystemExit):
-            summary, cause = f"sys.exit({error.code!r}) was called", error
+            # Frameworks give their whole traceback as the reason; its last line is the summary.
+            *before, summary = str(error).strip().splitlines() or [""]
+            text = str(error) if before else ""
         else:
             summary = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-            cause = error
-        text = format_user_traceback(cause) if cause is not None else ""
+            text = format_user_traceback(error)
         stage = "import" if isinstance(error, AppLoadError) else self._stage
         self._channel.post(WorkerFailed(stage, summary, shortened(text)))
 

@@ -22,6 +22,8 @@ class Tally:
     longest: float = 0.0
     """Seconds of the slowest exchange beyond its own length."""
     reconnects: int = 0
+    refused: int = 0
+    """WebSocket handshakes answered with 503."""
     codes: Counter = field(default_factory=Counter)
     versions: list[tuple[float, int]] = field(default_factory=list)
     """When the connection was opened, and the version that answered."""
@@ -226,6 +228,11 @@ class Load:
                 received = error.rcvd
                 tally.codes[received.code if received is not None else 1006] += 1
                 tally.reconnects += 1
+            except websockets.exceptions.InvalidStatus as error:
+                # A handshake that meets a worker in the moment it begins to drain is answered, not cut.
+                if error.response.status_code != 503:
+                    tally.lost.append(repr(error))
+                tally.refused += 1
             except (OSError, websockets.exceptions.InvalidHandshake) as error:
                 tally.lost.append(repr(error))
 

@@ -52,6 +52,18 @@ def test_symlink_switch_is_followed_by_a_reload_and_by_nothing_else(tmp_path):
         assert {server.get("/lazy") for _ in range(20)} == {"2"}
 
 
+def test_two_saves_of_one_size_within_a_second_serve_the_second(tmp_path):
+    """Bytecode is keyed by whole seconds and size; a reload in between must not freeze the first save."""
+    write_version(tmp_path, 1)
+    environment = {"PYTHONDONTWRITEBYTECODE": ""}
+    options = ["--probation", "0", "--drain-grace", "0"]
+    with Server(tmp_path, *options, workers=1, env=environment) as server:
+        for version in range(2, 8):
+            write_version(tmp_path, version)
+            server.reload()
+            assert server.version() == version
+
+
 def test_saving_a_file_reloads_and_a_broken_first_boot_waits(tmp_path):
     write_version(tmp_path, 1, extra="\ndef (\n")
     server = Server(tmp_path, "--reload", "--drain-grace", "0.1", workers=1).launch()

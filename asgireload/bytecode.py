@@ -1,0 +1,44 @@
+"""Remove bytecode that could stand for an older version of a source file.
+
+Python takes a `.pyc` for valid when it names the source's size and its time of change in whole seconds
+(`importlib`'s timestamp check). Two saves of the same size within one second look alike, so the first
+version would be served for ever by whoever imports in between, which a fast reload does. Bytecode that
+was written within two seconds of its source's change is not trusted: it is compiled anew, once.
+"""
+
+import os
+from collections.abc import Iterator
+from importlib.util import cache_from_source
+
+DOUBTFUL_SECONDS = 2.0
+"""One second of the time stamp's grain, and one for coarse file systems."""
+_NOT_OURS = frozenset({"__pycache__", "site-packages", "node_modules", ".git", ".venv", "venv"})
+"""Directories without source that a developer saves; installed packages do not change in place."""
+
+
+def remove_doubtful_bytecode(directory: str) -> int:
+    """Remove doubtful `.pyc` files of the sources below `directory`; return how many.
+
+    A file that cannot be looked at or removed is left: importing it says more than we could.
+    """
+    return sum(_remove_if_doubtful(path) for path in _sources(directory))
+
+
+def _sources(directory: str) -> Iterator[str]:
+    for parent, directories, names in os.walk(directory):
+        directories[:] = [name for name in directories if name not in _NOT_OURS]
+        for name in names:
+            if name.endswith(".py"):
+                yield os.path.join(parent, name)
+
+
+def _remove_if_doubtful(source: str) -> bool:
+    bytecode = cache_from_source(source)
+    try:
+        compiled_at = os.stat(bytecode).st_mtime
+        if compiled_at >= os.stat(source).st_mtime + DOUBTFUL_SECONDS:
+            return False
+        os.unlink(bytecode)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,20 @@
+"""Optional packages that the configuration asks for by name: missing ones are named before anything starts."""
+
+from importlib.util import find_spec
+
+from asgireload.config import Config
+from asgireload.errors import StartupError
+
+
+def check_requirements(config: Config) -> None:
+    """Raise StartupError naming the option and the package that it needs."""
+    for wanted, option, package, module in (
+        (config.loop == "uvloop", "--loop uvloop", "uvloop", "uvloop"),
+        (config.http == "httptools", "--http httptools", "httptools", "httptools"),
+        (config.reload, "--reload", "watchfiles", "watchfiles"),
+        (config.env_file is not None, "--env-file", "python-dotenv", "dotenv"),
+    ):
+        if wanted and find_spec(module) is None:
+            raise StartupError(
+                f"{option} needs the package {package}: pip install 'asgireload[standard]'"
+            )
