@@ -152,6 +152,11 @@ def test_the_migration_page_covers_every_option_that_uvicorn_has_too():
 # --- signals and exit codes -----------------------------------------------------------------------
 
 
+def named_unused():
+    """The unused signals that have a name; the reference describes the others in a sentence."""
+    return [number for number in signals.unused() if isinstance(number, signal.Signals)]
+
+
 def test_signals_to_the_supervisor_are_those_of_the_table_in_the_code():
     documented = {
         frozenset(names_in(cells[0])): cells[1]
@@ -167,7 +172,7 @@ def test_signals_to_the_supervisor_are_those_of_the_table_in_the_code():
             signals.FEWER_WORKERS,
             signals.RESERVED,
             signals.CHILD,
-            signals.unused(),
+            named_unused(),
         )
     }
     for group, words in (
@@ -177,7 +182,7 @@ def test_signals_to_the_supervisor_are_those_of_the_table_in_the_code():
         (signals.MORE_WORKERS, "one worker more"),
         (signals.FEWER_WORKERS, "one worker less"),
         (signals.RESERVED, "nothing is done"),
-        (signals.unused(), "nothing"),
+        (named_unused(), "nothing"),
     ):
         assert words in documented[frozenset(group)]
 
