@@ -200,6 +200,40 @@ def test_edit_reload_stop(example, tmp_path, tmp_path_factory):
         assert "Traceback" not in server.log, server.log
 
 
+def test_guests_of_a_chat_hear_each_other(tmp_path):
+    fastapi_app = next(example for example in EXAMPLES if example.name == "fastapi_app")
+    options = ("--app-dir", str(fastapi_app.directory))
+    with Server(tmp_path, *options, workers=1) as server:
+        chat = f"ws://127.0.0.1:{server.port}/chat"
+        with connect(f"{chat}?name=ann") as ann, connect(f"{chat}?name=bob") as bob:
+            # Who hears the own words has been let in.
+            ann.send("hello?")
+            assert ann.recv(CLIENT_TIMEOUT) == "ann: hello?"
+            bob.send("hello!")
+            assert ann.recv(CLIENT_TIMEOUT) == "bob: hello!"
+
+
+def test_litestar_with_its_own_logging_is_served_and_reloaded(tmp_path):
+    """A Litestar application starts a thread at import; its workers then import for themselves."""
+    code = """
+from litestar import Litestar, get
+
+@get("/")
+async def index() -> str:
+    return "1"
+
+app = Litestar([index])
+"""
+    app = tmp_path / "app.py"
+    app.write_text(code)
+    with Server(tmp_path, workers=2) as server:
+        server.wait_log("cannot be shared by forking")
+        assert server.version() == 1
+        app.write_text(code.replace('"1"', '"2"'))
+        server.reload()
+        assert {server.version() for _ in range(10)} == {2}
+
+
 def reload_and_wait(pid, environment):
     """Reload as a deploy script does, which knows the process and not the socket."""
     done = subprocess.run(
