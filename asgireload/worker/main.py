@@ -106,8 +106,11 @@ def run_worker(order: WorkerOrder) -> int:
     _reseed()
     try:
         channel.send(WorkerStarted(os.getpid()))
+        _logger.info("Started server process [%d]", os.getpid())
         with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-            return runner.run(_Worker(order, channel, orphaned).run())
+            status = runner.run(_Worker(order, channel, orphaned).run())
+        _logger.info("Finished server process [%d]", os.getpid())
+        return status
     except ChannelClosedError:
         return 1  # the supervisor died while we booted; nobody knows this worker
     finally:
