@@ -17,6 +17,7 @@ from typing import Any, cast
 from asgireload.asgi import ASGIApp
 from asgireload.bytecode import remove_doubtful_bytecode
 from asgireload.errors import AppLoadError
+from asgireload.frameworks import import_the_rest
 
 _IMPORT_STRING = re.compile(r"(?P<module>[^\s:()]+):(?P<attribute>[^\s:()]+)(?P<call>\(\))?")
 _OUR_DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
@@ -60,6 +61,7 @@ def load_app(import_string: str, *, factory: bool = False, app_dir: str = "") ->
         )
         app = _call_factory(app, name)
     check_asgi3(app, name)
+    import_the_rest()
     return cast("ASGIApp", app)
 
 
@@ -88,6 +90,34 @@ def check_asgi3(app: Any, name: str) -> None:
         f"Attribute {name} cannot be called with (scope, receive, send), so it is not an ASGI 3"
         " application."
     )
+
+
+def summarize(error: BaseException) -> str:
+    """Return what went wrong in one line."""
+    if isinstance(error, SystemExit):
+        return f"sys.exit({error.code!r}) was called"
+    lines = "".join(traceback.format_exception_only(error)).strip().splitlines() or [""]
+    # A syntax error begins with its place; every other begins with what happened and may go on with
+    # advice, such as notes or the address of a manual.
+    return lines[-1] if isinstance(error, SyntaxError) else lines[0]
+
+
+def split_reason(reason: str) -> tuple[str, str]:
+    """Split the reason an application gives for a failed start into a line and a traceback.
+
+    Frameworks give their whole traceback; the line is its first behind the last frame.
+    """
+    lines = reason.strip().splitlines()
+    if len(lines) < 2:
+        return reason.strip(), ""
+    after_frames = 0
+    for index, line in enumerate(lines):
+        if line.startswith('  File "'):
+            after_frames = index + 1
+    # The source line of the last frame, and its markers, are indented by four.
+    while after_frames < len(lines) - 1 and lines[after_frames].startswith("    "):
+        after_frames += 1
+    return lines[after_frames], reason
 
 
 def format_user_traceback(error: BaseException) -> str:

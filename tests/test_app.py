@@ -3,7 +3,13 @@ import textwrap
 
 import pytest
 
-from asgireload.app import check_import_string, format_user_traceback, load_app
+from asgireload.app import (
+    check_import_string,
+    format_user_traceback,
+    load_app,
+    split_reason,
+    summarize,
+)
 from asgireload.errors import AppLoadError
 
 ASGI = "async def app(scope, receive, send): pass\n"
@@ -189,3 +195,30 @@ def test_an_error_of_our_own_keeps_its_frames():
         load()
     innermost = caught.value.__traceback__.tb_next.tb_next
     assert "asgireload/app.py" in format_user_traceback(caught.value.with_traceback(innermost))
+
+
+@pytest.mark.parametrize(
+    ("reason", "summary"),
+    [
+        ("no database", "no database"),
+        ("no database\ntry again later", "no database"),
+        ('Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n    ^^^\nOSError: gone', "OSError: gone"),
+        (
+            'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n'
+            "ValidationError: 1 validation error for Settings\nfoo\n  Field required\n    For more see x",
+            "ValidationError: 1 validation error for Settings",
+        ),
+    ],
+)
+def test_reason_of_a_failed_start_is_told_in_a_line(reason, summary):
+    assert split_reason(reason)[0] == summary
+
+
+def test_summary_is_what_happened_not_the_advice_behind_it():
+    error = ValueError("1 validation error\n  see the manual")
+    error.add_note("a note")
+    assert summarize(error) == "ValueError: 1 validation error"
+    assert summarize(SystemExit(3)) == "sys.exit(3) was called"
+    with pytest.raises(SyntaxError) as caught:
+        compile("def (", "x.py", "exec")
+    assert summarize(caught.value) == "SyntaxError: invalid syntax"

@@ -14,7 +14,7 @@ LAYERS = [
     {"websocket"},
     {"http"},
     {"ipc", "net", "app", "draining"},
-    {"config", "log", "asgi", "bytecode"},
+    {"config", "log", "asgi", "bytecode", "frameworks"},
     {"errors"},
 ]
 """A room imports rooms of lower layers, and of its own layer only where ALLOWED says so."""

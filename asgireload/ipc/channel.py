@@ -81,7 +81,7 @@ class Channel:
         """
         space = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(
+            data, ancillary, flags, _ = self._socket.recvmsg(
                 MESSAGE_LIMIT, space, socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError as error:
@@ -93,6 +93,10 @@ class Channel:
                 descriptors.frombytes(payload[:whole])
         if not data:
             raise ChannelClosedError("end of file")
+        if flags & socket.MSG_CTRUNC:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise ChannelClosedError("descriptors were lost: the limit of open files is reached")
         try:
             return _decoder.decode(data), list(descriptors)
         except msgspec.MsgspecError as error:

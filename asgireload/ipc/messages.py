@@ -114,13 +114,18 @@ FromWorker = (
 )
 AnyMessage = ToTemplate | FromTemplate | ToWorker | FromWorker
 
-TEXT_LIMIT = 48_000
-"""Longest traceback sent, in characters: a message stays well below the socket buffer of 208 KiB."""
+TEXT_LIMIT = 100_000
+"""Longest traceback sent, in bytes of UTF-8: below `channel.MESSAGE_LIMIT` with a summary beside it."""
+SUMMARY_LIMIT = 2_000
+"""Longest summary sent, in bytes of UTF-8."""
 
 
-def shortened(text: str) -> str:
-    """Return `text` cut in the middle to TEXT_LIMIT characters; the ends of a traceback say most."""
-    if len(text) <= TEXT_LIMIT:
-        return text
-    half = TEXT_LIMIT // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
+    """Return `text` cut in the middle to about `limit` bytes; the ends of a traceback say most."""
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= limit:
+        return data.decode()
+    half = limit // 2
+    start = data[:half].decode("utf-8", "ignore")
+    end = data[-half:].decode("utf-8", "ignore")
+    return f"{start}\n… {len(data) - 2 * half} bytes left out …\n{end}"

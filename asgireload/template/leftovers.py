@@ -64,6 +64,13 @@ def _describe_thread(thread: threading.Thread) -> str:
 
 
 def _describe_descriptor(descriptor: int) -> str:
+    try:
+        return _describe_open(descriptor)
+    except OSError:
+        return ""  # a thread of the application has closed it meanwhile
+
+
+def _describe_open(descriptor: int) -> str:
     target = os.readlink(f"/proc/self/fd/{descriptor}")
     if target == "anon_inode:[eventpoll]":
         return "an event loop or selector was made at import"

@@ -15,15 +15,15 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 
-from asgireload.app import format_user_traceback, load_app
+from asgireload.app import format_user_traceback, load_app, summarize
 from asgireload.asgi import ASGIApp
 from asgireload.errors import AppLoadError, ChannelClosedError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
 from asgireload.ipc.messages import (
+    SUMMARY_LIMIT,
     AppFailed,
     AppLoaded,
     AppUnsafe,
@@ -102,7 +102,9 @@ def _load(
     except ChannelClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
-        channel.send(AppFailed(_summary(error), shortened(_traceback(error))))
+        channel.send(
+            AppFailed(shortened(_summary(error), SUMMARY_LIMIT), shortened(_traceback(error)))
+        )
         return None
     leftovers = find_leftovers(before)
     if leftovers.unsafe and config.preload is None:
@@ -159,11 +161,7 @@ def _load_env_file(path: str) -> None:
 
 
 def _summary(error: BaseException) -> str:
-    if isinstance(error, AppLoadError):
-        return str(error)
-    if isinstance(error, SystemExit):
-        return f"sys.exit({error.code!r}) was called while the application was imported"
-    return "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    return str(error) if isinstance(error, AppLoadError) else summarize(error)
 
 
 def _traceback(error: BaseException) -> str:

@@ -62,7 +62,7 @@ class Acceptor:
             await asyncio.wait(self._adopting)
 
     def _accept(self, sock: socket.socket, most: int | None) -> None:
-        taken = 0
+        taken = failed = 0
         while most is None or taken < most:
             try:
                 connection, _ = sock.accept()
@@ -75,6 +75,9 @@ class Acceptor:
                 if error.errno in (errno.EINVAL, errno.EBADF):
                     raise
                 # accept(2) passes on errors of the new connection's network; the next one may be fine.
+                failed += 1
+                if failed >= ACCEPT_BURST:
+                    return
                 continue
             taken += 1
             connection.setblocking(False)

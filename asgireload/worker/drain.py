@@ -15,7 +15,7 @@ from asgireload.ipc.scoreboard import Field
 from asgireload.worker.acceptor import Acceptor
 
 CUT_GRACE = 1.0
-"""Seconds for connections to flush their last bytes after the deadline."""
+"""Seconds for connections that are cut to flush their last bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class DrainResult:
 async def drain(
     context: ServingContext, acceptor: Acceptor, reason: DrainReason, timeout: float
 ) -> DrainResult:
-    """Return when no connection is left, at the latest about CUT_GRACE after `timeout` seconds.
+    """Return when no connection is left, at the latest after `timeout` seconds, or CUT_GRACE later when
+    that is short.
 
     The acceptor has been stopped by the caller.
     """
@@ -37,8 +38,10 @@ async def drain(
     await acceptor.wait_adopted()
     for connection in list(context.connections):
         connection.begin_drain()
+    # The last second of the time is for the connections that are cut to say so.
+    patience = timeout - CUT_GRACE if timeout > 2 * CUT_GRACE else timeout
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(patience):
             await context.wait_idle()
     except TimeoutError:
         await _cut(context)

@@ -15,14 +15,13 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import cast
 
-from asgireload.app import format_user_traceback, load_app
+from asgireload.app import format_user_traceback, load_app, split_reason, summarize
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.draining import DrainReason, draining
@@ -33,6 +32,7 @@ from asgireload.http.parsers import choose_parser
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import signal_on_parent_death
 from asgireload.ipc.messages import (
+    SUMMARY_LIMIT,
     AnyMessage,
     Drain,
     WorkerDrained,
@@ -154,10 +154,16 @@ class _Orphaned:
 
     def __init__(self, config: Config) -> None:
         self._patience = int(config.drain_timeout + config.lifespan_timeout) + ORPHAN_MARGIN
+        self._pid = os.getpid()
         self.wake: Callable[[], object] | None = None
         self.seen = False
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            # A process that the application has forked inherits this handler, but not its meaning.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         self.seen = True
         # If the loop is blocked for good nobody is left to kill this process, so the kernel does.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -193,7 +199,11 @@ class _Worker:
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
             self._report_failure(error)
             return 3
-        sockets = [socket.socket(fileno=descriptor) for descriptor in self._order.listeners]
+        if leave.done():
+            # Nobody knows this worker any more; it must not take a connection.
+            await lifespan.shutdown(self._config.lifespan_timeout)
+            return 1
+        sockets = [_listener(descriptor) for descriptor in self._order.listeners]
         acceptor = Acceptor(loop, sockets, lambda: HttpConnection(context))
         acceptor.start()
         heartbeat = _Heartbeat(loop, self._record)
@@ -252,14 +262,11 @@ class _Worker:
 
     def _report_failure(self, error: BaseException) -> None:
         if isinstance(error, StartupError):
-            # Frameworks give their whole traceback as the reason; its last line is the summary.
-            *before, summary = str(error).strip().splitlines() or [""]
-            text = str(error) if before else ""
+            summary, text = split_reason(str(error))
         else:
-            summary = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-            text = format_user_traceback(error)
+            summary, text = summarize(error), format_user_traceback(error)
         stage = "import" if isinstance(error, AppLoadError) else self._stage
-        self._channel.post(WorkerFailed(stage, summary, shortened(text)))
+        self._channel.post(WorkerFailed(stage, shortened(summary, SUMMARY_LIMIT), shortened(text)))
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -275,6 +282,13 @@ class _Worker:
     def _command(self, command: _Leave) -> None:
         if self._leave is not None and not self._leave.done():
             self._leave.set_result(command)
+
+
+def _listener(descriptor: int) -> socket.socket:
+    sock = socket.socket(fileno=descriptor)
+    # An application may have called socket.setdefaulttimeout(), which new socket objects take over.
+    sock.setblocking(False)
+    return sock
 
 
 class _Heartbeat:

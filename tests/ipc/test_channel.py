@@ -127,7 +127,9 @@ def test_posting_to_a_dead_peer_is_harmless(channels):
 def test_long_tracebacks_keep_both_ends():
     text = "a" * TEXT_LIMIT + "b" * TEXT_LIMIT
     short = shortened(text)
-    assert len(short) < TEXT_LIMIT + 100
+    assert len(short.encode()) < TEXT_LIMIT + 100
+    wide = shortened("\N{SNOWMAN}" * TEXT_LIMIT)
+    assert len(wide.encode()) < TEXT_LIMIT + 100
     assert short.startswith("a")
     assert short.endswith("b")
     assert shortened("short") == "short"

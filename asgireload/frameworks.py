@@ -1,0 +1,19 @@
+"""Import at once what a framework would import at the first request.
+
+A generation is one load of the code, so nothing of the application may be read from disk later; and a
+broken module must refuse the reload, not fail the first client.
+"""
+
+import importlib
+import sys
+
+
+def import_the_rest() -> None:
+    """Import what the loaded application puts off. Errors of the user's code pass unchanged.
+
+    Django imports `ROOT_URLCONF`, and with it the views, when the first request is routed.
+    """
+    if "django.core.handlers.base" in sys.modules:
+        from django.conf import settings
+
+        importlib.import_module(settings.ROOT_URLCONF)
