@@ -202,7 +202,10 @@ def test_an_error_of_our_own_keeps_its_frames():
     [
         ("no database", "no database"),
         ("no database\ntry again later", "no database"),
-        ('Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n    ^^^\nOSError: gone', "OSError: gone"),
+        (
+            'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n    ^^^\nOSError: gone',
+            "OSError: gone",
+        ),
         (
             'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n'
             "ValidationError: 1 validation error for Settings\nfoo\n  Field required\n    For more see x",

@@ -34,7 +34,7 @@ class TemplateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     pid: int | None
     state: str
-    """loading, serving or sleeping."""
+    """loading, serving, sleeping or leaving."""
     preload: bool
     """False when each worker imports the application by itself."""
     unsafe_reasons: tuple[str, ...]

@@ -4,7 +4,9 @@ A closing terminal sends SIGHUP to the whole process group, Ctrl-C sends SIGINT 
 `pkill -USR1 asgireload` hits every process of that name. Only the supervisor acts on those.
 """
 
+import os
 import signal
+import threading
 from types import FrameType
 
 _NOT_FOR_CHILDREN = (
@@ -28,3 +30,27 @@ def make_quiet(*more: signal.Signals) -> None:
     """Let the signals that are meant for the supervisor, and `more`, pass without effect."""
     for number in (*_NOT_FOR_CHILDREN, *more):
         signal.signal(number, _nothing)
+
+
+def restore_in_forks() -> None:
+    """Give processes that the application forks the usual meaning of these signals, and of SIGTERM.
+
+    They inherit our handlers: `multiprocessing.Process.terminate()` would have no effect. The signals
+    are held around the fork, because Python forgets in the child those that arrive at once.
+    """
+    ours = (*_NOT_FOR_CHILDREN, signal.SIGTERM)
+    held = threading.local()  # masks belong to threads, and several may fork
+
+    def hold() -> None:
+        held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held.mask)
+
+    def restore() -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=restore)

@@ -5,9 +5,11 @@ end into events. It decides nothing and waits for nobody.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -100,22 +102,14 @@ class Children:
     # --- templates --------------------------------------------------------------------------------
 
     def start_template(self, step: events.StartTemplate) -> None:
-        channel, theirs = Channel.pair()
-        fault_file = _fault_file("template")
         try:
-            pid = _spawn_template(theirs.fileno())
+            template = _start_template(step.template_id, step.generation)
         except OSError as error:
-            channel.close()
-            os.close(fault_file)
             exited = events.TemplateExited(step.template_id, f"could not be started: {error}")
             self._loop.call_soon(self._on_event, exited)
             return
-        finally:
-            theirs.close()
-        template = _Template(
-            step.template_id, step.generation, ProcessHandle(pid), channel, fault_file
-        )
         self._templates[step.template_id] = template
+        channel = template.channel
         channel.attach(
             self._loop,
             lambda message, descriptors: self._template_said(template, message),
@@ -128,7 +122,7 @@ class Children:
             directory=self._directory,
             name=self._config.app,
         )
-        channel.post(order, [self._scoreboard.descriptor, fault_file])
+        channel.post(order, [self._scoreboard.descriptor, template.fault_file])
 
     def close_template(self, template_id: int) -> None:
         """Let it go: it ends when its channel is closed."""
@@ -163,8 +157,14 @@ class Children:
     # --- workers ----------------------------------------------------------------------------------
 
     def fork_worker(self, step: events.ForkWorker) -> None:
-        channel, theirs = Channel.pair()
-        fault_file = _fault_file("worker")
+        try:
+            channel, theirs, fault_file = self._open_worker_ends()
+        except OSError as error:
+            exited = events.WorkerExited(
+                step.worker_id, f"could not be started: {error}", clean=False
+            )
+            self._loop.call_soon(self._on_event, exited)
+            return
         index = self._free_records.pop()
         record = self._scoreboard.record(index)
         record.clear()
@@ -180,9 +180,24 @@ class Children:
         template = self._templates.get(step.template_id)
         if template is not None:
             descriptors = [theirs.fileno(), fault_file, *self._listeners_of(step.slot)]
-            template.channel.post(ForkWorker(step.worker_id, step.slot, index), descriptors)
+            try:
+                template.channel.post(ForkWorker(step.worker_id, step.slot, index), descriptors)
+            except OSError as error:
+                # The worker's end closes below, and its end of file tells the rest.
+                _logger.error("Descriptors could not be passed to a template: %s", error)  # noqa: TRY400
         # From now on the only other end is the worker's: when it is gone we see end of file.
         theirs.close()
+
+    def _open_worker_ends(self) -> tuple[Channel, socket.socket, int]:
+        """Return our end of a channel, the worker's, and its fault file. Raise OSError without leaks."""
+        if not self._free_records:
+            raise OSError("more workers live than the scoreboard has records")
+        fault_file = _fault_file("worker")
+        try:
+            return *Channel.pair(), fault_file
+        except OSError:
+            os.close(fault_file)
+            raise
 
     def drain_worker(self, step: events.DrainWorker) -> None:
         if (worker := self._workers.get(step.worker_id)) is not None:
@@ -192,9 +207,11 @@ class Children:
         worker = self._workers.get(worker_id)
         if worker is None:
             return
+        if worker.process is None:
+            worker.channel.deliver()  # its number may be there, unread
         if worker.process is not None:
             worker.process.send(signal.SIGABRT if dump else signal.SIGKILL)
-        else:
+        elif not worker.channel.is_closed:
             # It has not spoken yet. Without a channel it ends by itself before it serves.
             worker.channel.close()
             self._loop.call_soon(self._worker_closed, worker)
@@ -244,12 +261,18 @@ class Children:
         """Collect every child that has ended. As process 1, or as subreaper, that includes strangers."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                # Only looked at: a worker whose first message is unread must be there until its number
+                # has become a handle, so that no signal can reach a stranger.
+                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if seen is None:
                 return
-            self._ended(pid, os.waitstatus_to_exitcode(status))
+            for worker in list(self._workers.values()):
+                if worker.process is None:
+                    worker.channel.deliver()
+            _, status = os.waitpid(seen.si_pid, 0)
+            self._ended(seen.si_pid, os.waitstatus_to_exitcode(status))
 
     def _ended(self, pid: int, code: int) -> None:
         for template in self._templates.values():
@@ -257,8 +280,6 @@ class Children:
                 self._template_ended(template, code)
                 return
         for worker in list(self._workers.values()):
-            if worker.process is None:
-                worker.channel.deliver()  # its number may still be unread
             if worker.process is not None and worker.process.pid == pid:
                 worker.channel.deliver()
                 if worker.worker_id in self._workers:
@@ -316,6 +337,19 @@ def describe_exit(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
+
+
+def _start_template(template_id: int, generation: int) -> _Template:
+    """Raise OSError when a process or a descriptor cannot be had; then nothing stays open."""
+    with contextlib.ExitStack() as opened:
+        fault_file = _fault_file("template")
+        opened.callback(os.close, fault_file)
+        channel, theirs = Channel.pair()
+        opened.callback(channel.close)
+        with theirs:
+            process = ProcessHandle(_spawn_template(theirs.fileno()))
+        opened.pop_all()
+    return _Template(template_id, generation, process, channel, fault_file)
 
 
 def _spawn_template(channel: int) -> int:

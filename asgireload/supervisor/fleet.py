@@ -115,6 +115,8 @@ class Worker:
     """What the worker itself said before it died."""
     drain_reason: DrainReason | None = None
     stopped_accepting: bool = False
+    drained: bool = False
+    """It has said that it is done, lifespan shutdown included."""
     killed_for: KillReason | None = None
     reload: Reload | None = None
     """The reload that counts its drain."""
@@ -152,6 +154,8 @@ class Fleet:
     phase: Phase = Phase.SERVING
     slots: list[Slot] = field(default_factory=list)
     workers: dict[int, Worker] = field(default_factory=dict)
+    """By id; changed by `add_worker` and `remove_worker` only, which keep the index by slot."""
+    _by_slot: dict[int, dict[int, Worker]] = field(default_factory=dict)
     templates: dict[int, Template] = field(default_factory=dict)
     generations: dict[int, Generation] = field(default_factory=dict)
     serving: int | None = None
@@ -178,8 +182,16 @@ class Fleet:
     )
     outcomes: dict[str, int] = field(default_factory=dict)
 
+    def add_worker(self, worker: Worker) -> None:
+        self.workers[worker.worker_id] = worker
+        self._by_slot.setdefault(worker.slot, {})[worker.worker_id] = worker
+
+    def remove_worker(self, worker: Worker) -> None:
+        del self.workers[worker.worker_id]
+        del self._by_slot[worker.slot][worker.worker_id]
+
     def workers_of(self, slot: int) -> list[Worker]:
-        return [worker for worker in self.workers.values() if worker.slot == slot]
+        return list(self._by_slot.get(slot, {}).values())
 
     @property
     def ready_count(self) -> int:

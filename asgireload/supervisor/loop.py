@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable, Coroutine
 from functools import partial
 
 from asgireload.admin.server import AdminServer, start_admin
@@ -136,7 +137,7 @@ class _Supervisor:
             self._install_signals()
             _logger.info("Started parent process [%d]", os.getpid())
             watcher = self._start_watcher()
-            observing = loop.create_task(self._observe())
+            observing = self._keep_running(self._observe)
             self._reconcile()
             status = await self._finished
             observing.cancel()
@@ -156,9 +157,22 @@ class _Supervisor:
     def _start_watcher(self) -> asyncio.Task[None] | None:
         if not self._config.reload:
             return None
-        return self._loop.create_task(
-            watch(self._config, lambda change: self._ask_reload(change, supersede=True))
+        return self._keep_running(
+            lambda: watch(self._config, lambda change: self._ask_reload(change, supersede=True))
         )
+
+    def _keep_running(self, job: Callable[[], Coroutine[None, None, None]]) -> asyncio.Task[None]:
+        """Run an endless job; if it fails against all care, say so and start it again."""
+
+        async def run() -> None:
+            while True:
+                try:
+                    await job()
+                except Exception:
+                    _logger.exception("A job of the supervisor failed and is started again")
+                await asyncio.sleep(OBSERVE_INTERVAL)
+
+        return self._loop.create_task(run())
 
     # --- events and steps -------------------------------------------------------------------------
 
@@ -177,36 +191,43 @@ class _Supervisor:
             self._timer = self._loop.call_at(due, self._reconcile)
 
     def _perform(self, steps: list[events.Step]) -> None:
-        children = self._children
+        """Carry out every step: the picture counts them as done, so one that fails must not stop others."""
         for step in steps:
-            match step:
-                case events.StartTemplate():
-                    children.start_template(step)
-                case events.CloseTemplate():
-                    children.close_template(step.template_id)
-                case events.KillTemplate():
-                    children.kill_template(step.template_id, dump=step.dump)
-                case events.ForkWorker():
-                    children.fork_worker(step)
-                case events.DrainWorker():
-                    children.drain_worker(step)
-                case events.KillWorker():
-                    children.kill_worker(step.worker_id, dump=step.dump)
-                case events.OpenSlot():
-                    self._listeners.open_slot(step.slot)
-                case events.SteerAway():
-                    self._listeners.steer_away(step.slots)
-                case events.CloseSlot():
-                    self._listeners.close_slot(step.slot)
-                case events.Say():
-                    _say(step)
-                case events.SpeakVerdict():
-                    self._speak_verdict(step.reload_id)
-                case events.StopAccepting():
-                    # Workers close theirs as they drain; then new connections are refused at once.
-                    self._listeners.close()
-                case events.Finish():
-                    self._finished.set_result(step.exit_code)
+            try:
+                self._perform_one(step)
+            except Exception:
+                _logger.exception("The supervisor could not do %r", step)
+
+    def _perform_one(self, step: events.Step) -> None:
+        children = self._children
+        match step:
+            case events.StartTemplate():
+                children.start_template(step)
+            case events.CloseTemplate():
+                children.close_template(step.template_id)
+            case events.KillTemplate():
+                children.kill_template(step.template_id, dump=step.dump)
+            case events.ForkWorker():
+                children.fork_worker(step)
+            case events.DrainWorker():
+                children.drain_worker(step)
+            case events.KillWorker():
+                children.kill_worker(step.worker_id, dump=step.dump)
+            case events.OpenSlot():
+                self._listeners.open_slot(step.slot)
+            case events.SteerAway():
+                self._listeners.steer_away(step.slots)
+            case events.CloseSlot():
+                self._listeners.close_slot(step.slot)
+            case events.Say():
+                _say(step)
+            case events.SpeakVerdict():
+                self._speak_verdict(step.reload_id)
+            case events.StopAccepting():
+                # Workers close theirs as they drain; then new connections are refused at once.
+                self._listeners.close()
+            case events.Finish():
+                self._finished.set_result(step.exit_code)
 
     def _speak_verdict(self, reload_id: int) -> None:
         reload = next(known for known in self._fleet.history if known.reload_id == reload_id)
@@ -262,7 +283,12 @@ class _Supervisor:
 
     async def _observe(self) -> None:
         while True:
+            before = self._loop.time()
             await asyncio.sleep(OBSERVE_INTERVAL)
+            if self._loop.time() - before > 2 * OBSERVE_INTERVAL:
+                # We were not running (a paused container, a suspended machine, a stopped terminal), so
+                # the workers were not either; their heartbeats get another round.
+                continue
             for worker in list(self._fleet.workers.values()):
                 if worker.state is State.READY:
                     seen = self._children.observe(

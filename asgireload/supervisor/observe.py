@@ -3,6 +3,7 @@
 `apply()` only records and judges; filling slots, promoting and retiring is left to `reconcile`.
 """
 
+from asgireload.draining import DrainReason
 from asgireload.supervisor import transitions
 from asgireload.supervisor.backoff import STEADY_AFTER, delay
 from asgireload.supervisor.events import (
@@ -28,6 +29,7 @@ from asgireload.supervisor.events import (
     WorkerStoppedAccepting,
 )
 from asgireload.supervisor.fleet import (
+    EXIT_GRACE,
     Fleet,
     Generation,
     KillReason,
@@ -135,25 +137,22 @@ def _template_exited(fleet: Fleet, event: TemplateExited, now: float) -> list[St
         return _loading_failed(fleet, template, Failure("import", summary, event.fault), now)
     # A template that had loaded is gone. Its workers live on.
     fleet.previous = [number for number in fleet.previous if number != template.generation]
-    if not template.preload:
-        # It holds no code, so a new one forks the same generation as well as the old one did.
-        return transitions.start_template(fleet, template.generation, now, preload=False)
     reload = fleet.reload
-    if reload is not None and reload.target == template.generation:
-        if reload.source is not None:
-            failure = Failure("boot", f"the template died: {event.description}", event.fault)
-            return transitions.fail(fleet, failure, Outcome.FAILED, now)
-    if template.generation == fleet.serving:
-        return [
-            Say(
-                "error",
-                f"The template of generation {template.generation} died ({event.description}); its workers "
-                "go on, and a reload makes a new one",
-                generation=template.generation,
-            ),
-            *_reload_requested(fleet, ReloadRequested("lost template"), now),
-        ]
-    return []
+    if (
+        reload is not None
+        and reload.target == template.generation
+        and reload.source is not None
+        and reload.phase is not ReloadPhase.RESTORING
+    ):
+        failure = Failure("boot", f"the template died: {event.description}", event.fault)
+        return transitions.fail(fleet, failure, Outcome.FAILED, now)
+    if template.generation != fleet.serving:
+        return []
+    text = (
+        f"The template of generation {template.generation} died ({event.description}); its workers go on, "
+        "and a new one is made when it is needed"
+    )
+    return [Say("error", text, generation=template.generation)]
 
 
 def _loading_failed(fleet: Fleet, template: Template, failure: Failure, now: float) -> list[Step]:
@@ -179,10 +178,13 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
             return _worker_ready(fleet, worker, now)
         case WorkerFailed():
             worker.failure = Failure(event.stage, event.summary, event.traceback, worker.slot)
+            _expect_exit(worker, now)
         case WorkerStoppedAccepting():
             worker.stopped_accepting = True
+            if worker.state is State.READY:
+                _leaves_by_itself(fleet, worker, now)
         case WorkerDrained():
-            _worker_drained(worker, event)
+            _worker_drained(worker, event, now)
         case WorkerExited():
             return _worker_exited(fleet, worker, event, now)
         case WorkerObserved():
@@ -204,8 +206,24 @@ def _worker_ready(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
     return []
 
 
-def _worker_drained(worker: Worker, event: WorkerDrained) -> None:
+def _expect_exit(worker: Worker, now: float) -> None:
+    """It has said its last word. What may still hold it, such as a thread, gets a moment and no more."""
+    if worker.deadline is not None:
+        worker.deadline = min(worker.deadline, now + EXIT_GRACE)
+
+
+def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> None:
+    """Somebody sent SIGTERM to the worker itself: it drains, and its slot is filled meanwhile."""
+    policy = fleet.policy
+    worker.state = advance(worker.state, Change.DRAIN)
+    worker.drain_reason = DrainReason.RECYCLE
+    worker.deadline = now + policy.drain_timeout + policy.lifespan_timeout + EXIT_GRACE
+
+
+def _worker_drained(worker: Worker, event: WorkerDrained, now: float) -> None:
     worker.stopped_accepting = True
+    worker.drained = True
+    _expect_exit(worker, now)
     if worker.reload is not None:
         worker.reload.exchanges_cut += event.exchanges_cut
         worker.reload.websockets_closed += event.websockets_closed
@@ -234,7 +252,7 @@ def _worker_observed(fleet: Fleet, worker: Worker, event: WorkerObserved, now: f
 
 
 def _worker_exited(fleet: Fleet, worker: Worker, event: WorkerExited, now: float) -> list[Step]:
-    del fleet.workers[worker.worker_id]
+    fleet.remove_worker(worker)
     worker.state = advance(worker.state, Change.EXITED)
     _count_exit(fleet, worker, event)
     if worker.ready_at is not None and now - worker.ready_at >= SERVING_STEADILY:
@@ -275,7 +293,8 @@ def _left_after_drain(worker: Worker, event: WorkerExited, now: float) -> list[S
         else:
             worker.reload.drained += 1
     if killed and worker.killed_for is not KillReason.STOP:
-        text = f"Worker {worker.pid} did not leave in time and was killed; its lifespan shutdown may not have run"
+        lost = "" if worker.drained else "; its lifespan shutdown may not have run"
+        text = f"Worker {worker.pid} did not leave in time and was killed{lost}"
     elif not killed and not event.clean:
         text = f"Worker {worker.pid} ended while it drained: {event.description}"
     else:
@@ -304,9 +323,8 @@ def _boot_failed(
 ) -> list[Step]:
     reload = fleet.reload
     if reload is None or reload.target != generation.number or slot.next != generation.number:
-        return _try_later(
-            fleet, slot, worker, f"{failure.stage}: {failure.summary}", failure.traceback, now
-        )
+        steps = _fill_later(fleet, slot, worker, failure, now)
+        return steps + _count_early_death(fleet, generation, failure, now)
     if _may_retry(fleet, worker, generation):
         text = (
             f"The first forked worker failed without a word ({failure.summary}); "
@@ -317,9 +335,7 @@ def _boot_failed(
     if reload.source is None and any(other.serves == generation.number for other in fleet.slots):
         # The first load, and others serve already: this slot is filled like after a crash.
         slot.serves, slot.next = generation.number, None
-        return _try_later(
-            fleet, slot, worker, f"{failure.stage}: {failure.summary}", failure.traceback, now
-        )
+        return _fill_later(fleet, slot, worker, failure, now)
     reload.note(slot.index, "crashed", now, generation.number, failure.summary)
     return transitions.fail(fleet, failure, Outcome.FAILED, now)
 
@@ -366,15 +382,24 @@ def _crashed(
             return []
     if age >= STEADY_AFTER:
         slot.failures = 0
-    steps = _try_later(fleet, slot, worker, failure.summary, event.fault, now)
-    if generation.number == fleet.serving and generation.trial_until is not None:
-        if now < generation.trial_until:
-            generation.early_deaths += 1
-            generation.trial_until = now + fleet.policy.revert_window
-            limit = EARLY_DEATHS_LIMIT if fleet.wanted_count >= EARLY_DEATHS_LIMIT else 2
-            if generation.early_deaths >= limit and _can_revert(fleet):
-                return [*steps, *transitions.revert(fleet, generation, failure, now)]
-    return steps
+    steps = _fill_later(fleet, slot, worker, failure, now)
+    return steps + _count_early_death(fleet, generation, failure, now)
+
+
+def _count_early_death(
+    fleet: Fleet, generation: Generation, failure: Failure, now: float
+) -> list[Step]:
+    """A worker of a generation under trial died, or could not be replaced: too often, and it goes back."""
+    if generation.number != fleet.serving or generation.trial_until is None:
+        return []
+    if now >= generation.trial_until:
+        return []
+    generation.early_deaths += 1
+    generation.trial_until = now + fleet.policy.revert_window
+    limit = EARLY_DEATHS_LIMIT if fleet.wanted_count >= EARLY_DEATHS_LIMIT else 2
+    if generation.early_deaths < limit or not _can_revert(fleet):
+        return []
+    return transitions.revert(fleet, generation, failure, now)
 
 
 def _can_revert(fleet: Fleet) -> bool:
@@ -385,16 +410,18 @@ def _can_revert(fleet: Fleet) -> bool:
     )
 
 
-def _try_later(
-    fleet: Fleet, slot: Slot, worker: Worker, summary: str, traceback: str, now: float
+def _fill_later(
+    fleet: Fleet, slot: Slot, worker: Worker, failure: Failure, now: float
 ) -> list[Step]:
+    """Let the slot be filled again, after its backoff."""
     slot.failures += 1
     wait = delay(slot.failures, fleet.rng)
     slot.not_before = now + wait
     when = f"again in {wait:.1f} s" if wait else "again at once"
-    text = f"{summary}; {when}"
-    if traceback:
-        text += f"\n{traceback}"
+    stage = "" if failure.stage == "trial" else f"{failure.stage}: "
+    text = f"{stage}{failure.summary}; {when}"
+    if failure.traceback:
+        text += f"\n{failure.traceback}"
     return [Say("error", text, slot=slot.index, generation=worker.generation)]
 
 

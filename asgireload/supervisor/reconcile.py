@@ -6,6 +6,7 @@ that nothing needs. It updates the picture with what it has ordered, so calling 
 """
 
 from asgireload.draining import DrainReason
+from asgireload.errors import GaveUpError
 from asgireload.supervisor import transitions
 from asgireload.supervisor.events import (
     CloseSlot,
@@ -131,7 +132,10 @@ def _judge_outage(fleet: Fleet, now: float) -> list[Step]:
     if now < fleet.last_serving_at + longest:
         return []
     text = f"No worker has served for {longest:g} s; giving up"
-    return [Say("critical", text), *transitions.stop(fleet, now, exit_code=4, at_once=True)]
+    return [
+        Say("critical", text),
+        *transitions.stop(fleet, now, exit_code=GaveUpError.exit_code, at_once=True),
+    ]
 
 
 def _is_out(fleet: Fleet) -> bool:
@@ -155,7 +159,7 @@ def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
         return []
     match reload.phase:
         case ReloadPhase.PREPARING:
-            _begin_proving(fleet, reload)
+            _begin_proving(fleet, reload, now)
         case ReloadPhase.PROVING:
             return _prove(fleet, reload, now)
         case ReloadPhase.PROBATION:
@@ -186,7 +190,7 @@ def _coalesce_until(fleet: Fleet, pending: Reload) -> float:
     return pending.requested_at + (0 if pending.is_first_load else fleet.policy.coalesce_window)
 
 
-def _begin_proving(fleet: Fleet, reload: Reload) -> None:
+def _begin_proving(fleet: Fleet, reload: Reload, now: float) -> None:
     if fleet.loaded_template(reload.target) is None:
         return
     reload.phase = ReloadPhase.PROVING
@@ -194,6 +198,7 @@ def _begin_proving(fleet: Fleet, reload: Reload) -> None:
     staying = [slot for slot in fleet.slots if not slot.leaving]
     for slot in staying if reload.source is None else staying[:1]:
         slot.next = reload.target
+        slot.not_before = now  # the backoff was the old code's
 
 
 def _prove(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
@@ -204,7 +209,7 @@ def _prove(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
         return []
     assert reload.target is not None
     for slot in fleet.slots:
-        if slot.next == reload.target and _ready_worker(fleet, slot, reload.target) is not None:
+        if slot.next == reload.target and _is_ready(fleet, slot, reload.target):
             reload.phase = ReloadPhase.PROBATION
             reload.probation_until = now + fleet.policy.probation
     return []
@@ -240,14 +245,31 @@ def _accepts_old(worker: Worker, reload: Reload) -> bool:
 
 def _watch_restore(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
     assert reload.restore_deadline is not None
-    if any(slot.next is not None for slot in fleet.slots if not slot.leaving):
-        if now < reload.restore_deadline:
-            return []
+    waiting = any(slot.next is not None for slot in fleet.slots if not slot.leaving)
+    if waiting and now < reload.restore_deadline and _can_restore(fleet, reload):
+        return []
     reload.restore_deadline = None
     return transitions.finish_restore(fleet, now)
 
 
+def _can_restore(fleet: Fleet, reload: Reload) -> bool:
+    """There is, or comes, a template of the source, or a worker of it that boots or serves."""
+    source = fleet.generations.get(reload.source) if reload.source is not None else None
+    return (source is not None and source.template_id is not None) or any(
+        worker.generation == reload.source and worker.state.is_live
+        for worker in fleet.workers.values()
+    )
+
+
 # --- slots ----------------------------------------------------------------------------------------
+
+
+def _is_ready(fleet: Fleet, slot: Slot, generation: int) -> bool:
+    """A worker of the generation serves, be it one that shall be recycled."""
+    return any(
+        worker.generation == generation and worker.state is State.READY
+        for worker in fleet.workers_of(slot.index)
+    )
 
 
 def _ready_worker(fleet: Fleet, slot: Slot, generation: int) -> Worker | None:
@@ -272,7 +294,7 @@ def _fill(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
 def _may_promote(fleet: Fleet, slot: Slot) -> bool:
     """The next generation's worker is ready, and the reload is past the point of trying it."""
     assert slot.next is not None
-    if _ready_worker(fleet, slot, slot.next) is None:
+    if not _is_ready(fleet, slot, slot.next):
         return False
     reload = fleet.reload
     if reload is None or reload.target != slot.next or reload.source is None:
@@ -347,12 +369,14 @@ def _miss_template(fleet: Fleet, generation: int, now: float) -> list[Step]:
 
 def _retire(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
     """Let go what the slot does not owe any more, once what it owes is ready."""
-    if slot.serves is None or _ready_worker(fleet, slot, slot.serves) is None:
+    if slot.serves is None or not _is_ready(fleet, slot, slot.serves):
         return []
+    has_successor = _ready_worker(fleet, slot, slot.serves) is not None
     steps: list[Step] = []
     for worker in fleet.workers_of(slot.index):
         outdated = worker.generation not in (slot.serves, slot.next)
-        if not worker.state.is_live or not (outdated or worker.recycle):
+        recycled = worker.recycle != "" and has_successor
+        if not worker.state.is_live or not (outdated or recycled):
             continue
         if worker.state is State.READY:
             reason = DrainReason.RELOAD if outdated else DrainReason.RECYCLE

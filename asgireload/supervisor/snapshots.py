@@ -44,7 +44,8 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         listeners=around.listeners,
         accept=around.accept,
         restarts_total=fleet.restarts,
-        reloads_total=sum(fleet.outcomes.values()),
+        # A reload that was reverted had been counted when it was committed.
+        reloads_total=sum(fleet.outcomes.values()) - fleet.outcomes.get("reverted", 0),
         workers=tuple(
             _worker(worker, around, now)
             for worker in sorted(
@@ -102,8 +103,8 @@ def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnap
 
 
 def _template(template: Template, fleet: Fleet, around: Surroundings) -> port.TemplateSnapshot:
-    if template.state is TemplateState.LOADING:
-        state = "loading"
+    if template.state is not TemplateState.LOADED:
+        state = template.state.value
     else:
         state = "sleeping" if template.generation in fleet.previous else "serving"
     generation = fleet.generations[template.generation]

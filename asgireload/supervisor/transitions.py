@@ -4,6 +4,7 @@
 """
 
 from asgireload.draining import DrainReason
+from asgireload.errors import StartupError
 from asgireload.supervisor.backoff import delay
 from asgireload.supervisor.events import (
     DrainWorker,
@@ -78,7 +79,7 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
         )
     if policy.worker_lifetime is not None:
         worker.age_limit = policy.worker_lifetime * (1 + fleet.rng.uniform(0, LIFETIME_JITTER))
-    fleet.workers[worker.worker_id] = worker
+    fleet.add_worker(worker)
     if fleet.reload is not None:
         fleet.reload.note(slot.index, "fork", now, template.generation)
     return [ForkWorker(worker.worker_id, template.template_id, slot.index, template.generation)]
@@ -197,13 +198,13 @@ def restore(fleet: Fleet, slots: list[Slot], reload: Reload, now: float) -> list
         slot.next = reload.source
         slot.not_before = now
         slot.failures = 0
-    return [
-        Say(
-            "warning",
-            f"Generation {reload.target} is taken back: generation {reload.source} returns from memory",
-            generation=reload.target,
-        )
-    ]
+    template = fleet.loaded_template(reload.source)
+    if template is not None and template.preload:
+        place = "from memory"
+    else:
+        place = "without preloading, so with what its files on disk say now"
+    text = f"Generation {reload.target} is taken back: generation {reload.source} returns, {place}"
+    return [Say("warning", text, generation=reload.target)]
 
 
 def finish_restore(fleet: Fleet, now: float) -> list[Step]:
@@ -265,9 +266,10 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
         fleet.serving = reload.source
         fleet.previous = [number for number in fleet.previous if number != reload.source]
     reload.serving = fleet.serving
-    reload.uniform = (
-        len({slot.serves for slot in fleet.slots if not slot.leaving}) <= 1
-        and outcome is not Outcome.ABANDONED
+    reload.uniform = outcome is not Outcome.ABANDONED and all(
+        slot.serves == fleet.serving and slot.next is None
+        for slot in fleet.slots
+        if not slot.leaving
     )
     if reload not in fleet.history:
         fleet.history.insert(0, reload)
@@ -283,7 +285,7 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
         if fleet.policy.wait_for_change:
             steps.append(Say("warning", "Nothing serves yet; waiting for the next change"))
         else:
-            steps += stop(fleet, now, exit_code=3, at_once=True)
+            steps += stop(fleet, now, exit_code=StartupError.exit_code, at_once=True)
     return steps
 
 

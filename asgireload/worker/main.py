@@ -43,7 +43,7 @@ from asgireload.ipc.messages import (
     WorkerStarted,
     shortened,
 )
-from asgireload.ipc.quiet_signals import make_quiet
+from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
 from asgireload.log import configure_logging
@@ -97,6 +97,7 @@ def run_worker(order: WorkerOrder) -> int:
     orphaned = _Orphaned(order.config)
     signal.signal(signal.SIGTERM, orphaned.on_signal)
     signal_on_parent_death(signal.SIGTERM)
+    restore_in_forks()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if os.getppid() != order.supervisor:
         return 1  # it died before the kernel knew whom to tell
@@ -154,16 +155,10 @@ class _Orphaned:
 
     def __init__(self, config: Config) -> None:
         self._patience = int(config.drain_timeout + config.lifespan_timeout) + ORPHAN_MARGIN
-        self._pid = os.getpid()
         self.wake: Callable[[], object] | None = None
         self.seen = False
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:
-            # A process that the application has forked inherits this handler, but not its meaning.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
         self.seen = True
         # If the loop is blocked for good nobody is left to kill this process, so the kernel does.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -1,8 +1,10 @@
 """Workers and templates that die, hang, age or grow; applications that forbid forking."""
 
 import os
+import resource
 import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -191,17 +193,70 @@ def test_handler_that_cannot_be_ended_is_killed_at_the_deadline_and_reported(tmp
         assert last["workers_killed"] + last["exchanges_cut"] >= 1, why
 
 
-def test_template_that_is_killed_is_replaced_by_a_reload(tmp_path):
+def test_template_that_is_killed_is_replaced_when_a_worker_is_owed(tmp_path):
     write_version(tmp_path, 1)
     with Server(tmp_path, "--probation", "0.1", workers=2) as server:
         (template,) = [template["pid"] for template in server.status()["templates"]]
         os.kill(template, signal.SIGKILL)
+        server.wait_log("died (killed by SIGKILL)")
+        victim, _ = server.worker_pids()
+        os.kill(victim, signal.SIGKILL)
         server.wait_log("Reload 1 committed")
         assert server.status()["last_reload"]["origins"] == ["lost template"]
+        wait_until(lambda: len(server.worker_pids()) == 2)
         assert server.version() == 1
-        (victim, _) = server.worker_pids()
-        os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: len(set(server.worker_pids()) - {victim}) == 2)
+
+
+def test_worker_that_gets_sigterm_is_replaced_while_it_drains(tmp_path):
+    write_version(tmp_path, 1)
+    with Server(tmp_path, workers=1) as server:
+        (worker,) = server.worker_pids()
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(server.get("/slow")))
+        asking.start()
+        wait_until(lambda: sum(worker["exchanges"] for worker in server.status()["workers"]))
+        os.kill(worker, signal.SIGTERM)
+        assert server.version() == 1
+        asking.join(10)
+        assert answers
+        wait_until(lambda: worker not in server.worker_pids())
+        assert server.status()["restarts_total"] == 0
+
+
+def test_default_timeout_for_sockets_does_not_block_the_loop(tmp_path):
+    """An application calls socket.setdefaulttimeout() at import."""
+    write_version(tmp_path, 1, extra="\nimport socket; socket.setdefaulttimeout(8)\n")
+    with Server(tmp_path, workers=2) as server:
+        for _ in range(10):
+            assert server.get(timeout=3).startswith("1 ")
+
+
+def test_processes_that_the_application_forks_can_be_terminated(tmp_path):
+    forking = (
+        "\nimport multiprocessing, time\n"
+        "async def fork(scope, receive, send):\n"
+        "    child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"
+        "    child.start()\n    child.terminate()\n    child.join(5)\n"
+        "    await answer(send, b'%d' % (child.exitcode if child.exitcode is not None else 99))\n"
+        "PATHS['/fork'] = fork\n"
+    )
+    write_version(tmp_path, 1, extra=forking)
+    with Server(tmp_path, workers=1) as server:
+        assert server.get("/fork") == "-15"
+
+
+def test_running_out_of_descriptors_does_not_wedge_the_supervisor(tmp_path):
+    """Scaling beyond the limit of open files fails with a line in the log; a stop still works."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, workers=2) as server:
+        used = len(os.listdir(f"/proc/{server.pid}/fd"))
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + 1, used + 1))
+        for _ in range(3):
+            server.kill(signal.SIGTTIN)
+            time.sleep(0.05)
+        server.wait_log("could not be started")
+        assert server.version() == 1
+        assert server.stop(timeout=10) == 0
 
 
 def test_random_numbers_differ_between_workers(tmp_path):

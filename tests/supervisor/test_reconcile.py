@@ -312,14 +312,18 @@ def test_workers_of_one_age_are_recycled_one_after_another():
     assert world.lowest_accepting == 3
 
 
-def test_template_that_dies_is_replaced_by_a_reload_and_workers_live_on():
+def test_template_that_dies_changes_nothing_until_a_worker_is_owed():
+    """Nobody has asked for new code; only when a slot must be filled a reload has to make a template."""
     world = started(Policy(workers=2))
     (template,) = world.fleet.templates
     world.submit(events.TemplateExited(template, "killed by SIGKILL"))
+    world.run(20)
     assert world.serving == [1, 1]
+    assert world.fleet.last_reload_id == 0
+    world.kill_worker(next(iter(world.fleet.workers)))
     world.run(20)
     assert world.serving == [2, 2]
-    assert world.lowest_accepting == 2
+    assert world.fleet.history[0].origins == ["lost template"]
 
 
 def test_lost_template_with_broken_code_on_disk_keeps_the_workers_that_are_left():
@@ -353,3 +357,67 @@ def test_a_slow_drain_holds_the_next_slot_unless_overlap_is_allowed():
     world.reload()
     world.run(10)
     assert world.serving == [2] * 4
+
+
+def test_generation_that_cannot_be_respawned_is_taken_back():
+    """It was committed, crashed once, and cannot boot any more, as with a stale lock: the old one can."""
+    codes = {2: GOOD}
+    world = started(Policy(workers=1), lambda number: codes.get(number, GOOD))
+    world.reload()
+    world.run(5)
+    assert world.serving == [2]
+    codes[2] = Code(boot_fails=True)
+    world.kill_worker(next(iter(world.fleet.workers)))
+    world.run(10)
+    assert world.serving == [1]
+    assert world.verdicts[-1] == (1, "reverted")
+
+
+def test_worker_that_was_told_to_leave_by_somebody_else_is_replaced_while_it_drains():
+    """SIGTERM to a worker: its slot is filled at once, and nothing counts as a crash."""
+    world = started(Policy(workers=1), lambda number: Code(drains=15.0))
+    number = next(iter(world.fleet.workers))
+    world.submit(events.WorkerStoppedAccepting(number))
+    world.run(0.5)
+    assert world.serving == [1]
+    world.submit(events.WorkerDrained(number, 0, 0))
+    world.submit(events.WorkerExited(number, "exit status 0", clean=True))
+    assert world.fleet.restarts == 0
+    assert world.fleet.exits["clean"] == 1
+
+
+def test_worker_that_is_due_for_recycling_in_its_probation_does_not_hold_the_roll():
+    code = {1: GOOD, 2: GOOD}
+    world = started(Policy(workers=2, max_requests=10), lambda number: code[number])
+    world.reload()
+    world.run(1.5)
+    code[1] = Code(boot_fails=True)
+    for worker in list(world.fleet.workers.values()):
+        world.submit(events.WorkerObserved(worker.worker_id, 0.1, 100, None))
+    world.run(60)
+    assert world.serving == [2, 2]
+    assert world.verdicts[-1] == (1, "committed")
+
+
+def test_reload_with_the_fix_does_not_wait_for_the_backoff_of_the_broken_code():
+    codes = {1: GOOD}
+    world = started(Policy(workers=1), lambda number: codes.get(number, GOOD))
+    codes[1] = Code(boot_fails=True)
+    world.kill_worker(next(iter(world.fleet.workers)))
+    world.run(60)
+    assert world.serving == []
+    world.reload()
+    world.run(2.5)
+    assert world.serving == [2]
+
+
+def test_last_word_of_a_worker_ends_its_patience():
+    """A thread that outlives the lifespan must not hold the roll for the whole drain timeout."""
+    world = started(Policy(workers=1), lambda number: Code(drains=None))
+    old = next(iter(world.fleet.workers))
+    world.reload()
+    world.run(3)
+    world.submit(events.WorkerDrained(old, 0, 0))
+    world.run(2)
+    assert old not in world.fleet.workers
+    assert any("was killed" in line and "lifespan" not in line for line in world.lines)
