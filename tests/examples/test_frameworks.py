@@ -244,3 +244,15 @@ def reload_and_wait(pid, environment):
         timeout=CLIENT_TIMEOUT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_broken_django_view_refuses_the_reload(tmp_path):
+    """Django itself would import the views at the first request, and fail there."""
+    django = next(example for example in EXAMPLES if example.name == "django_app")
+    directory = django.copy_to(tmp_path)
+    with serve(django, directory, tmp_path) as server:
+        before = server.get("/version")
+        views = directory / "project" / "views.py"
+        views.write_text(views.read_text() + "\nimport no_such_module_anywhere\n")
+        assert "no_such_module_anywhere" in server.reload(ok=False)
+        assert json.loads(server.get("/version"))["version"] == json.loads(before)["version"]

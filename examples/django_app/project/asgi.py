@@ -14,9 +14,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 # Before consumers are imported: they may use models, which need the app registry.
 http_application = get_asgi_application()
 
-# Django itself would import the views at the first request: later than the fork, so that each worker
-# does the work again, and perhaps later than a change of the files that no reload has asked for.
-import project.urls  # noqa: E402, F401
 from project.consumers import EchoConsumer  # noqa: E402
 
 application = ProtocolTypeRouter(
