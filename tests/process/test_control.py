@@ -1,0 +1,149 @@
+"""Commands to a running server: over its socket, its port, the command line, and from inside itself."""
+
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.process.running import Server, wait_until, write_version
+
+pytestmark = pytest.mark.process
+
+
+def admin_port(server):
+    line = next(line for line in server.log.splitlines() if "Admin on http" in line)
+    return int(line.split("http://127.0.0.1:")[1].split(",")[0])
+
+
+def call(port, method, path):
+    """Return status and JSON of one admin request."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_two_requests_at_once_get_one_reload_and_both_learn_the_verdict(tmp_path):
+    write_version(tmp_path, 1)
+    with Server(tmp_path, "--admin-port", "0", "--probation", "0", workers=2) as server:
+        port = admin_port(server)
+        write_version(tmp_path, 2)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            asked = [pool.submit(call, port, "POST", "/reload?wait=1") for _ in range(2)]
+            answers = [future.result() for future in asked]
+        assert [status for status, _ in answers] == [200, 200]
+        assert {answer["id"] for _, answer in answers} == {1}
+        assert {answer["outcome"] for _, answer in answers} == {"committed"}
+        assert server.version() == 2
+
+
+def test_failed_reload_is_an_error_with_its_traceback_for_whoever_waits(tmp_path):
+    write_version(tmp_path, 1)
+    with Server(tmp_path, "--admin-port", "0", workers=1) as server:
+        write_version(tmp_path, 2, extra="\nraise RuntimeError('broken on purpose')\n")
+        status, problem = call(admin_port(server), "POST", "/reload?wait=1")
+        assert status >= 500
+        assert "broken on purpose" in problem["reload"]["failure"]["traceback"]
+        assert call(admin_port(server), "GET", "/ready")[0] == 200
+
+
+def test_admin_surface_answers_through_reloads_and_crashes(tmp_path):
+    """It survives the reload of everything else."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, "--admin-port", "0", "--probation", "0.2", workers=2) as server:
+        port = admin_port(server)
+        server.control("reload")
+        os.kill(server.worker_pids()[0], 9)
+        seen = set()
+
+        def over():
+            for path in ("/", "/live", "/status", "/reloads", "/reloads/1"):
+                request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
+                with urllib.request.urlopen(request, timeout=5) as answer:
+                    assert answer.status == 200
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                assert b"asgireload_workers" in answer.read()
+            seen.add(call(port, "GET", "/status")[1]["state"])
+            return call(port, "GET", "/status")[1]["last_reload"]["id"] == 1
+
+        wait_until(over)
+        assert "reloading" in seen
+
+
+def test_reload_asked_for_by_a_request_that_a_reloaded_worker_serves_is_answered(tmp_path):
+    """A deploy hook inside the application: its own worker is replaced, its answer arrives."""
+    asking = (
+        "\nasync def deploy(scope, receive, send):\n"
+        "    reader, writer = await asyncio.open_unix_connection(os.environ['ADMIN'])\n"
+        "    writer.write(b'POST /reload HTTP/1.1\\r\\nhost: admin\\r\\ncontent-length: 0\\r\\n'\n"
+        "                 b'connection: close\\r\\n\\r\\n')\n"
+        "    head = await reader.read()\n"
+        "    writer.close()\n"
+        "    await asyncio.sleep(1)\n"
+        "    await answer(send, head.split(b'\\r\\n')[0])\n"
+        "PATHS['/deploy'] = deploy\n"
+    )
+    write_version(tmp_path, 1, extra=asking)
+    environment = {"ADMIN": str(tmp_path / "admin.sock")}
+    with Server(tmp_path, "--probation", "0", workers=1, env=environment) as server:
+        write_version(tmp_path, 2)
+        assert server.get("/deploy") == "HTTP/1.1 202 Accepted"
+        wait_until(lambda: server.version() == 2)
+
+
+def test_commands_and_their_exit_statuses(tmp_path):
+    """What a deploy script trusts."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, "--probation", "0", workers=2) as server:
+        assert server.control("status").returncode == 0
+        assert server.control("scale", "3").returncode == 0
+        wait_until(lambda: len(server.workers()) == 3)
+        assert server.control("scale", "0").returncode == 2
+        write_version(tmp_path, 2)
+        assert server.control("reload", "--wait").returncode == 0
+        write_version(tmp_path, 3, extra="\ndef (\n")
+        refused = server.control("reload", "--wait")
+        assert refused.returncode == 1
+        assert "SyntaxError" in refused.stdout + refused.stderr
+        assert server.control("reload").returncode == 0
+        assert server.control("stop", "--wait").returncode == 0
+        assert server.process.wait(10) == 0
+    assert server.control("status").returncode == 3
+    assert server.control("reload", "--wait").returncode == 3
+
+
+def test_a_server_is_found_by_its_process_number(tmp_path):
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    write_version(tmp_path, 1)
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
+    with Server(tmp_path, "--admin-socket", "auto", workers=1, env=environment) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "asgireload", "status", "--json", "--pid", str(server.pid)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["workers_ready"] == 1
+
+
+def test_supervisor_does_not_linger_on_a_port_asked_for_by_nobody(tmp_path):
+    """No TCP port is opened for administration unless it is asked for."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, workers=1) as server:
+        with open(f"/proc/{server.pid}/net/tcp") as file:
+            inodes = {line.split()[9] for line in file if line.split()[3] == "0A"}
+        ours = {
+            os.readlink(f"/proc/{server.pid}/fd/{fd}")
+            for fd in os.listdir(f"/proc/{server.pid}/fd")
+        }
+        assert len([inode for inode in inodes if f"socket:[{inode}]" in ours]) == 1
