@@ -75,7 +75,7 @@ def _reload(reload: ReloadSnapshot) -> str:
         (reload.websockets_closed, "WebSockets closed"),
     ):
         if count:
-            lines.append(f"  {count} {what}")
+            lines.append(f"  {what}: {count}")
     for slot in reload.slots:
         steps = ", ".join(
             f"{step.name} {step.seconds:.2f} s" + (f" ({step.detail})" if step.detail else "")

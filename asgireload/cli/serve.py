@@ -25,10 +25,14 @@ from asgireload.config import (
 from asgireload.errors import AppLoadError, ConfigError
 from asgireload.log import configure_logging
 from asgireload.net.addresses import check_addresses
+from asgireload.supervisor import signals
 
 
 def serve(config: Config) -> int:
     """Serve until told to stop; return the exit status."""
+    # From now on a signal waits for its handler. Before, a reload asked for a moment too early would
+    # end the process, as these signals do by default.
+    signals.hold()
     # The supervisor brings the event loop and much else that help and checks do without.
     from asgireload.supervisor.loop import run
 

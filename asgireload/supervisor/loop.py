@@ -49,7 +49,7 @@ def run(config: Config) -> int:
     try:
         check_requirements(config)
         with asyncio.Runner() as runner:
-            return runner.run(_Supervisor(config).run())
+            return runner.run(_serve(config))
     except AsgireloadError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
         return error.exit_code
@@ -92,35 +92,36 @@ def launch_directory() -> str:
         return here
 
 
-class _Supervisor:
-    def __init__(self, config: Config) -> None:
-        self._config = config
+async def _serve(config: Config) -> int:
+    become_subreaper()
+    listeners = open_listeners(config)
+    try:
+        return await _Supervisor(asyncio.get_running_loop(), config, listeners).run()
+    finally:
+        listeners.close()
 
-    async def run(self) -> int:
-        config = self._config
-        self._loop = asyncio.get_running_loop()
-        self._finished: asyncio.Future[int] = self._loop.create_future()
+
+class _Supervisor:
+    """The running supervisor. The listeners are the caller's to close; it may close them earlier."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, config: Config, listeners: Listeners
+    ) -> None:
+        now = loop.time()
+        self._loop = loop
+        self._config = config
+        self._listeners = listeners
+        self._finished: asyncio.Future[int] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
-        become_subreaper()
-        self._listeners: Listeners = open_listeners(config)
-        try:
-            return await self._run_with_listeners()
-        finally:
-            self._listeners.close()
-
-    async def _run_with_listeners(self) -> int:
-        config = self._config
-        loop = self._loop
-        now = loop.time()
         self._children = Children(
-            loop, config, launch_directory(), self._listeners.descriptors_for, self._on_event
+            loop, config, launch_directory(), listeners.descriptors_for, self._on_event
         )
         self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(
             pid=os.getpid(),
             app=config.app,
-            listeners=tuple(self._listeners.urls()),
+            listeners=tuple(listeners.urls()),
             accept=config.accept,
             wall_offset=time.time() - now,
             record_of=self._children.record_of,
@@ -130,20 +131,24 @@ class _Supervisor:
         self._control = Control(
             loop, self._fleet, self._children, self._surroundings, self._on_event
         )
-        admin: AdminServer = await start_admin(loop, self._control, config)
+
+    async def run(self) -> int:
+        """Serve until every child has left; return the exit status."""
+        config = self._config
+        admin: AdminServer = await start_admin(self._loop, self._control, config)
         try:
             if config.pid_file is not None:
                 write_pid_file(config.pid_file)
             self._install_signals()
             _logger.info("Started parent process [%d]", os.getpid())
-            watcher = self._start_watcher()
-            observing = self._keep_running(self._observe)
+            jobs = [self._keep_running(self._observe)]
+            if config.reload:
+                jobs.append(self._keep_running(self._watch))
             self._reconcile()
             status = await self._finished
-            observing.cancel()
-            if watcher is not None:
-                watcher.cancel()
-            await asyncio.wait([observing, *([watcher] if watcher is not None else [])])
+            for job in jobs:
+                job.cancel()
+            await asyncio.wait(jobs)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -154,12 +159,8 @@ class _Supervisor:
         _logger.info("Finished parent process [%d]", os.getpid())
         return status
 
-    def _start_watcher(self) -> asyncio.Task[None] | None:
-        if not self._config.reload:
-            return None
-        return self._keep_running(
-            lambda: watch(self._config, lambda change: self._ask_reload(change, supersede=True))
-        )
+    async def _watch(self) -> None:
+        await watch(self._config, lambda change: self._ask_reload(change, supersede=True))
 
     def _keep_running(self, job: Callable[[], Coroutine[None, None, None]]) -> asyncio.Task[None]:
         """Run an endless job; if it fails against all care, say so and start it again."""

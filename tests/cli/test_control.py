@@ -123,7 +123,7 @@ def test_a_committed_reload_is_a_success(server, capsys):
     shown = capsys.readouterr().out
     assert "Reload 4: committed after 1.2 s (generation 1 to 2)" in shown
     assert "generation 2 serves in every slot" in shown
-    assert "2 workers drained" in shown
+    assert "workers drained: 2" in shown
     assert "slot 0: ready 0.50 s (ok)" in shown
     assert server.asked == [("POST", "/reload?wait=1", None)]
 
