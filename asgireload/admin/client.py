@@ -13,8 +13,9 @@ from http.client import HTTPConnection, HTTPException, IncompleteRead
 from typing import Any
 
 from asgireload import __version__
-from asgireload.admin.sockets import check_directory, remove_stale_socket, runtime_directories
+from asgireload.admin.sockets import check_directory, runtime_directories
 from asgireload.errors import ConfigError, ControlError
+from asgireload.net.unix import remove_stale_socket
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the connection to be taken; a supervisor that needs longer is stuck or overrun."""

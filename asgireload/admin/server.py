@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from asgireload.admin.access import AccessPolicy
 from asgireload.admin.api import AdminApp
 from asgireload.admin.port import ServerPort
-from asgireload.admin.sockets import AUTO, SocketFile, open_admin_tcp, open_admin_unix
+from asgireload.admin.sockets import AUTO, open_admin_tcp, open_admin_unix
 from asgireload.admin.token_file import read_token_file
 from asgireload.config import Config
 from asgireload.draining import DrainReason
@@ -22,6 +22,7 @@ from asgireload.errors import ConfigError, ListenError
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.parsers import choose_parser
+from asgireload.net.unix import SocketFile
 
 NO_SOCKET = "none"
 

@@ -5,25 +5,19 @@ all that guards it: so a directory that another user could have prepared is refu
 Finding a running server by its socket is left to `client`, serving to `server`.
 """
 
-import errno
-import fcntl
 import os
 import socket
 import stat
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from asgireload.errors import ConfigError, ListenError
+from asgireload.net.unix import open_unix
 
 AUTO = "auto"
 BACKLOG = 128
 """Operators and probes: far fewer than clients, and a full queue only makes them wait."""
 MAX_PATH_BYTES = 107
 """`sun_path` holds 108 bytes with the terminating zero (unix(7))."""
-LOCK_TIMEOUT = 2.0
-"""Seconds to wait for other servers that start or stop in the same directory."""
 
 
 def runtime_directories(
@@ -82,8 +76,9 @@ def open_admin_unix(path: str = AUTO) -> socket.socket:
     """Return a listening, non-blocking Unix socket with mode 0600 at `path`.
 
     `auto` means `<pid>.sock` in the runtime directory. A socket file that nobody listens on any more is
-    replaced. The caller closes the socket and removes its file, see `SocketFile`. Raise ConfigError for
-    a path that cannot be used, ListenError when somebody listens there.
+    replaced. The caller closes the socket and removes its file, see `net.unix.SocketFile`. Raise
+    ConfigError for a directory or path that cannot be trusted or is too long, ListenError when the
+    socket cannot be made or somebody listens there.
     """
     if path == AUTO:
         path = os.path.join(make_runtime_directory(), f"{os.getpid()}.sock")
@@ -94,59 +89,7 @@ def open_admin_unix(path: str = AUTO) -> socket.socket:
             f"the admin socket path {path} is {size} bytes long; a Unix socket allows "
             f"{MAX_PATH_BYTES}: give a shorter --admin-socket PATH"
         )
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _bind_unix(sock, path)
-    except OSError as error:
-        sock.close()
-        raise ConfigError(f"the admin socket {path} cannot be made: {error.strerror}") from error
-    except BaseException:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
-
-
-@dataclass(frozen=True, slots=True)
-class SocketFile:
-    """The file of a listening socket, remembered so that only this one is ever removed."""
-
-    path: str
-    device: int
-    inode: int
-
-    @classmethod
-    def of(cls, sock: socket.socket) -> "SocketFile":
-        """Call right after `open_admin_unix`."""
-        path: str = sock.getsockname()
-        status = os.stat(path)
-        return cls(path, status.st_dev, status.st_ino)
-
-    def remove(self) -> None:
-        """Remove the file, unless it is gone or a successor has taken its place.
-
-        Call it while the socket still listens: until then nobody takes the file for stale, so nothing
-        can come between looking and removing. After it new clients find no server, not a dead one.
-        """
-        try:
-            status = os.stat(self.path)
-            if (status.st_dev, status.st_ino) == (self.device, self.inode):
-                os.unlink(self.path)
-        except OSError:
-            # Gone with its directory, or no longer ours to remove: a leftover harms nobody, since
-            # whoever meets it removes it as stale.
-            pass
-
-
-def remove_stale_socket(path: str) -> bool:
-    """Remove a socket file on which nobody listens; return whether it is gone."""
-    try:
-        with _locked_directory(path):
-            return _remove_if_stale(path)
-    except (OSError, ListenError):
-        # Somebody is at work on the directory, or it is gone: what is left is harmless, since the
-        # next start with this path replaces it.
-        return False
+    return open_unix(path, mode=0o600, backlog=BACKLOG)
 
 
 def open_admin_tcp(host: str, port: int) -> socket.socket:
@@ -178,62 +121,9 @@ def open_admin_tcp(host: str, port: int) -> socket.socket:
     raise ListenError(f"the admin port {host}:{port} cannot be bound: {reason}") from failure
 
 
-def _bind_unix(sock: socket.socket, path: str) -> None:
-    with _locked_directory(path):
-        if os.path.lexists(path) and not _remove_if_stale(path):
-            raise ListenError(f"the admin socket {path} is in use by another server or file")
-        # Set before bind, so that the file never exists with more rights (the kernel takes its mode
-        # from the socket's inode); umask would change it for the whole process.
-        os.fchmod(sock.fileno(), 0o600)
-        sock.bind(path)
-        sock.listen(BACKLOG)
-
-
 def _is_directory_of(path: str, uid: int) -> bool:
     try:
         status = os.stat(path)
     except OSError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == uid
-
-
-def _remove_if_stale(path: str) -> bool:
-    """Return whether nothing is at `path` any more. Call with the directory locked."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            # A full accept queue must not hold us; it also means that somebody listens.
-            probe.setblocking(False)
-            if probe.connect_ex(path) != errno.ECONNREFUSED:
-                return False
-        os.unlink(path)
-    except FileNotFoundError:
-        return True
-    return True
-
-
-@contextmanager
-def _locked_directory(path: str) -> Iterator[None]:
-    """Hold the directory of `path`, so that nobody takes a socket between bind and listen for stale.
-
-    It is held for a few system calls, so waiting for it is short; whoever keeps it longer is not one of
-    us, and after LOCK_TIMEOUT this raises ListenError.
-    """
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise ListenError(
-                        f"another process keeps the directory of {path} locked: "
-                        "end it, or give another --admin-socket PATH"
-                    ) from error
-                time.sleep(0.005)
-        yield
-    finally:
-        os.close(descriptor)

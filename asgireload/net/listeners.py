@@ -30,9 +30,13 @@ from asgireload.net.addresses import (
     bracketed,
     has_v4_twin,
 )
-from asgireload.net.unix import open_unix, remove_unix
+from asgireload.net.unix import SocketFile, open_unix
 
 _logger = logging.getLogger("asgireload.error")
+
+
+UNIX_MODE = 0o666
+"""As other servers do: who may connect is the directory's business, since a proxy runs as another user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class SharedListener:
     def __init__(
         self, sock: socket.socket, url: str, release: Callable[[], None] | None = None
     ) -> None:
-        """Own `sock`; `release` runs once after it is closed."""
+        """Own `sock`; `release` runs once, before it is closed."""
         self.url = url
         self._sock = sock
         self._release = release
@@ -67,10 +71,10 @@ class SharedListener:
         """Nothing to do: the others go on using the socket."""
 
     def close(self) -> None:
-        self._sock.close()
         if self._release is not None:
             self._release()
             self._release = None
+        self._sock.close()
 
 
 class PerSlotListener:
@@ -312,9 +316,8 @@ def _is_v6_only(sock: socket.socket) -> bool:
 def _open_unix(address: UnixAddress, config: Config) -> Listener:
     # Absolute, so that it is still found for removal if the process changes its directory.
     path = os.path.abspath(address.path)
-    sock, identity = open_unix(path, config.backlog)
-    sock.setblocking(False)
-    return SharedListener(sock, f"unix:{path}", lambda: remove_unix(path, identity))
+    sock = open_unix(path, mode=UNIX_MODE, backlog=config.backlog)
+    return SharedListener(sock, f"unix:{path}", SocketFile.of(sock).remove)
 
 
 def _adopt(address: InheritedAddress) -> Listener:

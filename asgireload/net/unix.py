@@ -1,4 +1,7 @@
-"""Listening Unix sockets: taking a path that a dead server left, and giving it back only if still ours."""
+"""Listening Unix sockets: taking a path that a dead server left, and giving it back only if still ours.
+
+Used for what clients connect to and for what operators do; they differ in mode and backlog.
+"""
 
 import errno
 import fcntl
@@ -8,56 +11,83 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from asgireload.errors import ListenError
 
-LOCK_TIMEOUT = 5.0
+LOCK_TIMEOUT = 2.0
 """Seconds to wait for the directory's lock, which any of us holds for a few system calls only."""
 _LOCK_POLL_INTERVAL = 0.01
-SOCKET_MODE = 0o666
-"""As other servers do: who may connect is the directory's business, since a proxy runs as another user."""
-
-FileIdentity = tuple[int, int]
-"""Device and inode: a path that shows another identity was taken over by a successor."""
 
 
-def open_unix(path: str, backlog: int) -> tuple[socket.socket, FileIdentity]:
-    """Return a listening socket at `path` and the identity of its file, for `remove_unix`.
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """The file of a listening socket, remembered so that only this one is ever removed."""
 
-    A socket file on which nobody listens is replaced. The caller closes the socket. Raise ListenError.
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> "SocketFile":
+        """Call right after `open_unix`."""
+        path: str = sock.getsockname()
+        status = os.stat(path)
+        return cls(path, status.st_dev, status.st_ino)
+
+    def remove(self) -> None:
+        """Remove the file, unless it is gone or a successor has taken its place.
+
+        Call it while the socket still listens: until then nobody takes the file for stale, so nothing
+        can come between looking and removing. After it new clients find no server, not a dead one.
+        """
+        try:
+            status = os.stat(self.path)
+            if (status.st_dev, status.st_ino) == (self.device, self.inode):
+                os.unlink(self.path)
+        except OSError:
+            # Gone with its directory, or no longer ours to remove: a leftover harms nobody, since
+            # whoever meets it removes it as stale.
+            pass
+
+
+def open_unix(path: str, *, mode: int, backlog: int) -> socket.socket:
+    """Return a listening, non-blocking socket at the absolute `path`, whose file has `mode`.
+
+    A socket file on which nobody listens is replaced. The caller closes the socket and removes its
+    file, see `SocketFile`. Raise ListenError.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Locked, so that two servers that start together cannot both take the path for stale.
-        with _locked_directory_of(path):
+        # Locked, so that nobody takes a socket between bind and listen for stale.
+        with _locked_directory(path):
             _remove_stale(path)
+            # Set before bind, so that the file never has more rights than these; and after it, since
+            # bind takes away those that the umask forbids.
+            os.fchmod(sock.fileno(), mode)
             sock.bind(path)
-            os.chmod(path, SOCKET_MODE)
+            os.chmod(path, mode)
             sock.listen(backlog)
-            identity = _identity(path)
+        sock.setblocking(False)
     except OSError as error:
         sock.close()
         raise ListenError(f"cannot listen on unix:{path}: {error.strerror}") from error
     except BaseException:
         sock.close()
         raise
-    return sock, identity
+    return sock
 
 
-def remove_unix(path: str, identity: FileIdentity) -> None:
-    """Remove the socket's file, unless it is gone or a successor's."""
+def remove_stale_socket(path: str) -> bool:
+    """Remove a socket file on which nobody listens; return whether it is gone."""
     try:
-        with _locked_directory_of(path):
-            if _identity(path) == identity:
-                os.unlink(path)
+        with _locked_directory(path):
+            _remove_stale(path)
     except (OSError, ListenError):
-        # A file left behind is harmless: nobody listens there, so the next server replaces it.
-        pass
-
-
-def _identity(path: str) -> FileIdentity:
-    status = os.lstat(path)
-    return status.st_dev, status.st_ino
+        # Somebody listens or is at work on the directory, or it is gone: what is left is harmless,
+        # since the next start with this path replaces it.
+        return not os.path.lexists(path)
+    return True
 
 
 def _remove_stale(path: str) -> None:
@@ -87,7 +117,7 @@ def _remove_stale(path: str) -> None:
 
 
 @contextmanager
-def _locked_directory_of(path: str) -> Iterator[None]:
+def _locked_directory(path: str) -> Iterator[None]:
     """Hold an advisory lock on the directory; raise ListenError if it cannot be had in time."""
     directory = os.path.dirname(os.path.abspath(path))
     try:

@@ -18,9 +18,9 @@ from asgireload.admin.port import (
     TemplateSnapshot,
     WorkerSnapshot,
 )
-from asgireload.admin.sockets import SocketFile
 from asgireload.errors import ControlError
 from asgireload.ipc.scoreboard import FIELD_COUNT, Field
+from asgireload.net.unix import SocketFile
 
 NOW = 1_800_000_000.0
 

@@ -164,7 +164,7 @@ def test_a_start_that_fails_half_way_leaves_nothing_open(path: str) -> None:
             with socket.create_server(("127.0.0.1", 0)) as probe:
                 free = probe.getsockname()[1]
             config = Config(admin_socket=path, admin_port=free)
-            with pytest.raises(ListenError, match="in use"):
+            with pytest.raises(ListenError, match="another server listens there"):
                 await start_admin(loop, FakePort(), config)
             with socket.socket() as client:
                 assert client.connect_ex(("127.0.0.1", free)) != 0
