@@ -14,9 +14,9 @@ import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 
 from asgireload.errors import ConfigError
+from asgireload.net.addresses import is_loopback
 
 PROBE_PATHS = frozenset({"/live", "/ready"})
 """Open without a token: orchestrators' probes cannot carry one, and the answers tell no secret."""
@@ -35,23 +35,6 @@ class Refusal:
     status: int
     detail: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, as an option or a URL spells it, can only mean this machine.
-
-    Names other than `localhost` count as foreign: what they resolve to can change.
-    """
-    name = host.strip("[]").lower()
-    if name == "localhost":
-        return True
-    try:
-        address = ip_address(name)
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_loopback
-    return address.is_loopback
 
 
 def check_binding(host: str, token: str | None) -> None:

@@ -120,13 +120,20 @@ def has_v4_twin(address: TcpAddress, addresses: Sequence[Address]) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches `host`; a name other than localhost counts as not."""
-    if host.lower() == "localhost":
+    """Whether a host, as an option or a URL spells it, can only mean this machine.
+
+    Names other than `localhost` count as foreign: what they resolve to can change.
+    """
+    name = host.strip("[]").lower()
+    if name == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback
 
 
 def bracketed(host: str) -> str:

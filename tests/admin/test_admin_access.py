@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.admin.access import AccessPolicy, check_binding, is_loopback
+from asgireload.admin.access import AccessPolicy, check_binding
 from asgireload.admin.token_file import read_token_file
 from asgireload.errors import ConfigError
+from asgireload.net.addresses import is_loopback
 
 LOOPBACK = AccessPolicy.for_tcp("127.0.0.1", None)
 WITH_TOKEN = AccessPolicy.for_tcp("127.0.0.1", "s3cret-token")
