@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from asgireload.config import Config
@@ -64,8 +64,8 @@ class SharedListener:
     def open_slot(self, slot: int) -> None:
         """Nothing to do: the slot shares the socket."""
 
-    def steer_away(self, slots: int) -> None:
-        """Nothing to do: workers that remain accept what is queued."""
+    def steer_away(self, slots: Collection[int]) -> None:
+        """Nothing to do: whoever accepts takes what is queued."""
 
     def close_slot(self, slot: int) -> None:
         """Nothing to do: the others go on using the socket."""
@@ -127,9 +127,9 @@ class PerSlotListener:
             self._group.append(slot)
         self._steer()
 
-    def steer_away(self, slots: int) -> None:
-        """Send new connections to the slots below `slots` only; the others can then be emptied."""
-        self._leaving = {slot for slot in self._sockets if slot >= slots}
+    def steer_away(self, slots: Collection[int]) -> None:
+        """Send new connections to other slots than these only; at least one must be left."""
+        self._leaving = set(slots) & self._sockets.keys()
         self._steer()
 
     def close_slot(self, slot: int) -> None:
@@ -190,8 +190,8 @@ class Listeners:
         for listener in self._listeners:
             listener.open_slot(slot)
 
-    def steer_away(self, slots: int) -> None:
-        """Let new connections go to the slots below `slots` (at least 1) only."""
+    def steer_away(self, slots: Collection[int]) -> None:
+        """Let new connections go to other slots than these only; at least one must be left."""
         for listener in self._listeners:
             listener.steer_away(slots)
 

@@ -189,9 +189,9 @@ class OpenSlot:
 
 @dataclass(frozen=True, slots=True)
 class SteerAway:
-    """New connections must no longer go to slots from `slots` on."""
+    """New connections must go to no slot of these, and to all others."""
 
-    slots: int
+    slots: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,8 @@ class Fleet:
     """The committed generation."""
     previous: list[int] = field(default_factory=list)
     """Committed generations whose templates sleep for a rollback, newest first."""
+    steered_away: frozenset[int] = frozenset()
+    """Slots that new connections are kept away from."""
     reload: Reload | None = None
     pending: Reload | None = None
     history: list[Reload] = field(default_factory=list)

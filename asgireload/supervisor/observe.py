@@ -12,7 +12,6 @@ from asgireload.supervisor.events import (
     ReloadRequested,
     Say,
     ScaleRequested,
-    SteerAway,
     Step,
     StopRequested,
     TemplateExited,
@@ -457,12 +456,14 @@ def _scale_requested(fleet: Fleet, event: ScaleRequested) -> list[Step]:
         for slot in fleet.slots[wanted:]:
             slot.leaving = True
             slot.next = None
-        return [*steps, SteerAway(wanted)]
+        return steps
     serves, upcoming = _generations_for_new_slot(fleet)
     for slot in fleet.slots[:wanted]:
         if slot.leaving:
             slot.leaving = False
             slot.serves, slot.next = serves, upcoming
+            # Opening gives it connections again; reconcile looks whether anybody takes them.
+            fleet.steered_away -= {slot.index}
             steps.append(OpenSlot(slot.index))
     while len(fleet.slots) < wanted:
         slot = Slot(len(fleet.slots), serves=serves, next=upcoming)

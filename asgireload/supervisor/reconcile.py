@@ -15,6 +15,7 @@ from asgireload.supervisor.events import (
     KillTemplate,
     ReloadRequested,
     Say,
+    SteerAway,
     Step,
 )
 from asgireload.supervisor.fleet import (
@@ -48,6 +49,7 @@ def reconcile(fleet: Fleet, now: float) -> list[Step]:
             due += _carry_reload(fleet, now)
             for slot in list(fleet.slots):
                 due += _fill(fleet, slot, now)
+            due += _steer(fleet)
             due += _retire_templates(fleet, now)
             due += _judge_outage(fleet, now)
         steps += due
@@ -384,6 +386,24 @@ def _retire(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
         elif outdated:
             steps += transitions.kill_worker(worker, KillReason.DISCARDED, now)
     return steps
+
+
+def _steer(fleet: Fleet) -> list[Step]:
+    """Keep new connections away from slots where nobody would take them.
+
+    Under `--accept per-slot` they would wait in the slot's own queue: of a slot that is scaled away,
+    until it is closed; of one in backoff, until its next worker is ready.
+    """
+    serving = {worker.slot for worker in fleet.workers.values() if worker.state is State.READY}
+    away = frozenset(
+        slot.index for slot in fleet.slots if slot.leaving or slot.index not in serving
+    )
+    if len(away) == len(fleet.slots):
+        away = frozenset(slot.index for slot in fleet.slots if slot.leaving)
+    if away == fleet.steered_away:
+        return []
+    fleet.steered_away = away
+    return [SteerAway(away)]
 
 
 def _empty(fleet: Fleet, slot: Slot, now: float) -> list[Step]:

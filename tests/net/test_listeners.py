@@ -61,7 +61,7 @@ def test_a_shared_address_is_one_socket_for_all_slots(opened):
     listeners = opened(workers=3)
     assert len({listeners.descriptors_for(slot)[0] for slot in range(5)}) == 1
     listeners.open_slot(3)
-    listeners.steer_away(1)
+    listeners.steer_away(range(1, 5))
     listeners.close_slot(3)
     assert sum(spread(listeners, [0], 5)) == 5
 
@@ -183,7 +183,7 @@ class TestPerSlot:
         """What waits in the queue of the slot is still accepted; what comes later goes elsewhere."""
         listeners = opened(accept="per-slot", workers=4)
         clients = connect(port_of(listeners), 60)
-        listeners.steer_away(2)
+        listeners.steer_away(range(2, 5))
         later = connect(port_of(listeners), 60)
         leaving = sum(waiting(listeners.sockets_for(slot)[0]) for slot in (2, 3))
         staying = [waiting(listeners.sockets_for(slot)[0]) for slot in (0, 1)]
@@ -199,7 +199,7 @@ class TestPerSlot:
 
     def test_slots_can_close_in_any_order(self, opened):
         listeners = opened(accept="per-slot", workers=5)
-        listeners.steer_away(1)
+        listeners.steer_away(range(1, 5))
         for slot in (2, 4, 1):
             listeners.close_slot(slot)
             assert spread(listeners, [0, 3], 20) == [20, 0]
@@ -209,7 +209,7 @@ class TestPerSlot:
     def test_a_slot_that_comes_back_before_it_was_closed_keeps_its_socket(self, opened):
         listeners = opened(accept="per-slot", workers=3)
         kept = listeners.descriptors_for(2)
-        listeners.steer_away(2)
+        listeners.steer_away(range(2, 5))
         listeners.open_slot(2)
         listeners.close_slot(2)  # the late end of the worker that left
         assert listeners.descriptors_for(2) == kept
@@ -229,7 +229,7 @@ class TestPerSlot:
         first.listen(5)
         listener = PerSlotListener(first, "http://x", 5, Steering(refuse, refuse))
         listener.open_slot(1)
-        listener.steer_away(1)
+        listener.steer_away(range(1, 5))
         listener.close_slot(1)
         listener.close()
         assert "cannot be steered" in caplog.text

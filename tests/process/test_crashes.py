@@ -273,3 +273,21 @@ def test_random_numbers_differ_between_workers(tmp_path):
             number, pid = server.get("/draw").split()
             first.setdefault(pid, number)
         assert len(first) == len(set(first.values())) == 4
+
+
+def test_new_connections_do_not_wait_for_a_slot_that_cannot_be_filled(tmp_path):
+    """One socket for each slot: the kernel must not choose the one that nobody accepts from."""
+    flag = tmp_path / "down"
+    needy = (
+        "\n_plain = lifespan\nasync def lifespan(receive, send):\n"
+        f"    if os.path.exists({str(flag)!r}):\n        raise RuntimeError('database is away')\n"
+        "    await _plain(receive, send)\n"
+    )
+    write_version(tmp_path, 1, extra=needy)
+    options = ["--lifespan", "on", "--accept", "per-slot"]
+    with Server(tmp_path, *options, workers=2) as server:
+        flag.touch()
+        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        server.wait_log("database is away")
+        for _ in range(40):
+            assert server.get(timeout=2).startswith("1 ")

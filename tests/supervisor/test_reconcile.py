@@ -421,3 +421,32 @@ def test_last_word_of_a_worker_ends_its_patience():
     world.run(2)
     assert old not in world.fleet.workers
     assert any("was killed" in line and "lifespan" not in line for line in world.lines)
+
+
+def test_connections_are_kept_away_from_slots_without_a_worker():
+    """With a socket for each slot they would wait there for as long as the backoff lasts."""
+    down = {"now": False}
+    world = started(Policy(workers=3), lambda n: Code(boot_fails=True) if down["now"] else GOOD)
+    assert world.fleet.steered_away == frozenset()
+    down["now"] = True
+    for worker in list(world.fleet.workers.values()):
+        if worker.slot == 1:
+            world.kill_worker(worker.worker_id)
+    world.run(20)
+    assert world.fleet.steered_away == {1}
+    down["now"] = False
+    world.run(35)
+    assert world.fleet.steered_away == frozenset()
+    world.submit(events.ScaleRequested(1))
+    assert world.fleet.steered_away == {1, 2}
+    world.run(5)
+    assert world.fleet.steered_away == frozenset()
+
+
+def test_a_reload_steers_nothing():
+    world = started(Policy(workers=3))
+    before = list(world.steered)
+    world.reload()
+    world.run(20)
+    assert world.serving == [2] * 3
+    assert world.steered == before

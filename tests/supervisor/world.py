@@ -55,6 +55,7 @@ class World:
         """Worker id to generation, of workers that accept connections."""
         self.verdicts: list[tuple[int, str]] = []
         self.lines: list[str] = []
+        self.steered: list[frozenset[int]] = []
         self.exit_code: int | None = None
         self.lowest_accepting: int | None = None
         self.most_workers = 0
@@ -145,6 +146,8 @@ class World:
                 self.later(0.01, events.TemplateExited(step.template_id, "exit status 0"))
             case events.Say():
                 self.lines.append(step.text)
+            case events.SteerAway():
+                self.steered.append(step.slots)
             case events.SpeakVerdict():
                 known = next(
                     reload for reload in self.fleet.history if reload.reload_id == step.reload_id
