@@ -28,7 +28,7 @@ from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
 from asgireload.supervisor.reconcile import next_deadline, reconcile
-from asgireload.supervisor.reloads import Outcome, Reload
+from asgireload.supervisor.reloads import Outcome, Reload, describe_steps
 from asgireload.supervisor.requirements import check_requirements
 from asgireload.supervisor.snapshots import Surroundings
 from asgireload.watch.watcher import watch
@@ -309,10 +309,11 @@ def _log_verdict(reload: Reload, fleet: Fleet) -> None:
     seconds = (reload.ended_at or 0.0) - (reload.started_at or reload.requested_at)
     name = f"Reload {reload.reload_id}" if reload.reload_id else "Start"
     outcome = reload.outcome
+    steps = "".join(f"\n{line}" for line in describe_steps(reload))
     if outcome is Outcome.COMMITTED:
         if reload.reload_id:
-            text = "%s committed in %.2f s: generation %s serves with %d workers"
-            _logger.info(text, name, seconds, reload.target, fleet.ready_count)
+            text = "%s committed in %.2f s: generation %s serves with %d workers%s"
+            _logger.info(text, name, seconds, reload.target, fleet.ready_count, steps)
         return
     if outcome is Outcome.ABANDONED:
         _logger.warning("%s abandoned: the server stops", name)
@@ -329,12 +330,13 @@ def _log_verdict(reload: Reload, fleet: Fleet) -> None:
     level = logging.INFO if outcome is Outcome.SUPERSEDED else logging.ERROR
     _logger.log(
         level,
-        "%s %s after %.2f s (generation %s): %s; %s%s",
+        "%s %s after %.2f s (generation %s): %s; %s%s%s",
         name,
         outcome.value,
         seconds,
         reload.target,
         reason,
         goes_on,
+        steps,
         details,
     )

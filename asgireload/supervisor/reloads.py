@@ -87,3 +87,14 @@ class Reload:
 
     def note(self, slot: int, name: str, at: float, generation: int, detail: str = "") -> None:
         self.steps.append(SlotStep(slot, name, at, generation, detail))
+
+
+def describe_steps(reload: Reload) -> list[str]:
+    """Return a line for each slot: what happened to it, and how long after the reload began."""
+    began = reload.started_at if reload.started_at is not None else reload.requested_at
+    by_slot: dict[int, list[str]] = {}
+    for step in reload.steps:
+        detail = f" ({step.detail})" if step.detail else ""
+        text = f"{step.name} {step.at - began:.2f} s{detail}"
+        by_slot.setdefault(step.slot, []).append(text)
+    return [f"  slot {slot}: {', '.join(texts)}" for slot, texts in sorted(by_slot.items())]

@@ -17,6 +17,7 @@ from asgireload.supervisor.fault import readable
 from asgireload.supervisor.lifecycle import Change, State, advance
 from asgireload.supervisor.loop import launch_directory
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
+from asgireload.supervisor.reloads import Reload, describe_steps
 from asgireload.supervisor.tally import MERGED, Tally
 
 
@@ -130,3 +131,14 @@ def test_stacks_of_a_dead_child_show_the_applications_frames_only():
     assert readable(text) == (
         'Current thread 0x00007f (most recent call first):\n  File "/srv/app.py", line 2 in slow'
     )
+
+
+def test_steps_of_a_verdict_are_told_by_slot_with_their_times():
+    reload = Reload(1, 100.0, ["test"], started_at=100.5)
+    reload.note(1, "fork", 101.0, 2)
+    reload.note(0, "fork", 100.75, 2)
+    reload.note(0, "killed", 120.5, 1, "drain timeout")
+    assert describe_steps(reload) == [
+        "  slot 0: fork 0.25 s, killed 20.00 s (drain timeout)",
+        "  slot 1: fork 0.50 s",
+    ]
