@@ -38,7 +38,7 @@ class Policy:
     max_requests_jitter: int = 0
     max_rss: int | None = None
     worker_lifetime: float | None = None
-    max_workers: int = 500
+    max_workers: int = 512
     coalesce_window: float = 0.05
     """How long a reload waits for more requests that mean the same, so that all get one id."""
     wait_for_change: bool = False

@@ -18,7 +18,7 @@ from asgireload.config import Config
 from asgireload.errors import AsgireloadError, ControlError
 from asgireload.ipc.linux import become_subreaper, resident_bytes
 from asgireload.ipc.titles import set_title
-from asgireload.log import configure_logging
+from asgireload.log import configure_logging, log_fields
 from asgireload.net.listeners import Listeners, open_listeners
 from asgireload.supervisor import events, signals
 from asgireload.supervisor.children import Children
@@ -302,7 +302,9 @@ class _Supervisor:
 
 def _say(step: events.Say) -> None:
     place = f"[w{step.slot}] " if step.slot is not None else ""
-    _logger.log(logging.getLevelNamesMapping()[step.level.upper()], "%s%s", place, step.text)
+    level = logging.getLevelNamesMapping()[step.level.upper()]
+    fields = log_fields("supervisor", step.slot, step.generation)
+    _logger.log(level, "%s%s", place, step.text, extra=fields)
 
 
 def _log_verdict(reload: Reload, fleet: Fleet) -> None:

@@ -181,7 +181,7 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
         case WorkerStoppedAccepting():
             worker.stopped_accepting = True
             if worker.state is State.READY:
-                _leaves_by_itself(fleet, worker, now)
+                return _leaves_by_itself(fleet, worker, now)
         case WorkerDrained():
             _worker_drained(worker, event, now)
         case WorkerExited():
@@ -211,12 +211,27 @@ def _expect_exit(worker: Worker, now: float) -> None:
         worker.deadline = min(worker.deadline, now + EXIT_GRACE)
 
 
-def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> None:
-    """Somebody sent SIGTERM to the worker itself: it drains, and its slot is filled meanwhile."""
+def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
+    """The worker got SIGTERM, from whomever: it drains, and its slot is filled meanwhile.
+
+    An operator does that once. Code that does it to itself as soon as it is ready would be forked in a
+    tight loop, so a worker that leaves young counts like one that died young.
+    """
     policy = fleet.policy
     worker.state = advance(worker.state, Change.DRAIN)
     worker.drain_reason = DrainReason.RECYCLE
     worker.deadline = now + policy.drain_timeout + policy.lifespan_timeout + EXIT_GRACE
+    slot = next(slot for slot in fleet.slots if slot.index == worker.slot)
+    assert worker.ready_at is not None
+    age = now - worker.ready_at
+    if age >= STEADY_AFTER:
+        slot.failures = 0
+        return []
+    summary = f"worker {worker.pid} left by itself {age:.1f} s after it was ready"
+    failure = Failure("trial", summary, "", slot.index)
+    steps = _fill_later(fleet, slot, worker, failure, now)
+    generation = fleet.generations[worker.generation]
+    return steps + _count_early_death(fleet, generation, failure, now)
 
 
 def _worker_drained(worker: Worker, event: WorkerDrained, now: float) -> None:

@@ -450,3 +450,15 @@ def test_a_reload_steers_nothing():
     world.run(20)
     assert world.serving == [2] * 3
     assert world.steered == before
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_release_whose_workers_keep_leaving_by_themselves_is_taken_back(workers):
+    """Workers that send themselves SIGTERM are no crash, but must not be forked in a tight loop either."""
+    world = started(Policy(workers=workers), after_first(Code(leaves=0.05)))
+    world.reload()
+    forks = len(world.workers)
+    world.run(60)
+    assert len(world.workers) - forks < 60
+    assert world.serving == [1] * workers
+    assert world.fleet.serving == 1

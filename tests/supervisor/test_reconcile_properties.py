@@ -20,6 +20,7 @@ codes = st.builds(
     boot_dies=st.booleans(),
     needs_no_preload=st.booleans(),
     lives=st.sampled_from([None, None, None, 0.0, 0.5, 5.0, 40.0]),
+    leaves=st.sampled_from([None, None, None, 0.0, 3.0]),
     drains=delays,
 )
 gentle = st.builds(Code, imports=delays, boots=delays, drains=delays, import_fails=st.booleans())

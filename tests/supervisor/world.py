@@ -31,6 +31,8 @@ class Code:
     """A forked worker dies silently unless the template was loaded without preloading."""
     lives: float | None = None
     """A ready worker dies after this time."""
+    leaves: float | None = None
+    """A ready worker drains by itself after this time, as after SIGTERM."""
     drains: float | None = 0.2
 
 
@@ -193,6 +195,11 @@ class World:
             )
         else:
             self.later(code.boots, events.WorkerReady(number))
+            if code.boots is not None and code.leaves is not None:
+                gone = code.boots + code.leaves
+                self.later(gone, events.WorkerStoppedAccepting(number))
+                self.later(gone + 0.01, events.WorkerDrained(number, 0, 0))
+                self.later(gone + 0.02, events.WorkerExited(number, "exit status 0", clean=True))
             if code.boots is not None and code.lives is not None:
                 self.later(
                     code.boots + code.lives,
