@@ -26,7 +26,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from asgireload.admin.port import MetricsSnapshot, SlotCounters, StatusSnapshot, WorkerSnapshot
-from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field
+from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field, Limit
 
 STATES = ("starting", "serving", "degraded", "reloading", "stopping")
 RELOAD_OUTCOMES = ("committed", "failed", "reverted", "superseded", "abandoned")
@@ -218,8 +218,15 @@ def _counter_families(counters: tuple[SlotCounters, ...]) -> Iterator[Metric]:
         "Time from the head of a request to the end of its response.",
         labels=WORKER_LABELS,
     )
+    limits = CounterMetricFamily(
+        "asgireload_limits_hit",
+        "Times that a client ran into a limit.",
+        labels=(*WORKER_LABELS, "limit"),
+    )
     for slot in counters:
         labels = _worker_labels(slot)
+        for limit in Limit:
+            limits.add_metric((*labels, limit.name.lower()), slot.values[Field.LIMIT_0 + limit])
         for status_class, field in _RESPONSE_CLASSES:
             responses.add_metric((*labels, status_class), slot.values[field])
         latency.add_metric(
@@ -228,6 +235,7 @@ def _counter_families(counters: tuple[SlotCounters, ...]) -> Iterator[Metric]:
             sum_value=slot.values[Field.LATENCY_NS_TOTAL] / 1e9,
         )
     yield responses
+    yield limits
     yield latency
 
 

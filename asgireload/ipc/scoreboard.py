@@ -47,18 +47,62 @@ class Field(IntEnum):
     """Sum of the time from a request's head to the end of its response."""
     LATENCY_BUCKET_0 = 18
     """First of len(LATENCY_BOUNDS) + 1 non-cumulative buckets."""
+    LIMIT_0 = 32
+    """First of len(Limit) counters, in the order of `Limit`."""
+
+
+class Limit(IntEnum):
+    """A bound that a peer can run into. Each has an option, an answer and a counter."""
+
+    REQUEST_LINE = 0
+    """414: the request line is too long."""
+    HEAD = 1
+    """431: the header lines are too many or too large."""
+    BODY = 2
+    """413: the body is too large."""
+    HEAD_TIMEOUT = 3
+    """408, or a plain close where nothing was received: the head did not arrive in time."""
+    BODY_TIMEOUT = 4
+    """408: the client stopped in the middle of its body."""
+    KEEP_ALIVE_TIMEOUT = 5
+    """A connection was closed after it had waited for another request."""
+    WRITE_TIMEOUT = 6
+    """A connection was dropped because its client did not read."""
+    HANDSHAKE_TIMEOUT = 7
+    """A connection was dropped before its TLS handshake or its PROXY header was complete."""
+    HANDSHAKE_FAILED = 8
+    """A TLS handshake failed, or a PROXY header was malformed or came from a peer without trust."""
+    CONNECTIONS = 9
+    """An idle connection was closed, or accepting paused, because there were too many."""
+    CONCURRENCY = 10
+    """503: too many requests in flight."""
+    REQUEST_TIMEOUT = 11
+    """504: the application took too long and was cancelled."""
+    HOST = 12
+    """400: the Host header names none of the hosts that are served."""
+    WS_SIZE = 13
+    """1009: a WebSocket frame or message was too large."""
+    WS_FRAGMENTS = 14
+    """1008: a WebSocket message came in too many fragments."""
+    WS_INFLATION = 15
+    """1009: a compressed WebSocket message would become too large, or grows beyond all proportion."""
+    WS_PING_TIMEOUT = 16
+    """A WebSocket was closed because its client did not answer a ping."""
+    WS_CLOSE_TIMEOUT = 17
+    """A WebSocket was dropped because its client did not answer a close."""
 
 
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency buckets in seconds; one more bucket holds what is slower."""
 
 _BOUNDS_NS = tuple(int(bound * 1e9) for bound in LATENCY_BOUNDS)
-FIELD_COUNT = Field.LATENCY_BUCKET_0 + len(LATENCY_BOUNDS) + 1
+FIELD_COUNT = Field.LIMIT_0 + len(Limit)
 RECORD_BYTES = 512
 """Eight cache lines: two workers never write to one line."""
 CAPACITY = 1024
 """Records in a segment: the most workers, old generations included, that can live at once."""
 
+assert Field.LATENCY_BUCKET_0 + len(LATENCY_BOUNDS) + 1 == Field.LIMIT_0
 assert FIELD_COUNT * 8 <= RECORD_BYTES
 
 
@@ -84,6 +128,9 @@ class Record:
         values[6 + status // 100] += 1
         values[17] += duration_ns
         values[18 + bisect_left(_BOUNDS_NS, duration_ns)] += 1
+
+    def count_limit(self, limit: Limit) -> None:
+        self.values[Field.LIMIT_0 + limit] += 1
 
     def snapshot(self) -> tuple[int, ...]:
         return tuple(self.values[:FIELD_COUNT])

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
 from asgireload.admin.metrics import MetricsPage
-from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field, Record
+from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field, Limit, Record
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 WORKER = {"slot": "0", "role": "worker", "generation": "7"}
@@ -101,6 +101,19 @@ def test_counts_of_a_slot() -> None:
     assert value(samples, "responses_total", **WORKER, status_class="2xx") == 900
     assert value(samples, "responses_total", **WORKER, status_class="5xx") == 40
     assert value(samples, "requests_total", slot="1", role="worker", generation="6") == 11
+
+
+def test_every_limit_is_counted_from_zero() -> None:
+    record = Record.detached()
+    record.count_limit(Limit.BODY)
+    record.count_limit(Limit.WS_CLOSE_TIMEOUT)
+    port = FakePort()
+    port.counters = (type(make_counters(0))(slot=0, generation=7, values=record.snapshot()),)
+    samples = scrape(port)
+    hit = {Limit.BODY, Limit.WS_CLOSE_TIMEOUT}
+    for limit in Limit:
+        name = limit.name.lower()
+        assert value(samples, "limits_hit_total", **WORKER, limit=name) == (limit in hit)
 
 
 def test_latency_is_a_cumulative_histogram() -> None:
