@@ -21,7 +21,6 @@ ABSENT: Mapping[str, str] = {
     "http2": "asgireload speaks HTTP/1.1; a proxy can speak HTTP/2 to clients",
     "log_config": "configure logging in the application: handlers that it gives the loggers asgireload"
     " and asgireload.access are kept",
-    "h11_max_incomplete_event_size": "the limits of request heads are fixed",
     "reset_contextvars": "each exchange has a context of its own already",
 }
 """By uvicorn's keyword."""

@@ -27,7 +27,9 @@ from asgireload.config.kinds import (
 
 VARIABLE_PREFIX = "ASGIRELOAD_"
 FOREIGN_VARIABLE_PREFIX = "UVICORN_"
+KIBIBYTE = 1 << 10
 MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,10 +233,11 @@ class Config:
         uvicorn="loop",
     )
     http: str = _row(
-        Choice(("auto", "h11", "httptools"), substitutes={"zttp": "auto"}),
+        Choice(("auto", "builtin", "h11", "httptools"), substitutes={"zttp": "auto"}),
         "auto",
         PROTOCOLS,
-        "HTTP parser; auto takes httptools when it is installed.",
+        "Who takes header lines apart: our own parser (auto, builtin) or a library. All are held to"
+        " the same grammar.",
         uvicorn="http",
     )
     ws: str = _row(
@@ -305,12 +308,67 @@ class Config:
         aliases=("--keep-alive",),
         uvicorn="timeout_keep_alive",
     )
+    timeout_request_head: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        15.0,
+        LIMITS,
+        "Seconds a client may take over a request head, and over its first byte; then 408.",
+    )
+    timeout_request_body: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        60.0,
+        LIMITS,
+        "Seconds a client may pause within a request body; then 408.",
+    )
+    timeout_write: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        60.0,
+        LIMITS,
+        "Seconds a client may read nothing of what waits for it; then the connection is dropped.",
+    )
+    timeout_request: float | None = _row(
+        Optional(_SECONDS_ABOVE_ZERO),
+        None,
+        LIMITS,
+        "Seconds from a request's head to the end of its response; then the application is cancelled"
+        " and the client gets 504, or sees its response break off. Streams count, too.",
+    )
+    limit_request_line: int = _row(
+        Size(),
+        8 * KIBIBYTE,
+        LIMITS,
+        "Longest request line in bytes; 414 beyond.",
+    )
+    limit_request_fields: int = _row(
+        Integer(1), 100, LIMITS, "Most header lines of a request; 431 beyond."
+    )
+    limit_request_head: int = _row(
+        Size(),
+        64 * KIBIBYTE,
+        LIMITS,
+        "Largest request line and headers together, in bytes; 431 beyond.",
+        aliases=("--h11-max-incomplete-event-size",),
+        uvicorn="h11_max_incomplete_event_size",
+    )
+    limit_request_body: int | None = _row(
+        Optional(Size()),
+        GIBIBYTE,
+        LIMITS,
+        "Largest request body in bytes, or 10M, or 2G; 413 beyond. none sets no limit.",
+    )
     limit_concurrency: int | None = _row(
         Optional(Integer(1)),
         None,
         LIMITS,
         "Connections and exchanges a worker serves at once before it answers 503.",
         uvicorn="limit_concurrency",
+    )
+    limit_connections: int | None = _row(
+        Optional(Integer(1)),
+        None,
+        LIMITS,
+        "Connections a worker holds at once: beyond, idle ones are closed, and then no more accepted."
+        " Default: what its limit of open files allows.",
     )
 
     workers: int = _row(
@@ -504,6 +562,13 @@ class Config:
         DEVELOPMENT,
         "Seconds without further changes to wait for before reloading.",
         uvicorn="reload_delay",
+    )
+    debug_extension: bool = _row(
+        Switch(),
+        False,
+        DEVELOPMENT,
+        "Offer the ASGI extension http.response.debug; what applications send with it is logged at"
+        " debug level.",
     )
 
     log_level: str = _row(

@@ -14,10 +14,19 @@ def http_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints)
         "http_version": head.http_version,
         "method": head.method,
         "scheme": "https" if endpoints.is_secure else "http",
-        "extensions": {"asgireload.drain": context.drain},
+        "extensions": _http_extensions(head, context),
     }
     _add_common(scope, head, context, endpoints)
     return scope
+
+
+def _http_extensions(head: RequestHead, context: ServingContext) -> Scope:
+    extensions = context.http_extensions.copy()
+    if head.http_version == "1.1":
+        extensions["http.response.early_hint"] = {}
+        if head.takes_trailers:
+            extensions["http.response.trailers"] = {}
+    return extensions
 
 
 def websocket_scope(

@@ -28,6 +28,7 @@ from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import signal_on_parent_death
@@ -318,7 +319,19 @@ def http_settings(config: Config) -> HttpSettings:
         date_header=config.date_header,
         keep_alive_timeout=config.timeout_keep_alive,
         access_log=config.access_log,
+        head_timeout=config.timeout_request_head,
+        body_timeout=config.timeout_request_body,
+        write_timeout=config.timeout_write,
+        request_timeout=config.timeout_request,
+        request_limits=RequestLimits(
+            line=config.limit_request_line,
+            head=config.limit_request_head,
+            fields=config.limit_request_fields,
+            body=config.limit_request_body,
+        ),
         limit_concurrency=config.limit_concurrency,
+        limit_connections=config.limit_connections,
+        debug_extension=config.debug_extension,
         drain_grace=min(config.drain_grace, config.drain_timeout),
         websocket=config.ws != "none",
         ws_max_size=config.ws_max_size,
