@@ -7,6 +7,7 @@ chosen.
 
 import re
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
 from typing import Protocol
 
 from asgireload.errors import PeerError
@@ -107,10 +108,16 @@ _MEANINGFUL = frozenset(
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
 _HTTP_0_9 = re.compile(TOKEN + rb" [\x21-\x7e]++")
-# RFC 3986 section 3.2: host with optional port, no user information. May be empty.
+_PLAIN_HOST = re.compile(rb"[A-Za-z0-9\-._]++(?::[0-9]*+)?")
+"""What nearly every Host header is."""
+# RFC 3986 section 3.2: host with optional port, no user information. May be empty. What brackets hold is
+# looked at by `_is_address`.
 _AUTHORITY = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]++(?:%25[A-Za-z0-9\-._~]++)?\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*+)(?::[0-9]*+)?"
+    rb"(?:\[([^\]]++)\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*+)?"
 )
+# RFC 3986 section 3.2.2, and a zone as in RFC 6874.
+_FUTURE_ADDRESS = re.compile(rb"[vV][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++")
+_ADDRESS_WITH_ZONE = re.compile(rb"([0-9A-Fa-f:.]++)(?:%25(?:[A-Za-z0-9\-._~]|%[0-9A-Fa-f]{2})++)?")
 _ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?#]+)([^?#]*)(?:\?([^#]*))?")
 # Eighteen digits always fit into a signed 64-bit integer; nobody sends an exabyte in earnest.
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -165,7 +172,7 @@ def read_head(line: RequestLine, headers: Headers) -> RequestHead:
             continue
         if name == b"host":
             hosts += 1
-            if _AUTHORITY.fullmatch(value) is None:
+            if _PLAIN_HOST.fullmatch(value) is None and not _is_authority(value):
                 raise PeerError(400, "the Host header is not a host")
         elif name == b"connection":
             tokens = _list(value)
@@ -231,10 +238,29 @@ def _split_special_target(method: bytes, target: bytes) -> tuple[bytes | None, b
     if target == b"*" and method == b"OPTIONS":
         return None, b"*", b""
     match = _ABSOLUTE_FORM.fullmatch(target)
-    if match is None or _AUTHORITY.fullmatch(match[1]) is None or match[1][:1] == b":":
+    if match is None or not _is_authority(match[1]) or match[1][:1] == b":":
         raise PeerError(400, "the request target is not a path or an http URL")
     path = match[2] or (b"*" if method == b"OPTIONS" and match[3] is None else b"/")
     return match[1], path, match[3] or b""
+
+
+def _is_authority(value: bytes) -> bool:
+    match = _AUTHORITY.fullmatch(value)
+    return match is not None and (match[1] is None or _is_address(match[1]))
+
+
+def _is_address(text: bytes) -> bool:
+    """Say whether `text` may stand in brackets: an IPv6 address, or one of a later version."""
+    if _FUTURE_ADDRESS.fullmatch(text) is not None:
+        return True
+    match = _ADDRESS_WITH_ZONE.fullmatch(text)
+    if match is None:
+        return False
+    try:
+        IPv6Address(match[1].decode("ascii"))
+    except AddressValueError:
+        return False
+    return True
 
 
 def _replace_host(headers: Headers, authority: bytes) -> None:
