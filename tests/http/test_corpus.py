@@ -5,11 +5,8 @@ from typing import Any
 
 import pytest
 
-from asgireload.errors import PeerError
-from asgireload.http.parser import RequestHead
-from asgireload.http.parsers import fields_parser
-from asgireload.http.reader import RequestReader
 from tests.corpus.loading import Case, CorpusError, ExpectedRequest, decode, load_all, read_outcome
+from tests.http.reading import Reading, bytes_of, read
 from tests.http.server import Server, serving
 
 CASES = load_all()
@@ -18,99 +15,19 @@ SPLIT_BYTES = 1000
 """Longer data is not split at every byte but at these many, near its beginning and its end."""
 
 
-class Requests:
-    """Receives what a reader finds; pieces of one body are joined."""
-
-    def __init__(self) -> None:
-        self.heads: list[RequestHead] = []
-        self.body = b""
-        self.bodies: list[bytes] = []
-        """Of the requests that are whole."""
-        self.is_upgraded = False
-
-    def on_head(self, head: RequestHead) -> bool:
-        self.heads.append(head)
-        self.is_upgraded = head.is_websocket
-        if self.is_upgraded:
-            self.on_complete()
-        return self.is_upgraded
-
-    def on_body(self, data: bytes) -> None:
-        assert data
-        assert len(self.heads) == len(self.bodies) + 1
-        self.body += data
-
-    def on_complete(self) -> None:
-        self.bodies.append(self.body)
-        self.body = b""
-        assert len(self.heads) == len(self.bodies)
-
-    @property
-    def is_within_body(self) -> bool:
-        return len(self.heads) > len(self.bodies)
-
-    def found(self) -> tuple[ExpectedRequest, ...]:
-        """Return what was found in the words of the corpus."""
-        return tuple(
-            ExpectedRequest(
-                method=head.method,
-                path=head.raw_path,
-                query=head.query_string,
-                version=head.http_version,
-                headers=tuple(head.headers),
-                body=body,
-                keep_alive=head.keep_alive,
-                expects_continue=head.expects_continue,
-                whole=place < len(self.bodies),
-            )
-            for place, (head, body) in enumerate(
-                zip(self.heads, [*self.bodies, self.body], strict=False)
-            )
-        )
-
-
-def read(case: Case, parser: Any, pieces: list[bytes]) -> tuple[Any, ...]:
-    """Return what a reader makes of the pieces, as `outcome` returns what it should."""
-    requests = Requests()
-    reader = RequestReader(requests, fields_parser(parser), case.limits)
-    rest = b""
-    status = None
-    try:
-        for piece in pieces:
-            rest += piece
-            while rest and not requests.is_upgraded:
-                rest = reader.feed(rest)
-    except PeerError as error:
-        status = error.status
-    if status is not None:
-        ends = "refused"
-        rest = b""
-    elif requests.is_upgraded:
-        ends = "upgraded"
-    elif reader.has_partial_head or requests.is_within_body:
-        ends = "incomplete"
-    else:
-        is_last = requests.heads and not requests.heads[-1].keep_alive
-        ends = "closed" if is_last else "kept"
-    return ends, status, rest, requests.found()
-
-
-def outcome(case: Case) -> tuple[Any, ...]:
-    return case.ends, case.status, case.rest, case.requests
-
-
 @every_case
 @pytest.mark.parametrize("parser", ["builtin", "httptools", "h11"])
 def test_bytes_mean_what_the_rfc_says_however_they_are_split(case: Case, parser: str) -> None:
     data = case.data
-    expected = outcome(case)
-    assert read(case, parser, [data]) == expected
-    assert read(case, parser, [data[at : at + 1] for at in range(len(data))]) == expected
+    expected = Reading(case.ends, case.status, case.rest, case.requests)
+    assert read(parser, [data], case.limits) == expected
+    assert read(parser, bytes_of(data), case.limits) == expected
     places = range(1, len(data))
     if len(data) > SPLIT_BYTES:
         places = [*places[: SPLIT_BYTES // 2], *places[-SPLIT_BYTES // 2 :]]
     for place in places:
-        assert read(case, parser, [data[:place], data[place:]]) == expected, f"split at {place}"
+        pieces = [data[:place], data[place:]]
+        assert read(parser, pieces, case.limits) == expected, f"split at {place}"
 
 
 class Application:
