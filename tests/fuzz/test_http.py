@@ -25,7 +25,10 @@ STATUSES = {400, 413, 414, 417, 431, 501, 505}
 SMALL_LIMITS = RequestLimits(line=100, head=300, fields=8, body=100)
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-CHUNKED = mutated(st.binary(max_size=60).flatmap(chunked_bodies))
+LONG_LINES = st.integers(LINE_BYTES - 8, LINE_BYTES + 8).map(
+    lambda size: b"1;" + b"a" * (size - 2) + b"\r\na\r\n0\r\n\r\n"
+)
+CHUNKED = mutated(st.one_of(st.binary(max_size=60).flatmap(chunked_bodies), LONG_LINES))
 FLOODS = st.lists(
     st.one_of(
         st.sampled_from([*FRAGMENTS, HEAD, b"GET / HTTP/1.1\r\n", b"Host: a\r\n", b"x: y\r\n"]),
@@ -71,12 +74,12 @@ def test_any_bytes_are_read_or_refused(data: bytes, parser: Any) -> None:
 
 
 @settings(deadline=None)
-@given(data=CHUNKED, cut=st.integers(0, 200))
-def test_any_chunks_are_read_or_refused(data: bytes, cut: int) -> None:
+@given(data=CHUNKED, cut=st.integers(0, 2 * LINE_BYTES), overhead=st.sampled_from([80, 2000]))
+def test_any_chunks_are_read_or_refused(data: bytes, cut: int, overhead: int) -> None:
     """May raise PeerError with 400, 413 or 431; what is accepted, h11 decodes to the same body."""
     outcomes = []
-    for places in ((0, len(data)), (0, min(cut, len(data)), len(data)), range(len(data) + 1)):
-        body = ChunkedBody(overhead_limit=80, body_limit=50)
+    for places in ((0, len(data)), (0, cut % (len(data) + 1), len(data)), range(len(data) + 1)):
+        body = ChunkedBody(overhead_limit=overhead, body_limit=50)
         pieces: list[bytes] = []
         rest = b""
         status = None

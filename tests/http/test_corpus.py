@@ -143,6 +143,31 @@ def test_the_application_sees_only_whole_requests_and_the_client_its_answers(
     assert seen == expected
 
 
+BROKEN_OFF = [case for case in CASES if len(case.requests) == 1 and not case.requests[0].whole]
+"""Requests whose head is in order and whose body is not, or is not complete."""
+
+
+@pytest.mark.parametrize("case", BROKEN_OFF, ids=[case.name for case in BROKEN_OFF])
+def test_an_application_that_was_called_never_takes_a_broken_body_for_whole(
+    run: Any, case: Case
+) -> None:
+    application = Application()
+    head, mark, body = case.data.partition(b"\r\n\r\n")
+
+    async def main() -> None:
+        async with serving(application, "builtin", request_limits=case.limits) as server:
+            client = await server.connect()
+            client.send(head + mark)
+            await server.wait_until(lambda: application.seen)
+            client.send(body)
+            if case.ends == "incomplete":
+                client.writer.write_eof()
+            assert statuses(await client.read_all()) == expected_statuses(case)
+
+    run(main())
+    assert application.seen == [as_seen(case.requests[0])]
+
+
 def test_an_upgrade_needs_an_application_for_it(run: Any) -> None:
     """With WebSocket switched off, the same bytes are ordinary requests."""
     application = Application()

@@ -97,7 +97,7 @@ def disagreements(data: bytes) -> list[tuple[str, bytes, object]]:
 
 
 def test_the_corpus_is_read_alike_but_for_the_listed_differences() -> None:
-    met = set()
+    met: set[Difference] = set()
     for case in load_all():
         for library, request, verdict in disagreements(case.data):
             assert is_explained(library, request), (case.name, library, verdict)

@@ -257,7 +257,9 @@ def test_an_upgrade_that_nobody_takes_is_an_ordinary_request(
 def test_a_partial_head_is_known(name: str) -> None:
     parser = reader(name, Recorder())
     assert not parser.has_partial_head
-    parser.feed(b"\r\nGE")
+    parser.feed(b"\r")
+    assert not parser.has_partial_head, "so far, half an empty line"
+    parser.feed(b"\n\r\nGE")
     assert parser.has_partial_head
     parser.feed(b"T / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert not parser.has_partial_head
