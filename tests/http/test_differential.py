@@ -17,7 +17,15 @@ from asgireload.http.parsers import parse_fields
 from asgireload.http.reader import RequestReader
 from tests.corpus.loading import ExpectedRequest, load_all
 from tests.fuzz.requests import ANY_STREAMS, STREAMS
-from tests.http.oracles import DIFFERENCES, RefusedError, Verdict, ask_h11, ask_llhttp, is_explained
+from tests.http.oracles import (
+    DIFFERENCES,
+    Difference,
+    RefusedError,
+    Verdict,
+    ask_h11,
+    ask_llhttp,
+    is_explained,
+)
 from tests.http.reading import Requests, bytes_of, read
 
 LIMITS = RequestLimits()
