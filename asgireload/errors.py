@@ -5,7 +5,8 @@
     ├── StartupError           the server could not start                           exit 3
     │   ├── AppLoadError       the application could not be imported
     │   ├── LifespanError      the application's lifespan startup failed
-    │   └── ListenError        an address could not be bound
+    │   ├── ListenError        an address could not be bound
+    │   └── TlsError           a certificate, key or other part of TLS could not be used
     ├── GaveUpError            a crash loop with nothing serving                    exit 4
     ├── ControlError           a running server could not be reached or refused
     ├── ChannelClosedError     the other process of a socket pair is gone
@@ -44,6 +45,10 @@ class LifespanError(StartupError):
 
 class ListenError(StartupError):
     """An address could not be bound or an inherited descriptor is not a listening socket."""
+
+
+class TlsError(StartupError):
+    """A certificate, a key or another part of TLS could not be used; the text names the file and why."""
 
 
 class GaveUpError(AsgireloadError):

@@ -24,6 +24,8 @@ ALLOWED = {
     ("supervisor", "admin"),
     ("supervisor", "watch"),
     ("ipc", "config"),
+    # Messages carry values of the rooms they are about.
+    ("ipc", "net"),
 }
 TOP = {"__init__", "__main__"}
 """The package's own front door may import what it offers."""

@@ -60,6 +60,12 @@ def check(loaded: Loaded) -> None:
         check_import_string(loaded.config.app)
     except AppLoadError as error:
         raise ConfigError(f"{loaded.origins['app']}: {error}") from error
+    factory = loaded.config.ssl_context_factory
+    if factory is not None:
+        try:
+            check_import_string(factory)
+        except AppLoadError as error:
+            raise ConfigError(f"{loaded.origins['ssl_context_factory']}: {error}") from error
     check_addresses(loaded.config)
 
 

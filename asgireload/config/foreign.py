@@ -2,20 +2,11 @@
 
 from collections.abc import Mapping
 
-_TLS = "asgireload does not terminate TLS; put a proxy that does in front of it"
 _PROXY = (
     "asgireload does not read X-Forwarded-* headers; use a middleware of your framework for them"
 )
 
 ABSENT: Mapping[str, str] = {
-    "ssl_keyfile": _TLS,
-    "ssl_certfile": _TLS,
-    "ssl_keyfile_password": _TLS,
-    "ssl_version": _TLS,
-    "ssl_cert_reqs": _TLS,
-    "ssl_ca_certs": _TLS,
-    "ssl_ciphers": _TLS,
-    "ssl_context_factory": _TLS,
     "proxy_headers": _PROXY,
     "forwarded_allow_ips": _PROXY,
     "http2": "asgireload speaks HTTP/1.1; a proxy can speak HTTP/2 to clients",

@@ -11,6 +11,8 @@ from typing import Protocol
 
 NONE = "none"
 """How a file, a variable or a flag spells None for an option that may be empty."""
+HIDDEN = "(hidden)"
+"""What is shown in place of a secret."""
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
@@ -81,6 +83,22 @@ class Text:
 
     def show(self, value: object) -> str:
         return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Text that is never shown: not by the configuration's display, not in an error."""
+
+    metavar: str = "SECRET"
+
+    def expected(self) -> str:
+        return "text"
+
+    def read(self, value: object) -> str:
+        return Text().read(value)
+
+    def show(self, value: object) -> str:
+        return quote(HIDDEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +227,8 @@ class Choice:
     """One of a few words."""
 
     choices: tuple[str, ...]
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """Other words, in lower case, and numbers that mean exactly the same as one of ours."""
     substitutes: Mapping[str, str] = field(default_factory=dict)
     """Words of other servers that are taken to mean one of ours; the user is told once."""
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -222,9 +242,11 @@ class Choice:
         return f"one of {', '.join(self.choices)}"
 
     def read(self, value: object) -> str:
-        word = value.lower() if isinstance(value, str) else ""
+        word = _word(value)
         if word in self.refused:
             raise UnavailableError(self.refused[word])
+        if word in self.spellings:
+            return self.spellings[word]
         if word in self.substitutes:
             return self.substitutes[word]
         if word not in self.choices:
@@ -233,6 +255,13 @@ class Choice:
 
     def show(self, value: object) -> str:
         return quote(str(value))
+
+
+def _word(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        # Constants of the ssl module are given by their number or as members of an enum.
+        return str(int(value))
+    return value.lower() if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +305,8 @@ class Several:
     item: Kind
     separator: str | None = None
     """Splits a variable's text; None splits at white space and commas."""
+    attached: re.Pattern[str] | None = None
+    """Words that belong to the item before them, when white space and commas split."""
 
     @property
     def metavar(self) -> str:
@@ -287,7 +318,14 @@ class Several:
     def split(self, text: str) -> list[str]:
         """Return the items of a variable's text."""
         if self.separator is None:
-            return text.replace(",", " ").split()
+            items: list[str] = []
+            for part in text.split(","):
+                for place, word in enumerate(part.split()):
+                    if place and self.attached is not None and self.attached.fullmatch(word):
+                        items[-1] += f" {word}"
+                    else:
+                        items.append(word)
+            return items
         return [part for part in text.split(self.separator) if part.strip()]
 
     def read(self, value: object) -> tuple[object, ...]:
@@ -325,3 +363,8 @@ class Optional:
 
     def show(self, value: object) -> str:
         return quote(NONE) if value is None else self.item.show(value)
+
+
+def is_secret(kind: Kind) -> bool:
+    """Return whether values of this kind must not be shown."""
+    return isinstance(kind.item if isinstance(kind, Optional) else kind, Secret)

@@ -8,6 +8,7 @@ The table is the class `Config` itself: a frozen dataclass whose fields carry th
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +20,12 @@ from asgireload.config.kinds import (
     Integer,
     Kind,
     Optional,
+    Secret,
     Several,
     Size,
     Switch,
     Text,
+    is_secret,
 )
 
 VARIABLE_PREFIX = "ASGIRELOAD_"
@@ -76,11 +79,13 @@ class Option:
 def _row(kind: Kind, default: object, group: str, text: str, **more: Any) -> Any:
     """Declare a field of Config with its row."""
     row = Option(kind=kind, default=default, group=group, help=text, **more)
-    return field(default=default, metadata={"option": row})
+    # A secret must not be shown by whoever prints the configuration, either.
+    return field(default=default, metadata={"option": row}, repr=not is_secret(kind))
 
 
 APPLICATION = "Application"
 ADDRESSES = "Addresses"
+TLS = "TLS"
 PROTOCOLS = "Protocols"
 LIMITS = "Limits and timeouts"
 WORKERS = "Workers"
@@ -93,6 +98,7 @@ LOGGING = "Logging"
 GROUPS = (
     APPLICATION,
     ADDRESSES,
+    TLS,
     PROTOCOLS,
     LIMITS,
     WORKERS,
@@ -111,6 +117,10 @@ _ASGI3_ONLY = (
     "asgireload serves ASGI 3 applications; wrap an ASGI 2 application in"
     " asgiref.compatibility.guarantee_single_callable"
 )
+_WORD_OF_A_BIND = re.compile(r"[a-z]+(=.*)?")
+"""What follows an address, such as `tls` or `cert=/etc/a.pem`; an address itself has a colon or is a number."""
+_OLD_TLS = "TLS 1.0 and 1.1 are withdrawn (RFC 8996); the least that is spoken is tls1.2"
+_NO_SSL = "SSL and the client's side of TLS are not for a server; give tls1.2 or tls1.3"
 _NO_WSGI = "asgireload serves ASGI 3 applications; wrap a WSGI application in a2wsgi.WSGIMiddleware"
 
 
@@ -202,11 +212,13 @@ class Config:
         uvicorn="fd",
     )
     bind: tuple[str, ...] = _row(
-        Several(Text("ADDRESS", "HOST:PORT, [V6]:PORT, unix:PATH or fd://N")),
+        Several(
+            Text("ADDRESS", "HOST:PORT, [V6]:PORT, unix:PATH or fd://N"), attached=_WORD_OF_A_BIND
+        ),
         (),
         ADDRESSES,
-        "Listen on HOST:PORT, [V6]:PORT, unix:PATH or fd://N; repeat for several."
-        " Replaces --host, --port, --uds and --fd.",
+        "Listen on HOST:PORT, [V6]:PORT, unix:PATH or fd://N; repeat for several. Words may follow the"
+        " address: plain, tls, cert=FILE, key=FILE, proxy. Replaces --host, --port, --uds and --fd.",
         aliases=("-b",),
     )
     backlog: int = _row(
@@ -221,6 +233,108 @@ class Config:
         "shared",
         ADDRESSES,
         "How workers share a TCP address: one socket for all, or a SO_REUSEPORT socket a slot.",
+    )
+
+    ssl_certfile: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "Speak TLS with the certificate in this PEM file, intermediate certificates behind it. It is read"
+        " again when it changes.",
+        aliases=("--certfile",),
+        uvicorn="ssl_certfile",
+    )
+    ssl_keyfile: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "PEM file with the certificate's private key. Default: it is in --ssl-certfile.",
+        aliases=("--keyfile",),
+        uvicorn="ssl_keyfile",
+    )
+    ssl_keyfile_password: str | None = _row(
+        Optional(Secret("PASSWORD")),
+        None,
+        TLS,
+        "Password of the private keys. Other users of the machine can read a command line; rather give"
+        " --ssl-keyfile-password-file.",
+        uvicorn="ssl_keyfile_password",
+    )
+    ssl_keyfile_password_file: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "File with the password of the private keys.",
+    )
+    ssl_sni: tuple[str, ...] = _row(
+        Several(Text("CERTFILE[:KEYFILE]", "CERTFILE or CERTFILE:KEYFILE"), separator="\n"),
+        (),
+        TLS,
+        "One more certificate, used for clients that ask for a name it holds; repeat for several."
+        " Others get --ssl-certfile.",
+    )
+    ssl_version: str = _row(
+        Choice(
+            ("tls1.2", "tls1.3"),
+            spellings={
+                # Python's constants for "whatever both sides know", by number and by name; the least
+                # that is known here is TLS 1.2.
+                **dict.fromkeys(("2", "17", "tls", "tls_server", "sslv23"), "tls1.2"),
+                **dict.fromkeys(("5", "1.2", "tlsv1.2", "tlsv1_2"), "tls1.2"),
+                **dict.fromkeys(("1.3", "tlsv1.3", "tlsv1_3"), "tls1.3"),
+            },
+            refused={
+                **dict.fromkeys(("3", "4", "tlsv1", "tlsv1_1", "tls1.0", "tls1.1"), _OLD_TLS),
+                **dict.fromkeys(("0", "1", "16", "sslv2", "sslv3", "tls_client"), _NO_SSL),
+            },
+        ),
+        "tls1.2",
+        TLS,
+        "Lowest version of TLS that is spoken.",
+        uvicorn="ssl_version",
+    )
+    ssl_cert_reqs: str = _row(
+        Choice(
+            ("none", "optional", "required"),
+            spellings={
+                "0": "none",
+                "1": "optional",
+                "2": "required",
+                "cert_none": "none",
+                "cert_optional": "optional",
+                "cert_required": "required",
+            },
+        ),
+        "none",
+        TLS,
+        "Ask clients for a certificate: optional verifies one that is sent, required insists on it.",
+        aliases=("--cert-reqs",),
+        uvicorn="ssl_cert_reqs",
+    )
+    ssl_ca_certs: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "PEM file with the authorities that client certificates are verified against.",
+        aliases=("--ca-certs",),
+        uvicorn="ssl_ca_certs",
+    )
+    ssl_ciphers: str | None = _row(
+        Optional(Text("CIPHERS", "a cipher list as OpenSSL reads it")),
+        None,
+        TLS,
+        "Ciphers for TLS 1.2, as OpenSSL reads them. Default: OpenSSL's.",
+        aliases=("--ciphers",),
+        uvicorn="ssl_ciphers",
+    )
+    ssl_context_factory: str | None = _row(
+        Optional(Text("MODULE:CALLABLE", "an import string <module>:<attribute>")),
+        None,
+        TLS,
+        "Function that makes the ssl.SSLContext in each worker; called with the configuration and a"
+        " function that returns what would be used without it.",
+        uvicorn="ssl_context_factory",
+        uvicorn_variable=False,
     )
 
     loop: str = _row(
@@ -304,6 +418,12 @@ class Config:
         "Seconds an idle keep-alive connection is kept.",
         aliases=("--keep-alive",),
         uvicorn="timeout_keep_alive",
+    )
+    timeout_handshake: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        10.0,
+        LIMITS,
+        "Seconds a client may take until its TLS handshake is complete.",
     )
     limit_concurrency: int | None = _row(
         Optional(Integer(1)),

@@ -133,7 +133,8 @@ def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
             channel.close()
             with contextlib.suppress(OSError):
                 os.close(loaded.fault_file)
-            own_channel, own_fault_file, *listeners = descriptors
+            own_channel, own_fault_file, *others = descriptors
+            certificates = others.pop(0) if message.has_tls else None
             return WorkerOrder(
                 config=loaded.order.config,
                 name=loaded.order.name,
@@ -145,7 +146,8 @@ def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
                 fault_file=own_fault_file,
                 scoreboard=loaded.scoreboard,
                 record=message.record,
-                listeners=tuple(listeners),
+                listeners=tuple(zip(others, message.listeners, strict=True)),
+                certificates=certificates,
                 supervisor=loaded.supervisor,
             )
         for descriptor in descriptors:

@@ -35,6 +35,7 @@ from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AnyMessage,
     Drain,
+    UseCertificates,
     WorkerDrained,
     WorkerDraining,
     WorkerFailed,
@@ -47,11 +48,14 @@ from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
 from asgireload.log import configure_logging
+from asgireload.net.addresses import ListenerTraits
+from asgireload.net.tls import Material, unseal
 from asgireload.websocket.connection import WebSocketConnection
-from asgireload.worker.acceptor import Acceptor
+from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.drain import drain
 from asgireload.worker.health import check_health
 from asgireload.worker.lifespan import Lifespan, LifespanMode
+from asgireload.worker.tls import make_contexts
 
 HEARTBEAT_INTERVAL = 1.0
 ORPHAN_MARGIN = 10
@@ -76,7 +80,10 @@ class WorkerOrder:
     fault_file: int
     scoreboard: int
     record: int
-    listeners: tuple[int, ...]
+    listeners: tuple[tuple[int, ListenerTraits], ...]
+    """Listening sockets, and how connections of each are received."""
+    certificates: int | None
+    """What TLS is spoken with (`net.tls.seal`); None where it is not."""
     supervisor: int
     """Its process number, which is our parent's."""
 
@@ -178,6 +185,10 @@ class _Worker:
         self._leave: asyncio.Future[_Leave] | None = None
         self._stage = "boot"
         self._record = Record.detached()
+        self._entrances: list[Entrance] = []
+        self._material = Material()
+        if order.certificates is not None:
+            self._material = _take_material(order.certificates)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -190,6 +201,7 @@ class _Worker:
         self._record = Scoreboard(self._order.scoreboard).record(self._order.record)
         try:
             app = self._order.app or self._import_app()
+            self._entrances = self._make_entrances()
             lifespan, context = await self._start(app, loop)
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
             self._report_failure(error)
@@ -198,8 +210,13 @@ class _Worker:
             # Nobody knows this worker any more; it must not take a connection.
             await lifespan.shutdown(self._config.lifespan_timeout)
             return 1
-        sockets = [_listener(descriptor) for descriptor in self._order.listeners]
-        acceptor = Acceptor(loop, sockets, lambda: HttpConnection(context))
+        acceptor = Acceptor(
+            loop,
+            self._entrances,
+            lambda: HttpConnection(context),
+            record=self._record,
+            handshake_timeout=self._config.timeout_handshake,
+        )
         acceptor.start()
         heartbeat = _Heartbeat(loop, self._record)
         self._channel.post(WorkerReady())
@@ -208,8 +225,8 @@ class _Worker:
         acceptor.stop()
         if command.reason in (DrainReason.STOP, DrainReason.SCALE_DOWN, DrainReason.ORPHANED):
             acceptor.take_waiting()
-        for sock in sockets:
-            sock.close()
+        for entrance in self._entrances:
+            entrance.socket.close()
         self._channel.post(WorkerDraining())
         result = await drain(context, acceptor, command.reason, command.timeout)
         await lifespan.shutdown(self._config.lifespan_timeout)
@@ -230,6 +247,21 @@ class _Worker:
         # Configuring logging is a thing that applications do at import, and it may switch ours off.
         _configure_logging(self._order)
         return app
+
+    def _make_entrances(self) -> list[Entrance]:
+        entrances = [
+            Entrance(_listener(descriptor), traits) for descriptor, traits in self._order.listeners
+        ]
+        if any(entrance.traits.tls for entrance in entrances):
+            self._reach("tls")
+            self._set_contexts(entrances, self._material)
+        return entrances
+
+    def _set_contexts(self, entrances: list[Entrance], material: Material) -> None:
+        traits = [entrance.traits for entrance in entrances]
+        contexts = make_contexts(traits, material, self._config, self._order.app_dir)
+        for entrance, context in zip(entrances, contexts, strict=True):
+            entrance.context = context
 
     async def _start(
         self, app: ASGIApp, loop: asyncio.AbstractEventLoop
@@ -266,8 +298,23 @@ class _Worker:
     # --- the end ----------------------------------------------------------------------------------
 
     def _on_message(self, message: AnyMessage, descriptors: list[int]) -> None:
-        assert isinstance(message, Drain)
-        self._command(_Leave(DrainReason(message.reason), message.timeout))
+        match message:
+            case Drain():
+                self._command(_Leave(DrainReason(message.reason), message.timeout))
+            case UseCertificates():
+                self._use_certificates(_take_material(descriptors[0]))
+            case _:
+                raise AssertionError(message)
+
+    def _use_certificates(self, material: Material) -> None:
+        """Let connections from now on have new certificates; keep the old ones if that fails."""
+        self._material = material
+        try:
+            # None yet where the application is still being imported.
+            self._set_contexts(self._entrances, material)
+        except BaseException as error:  # noqa: BLE001 - a context factory is user code and may raise anything
+            reason = str(error) if isinstance(error, StartupError) else summarize(error)
+            _logger.error("Certificates were not taken, the former ones stay: %s", reason)  # noqa: TRY400
 
     def _on_supervisor_gone(self) -> None:
         if self._leave is not None and not self._leave.done():
@@ -277,6 +324,13 @@ class _Worker:
     def _command(self, command: _Leave) -> None:
         if self._leave is not None and not self._leave.done():
             self._leave.set_result(command)
+
+
+def _take_material(descriptor: int) -> Material:
+    try:
+        return unseal(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _listener(descriptor: int) -> socket.socket:
