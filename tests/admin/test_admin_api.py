@@ -51,7 +51,7 @@ class TestReading:
         assert answer.headers["content-type"] == JSON
         assert answer.json["state"] == "serving"
         assert "/status" in answer.json["read"]
-        assert answer.json["command"] == ["/reload", "/scale", "/stop"]
+        assert answer.json["command"] == ["/reload", "/tls/reload", "/scale", "/stop"]
 
     @pytest.mark.parametrize(
         ("accept", "is_html"),
