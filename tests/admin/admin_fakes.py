@@ -95,6 +95,18 @@ def make_failed_reload(
     return make_reload(reload_id, outcome, **values | changes)
 
 
+def make_certificate(**changes: Any) -> CertificateSnapshot:
+    values: dict[str, Any] = {
+        "certfile": "shop.pem",
+        "subject": "CN=shop.example",
+        "names": ("shop.example", "*.shop.example"),
+        "not_before": NOW - 86400,
+        "not_after": NOW + 86400,
+        "loaded_at": NOW - 60,
+    }
+    return CertificateSnapshot(**values | changes)
+
+
 def make_status(**changes: Any) -> StatusSnapshot:
     values: dict[str, Any] = {
         "version": "0.1.0",
