@@ -97,13 +97,18 @@ class Certificates:
         self._watch.changed = None
         try:
             material = self._read()
+            is_new = self.descriptor is None or material != self._material
+            descriptor = tls.seal(material) if is_new else None
         except TlsError as error:
             self.error = str(error)
             raise
+        except OSError as error:
+            # Descriptors or memory have run out.
+            self.error = f"certificates could not be kept in memory: {error}"
+            raise TlsError(self.error) from error
         self.error = None
-        if self.descriptor is not None and material == self._material:
+        if descriptor is None:
             return False
-        descriptor = tls.seal(material)
         self.close()
         self.descriptor = descriptor
         self._material = material

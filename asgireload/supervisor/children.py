@@ -295,7 +295,14 @@ class Children:
         descriptor = self._certificates.descriptor
         if (is_new or always) and descriptor is not None:
             for worker in self._workers.values():
-                worker.channel.post(UseCertificates(), [descriptor])
+                try:
+                    worker.channel.post(UseCertificates(), [descriptor])
+                except OSError as error:
+                    _logger.error(  # noqa: TRY400 - the text says it all
+                        "The worker of slot %d keeps its certificates, new ones could not be passed: %s",
+                        worker.slot,
+                        error,
+                    )
         return is_new
 
     def _certify(self, generation: int) -> None:

@@ -155,7 +155,9 @@ class Acceptor:
         elif first[0] == TLS_HANDSHAKE:
             await self._shake_hands(sock, entrance, deadline)
         else:
-            self._count_failure(sock, Limit.HANDSHAKE_FAILED, "the client does not speak TLS")
+            self._count_failure(
+                Limit.HANDSHAKE_FAILED, _peer_for_log(sock), "the client does not speak TLS"
+            )
             if is_http(first[0]):
                 await self._loop.connect_accepted_socket(lambda: PlainAnswer(self._loop), sock)
             else:
@@ -174,7 +176,9 @@ class Acceptor:
                     except (BlockingIOError, InterruptedError):
                         await self._wait_readable(sock)
         except TimeoutError:
-            self._count_failure(sock, Limit.HANDSHAKE_TIMEOUT, "the client said nothing")
+            self._count_failure(
+                Limit.HANDSHAKE_TIMEOUT, _peer_for_log(sock), "the client said nothing"
+            )
             return b""
         except OSError:
             return b""
@@ -195,6 +199,7 @@ class Acceptor:
             self._loop.remove_reader(sock.fileno())
 
     async def _shake_hands(self, sock: socket.socket, entrance: Entrance, deadline: float) -> None:
+        peer = _peer_for_log(sock)
         try:
             await self._loop.connect_accepted_socket(
                 self._make_protocol,
@@ -208,16 +213,16 @@ class Acceptor:
             # that fails with ssl.SSLError or ConnectionResetError. The socket is closed by then.
             is_late = isinstance(error, ConnectionAbortedError)
             limit = Limit.HANDSHAKE_TIMEOUT if is_late else Limit.HANDSHAKE_FAILED
-            self._count_failure(None, limit, str(error) or type(error).__name__)
+            self._count_failure(limit, peer, str(error) or type(error).__name__)
 
-    def _count_failure(self, sock: socket.socket | None, limit: Limit, reason: str) -> None:
+    def _count_failure(self, limit: Limit, peer: str, reason: str) -> None:
         """Count a client that did not get as far as a connection.
 
         The log says so at level debug only: anybody on the network could fill it otherwise.
         """
         self._record.count_limit(limit)
-        if _logger.isEnabledFor(logging.DEBUG):
-            _logger.debug("No TLS with %s: %s", _peer_of(sock), reason)
+        if peer:
+            _logger.debug("No TLS with %s: %s", peer, reason)
 
     def _adopted(self, task: asyncio.Task[None]) -> None:
         self._adopting.discard(task)
@@ -238,9 +243,12 @@ class Acceptor:
         self._resume = self._loop.call_later(EXHAUSTED_PAUSE, self.start)
 
 
-def _peer_of(sock: socket.socket | None) -> str:
+def _peer_for_log(sock: socket.socket) -> str:
+    """Return who is at the other end; nothing where the log does not want to know."""
+    if not _logger.isEnabledFor(logging.DEBUG):
+        return ""
     try:
-        name = sock.getpeername() if sock is not None else None
+        name = sock.getpeername()
     except OSError:
         # It has left already.
         name = None

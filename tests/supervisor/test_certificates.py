@@ -1,5 +1,6 @@
 """When certificates are read again, and what is kept when they do not fit."""
 
+import errno
 import os
 import time
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from asgireload.config import Config
 from asgireload.errors import TlsError
+from asgireload.net import tls
 from asgireload.net.tls import unseal
 from asgireload.supervisor.certificates import Certificates, ChangeWatch, look_at
 from tests.certificates import AUTHORITY, LONG_AGO
@@ -138,6 +140,22 @@ def test_what_does_not_fit_leaves_everything_as_it_was_until_the_next_change(tmp
     assert certificates.has_settled_change()
     assert not certificates.load(), "the former ones are back"
     assert certificates.error is None
+
+
+def test_a_lack_of_descriptors_is_an_error_like_another(tmp_path, make, monkeypatch):
+    AUTHORITY.issue(tmp_path, "a")
+    certificates = make()
+    certificates.load()
+    AUTHORITY.issue(tmp_path, "a")
+
+    def fail(material):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tls, "seal", fail)
+        with pytest.raises(TlsError, match="kept in memory: .*Too many open files"):
+            certificates.load()
+    assert certificates.load()
 
 
 def test_only_the_certificate_that_changed_counts_as_read_anew(tmp_path, make):
