@@ -16,6 +16,7 @@ from asgireload.net.tls import (
     choose_by_name,
     files_of,
     find_doubts,
+    make_context,
     read_material,
     seal,
     settings_of,
@@ -218,8 +219,6 @@ def shake_hands(server, client, name="localhost"):
 
 
 def context_of(directory, **options):
-    from asgireload.net.tls import make_context
-
     material = load(directory, **options)
     return make_context(material.main, material, settings_of(Config(**options)))
 
