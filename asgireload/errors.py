@@ -10,6 +10,7 @@
     ├── ControlError           a running server could not be reached or refused
     ├── ChannelClosedError     the other process of a socket pair is gone
     ├── PeerError              bytes from a client that the protocol forbids; carries the status to answer with
+    ├── ProxyHeaderError       a connection does not begin with the PROXY header that it owes
     └── AppProtocolError       the application sent a message that ASGI does not allow here
 
 Only entry points (`cli/main.py` and the `main.py` of each process) turn them into exits.
@@ -70,6 +71,10 @@ class PeerError(AsgireloadError):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+class ProxyHeaderError(AsgireloadError):
+    """A connection does not begin with a PROXY header, or its peer is not trusted with one."""
 
 
 class AppProtocolError(AsgireloadError):

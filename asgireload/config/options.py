@@ -16,8 +16,10 @@ from asgireload.config.kinds import (
     Choice,
     Duration,
     Header,
+    HostPattern,
     Integer,
     Kind,
+    Network,
     Optional,
     Several,
     Size,
@@ -83,6 +85,7 @@ def _row(kind: Kind, default: object, group: str, text: str, **more: Any) -> Any
 
 APPLICATION = "Application"
 ADDRESSES = "Addresses"
+PROXIES = "Proxies"
 PROTOCOLS = "Protocols"
 LIMITS = "Limits and timeouts"
 WORKERS = "Workers"
@@ -95,6 +98,7 @@ LOGGING = "Logging"
 GROUPS = (
     APPLICATION,
     ADDRESSES,
+    PROXIES,
     PROTOCOLS,
     LIMITS,
     WORKERS,
@@ -107,6 +111,7 @@ GROUPS = (
 
 _FILE = Text("FILE", "a path")
 _DIRECTORY = Text("DIRECTORY", "a path")
+_NETWORKS = Several(Network(), always_splits=True)
 _SECONDS = Duration()
 _SECONDS_ABOVE_ZERO = Duration(positive=True)
 _ASGI3_ONLY = (
@@ -223,6 +228,61 @@ class Config:
         "shared",
         ADDRESSES,
         "How workers share a TCP address: one socket for all, or a SO_REUSEPORT socket a slot.",
+    )
+
+    proxy_headers: bool = _row(
+        Switch(),
+        True,
+        PROXIES,
+        "Take client and scheme from forwarded headers of trusted proxies.",
+        uvicorn="proxy_headers",
+    )
+    forwarded_allow_ips: tuple[str, ...] = _row(
+        _NETWORKS,
+        ("127.0.0.1", "::1"),
+        PROXIES,
+        "Proxies whose forwarded headers are believed: addresses, networks, unix for Unix sockets, or"
+        " * for everybody, which lets every client forge its address.",
+        uvicorn="forwarded_allow_ips",
+        default_variable="FORWARDED_ALLOW_IPS",
+    )
+    forwarded_headers: str = _row(
+        Choice(("x-forwarded", "forwarded")),
+        "x-forwarded",
+        PROXIES,
+        "Which headers the proxies write: X-Forwarded-For and its like, or Forwarded (RFC 7239). The"
+        " others stay what a client may have made up.",
+    )
+    forwarded_fields: tuple[str, ...] = _row(
+        Several(
+            Choice(("for", "proto", "host", "port", "prefix")),
+            always_splits=True,
+        ),
+        ("for", "proto"),
+        PROXIES,
+        "What is believed of them: for (the client), proto (the scheme), host and port (of the Host"
+        " header), prefix (root_path). Name only those that the proxy always writes.",
+    )
+    proxy_protocol: bool = _row(
+        Switch(),
+        False,
+        PROXIES,
+        "Expect a PROXY header, version 1 or 2, at the start of every connection on every address.",
+    )
+    proxy_protocol_allow_from: tuple[str, ...] = _row(
+        _NETWORKS,
+        ("127.0.0.1", "::1"),
+        PROXIES,
+        "Proxies that may send PROXY headers, as in --forwarded-allow-ips; the connections of others"
+        " are closed.",
+        aliases=("--proxy-allow-from",),
+    )
+    allowed_hosts: tuple[str, ...] = _row(
+        Several(HostPattern(), always_splits=True),
+        (),
+        PROXIES,
+        "Hosts that are served, as example.com, *.example.com, localhost; requests for others are"
+        " answered with 400. Default: any.",
     )
 
     loop: str = _row(

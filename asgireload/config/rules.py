@@ -20,7 +20,13 @@ _USELESS_WITHOUT = (
     ("max_requests_jitter", "max_requests"),
     ("admin_host", "admin_port"),
     ("admin_token_file", "admin_port"),
+    ("forwarded_allow_ips", "proxy_headers"),
+    ("forwarded_headers", "proxy_headers"),
+    ("forwarded_fields", "proxy_headers"),
 )
+
+_ONLY_X_FORWARDED = ("port", "prefix")
+"""Fields without a parameter in RFC 7239."""
 
 
 def settle_addresses(layers: Sequence[Layer]) -> list[Layer]:
@@ -75,6 +81,13 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
         for name, needed in _USELESS_WITHOUT
         if name in given and _is_off(getattr(config, needed))
     ]
+    if config.forwarded_headers == "forwarded":
+        warnings += [
+            f"{_origin(given, 'forwarded_fields')}: forwarded_fields {field} has no effect: Forwarded"
+            " (RFC 7239) has no such parameter"
+            for field in _ONLY_X_FORWARDED
+            if field in config.forwarded_fields
+        ]
     longest = config.drain_timeout + config.lifespan_timeout
     if longest > GRACE_PERIOD:
         warnings.append(

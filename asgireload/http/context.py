@@ -19,6 +19,8 @@ from typing import Any, Protocol
 from asgireload.asgi import ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.endpoints import Endpoints
+from asgireload.http.forwarded import Forwarding
+from asgireload.http.hosts import HostRules
 from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
 from asgireload.ipc.scoreboard import Field, Limit, Record
@@ -57,6 +59,10 @@ class HttpSettings:
     """How long the application may take from a request's head to the end of its response."""
     request_limits: RequestLimits = field(default_factory=RequestLimits)
     access_log: bool = True
+    forwarding: Forwarding | None = None
+    """Which proxies are believed when they say for whom they ask; None: nobody."""
+    host_rules: HostRules | None = None
+    """Which Host headers are served; None: any."""
     limit_concurrency: int | None = None
     """Beyond so many connections or exchanges a request is answered with 503."""
     limit_connections: int | None = None

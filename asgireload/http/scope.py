@@ -5,6 +5,7 @@ from urllib.parse import unquote
 from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, Scope
 from asgireload.http.context import ServingContext
 from asgireload.http.endpoints import Endpoints
+from asgireload.http.forwarded import Forwarded, Forwarding, replace_host
 from asgireload.http.parser import RequestHead
 
 
@@ -17,6 +18,8 @@ def http_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints)
         "extensions": _http_extensions(head, context),
     }
     _add_common(scope, head, context, endpoints)
+    if endpoints.is_trusted_proxy is not False:
+        _believe_proxy(scope, head, context, endpoints)
     return scope
 
 
@@ -40,6 +43,8 @@ def websocket_scope(
         "extensions": {"asgireload.drain": context.drain, "websocket.http.response": {}},
     }
     _add_common(scope, head, context, endpoints)
+    if endpoints.is_trusted_proxy is not False:
+        _believe_proxy(scope, head, context, endpoints)
     return scope
 
 
@@ -65,6 +70,44 @@ def _add_common(
     scope["server"] = endpoints.server
     if context.state is not None:
         scope["state"] = context.state.copy()
+
+
+def read_forwarded(
+    head: RequestHead, forwarding: Forwarding | None, endpoints: Endpoints
+) -> Forwarded | None:
+    """Return what the connection's peer says of the request, if it is a trusted proxy and says anything.
+
+    The peer is judged once for each connection.
+    """
+    if endpoints.is_trusted_proxy is None:
+        endpoints.is_trusted_proxy = forwarding is not None and forwarding.networks.is_trusted(
+            endpoints.client
+        )
+    if forwarding is None or not endpoints.is_trusted_proxy:
+        return None
+    return forwarding.read(head.headers)
+
+
+def _believe_proxy(
+    scope: Scope, head: RequestHead, context: ServingContext, endpoints: Endpoints
+) -> None:
+    """Replace the facts of the connection by those of the request that a trusted proxy forwarded."""
+    said = read_forwarded(head, context.settings.forwarding, endpoints)
+    if said is None:
+        return
+    if said.client is not None:
+        scope["client"] = said.client
+    is_secure = endpoints.is_secure if said.scheme is None else said.scheme == "https"
+    if said.scheme is not None:
+        plain = "http" if scope["type"] == "http" else "ws"
+        scope["scheme"] = plain + "s" if is_secure else plain
+    if said.host is not None or said.port is not None:
+        scope["headers"] = replace_host(head.headers, said, is_secure=is_secure)
+    if said.prefix is not None:
+        root_path = unquote(said.prefix.decode("ascii"))
+        scope["path"] = root_path + unquote(head.raw_path.decode("ascii"))
+        scope["raw_path"] = said.prefix + head.raw_path
+        scope["root_path"] = root_path
 
 
 def full_path(head: RequestHead, context: ServingContext) -> str:

@@ -28,6 +28,8 @@ from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.forwarded import Forwarding
+from asgireload.http.hosts import HostRules
 from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
 from asgireload.ipc.channel import Channel
@@ -329,6 +331,8 @@ def http_settings(config: Config) -> HttpSettings:
             fields=config.limit_request_fields,
             body=config.limit_request_body,
         ),
+        forwarding=Forwarding.of(config),
+        host_rules=HostRules.of(config),
         limit_concurrency=config.limit_concurrency,
         limit_connections=config.limit_connections,
         debug_extension=config.debug_extension,

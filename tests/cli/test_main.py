@@ -17,7 +17,11 @@ def clean_place(tmp_path, monkeypatch):
     """No configuration but what a test says."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
-        if name.startswith(("ASGIRELOAD_", "UVICORN_")) or name in ("PORT", "WEB_CONCURRENCY"):
+        if name.startswith(("ASGIRELOAD_", "UVICORN_")) or name in (
+            "PORT",
+            "WEB_CONCURRENCY",
+            "FORWARDED_ALLOW_IPS",
+        ):
             monkeypatch.delenv(name)
 
 
@@ -82,7 +86,7 @@ def test_every_flag_of_the_table_is_known(served, capsys):
         (["main:app", "--port", "x"], "--port 'x': expected an integer from 0 to 65535"),
         (["main:app", "--workerz", "1"], "--workers"),
         (["main:app", "--ssl-keyfile", "x"], "does not terminate TLS"),
-        (["main:app", "--no-proxy-headers"], "X-Forwarded"),
+        (["main:app", "--forwarded-allow-ips", "10.0.0.1/8"], "10.0.0.0/8"),
         (["main:app", "--interface", "asgi2"], "guarantee_single_callable"),
         (["main:app", "--bind", "::1:80"], "brackets"),
         (["main:app", "--uds", "/x", "--port", "1"], "both say where to listen"),
