@@ -15,7 +15,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from asgireload.config import Config
-from asgireload.http.parser import Headers
+from asgireload.http.endpoints import Endpoints
+from asgireload.http.parser import Headers, RequestHead
 from asgireload.net.networks import Client, TrustedNetworks, unmapped
 
 MAX_HOPS = 64
@@ -181,13 +182,17 @@ class Forwarding:
 
 @lru_cache(maxsize=_REMEMBERED_NODES)
 def _remember_node(node: bytes) -> Client | None:
-    match = _V4_NODE.fullmatch(node) or _V6_NODE.fullmatch(node) or _BARE_V6_NODE.fullmatch(node)
+    parse: type[IPv4Address] | type[IPv6Address] = IPv4Address
+    match = _V4_NODE.fullmatch(node)
+    if match is None:
+        parse = IPv6Address
+        match = _V6_NODE.fullmatch(node) or _BARE_V6_NODE.fullmatch(node)
     if match is None:
         return None
-    host, port = match[1].decode("ascii"), match[2]
+    port = match[2]
     number = int(port) if port and not port.startswith(b"_") else 0
     try:
-        address = unmapped(IPv6Address(host) if ":" in host else IPv4Address(host))
+        address = unmapped(parse(match[1].decode("ascii")))
     except ValueError:
         return None
     return (str(address), number) if number <= 65535 else None
@@ -200,6 +205,22 @@ def read_node(node: bytes) -> Client | None:
     `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
     """
     return _remember_node(node) if len(node) <= MAX_NODE_BYTES else None
+
+
+def read_forwarded(
+    head: RequestHead, endpoints: Endpoints, forwarding: Forwarding | None
+) -> Forwarded | None:
+    """Return what the connection's peer says of a request, if it is a trusted proxy and says anything.
+
+    The peer is judged once for each connection.
+    """
+    if endpoints.is_trusted_proxy is None:
+        endpoints.is_trusted_proxy = forwarding is not None and forwarding.networks.is_trusted(
+            endpoints.client
+        )
+    if forwarding is None or not endpoints.is_trusted_proxy:
+        return None
+    return forwarding.read(head.headers)
 
 
 def replace_host(headers: Headers, said: Forwarded, *, is_secure: bool) -> Headers:

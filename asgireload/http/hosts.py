@@ -11,13 +11,17 @@ from ipaddress import IPv6Address
 from asgireload.config import Config
 from asgireload.config.kinds import ANYBODY, HostPattern, MismatchError
 from asgireload.errors import ConfigError
+from asgireload.http.endpoints import Endpoints
+from asgireload.http.forwarded import Forwarding, read_forwarded
+from asgireload.http.parser import RequestHead
 
 MAX_HOST_BYTES = 261
 """The longest domain name, 253 (RFC 1035 section 2.3.4), with a final dot, a colon and a port."""
 _REMEMBERED_HOSTS = 256
 """Verdicts that are kept, at most 64 KiB of names: clients use the same few hosts all the time."""
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+?)\.?(?::[0-9]*)?")
+_LABEL = "[A-Za-z0-9_-]+"
+_HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*)\.?(?::[0-9]*)?")
 
 
 class HostRules:
@@ -73,3 +77,14 @@ class HostRules:
             except ValueError:
                 return False
         return name in self.names or name.endswith(self.suffixes)
+
+
+def names_served_host(
+    head: RequestHead, endpoints: Endpoints, rules: HostRules, forwarding: Forwarding | None
+) -> bool:
+    """Whether a request is for a host that is served: the one a trusted proxy names, or its Host header."""
+    if forwarding is not None and "host" in forwarding.fields:
+        said = read_forwarded(head, endpoints, forwarding)
+        if said is not None and said.host is not None:
+            return rules.allows(said.host)
+    return rules.allows(next((value for name, value in head.headers if name == b"host"), None))

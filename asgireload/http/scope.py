@@ -5,7 +5,7 @@ from urllib.parse import unquote
 from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, Scope
 from asgireload.http.context import ServingContext
 from asgireload.http.endpoints import Endpoints
-from asgireload.http.forwarded import Forwarded, Forwarding, replace_host
+from asgireload.http.forwarded import read_forwarded, replace_host
 from asgireload.http.parser import RequestHead
 
 
@@ -72,27 +72,11 @@ def _add_common(
         scope["state"] = context.state.copy()
 
 
-def read_forwarded(
-    head: RequestHead, forwarding: Forwarding | None, endpoints: Endpoints
-) -> Forwarded | None:
-    """Return what the connection's peer says of the request, if it is a trusted proxy and says anything.
-
-    The peer is judged once for each connection.
-    """
-    if endpoints.is_trusted_proxy is None:
-        endpoints.is_trusted_proxy = forwarding is not None and forwarding.networks.is_trusted(
-            endpoints.client
-        )
-    if forwarding is None or not endpoints.is_trusted_proxy:
-        return None
-    return forwarding.read(head.headers)
-
-
 def _believe_proxy(
     scope: Scope, head: RequestHead, context: ServingContext, endpoints: Endpoints
 ) -> None:
     """Replace the facts of the connection by those of the request that a trusted proxy forwarded."""
-    said = read_forwarded(head, context.settings.forwarding, endpoints)
+    said = read_forwarded(head, endpoints, context.settings.forwarding)
     if said is None:
         return
     if said.client is not None:
