@@ -182,7 +182,7 @@ class Forwarding:
 
 @lru_cache(maxsize=_REMEMBERED_NODES)
 def _remember_node(node: bytes) -> Client | None:
-    parse: type[IPv4Address] | type[IPv6Address] = IPv4Address
+    parse: type[IPv4Address | IPv6Address] = IPv4Address
     match = _V4_NODE.fullmatch(node)
     if match is None:
         parse = IPv6Address

@@ -227,7 +227,7 @@ def test_prefixes(value, prefix):
         (["for=_a1b2;proto=https, for=10.0.0.1"], Forwarded(None, "https")),
         (['for="_a1b2:_c3";host=shop.example'], Forwarded(None, None, b"shop.example")),
         (["proto=https;host=shop.example"], Forwarded(None, "https", b"shop.example")),
-        (["for=192.0.2.1;proto=gopher;host=a/b"], Forwarded(("192.0.2.1", 0))),
+        (['for=192.0.2.1;proto=gopher;host="a/b"'], Forwarded(("192.0.2.1", 0))),
         # Only proxies, and nobody.
         (["for=10.0.0.1;proto=https, for=10.0.0.2"], Forwarded(("10.0.0.1", 0), "https")),
         ([" , ,"], Forwarded()),
@@ -288,15 +288,9 @@ def test_a_request_without_such_headers_says_nothing():
 def test_the_host_header_is_replaced(own, said, is_secure, host):
     headers = [(b"accept", b"*/*"), (b"host", own), (b"x-forwarded-host", b"kept")]
     before = list(headers)
-    assert (
-        replace_host(headers, said, is_secure=is_secure)
-        == [
-            (b"host", host),
-            (b"accept", b"*/*"),
-            (b"x-forwarded-host", b"kept"),
-        ]
-        or host == own
-    )
+    replaced = replace_host(headers, said, is_secure=is_secure)
+    assert dict(replaced) == {**dict(before), b"host": host}
+    assert len(replaced) == len(before)
     assert headers == before
 
 
