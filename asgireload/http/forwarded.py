@@ -10,9 +10,9 @@ anything. A value that cannot be read is dropped as a whole and the connection's
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from asgireload.config import Config
 from asgireload.http.endpoints import Endpoints
@@ -22,10 +22,10 @@ from asgireload.net.networks import Client, TrustedNetworks, unmapped
 MAX_HOPS = 64
 """Elements in one chain. No chain of real ones is that long, and a longer one, which only trusted proxies
 could have written, would cost a request more time than it is worth."""
-MAX_NODE_BYTES = 64
-"""An IPv6 address with brackets and port has 53 at most; longer ones are not worth remembering."""
-_REMEMBERED_NODES = 1024
-"""Parsed nodes that are kept, with `MAX_NODE_BYTES` about 200 KiB: clients come back."""
+MAX_REMEMBERED_BYTES = 256
+"""Larger headers are read anew each time; these have room for three hops, host and prefix."""
+_REMEMBERED = 1024
+"""Readings that are kept, less than 1 MiB: the requests of one client say the same one after another."""
 
 _PORT = rb"(?::([0-9]{1,5}|_[A-Za-z0-9._-]+))?"  # RFC 7239 section 6: a port may be obfuscated
 _V4_NODE = re.compile(rb"([0-9.]+)" + _PORT)
@@ -43,6 +43,7 @@ _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9._~-]+)(?::([0-9]{1,5}))
 _PREFIX = re.compile(rb"(?:/(?!\.\.?(?:/|\Z))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)+")
 _SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
+_Lines = tuple[tuple[bytes, bytes], ...]
 _X_FORWARDED = {
     "for": b"x-forwarded-for",
     "proto": b"x-forwarded-proto",
@@ -52,8 +53,7 @@ _X_FORWARDED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarded:
+class Forwarded(NamedTuple):
     """What the trusted proxies say; None where they say nothing that can be believed."""
 
     client: Client | None = None
@@ -71,7 +71,7 @@ class Forwarded:
 class Forwarding:
     """Which proxies are believed, and what of their headers. `read` is called per request."""
 
-    __slots__ = ("_is_standard", "_names", "fields", "networks")
+    __slots__ = ("_names", "_remember", "fields", "networks")
 
     def __init__(
         self,
@@ -82,10 +82,13 @@ class Forwarding:
         """`headers` and `fields` are the values of --forwarded-headers and --forwarded-fields."""
         self.networks = networks
         self.fields = frozenset(fields)
-        self._is_standard = headers == "forwarded"
-        self._names = {name: field for field, name in _X_FORWARDED.items() if field in self.fields}
-        if self._is_standard:
-            self._names = {b"forwarded": "element"}
+        is_standard = headers == "forwarded"
+        self._names = frozenset(
+            [b"forwarded"] if is_standard else [_X_FORWARDED[field] for field in self.fields]
+        )
+        self._remember = lru_cache(maxsize=_REMEMBERED)(
+            self._read_standard if is_standard else self._read_x_forwarded
+        )
 
     @classmethod
     def of(cls, config: Config) -> "Forwarding | None":
@@ -98,31 +101,35 @@ class Forwarding:
     def read(self, headers: Headers) -> Forwarded | None:
         """Return what is said in the headers that a trusted peer sent; None when there is nothing."""
         names = self._names
-        for name, _ in headers:
-            if name in names:
-                break
-        else:
+        found: list[tuple[bytes, bytes]] | None = None
+        for line in headers:
+            if line[0] in names:
+                if found is None:
+                    found = [line]
+                else:
+                    found.append(line)
+        if found is None:
             return None
-        if self._is_standard:
-            return self._read_standard([value for name, value in headers if name == b"forwarded"])
-        return self._read_x_forwarded(headers)
+        lines = tuple(found)
+        if sum([len(value) for _, value in lines]) > MAX_REMEMBERED_BYTES:
+            return self._remember.__wrapped__(lines)
+        return self._remember(lines)
 
-    def _read_x_forwarded(self, headers: Headers) -> Forwarded:
+    def _read_x_forwarded(self, lines: _Lines) -> Forwarded:
         chain: list[bytes] = []
-        said: dict[str, bytes] = {}
-        for name, value in headers:
-            field = self._names.get(name)
-            if field == "for":
+        said: dict[bytes, bytes] = {}
+        for name, value in lines:
+            if name == b"x-forwarded-for":
                 chain.append(value)
-            elif field is not None:
+            else:
                 # Of several lines or values the last is the nearest proxy's.
-                said[field] = value.rpartition(b",")[2].strip(b" \t")
+                said[name] = value.rpartition(b",")[2].strip(b" \t")
         return Forwarded(
             client=self._client_of(chain),
-            scheme=_SCHEMES.get(said.get("proto", b"").lower()),
-            host=_read_host(said.get("host")),
-            port=_read_port(said.get("port")),
-            prefix=_read_prefix(said.get("prefix")),
+            scheme=_SCHEMES.get(said.get(b"x-forwarded-proto", b"").lower()),
+            host=_read_host(said.get(b"x-forwarded-host")),
+            port=_read_port(said.get(b"x-forwarded-port")),
+            prefix=_read_prefix(said.get(b"x-forwarded-prefix")),
         )
 
     def _client_of(self, lines: list[bytes]) -> Client | None:
@@ -144,10 +151,10 @@ class Forwarding:
                     return client
         return client
 
-    def _read_standard(self, lines: list[bytes]) -> Forwarded | None:
+    def _read_standard(self, lines: _Lines) -> Forwarded | None:
         found = Forwarded()
         hops = 0
-        for line in reversed(lines):
+        for _, line in reversed(lines):
             end = len(line)
             while end >= 0:
                 start = _element_start(line, end)
@@ -180,8 +187,12 @@ class Forwarding:
         )
 
 
-@lru_cache(maxsize=_REMEMBERED_NODES)
-def _remember_node(node: bytes) -> Client | None:
+def read_node(node: bytes) -> Client | None:
+    """Return address and port (0: not said) of a node, or None when it is no address.
+
+    Understood are RFC 7239 section 6 and what X-Forwarded-For has without quotes: `192.0.2.1`,
+    `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+    """
     parse: type[IPv4Address | IPv6Address] = IPv4Address
     match = _V4_NODE.fullmatch(node)
     if match is None:
@@ -198,15 +209,6 @@ def _remember_node(node: bytes) -> Client | None:
     return (str(address), number) if number <= 65535 else None
 
 
-def read_node(node: bytes) -> Client | None:
-    """Return address and port (0: not said) of a node, or None when it is no address.
-
-    Understood are RFC 7239 section 6 and what X-Forwarded-For has without quotes: `192.0.2.1`,
-    `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
-    """
-    return _remember_node(node) if len(node) <= MAX_NODE_BYTES else None
-
-
 def read_forwarded(
     head: RequestHead, endpoints: Endpoints, forwarding: Forwarding | None
 ) -> Forwarded | None:
@@ -218,9 +220,7 @@ def read_forwarded(
         endpoints.is_trusted_proxy = forwarding is not None and forwarding.networks.is_trusted(
             endpoints.client
         )
-    if forwarding is None or not endpoints.is_trusted_proxy:
-        return None
-    return forwarding.read(head.headers)
+    return forwarding.read(head.headers) if forwarding and endpoints.is_trusted_proxy else None
 
 
 def replace_host(headers: Headers, said: Forwarded, *, is_secure: bool) -> Headers:
