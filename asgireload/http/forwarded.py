@@ -22,6 +22,8 @@ from asgireload.net.networks import Client, TrustedNetworks, unmapped
 MAX_HOPS = 64
 """Elements in one chain. No chain of real ones is that long, and a longer one, which only trusted proxies
 could have written, would cost a request more time than it is worth."""
+MAX_ELEMENT_BYTES = 1024
+"""One element of Forwarded: four addresses and names at their longest, with as much again beside them."""
 MAX_REMEMBERED_BYTES = 256
 """Larger headers are read anew each time; these have room for three hops, host and prefix."""
 _REMEMBERED = 1024
@@ -243,21 +245,22 @@ def replace_host(headers: Headers, said: Forwarded, *, is_secure: bool) -> Heade
 
 
 def _element_start(line: bytes, end: int) -> int | None:
-    """Return where the last element of `line[:end]` begins; None when its quotes do not pair up.
+    """Return where the last element of `line[:end]` begins; None when quotes do not pair up or it is too long.
 
     Read from the right, quotes that a client left open at its end of the header cannot swallow what
     the proxy wrote behind them. That needs quoted texts without backslashes, which no value that is
     used here has; an element with one is refused.
     """
+    lowest = max(0, end - MAX_ELEMENT_BYTES)
     quotes = 0
     position = end
     while True:
-        comma = line.rfind(b",", 0, position)
-        quotes += line.count(b'"', comma + 1, position)
+        comma = line.rfind(b",", lowest, position)
+        quotes += line.count(b'"', max(lowest, comma + 1), position)
+        if comma < 0:
+            return 0 if lowest == 0 and quotes % 2 == 0 else None
         if quotes % 2 == 0:
             return comma + 1
-        if comma < 0:
-            return None
         position = comma
 
 

@@ -5,7 +5,7 @@ from urllib.parse import unquote
 from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, Scope
 from asgireload.http.context import ServingContext
 from asgireload.http.endpoints import Endpoints
-from asgireload.http.forwarded import read_forwarded, replace_host
+from asgireload.http.forwarded import Forwarded, read_forwarded, replace_host
 from asgireload.http.parser import RequestHead
 
 
@@ -19,7 +19,9 @@ def http_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints)
     }
     _add_common(scope, head, context, endpoints)
     if endpoints.is_trusted_proxy is not False:
-        _believe_proxy(scope, head, context, endpoints)
+        said = read_forwarded(head, endpoints, context.settings.forwarding)
+        if said is not None:
+            _believe(scope, head, endpoints, said)
     return scope
 
 
@@ -44,7 +46,9 @@ def websocket_scope(
     }
     _add_common(scope, head, context, endpoints)
     if endpoints.is_trusted_proxy is not False:
-        _believe_proxy(scope, head, context, endpoints)
+        said = read_forwarded(head, endpoints, context.settings.forwarding)
+        if said is not None:
+            _believe(scope, head, endpoints, said)
     return scope
 
 
@@ -72,13 +76,8 @@ def _add_common(
         scope["state"] = context.state.copy()
 
 
-def _believe_proxy(
-    scope: Scope, head: RequestHead, context: ServingContext, endpoints: Endpoints
-) -> None:
+def _believe(scope: Scope, head: RequestHead, endpoints: Endpoints, said: Forwarded) -> None:
     """Replace the facts of the connection by those of the request that a trusted proxy forwarded."""
-    said = read_forwarded(head, endpoints, context.settings.forwarding)
-    if said is None:
-        return
     if said.client is not None:
         scope["client"] = said.client
     is_secure = endpoints.is_secure if said.scheme is None else said.scheme == "https"

@@ -40,6 +40,7 @@ class Greeter:
         None: there is no good header, which was counted and logged, and the socket is closed. It is
         closed, too, when this is cancelled.
         """
+        client: Client | None = None
         try:
             client = _peer(sock)
             self._check_trust(client)

@@ -1,5 +1,6 @@
 import pytest
 
+from asgireload.config import OPTIONS
 from asgireload.errors import ConfigError
 
 from .test_sources import flag, load, write
@@ -65,3 +66,16 @@ def test_a_stop_that_outlasts_kubernetes_is_pointed_out():
 
 def test_the_defaults_warn_about_nothing():
     assert load().warnings == ()
+
+
+@pytest.mark.parametrize("name", ["forwarded_allow_ips", "forwarded_headers", "forwarded_fields"])
+def test_forwarded_options_without_forwarded_headers_are_pointed_out(name):
+    raw = {"forwarded_headers": "forwarded", "forwarded_fields": ("for",)}.get(name, ("::1",))
+    (warning,) = load([flag(name, raw), flag("proxy_headers", False)]).warnings
+    assert warning == f"{OPTIONS[name].flag}: {name} has no effect without proxy_headers"
+
+
+def test_fields_that_the_standard_header_lacks_are_pointed_out():
+    said = [flag("forwarded_headers", "forwarded"), flag("forwarded_fields", ("for,host,prefix",))]
+    (warning,) = load(said).warnings
+    assert "forwarded_fields prefix has no effect" in warning

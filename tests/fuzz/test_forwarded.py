@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asgireload.http.forwarded import Forwarding
@@ -37,6 +37,7 @@ NAMES = st.sampled_from([b"forwarded", *(b"x-forwarded-" + field.encode() for fi
 HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=6)
 
 
+@settings(max_examples=200, deadline=None)
 @given(
     HEADERS,
     st.sampled_from(["x-forwarded", "forwarded"]),
@@ -60,6 +61,7 @@ def test_any_headers_are_read(headers, style, trusted):
         assert not {b"", b".", b".."} & set(said.prefix.split(b"/")[1:])
 
 
+@settings(max_examples=200, deadline=None)
 @given(VALUES | st.binary(max_size=300))
 def test_any_host_is_judged(host):
     rules = HostRules.parse(["a.example", "*.b.example", "[::1]"])

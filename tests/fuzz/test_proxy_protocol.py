@@ -2,7 +2,7 @@
 
 import struct
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.errors import ProxyHeaderError
@@ -52,6 +52,7 @@ def split_outcome(data, cuts):
     return None
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300) | NEARLY, st.lists(st.integers(0, 400), max_size=4))
 def test_any_bytes_in_any_pieces_mean_the_same(data, cuts):
     whole = outcome(data)
@@ -64,12 +65,14 @@ def test_any_bytes_in_any_pieces_mean_the_same(data, cuts):
         assert found == whole
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_a_reader_never_waits_for_more_than_the_bound(tail):
     for start in (b"PROXY UNKNOWN " + b"x" * 200, SIGNATURE + b"\x21\x11\xff\xff" + bytes(5000)):
         assert outcome(start + tail) is not None
 
 
+@settings(max_examples=200, deadline=None)
 @given(PAIRS, PORTS, PORTS, st.binary(max_size=20))
 def test_lines_are_read_back(pair, source, target, rest):
     client, server = pair
@@ -78,6 +81,7 @@ def test_lines_are_read_back(pair, source, target, rest):
     assert read_header(line + rest) == Header(len(line), origin)
 
 
+@settings(max_examples=200, deadline=None)
 @given(PAIRS, PORTS, PORTS, EXTENSIONS, st.none() | st.integers(0, 7), st.binary(max_size=20))
 def test_binary_headers_are_read_back(pair, source, target, extensions, tls, rest):
     client, server = pair

@@ -1,11 +1,18 @@
 """What trusted proxies say: X-Forwarded-* and Forwarded, as tables and as properties."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.config import Config
-from asgireload.http.forwarded import MAX_HOPS, Forwarded, Forwarding, read_node, replace_host
+from asgireload.http.forwarded import (
+    MAX_ELEMENT_BYTES,
+    MAX_HOPS,
+    Forwarded,
+    Forwarding,
+    read_node,
+    replace_host,
+)
 from asgireload.net.networks import TrustedNetworks
 
 NETWORKS = TrustedNetworks.parse("127.0.0.1,10.0.0.0/8,2001:db8:ffff::/48")
@@ -110,6 +117,14 @@ def test_a_chain_is_followed_only_so_far():
     assert read(standard, standard=True) == Forwarded(client=("192.0.2.1", 0))
     assert read(standard + ", for=10.0.0.1", standard=True) is None
     assert read("for=192.0.2.1" + "," * 60_000, standard=True) is None
+
+
+def test_an_element_is_followed_only_so_far():
+    longest = "for=192.0.2.1;x=" + "a" * (MAX_ELEMENT_BYTES - 16)
+    assert read(longest, standard=True) == Forwarded(client=("192.0.2.1", 0))
+    assert read(longest + "a", standard=True) is None
+    assert read("for=192.0.2.9, " + longest[:-2], standard=True) is not None
+    assert read('"' + "," * 60_000 + '"', standard=True) is None
 
 
 @pytest.mark.parametrize(
@@ -326,6 +341,7 @@ def written(address, port):
     return f"{host}:{port}" if port is not None else host
 
 
+@settings(max_examples=200, deadline=None)
 @given(
     st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=80),
     STRANGERS,
@@ -339,6 +355,7 @@ def test_a_client_cannot_hide_behind_what_it_writes(forged, stranger, port, prox
     assert found == (str(stranger), port or 0)
 
 
+@settings(max_examples=200, deadline=None)
 @given(
     st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=80),
     STRANGERS,

@@ -3,7 +3,7 @@
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.errors import ConfigError
@@ -58,6 +58,7 @@ def test_an_entry_that_cannot_be_used_is_named(entry, hint):
     assert repr(entry) in str(caught.value)
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.ip_addresses(), st.integers(0, 128), st.ip_addresses())
 def test_an_address_is_trusted_where_its_network_has_it(base, prefix, asked):
     network = ipaddress.ip_network(
