@@ -10,6 +10,7 @@
     ├── ControlError           a running server could not be reached or refused
     ├── ChannelClosedError     the other process of a socket pair is gone
     ├── PeerError              bytes from a client that the protocol forbids; carries the status to answer with
+    │   └── UnservedHostError  the Host header names a host that is not served
     ├── ProxyHeaderError       a connection does not begin with the PROXY header that it owes
     └── AppProtocolError       the application sent a message that ASGI does not allow here
 
@@ -75,6 +76,10 @@ class PeerError(AsgireloadError):
 
 class ProxyHeaderError(AsgireloadError):
     """A connection does not begin with a PROXY header, or its peer is not trusted with one."""
+
+
+class UnservedHostError(PeerError):
+    """The request is well formed, and for somebody else."""
 
 
 class AppProtocolError(AsgireloadError):

@@ -89,13 +89,12 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
         for name in ("state", "request_limit", "on_request_limit")
         if name in options
     }
-    connection = options.pop("connection", HttpConnection)
     settings = HttpSettings(parser=parser, **options)  # type: ignore[arg-type]
     loop = asyncio.get_running_loop()
     context = ServingContext(
         app, settings, loop, websocket_factory=WebSocketConnection, **context_options
     )
-    listener = await loop.create_server(lambda: connection(context), "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: HttpConnection(context), "127.0.0.1", 0)
     server = Server(context, listener.sockets[0].getsockname()[1])
     try:
         yield server

@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 
-from asgireload.errors import PeerError
-from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.forwarded import Forwarding
-from asgireload.http.hosts import HostRules, names_served_host
+from asgireload.http.hosts import HostRules
 from asgireload.http.parser import RequestHead
 from asgireload.http.scope import http_scope, websocket_scope
+from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.proxy_protocol import Origin
 from tests.http.server import serving
@@ -183,19 +182,12 @@ def test_a_head_can_be_refused_for_its_host(run: Any, parser: str) -> None:
     rules = HostRules.parse(["shop.example"])
     assert rules is not None
 
-    class Choosy(HttpConnection):
-        def on_head(self, head: RequestHead) -> bool:
-            settings = self.context.settings
-            if not names_served_host(head, self.endpoints, rules, settings.forwarding):
-                raise PeerError(400, "the Host header names no host that is served here")
-            return super().on_head(head)
-
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 204})
         await send({"type": "http.response.body"})
 
     async def main() -> None:
-        async with serving(app, parser, connection=Choosy) as server:
+        async with serving(app, parser, host_rules=rules) as server:
             head = b"GET / HTTP/1.1\r\nConnection: close\r\nHost: "
             assert (await server.exchange(head + b"SHOP.example:80\r\n\r\n")).startswith(
                 b"HTTP/1.1 204"
@@ -203,5 +195,7 @@ def test_a_head_can_be_refused_for_its_host(run: Any, parser: str) -> None:
             answer = await server.exchange(head + b"other.example\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 400")
             assert b"names no host that is served here" in answer
+            assert server.count(Field.LIMIT_0 + Limit.HOST) == 1
+            assert server.count(Field.PEER_ERRORS_TOTAL) == 0
 
     run(main())
