@@ -261,7 +261,7 @@ class ServingContext:
         ]
         for _, _, connection in heapq.nsmallest(max(limit // ROOM_FRACTION, 1), idle):
             connection.make_way()
-        return len(self.connections) < limit
+        return bool(idle)
 
     def admits(self) -> bool:
         """Whether a request may go to the application; False when `limit_concurrency` is exceeded."""

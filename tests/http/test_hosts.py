@@ -7,10 +7,14 @@ from asgireload.errors import ConfigError
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules, names_served_host
-from asgireload.http.parser import RequestHead
+from asgireload.http.parser import Headers, RequestHead, RequestLine
 from asgireload.net.networks import TrustedNetworks
 
 RULES = HostRules.parse(["shop.example", "*.shop.example", "localhost", "127.0.0.1", "[::1]"])
+
+
+def request_head(headers: Headers) -> RequestHead:
+    return RequestHead(RequestLine("GET", None, b"/", b"", "1.1"), headers)
 
 
 class Peer:
@@ -103,7 +107,7 @@ def test_a_pattern_that_cannot_be_used_is_named(pattern):
 )
 def test_a_forwarded_host_that_is_believed_is_judged_instead(trusted, fields, served):
     headers = [(b"host", b"inner"), (b"x-forwarded-host", b"shop.example")]
-    head = RequestHead("GET", b"/", b"", "1.1", headers)
+    head = request_head(headers)
     forwarding = Forwarding(TrustedNetworks.parse(trusted), "x-forwarded", fields)
     assert names_served_host(head, Endpoints(Peer()), RULES, forwarding) is served
 
@@ -111,9 +115,7 @@ def test_a_forwarded_host_that_is_believed_is_judged_instead(trusted, fields, se
 def test_without_a_forwarded_host_the_host_header_is_judged():
     forwarding = Forwarding(TrustedNetworks.parse("*"), "x-forwarded", ["host"])
     for host, served in ((b"shop.example", True), (b"evil.example", False)):
-        head = RequestHead("GET", b"/", b"", "1.1", [(b"host", host), (b"x-forwarded-host", b"/")])
+        head = request_head([(b"host", host), (b"x-forwarded-host", b"/")])
         assert names_served_host(head, Endpoints(Peer()), RULES, forwarding) is served
         assert names_served_host(head, Endpoints(Peer()), RULES, None) is served
-    assert not names_served_host(
-        RequestHead("GET", b"/", b"", "1.0", []), Endpoints(Peer()), RULES, None
-    )
+    assert not names_served_host(request_head([]), Endpoints(Peer()), RULES, None)

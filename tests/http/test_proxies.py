@@ -8,7 +8,7 @@ from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
-from asgireload.http.parser import RequestHead
+from asgireload.http.parser import Headers, RequestHead, RequestLine
 from asgireload.http.scope import http_scope, websocket_scope
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import TrustedNetworks
@@ -22,6 +22,10 @@ FORWARDED = (
 )
 REQUEST = b"GET /a%20b HTTP/1.1\r\nHost: inner:8000\r\n" + FORWARDED + b"Connection: close\r\n\r\n"
 ALL_FIELDS = ("for", "proto", "host", "port", "prefix")
+
+
+def request_head(headers: Headers) -> RequestHead:
+    return RequestHead(RequestLine("GET", None, b"/", b"", "1.1"), headers)
 
 
 def forwarding(trusted: str, *fields: str, headers: str = "x-forwarded") -> Forwarding:
@@ -88,11 +92,7 @@ def test_others_are_not_believed_and_their_headers_stay(
 
 
 def test_malformed_headers_leave_the_facts_of_the_connection() -> None:
-    head = RequestHead(
-        "GET",
-        b"/",
-        b"",
-        "1.1",
+    head = request_head(
         [
             (b"host", b"inner"),
             (b"x-forwarded-for", b"192.0.2.1, nonsense"),
@@ -131,7 +131,7 @@ def scope_of(
 def test_the_scheme_fits_the_kind_of_scope(
     proto: bytes, is_secure: bool, scheme: str, websocket_scheme: str
 ) -> None:
-    head = RequestHead("GET", b"/", b"", "1.1", [(b"x-forwarded-proto", proto)])
+    head = request_head([(b"x-forwarded-proto", proto)])
     endpoints = Endpoints(Transport(), Origin(("127.0.0.1", 5), ("127.0.0.1", 8000), is_secure))
     believed = forwarding("127.0.0.1")
     assert scope_of(head, endpoints, believed)["scheme"] == scheme
@@ -139,7 +139,7 @@ def test_the_scheme_fits_the_kind_of_scope(
 
 
 def test_a_unix_peer_is_trusted_by_its_word() -> None:
-    head = RequestHead("GET", b"/", b"", "1.1", [(b"x-forwarded-for", b"192.0.2.1")])
+    head = request_head([(b"x-forwarded-for", b"192.0.2.1")])
     for trusted, client in (("unix", ("192.0.2.1", 0)), ("127.0.0.1,::1", None)):
         endpoints = Endpoints(Transport(peer="", own="/run/shop.sock"))
         scope = scope_of(head, endpoints, forwarding(trusted))
@@ -148,7 +148,7 @@ def test_a_unix_peer_is_trusted_by_its_word() -> None:
 
 
 def test_the_peer_is_judged_once_for_each_connection() -> None:
-    head = RequestHead("GET", b"/", b"", "1.1", [(b"x-forwarded-for", b"192.0.2.1")])
+    head = request_head([(b"x-forwarded-for", b"192.0.2.1")])
     for trusted, verdict in (("127.0.0.1", True), ("10.0.0.1", False)):
         endpoints = Endpoints(Transport())
         believed = forwarding(trusted)
@@ -158,7 +158,7 @@ def test_the_peer_is_judged_once_for_each_connection() -> None:
 
 
 def test_a_proxy_header_says_who_is_at_the_ends() -> None:
-    head = RequestHead("GET", b"/", b"", "1.1", [(b"x-forwarded-for", b"198.51.100.9")])
+    head = request_head([(b"x-forwarded-for", b"198.51.100.9")])
     origin = Origin(("192.0.2.1", 4711), ("198.51.100.2", 443), is_secure=True)
     endpoints = Endpoints(Transport(), origin)
     assert endpoints.client_label == "192.0.2.1:4711"
