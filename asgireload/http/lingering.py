@@ -39,7 +39,11 @@ class LingeringClose:
         if not transport.can_write_eof():
             transport.close()  # TLS has no half-close in asyncio
             return
-        transport.write_eof()  # after what is buffered
+        try:
+            transport.write_eof()  # after what is buffered
+        except OSError:
+            transport.abort()  # the peer has reset the connection, which the loop has yet to see
+            return
         transport.resume_reading()
         self._unsent_bytes = transport.get_write_buffer_size()
         self._deadline = self._loop.time() + STALLED_SECONDS
