@@ -65,6 +65,32 @@ class ConnectionState(Enum):
 class HttpConnection(asyncio.Protocol):
     """The protocol factory's product: `loop.create_server(lambda: HttpConnection(context), …)`."""
 
+    # Thousands of connections wait at once: without a dictionary each they take a third less memory.
+    __slots__ = (
+        "_current",
+        "_deadline",
+        "_departure",
+        "_has_peer_closed",
+        "_incoming",
+        "_is_reading_paused",
+        "_lingering",
+        "_origin",
+        "_reader",
+        "_request_deadline",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_unread",
+        "_unsent_bytes",
+        "_upgrade_head",
+        "_write_deadline",
+        "_write_waiters",
+        "context",
+        "endpoints",
+        "is_write_paused",
+        "state",
+    )
+
     def __init__(self, context: ServingContext, origin: Origin | None = None) -> None:
         """`origin`: whom a PROXY header names as the ends of the connection."""
         self.context = context
