@@ -5,6 +5,7 @@
     ├── StartupError           the server could not start                           exit 3
     │   ├── AppLoadError       the application could not be imported
     │   ├── LifespanError      the application's lifespan startup failed
+    │   ├── LogConfigError     a --log-config file or a log file cannot be used
     │   └── ListenError        an address could not be bound
     ├── GaveUpError            a crash loop with nothing serving                    exit 4
     ├── ControlError           a running server could not be reached or refused
@@ -42,6 +43,10 @@ class AppLoadError(StartupError):
 
 class LifespanError(StartupError):
     """The application answered `lifespan.startup.failed`, raised, or did not answer in time."""
+
+
+class LogConfigError(StartupError):
+    """A --log-config file cannot be read or applied, or a log file cannot be opened."""
 
 
 class ListenError(StartupError):

@@ -14,8 +14,6 @@ ABSENT: Mapping[str, str] = {
     "ssl_ciphers": _TLS,
     "ssl_context_factory": _TLS,
     "http2": "asgireload speaks HTTP/1.1; a proxy can speak HTTP/2 to clients",
-    "log_config": "configure logging in the application: handlers that it gives the loggers asgireload"
-    " and asgireload.access are kept",
     "reset_contextvars": "each exchange has a context of its own already",
 }
 """By uvicorn's keyword."""

@@ -336,6 +336,24 @@ class HostPattern:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderName:
+    """The name of a header, in lowercase."""
+
+    metavar: str = "NAME"
+
+    def expected(self) -> str:
+        return "the name of a header (RFC 9110 section 5.6.2), such as x-request-id"
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+            raise MismatchError(self.expected())
+        return value.lower()
+
+    def show(self, value: object) -> str:
+        return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
 class Several:
     """Any number of values of one kind: a repeated flag, a TOML array, a variable to split."""
 

@@ -16,6 +16,7 @@ from asgireload.config.kinds import (
     Choice,
     Duration,
     Header,
+    HeaderName,
     HostPattern,
     Integer,
     Kind,
@@ -110,6 +111,7 @@ GROUPS = (
 )
 
 _FILE = Text("FILE", "a path")
+_LOG_FILE = Text("FILE", "a path, or - for the standard stream")
 _DIRECTORY = Text("DIRECTORY", "a path")
 _NETWORKS = Several(Network(), always_splits=True)
 _SECONDS = Duration()
@@ -640,6 +642,65 @@ class Config:
     )
     access_log: bool = _row(
         Switch(), True, LOGGING, "Log each request on standard output.", uvicorn="access_log"
+    )
+    access_log_format: str | None = _row(
+        Optional(
+            Text("FORMAT", "uvicorn, common, combined, json, or a format with atoms as %(h)s")
+        ),
+        None,
+        LOGGING,
+        "What a line for a request holds: uvicorn, common, combined, json, or a format with gunicorn's"
+        " atoms, such as '%(h)s %(s)s'. Default: uvicorn, with --log-format json: json.",
+        aliases=("--access-logformat",),
+    )
+    access_log_file: str = _row(
+        _LOG_FILE,
+        "-",
+        LOGGING,
+        "Append the lines for requests to this file; - is standard output. The file may be moved away"
+        " at any time: a new one is begun.",
+        aliases=("--access-logfile",),
+    )
+    access_log_exclude: tuple[str, ...] = _row(
+        Several(Text("PATTERN", "a path, or a pattern such as /static/*")),
+        (),
+        LOGGING,
+        "Do not log requests whose path matches, such as /healthz or /static/*; repeat for several.",
+    )
+    log_slow_requests: float | None = _row(
+        Optional(_SECONDS_ABOVE_ZERO),
+        None,
+        LOGGING,
+        "Log a warning for each request that takes longer than this.",
+    )
+    request_id_header: str | None = _row(
+        Optional(HeaderName()),
+        None,
+        LOGGING,
+        "Give each request an id, taken from this header or made, and send it back in the same"
+        " header; it is in the log and in the scope.",
+    )
+    error_log_file: str = _row(
+        _LOG_FILE,
+        "-",
+        LOGGING,
+        "Append what the server says to this file; - is standard error. The file may be moved away at"
+        " any time: a new one is begun.",
+        aliases=("--error-logfile", "--log-file"),
+    )
+    log_format: str = _row(
+        Choice(("text", "json")),
+        "text",
+        LOGGING,
+        "Write what the server says as text, or as one JSON object a line.",
+    )
+    log_config: str | None = _row(
+        Optional(_FILE),
+        None,
+        LOGGING,
+        "Configure logging by this file, in the format of Python's logging.config: .toml, .json,"
+        " .yaml or .ini. It is read again at each reload.",
+        uvicorn="log_config",
     )
     use_colors: bool | None = _row(
         Optional(Switch()),

@@ -49,7 +49,7 @@ from asgireload.ipc.messages import (
 from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
-from asgireload.log import configure_logging
+from asgireload.log import Place, UserConfig, configure_logging, keep_logging
 from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.drain import drain
@@ -73,6 +73,8 @@ class WorkerOrder:
     slot: int
     app: ASGIApp | None
     """None: the template holds no code, the worker imports the application."""
+    log_config: UserConfig | None
+    """What --log-config says, as the template has read it. It is in force where `app` is not None."""
     app_dir: str
     """Where the application is imported from, resolved."""
     channel: int
@@ -105,7 +107,7 @@ def run_worker(order: WorkerOrder) -> int:
     if os.getppid() != order.supervisor:
         return 1  # it died before the kernel knew whom to tell
     config = order.config
-    _configure_logging(order)
+    keep_logging(config, place_of(order))
     set_title("worker", order.name, slot=order.slot, generation=order.generation)
     _reseed()
     try:
@@ -121,12 +123,10 @@ def run_worker(order: WorkerOrder) -> int:
         channel.close()
 
 
-def _configure_logging(order: WorkerOrder) -> None:
-    config = order.config
-    tag = f"w{order.slot}" if config.workers > 1 else None
-    configure_logging(
-        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag=tag
-    )
+def place_of(order: WorkerOrder) -> Place:
+    """Return how the worker's lines name it."""
+    tag = f"w{order.slot}" if order.config.workers > 1 else None
+    return Place("worker", order.slot, order.generation, tag)
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -228,10 +228,12 @@ class _Worker:
 
     def _import_app(self) -> ASGIApp:
         self._reach("import")
-        config = self._config
-        app = load_app(config.app, factory=config.factory, app_dir=self._order.app_dir)
+        config, order = self._config, self._order
+        if order.log_config is not None:
+            configure_logging(config, place_of(order), order.log_config, import_from=order.app_dir)
+        app = load_app(config.app, factory=config.factory, app_dir=order.app_dir)
         # Configuring logging is a thing that applications do at import, and it may switch ours off.
-        _configure_logging(self._order)
+        keep_logging(config, place_of(order))
         return app
 
     async def _start(
