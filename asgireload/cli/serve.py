@@ -67,7 +67,9 @@ def check(loaded: Loaded) -> None:
             check_format(access_log_format)
         except ConfigError as error:
             origin = loaded.origins["access_log_format"]
-            raise ConfigError(f"{origin}: access_log_format: {error}") from error
+            raise ConfigError(
+                f"{origin} access_log_format = {access_log_format!r}: {error}"
+            ) from error
     check_addresses(loaded.config)
 
 

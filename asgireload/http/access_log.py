@@ -17,7 +17,8 @@ from asgireload.http.access_format import (
     compile_format,
     path_matcher,
 )
-from asgireload.log import Place, printable
+from asgireload.log import AccessFormatter, JsonFormatter, Place, printable
+from asgireload.log.short_way import short_way
 
 NEVER = 1 << 63
 """Nanoseconds that no request lasts: 292 years."""
@@ -112,6 +113,14 @@ class AccessLog:
         if self._is_excluded is not None and self._is_excluded(target):
             return
         args = (printable(client), method, printable(target), http_version, status)
+        handler = short_way(_access_logger)
+        if handler is not None:
+            formatter = handler.formatter
+            if type(formatter) is AccessFormatter and formatter.is_usual:
+                handler.write_line(
+                    formatter.prefix(logging.INFO, "INFO") + formatter.request_line(args)
+                )
+                return
         self._write(_MESSAGE, args, {"request_id": request_id})
 
     def websocket_answered(self, client: str, target: str, outcome: str) -> None:
@@ -135,6 +144,10 @@ class AccessLog:
         if self._is_excluded is not None and self._is_excluded(entry.target):
             return
         line = render(entry)
+        handler = short_way(_access_logger)
+        if handler is not None and self._is_shown_as_it_is(handler.formatter):
+            handler.write_line(line)
+            return
         args = (
             _client_label(entry),
             entry.method,
@@ -149,6 +162,11 @@ class AccessLog:
             "request_id": entry.request_id,
         }
         self._write(line.replace("%", "%%") + _NO_ARGUMENTS, args, fields)
+
+    def _is_shown_as_it_is(self, formatter: logging.Formatter | None) -> bool:
+        if type(formatter) is AccessFormatter:
+            return formatter.is_usual
+        return type(formatter) is JsonFormatter and self._format_name == JSON
 
     def _write(
         self, message: str, args: tuple[str, str, str, str, int], fields: dict[str, object]

@@ -10,7 +10,7 @@ import http
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TextIO
 
 import msgspec
@@ -89,28 +89,29 @@ class LineFormatter(logging.Formatter):
             line = f"{line}\n{_continued(self.formatStack(record.stack_info))}"
         return line
 
-    def prefix(self, record: logging.LogRecord) -> str:
+    def prefix(self, level: int, name: str) -> str:
         """Return the padded level and the tag; the colour codes do not count for the width."""
         place = here()
         if self._place is not place:
             self._place = place
             self._prefixes.clear()
-        prefix = self._prefixes.get(record.levelno)
+        prefix = self._prefixes.get(level)
         if prefix is None:
-            name = record.levelname
+            color = _LEVEL_COLORS.get(level, "") if self._colored else ""
+            shown = f"{color}{name}{_RESET}" if color else name
             padding = " " * max(1, _PREFIX_WIDTH - len(name) - 1)
             tag = f"[{place.tag}] " if place.tag else ""
-            prefix = f"{self._colored_level(record)}:{padding}{tag}"
-            self._prefixes[record.levelno] = prefix
+            prefix = self._prefixes[level] = f"{shown}:{padding}{tag}"
         return prefix
 
     def variables(self, record: logging.LogRecord) -> dict[str, object]:
         """Return what a `fmt` may name beside the record's own attributes."""
         # uvicorn's formats have a space behind it.
-        return {"levelprefix": self.prefix(record)[:-1], "message": block(record.message)}
+        prefix = self.prefix(record.levelno, record.levelname)[:-1]
+        return {"levelprefix": prefix, "message": block(record.message)}
 
     def _usual(self, record: logging.LogRecord) -> str:
-        return self.prefix(record) + block(record.message)
+        return self.prefix(record.levelno, record.levelname) + block(record.message)
 
     def _formatted(self, record: logging.LogRecord) -> str:
         # A copy, since other handlers format the same record.
@@ -121,10 +122,6 @@ class LineFormatter(logging.Formatter):
         fields = {"role": place.role, "slot": place.slot, "generation": place.generation}
         shown.__dict__ = {**fields, **shown.__dict__, **self.variables(record)}
         return self.formatMessage(shown)
-
-    def _colored_level(self, record: logging.LogRecord) -> str:
-        color = _LEVEL_COLORS.get(record.levelno, "") if self._colored else ""
-        return f"{color}{record.levelname}{_RESET}" if color else record.levelname
 
 
 class AccessFormatter(LineFormatter):
@@ -144,20 +141,30 @@ class AccessFormatter(LineFormatter):
         line: str | None = record.__dict__.get("access_line")
         if line is not None:
             return line
-        client, request, answer = self._parts(record)
-        return f'{self.prefix(record)}{client} - "{request}" {answer}'
+        assert isinstance(record.args, tuple)
+        return self.prefix(record.levelno, record.levelname) + self.request_line(record.args)
+
+    def request_line(self, args: Sequence[object]) -> str:
+        """Return uvicorn's line without its prefix; `args` are a record's."""
+        client, request, answer = self._parts(args)
+        return f'{client} - "{request}" {answer}'
+
+    @property
+    def is_usual(self) -> bool:
+        """True when the line depends on nothing of the record but its level and args."""
+        return not self._has_format
 
     def variables(self, record: logging.LogRecord) -> dict[str, object]:
         found = super().variables(record)
         if _is_request(record):
             names = ("client_addr", "request_line", "status_code")
-            found.update(zip(names, self._parts(record), strict=True))
+            assert isinstance(record.args, tuple)
+            found.update(zip(names, self._parts(record.args), strict=True))
         return found
 
-    def _parts(self, record: logging.LogRecord) -> tuple[str, str, str]:
+    def _parts(self, args: Sequence[object]) -> tuple[str, str, str]:
         """Return client, request line and status with its phrase, safe and in colour."""
-        assert isinstance(record.args, tuple)
-        client, method, path, http_version, status = record.args
+        client, method, path, http_version, status = args
         assert isinstance(status, int)
         request = field(f"{method} {path} HTTP/{http_version}", is_quoted=True)
         answer = _STATUSES.get(status) or f"{status} "

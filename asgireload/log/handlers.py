@@ -25,7 +25,31 @@ class ServerHandler(logging.StreamHandler[TextIO]):
         """Where the lines go, for people."""
         return str(getattr(self.stream, "name", "the stream"))
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._put(self.format(record))
+        except Exception:  # noqa: BLE001 - a log line never fails a request
+            self._note_loss()
+        else:
+            self._is_failing = False
+
+    def write_line(self, line: str) -> None:
+        """Write a line that needs no formatting."""
+        self.acquire()
+        try:
+            self._put(line)
+        except Exception:  # noqa: BLE001 - as above
+            self._note_loss()
+        else:
+            self._is_failing = False
+        finally:
+            self.release()
+
+    def _put(self, line: str) -> None:
+        self.stream.write(line + self.terminator)
+        self.stream.flush()
+
+    def _note_loss(self) -> None:
         """Say once that lines are lost, not once for each line, as logging does by default."""
         if not self._is_failing:
             self._is_failing = True
@@ -55,25 +79,20 @@ class FileHandler(ServerHandler):
     def target(self) -> str:
         return self._path
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line = (self.format(record) + self.terminator).encode("utf-8", "backslashreplace")
-            self._follow()
-            assert self._descriptor is not None
-            while line:
-                # A write to a file is short only where the disk is full or a limit is reached; then
-                # the next one fails and says why.
-                line = line[os.write(self._descriptor, line) :]
-        except Exception:  # noqa: BLE001 - a log line never fails a request; handleError reports
-            self.handleError(record)
-        else:
-            self._is_failing = False
-
     def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
         super().close()
+
+    def _put(self, line: str) -> None:
+        data = (line + self.terminator).encode("utf-8", "backslashreplace")
+        self._follow()
+        assert self._descriptor is not None
+        while data:
+            # A write to a file is short only where the disk is full or a limit is reached; then the
+            # next one fails and says why.
+            data = data[os.write(self._descriptor, data) :]
 
     def _follow(self) -> None:
         """Begin a new file if the name leads to another, or to none."""

@@ -175,7 +175,10 @@ def _settle_loggers(config: Config) -> None:
     """Levels, fields and the switch of dictConfig, which disables loggers that exist already."""
     for logger in _our_loggers():
         logger.disabled = False
-        if not any(isinstance(known, PlaceFilter) for known in logger.filters):
+        # Records of requests have the fields already; a filter would cost something for each.
+        if logger.name != ACCESS and not any(
+            isinstance(known, PlaceFilter) for known in logger.filters
+        ):
             logger.addFilter(PlaceFilter())
     server, access = logging.getLogger(SERVER), logging.getLogger(ACCESS)
     # What a file says of levels holds, unless another than the default was asked for.

@@ -9,7 +9,9 @@ from asgireload.config import Config
 from asgireload.errors import ConfigError
 from asgireload.http.access_log import NEVER, open_access_log
 from asgireload.log import AccessFormatter, JsonFormatter, LineFormatter, Place
+from asgireload.log.handlers import ServerHandler
 from asgireload.log.place import here, settle
+from asgireload.log.short_way import short_way
 
 from .entries import entry
 
@@ -97,6 +99,70 @@ def test_filters_and_handlers_written_for_uvicorn_go_on_working(out, name):
     assert (record.method, record.target, record.status) == ("GET", "/a%20b?q=1", 200)
     assert (record.role, record.slot, record.generation) == ("worker", 2, 7)
     assert record.request_id == "r1"
+
+
+class Counting(io.StringIO):
+    """A stream that knows how often it was written to."""
+
+    writes = 0
+
+    def write(self, text):
+        self.writes += 1
+        return super().write(text)
+
+
+@pytest.mark.parametrize("colors", [True, False])
+@pytest.mark.parametrize("name", [None, "combined", "json"])
+def test_the_short_way_writes_the_same_line_in_one_piece(out, name, colors):
+    """It is taken when nobody would look at a record, and left as soon as somebody does."""
+    stream = Counting()
+    logger = logging.getLogger("asgireload.access")
+    formatter = JsonFormatter() if name == "json" else AccessFormatter(use_colors=colors)
+    handler = ServerHandler(stream)
+    handler.setFormatter(formatter)
+    logger.handlers[:] = [handler]
+    log = opened(access_log_format=name)
+
+    def write():
+        return log.response_ended(entry()) if name else begin(log, '/"\x1b\n')
+
+    write()
+    assert short_way(logger) is handler
+    assert stream.writes == 1
+    seen = []
+    logger.addFilter(lambda record: seen.append(record) or True)
+    write()
+    assert len(seen) == 1
+    first, second = stream.getvalue().splitlines()
+    assert first == second
+    logger.addFilter(lambda record: False)
+    write()
+    assert stream.writes == 2
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda logger: logger.addHandler(logging.NullHandler()),
+        lambda logger: logger.addFilter(lambda record: True),
+        lambda logger: logger.handlers[0].addFilter(lambda record: True),
+        lambda logger: setattr(logger, "propagate", True),
+        lambda logger: logger.handlers[0].setLevel(logging.WARNING),
+    ],
+)
+def test_whoever_looks_at_records_gets_them(out, look):
+    logger = logging.getLogger("asgireload.access")
+    logger.handlers[:] = [ServerHandler(io.StringIO())]
+    assert short_way(logger) is not None
+    look(logger)
+    assert short_way(logger) is None
+
+
+def test_libraries_that_replace_a_method_of_logger_get_records(out, monkeypatch):
+    logger = logging.getLogger("asgireload.access")
+    logger.handlers[:] = [ServerHandler(io.StringIO())]
+    monkeypatch.setattr(logging.Logger, "callHandlers", lambda self, record: None)
+    assert short_way(logger) is None
 
 
 def test_a_record_factory_of_the_application_is_asked(out):
