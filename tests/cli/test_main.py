@@ -149,6 +149,22 @@ def test_the_configuration_is_checked(capsys, monkeypatch):
     assert "ASGIRELOAD_WORKERS" in capsys.readouterr().err
 
 
+def test_an_access_log_format_that_cannot_be_used_is_a_usage_error(capsys):
+    assert main(["main:app", "--access-logformat", "%(h)s %(zz)s", "--check-config"]) == 2
+    assert (
+        "--access-log-format access_log_format = '%(h)s %(zz)s': column 7: there is no atom %(zz)s"
+    ) in capsys.readouterr().err
+
+
+def test_checking_the_configuration_reads_the_file_for_the_log(tmp_path, capsys):
+    file = tmp_path / "log.toml"
+    file.write_text("version = 2")
+    assert main(["main:app", "--log-config", str(file), "--check-config"]) == 2
+    assert f"--log-config {file}: version: expected 1" in capsys.readouterr().err
+    file.write_text("version = 1")
+    assert main(["main:app", "--log-config", str(file), "--check-config"]) == 0
+
+
 def test_the_version_names_the_optional_parts(capsys):
     assert main(["--version"]) == 0
     shown = capsys.readouterr().out

@@ -55,6 +55,12 @@ def test_options_without_effect_are_pointed_out(name, raw):
     assert "has no effect" in warning
 
 
+def test_options_of_an_access_log_that_is_off_are_pointed_out():
+    flags = [flag("access_log", False), flag("access_log_file", "a.log")]
+    (warning,) = load(flags).warnings
+    assert warning == "--access-log-file: access_log_file has no effect without access_log"
+
+
 def test_an_admin_port_chosen_by_the_system_counts_as_one():
     assert load([flag("admin_port", "0"), flag("admin_host", "::1")]).warnings == ()
 

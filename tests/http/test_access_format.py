@@ -2,6 +2,7 @@ import json
 import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -146,6 +147,24 @@ def test_user_names_of_basic_credentials(header, name):
 def test_a_password_is_never_shown():
     shown = line("%(u)s", request_headers=[(b"authorization", b"Basic YWxhZGRpbjpvcGVu")])
     assert shown == "aladdin"
+
+
+def test_the_documentation_names_every_atom_and_no_other():
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "logging.md").read_text()
+    table = page[page.index("| Atom |") : page.index("What is absent")]
+    named = re.findall(r"%\(([^()]*)\)s", table)
+    for atom in named:
+        check_format(f"%({atom})s")
+    with pytest.raises(ConfigError) as caught:
+        check_format("%(zz)s")
+    known = re.findall(
+        r"[A-Za-z]+", str(caught.value).partition("there are ")[2].partition(",{")[0]
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_format("%({zz}x)s")
+    ours = str(caught.value).partition("knows ")[2].split(", ")
+    plain = known[: known.index("header")]
+    assert {*plain, *(f"{{{name}}}x" for name in ours)} <= set(named)
 
 
 @pytest.mark.parametrize(
