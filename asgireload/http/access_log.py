@@ -11,6 +11,7 @@ from collections.abc import Callable
 from asgireload.config import Config
 from asgireload.http.access_format import (
     JSON,
+    PRESETS,
     UVICORN,
     AccessEntry,
     Render,
@@ -93,7 +94,7 @@ class AccessLog:
             "role": place.role,
             "slot": place.slot,
             "generation": place.generation,
-            "access_format": "custom" if format_name not in _NAMED else format_name,
+            "access_format": format_name if format_name in PRESETS else "custom",
         }
         self.logs_at_start = is_on and render is None
         self.entry_from_ns = 0 if render is not None else self._slow_ns
@@ -208,9 +209,6 @@ class AccessLog:
                 "request_id": entry.request_id,
             },
         )
-
-
-_NAMED = frozenset(("uvicorn", "common", "combined", "json"))
 
 
 def _client_label(entry: AccessEntry) -> str:
