@@ -18,14 +18,15 @@ from typing import Any, Protocol
 
 from asgireload.asgi import ASGIApp
 from asgireload.draining import DrainNotice
+from asgireload.http.access_log import AccessLog
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
 from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
+from asgireload.http.request_id import RequestIds
 from asgireload.ipc.scoreboard import Field, Limit, Record
 
-access_logger = logging.getLogger("asgireload.access")
 error_logger = logging.getLogger("asgireload.error")
 
 _CONNECTIONS = int(Field.CONNECTIONS)
@@ -58,7 +59,6 @@ class HttpSettings:
     request_timeout: float | None = None
     """How long the application may take from a request's head to the end of its response."""
     request_limits: RequestLimits = field(default_factory=RequestLimits)
-    access_log: bool = True
     forwarding: Forwarding | None = None
     """Which proxies are believed when they say for whom they ask; None: nobody."""
     host_rules: HostRules | None = None
@@ -158,18 +158,19 @@ class ServingContext:
         "_idle_waiters",
         "_overload_log_at",
         "_overloads",
+        "access_log",
         "app",
         "background",
         "connections",
         "default_lines",
         "drain",
         "http_extensions",
-        "log_access",
         "loop",
         "on_request_limit",
         "on_room",
         "parse_fields",
         "record",
+        "request_ids",
         "request_limit",
         "settings",
         "speaks_websocket",
@@ -189,6 +190,8 @@ class ServingContext:
         request_limit: int | None = None,
         on_request_limit: Callable[[], None] | None = None,
         websocket_factory: UpgradeFactory | None = None,
+        access_log: AccessLog | None = None,
+        request_ids: RequestIds | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -203,7 +206,8 @@ class ServingContext:
         self.connections: set[LiveConnection] = set()
         self.background: set[asyncio.Task[None]] = set()
         """Applications that still run although their response is complete or their client has left."""
-        self.log_access = settings.access_log and access_logger.isEnabledFor(logging.INFO)
+        self.access_log = access_log
+        self.request_ids = request_ids
         self.default_lines = tuple(
             (name, name + b": " + value + b"\r\n") for name, value in settings.default_headers
         )

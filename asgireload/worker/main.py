@@ -26,12 +26,14 @@ from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
+from asgireload.http.access_log import open_access_log
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
 from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
+from asgireload.http.request_id import RequestIds
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import signal_on_parent_death
 from asgireload.ipc.messages import (
@@ -257,6 +259,12 @@ class _Worker:
             record=self._record,
             drain=draining(),
             websocket_factory=WebSocketConnection,
+            access_log=open_access_log(self._config, place_of(self._order)),
+            request_ids=(
+                RequestIds(self._config.request_id_header)
+                if self._config.request_id_header is not None
+                else None
+            ),
         )
         return lifespan, context
 
@@ -322,7 +330,6 @@ def http_settings(config: Config) -> HttpSettings:
         default_headers=tuple(headers),
         date_header=config.date_header,
         keep_alive_timeout=config.timeout_keep_alive,
-        access_log=config.access_log,
         head_timeout=config.timeout_request_head,
         body_timeout=config.timeout_request_body,
         write_timeout=config.timeout_write,

@@ -101,7 +101,7 @@ def test_json_names_every_field_also_where_there_is_nothing_to_say():
         ("%(b)s %(B)s", "1234 1234"),
         ("%(f)s %(a)s", "https://example.net/ curl/8.5"),
         ("%(T)s %(M)s %(D)s %(L)s", "1 1234 1234567 1.234568"),
-        ("%(p)s %({pid}x)s", f"<{os.getpid()}> {os.getpid()}"),
+        ("%(p)s %({pid}x)s", "<PID> PID"),
         ("%({Host}i)s %({x-none}i)s", "example.org -"),
         ("%({content-type}o)s %({X-None}o)s", "text/plain -"),
         ("%({slot}x)s %({generation}x)s %({role}x)s", "2 7 worker"),
@@ -114,7 +114,8 @@ def test_json_names_every_field_also_where_there_is_nothing_to_say():
     ],
 )
 def test_every_atom(text, shown):
-    assert line(text) == shown
+    # The number of this process would give the case another name in each worker of a parallel run.
+    assert line(text).replace(str(os.getpid()), "PID") == shown
 
 
 def test_atoms_of_a_websocket():
