@@ -14,7 +14,8 @@ LAYERS = [
     {"websocket"},
     {"http"},
     {"ipc", "net", "app", "draining"},
-    {"config", "log", "asgi", "bytecode", "frameworks"},
+    {"log"},
+    {"config", "asgi", "bytecode", "frameworks"},
     {"errors"},
 ]
 """A room imports rooms of lower layers, and of its own layer only where ALLOWED says so."""

@@ -17,8 +17,11 @@ from asgireload.config.kinds import (
     Choice,
     Duration,
     Header,
+    HeaderName,
+    HostPattern,
     Integer,
     Kind,
+    Network,
     Optional,
     Secret,
     Several,
@@ -30,7 +33,9 @@ from asgireload.config.kinds import (
 
 VARIABLE_PREFIX = "ASGIRELOAD_"
 FOREIGN_VARIABLE_PREFIX = "UVICORN_"
+KIBIBYTE = 1 << 10
 MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,7 @@ def _row(kind: Kind, default: object, group: str, text: str, **more: Any) -> Any
 APPLICATION = "Application"
 ADDRESSES = "Addresses"
 TLS = "TLS"
+PROXIES = "Proxies"
 PROTOCOLS = "Protocols"
 LIMITS = "Limits and timeouts"
 WORKERS = "Workers"
@@ -99,6 +105,7 @@ GROUPS = (
     APPLICATION,
     ADDRESSES,
     TLS,
+    PROXIES,
     PROTOCOLS,
     LIMITS,
     WORKERS,
@@ -110,7 +117,9 @@ GROUPS = (
 )
 
 _FILE = Text("FILE", "a path")
+_LOG_FILE = Text("FILE", "a path, or - for the standard stream")
 _DIRECTORY = Text("DIRECTORY", "a path")
+_NETWORKS = Several(Network(), always_splits=True)
 _SECONDS = Duration()
 _SECONDS_ABOVE_ZERO = Duration(positive=True)
 _ASGI3_ONLY = (
@@ -336,6 +345,60 @@ class Config:
         uvicorn="ssl_context_factory",
         uvicorn_variable=False,
     )
+    proxy_headers: bool = _row(
+        Switch(),
+        True,
+        PROXIES,
+        "Take client and scheme from forwarded headers of trusted proxies.",
+        uvicorn="proxy_headers",
+    )
+    forwarded_allow_ips: tuple[str, ...] = _row(
+        _NETWORKS,
+        ("127.0.0.1", "::1"),
+        PROXIES,
+        "Proxies whose forwarded headers are believed: addresses, networks, unix for Unix sockets, or"
+        " * for everybody, which lets every client forge its address.",
+        uvicorn="forwarded_allow_ips",
+        default_variable="FORWARDED_ALLOW_IPS",
+    )
+    forwarded_headers: str = _row(
+        Choice(("x-forwarded", "forwarded")),
+        "x-forwarded",
+        PROXIES,
+        "Which headers the proxies write: X-Forwarded-For and its like, or Forwarded (RFC 7239). The"
+        " others stay what a client may have made up.",
+    )
+    forwarded_fields: tuple[str, ...] = _row(
+        Several(
+            Choice(("for", "proto", "host", "port", "prefix")),
+            always_splits=True,
+        ),
+        ("for", "proto"),
+        PROXIES,
+        "What is believed of them: for (the client), proto (the scheme), host and port (of the Host"
+        " header), prefix (root_path). Name only those that the proxy always writes.",
+    )
+    proxy_protocol: bool = _row(
+        Switch(),
+        False,
+        PROXIES,
+        "Expect a PROXY header, version 1 or 2, at the start of every connection on every address.",
+    )
+    proxy_protocol_allow_from: tuple[str, ...] = _row(
+        _NETWORKS,
+        ("127.0.0.1", "::1"),
+        PROXIES,
+        "Proxies that may send PROXY headers, as in --forwarded-allow-ips; the connections of others"
+        " are closed.",
+        aliases=("--proxy-allow-from",),
+    )
+    allowed_hosts: tuple[str, ...] = _row(
+        Several(HostPattern(), always_splits=True),
+        (),
+        PROXIES,
+        "Hosts that are served, as example.com, *.example.com, localhost; requests for others are"
+        " answered with 400. Default: any.",
+    )
 
     loop: str = _row(
         Choice(("auto", "asyncio", "uvloop"), substitutes={"zuvloop": "auto"}),
@@ -345,10 +408,11 @@ class Config:
         uvicorn="loop",
     )
     http: str = _row(
-        Choice(("auto", "h11", "httptools"), substitutes={"zttp": "auto"}),
+        Choice(("auto", "builtin", "h11", "httptools"), substitutes={"zttp": "auto"}),
         "auto",
         PROTOCOLS,
-        "HTTP parser; auto takes httptools when it is installed.",
+        "Who takes header lines apart: our own parser (auto, builtin) or a library. All are held to"
+        " the same grammar.",
         uvicorn="http",
     )
     ws: str = _row(
@@ -423,7 +487,55 @@ class Config:
         _SECONDS_ABOVE_ZERO,
         10.0,
         LIMITS,
-        "Seconds a client may take until its TLS handshake is complete.",
+        "Seconds a client may take until its PROXY header and its TLS handshake are complete.",
+    )
+    timeout_request_head: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        15.0,
+        LIMITS,
+        "Seconds a client may take over a request head, and over its first byte; then 408.",
+    )
+    timeout_request_body: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        60.0,
+        LIMITS,
+        "Seconds a client may pause within a request body; then 408.",
+    )
+    timeout_write: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        60.0,
+        LIMITS,
+        "Seconds a client may read nothing of what waits for it; then the connection is dropped.",
+    )
+    timeout_request: float | None = _row(
+        Optional(_SECONDS_ABOVE_ZERO),
+        None,
+        LIMITS,
+        "Seconds from a request's head to the end of its response; then the application is cancelled"
+        " and the client gets 504, or sees its response break off. Streams count, too.",
+    )
+    limit_request_line: int = _row(
+        Size(),
+        8 * KIBIBYTE,
+        LIMITS,
+        "Longest request line in bytes; 414 beyond.",
+    )
+    limit_request_fields: int = _row(
+        Integer(1), 100, LIMITS, "Most header lines of a request; 431 beyond."
+    )
+    limit_request_head: int = _row(
+        Size(),
+        64 * KIBIBYTE,
+        LIMITS,
+        "Largest request line and headers together, in bytes; 431 beyond.",
+        aliases=("--h11-max-incomplete-event-size",),
+        uvicorn="h11_max_incomplete_event_size",
+    )
+    limit_request_body: int | None = _row(
+        Optional(Size()),
+        GIBIBYTE,
+        LIMITS,
+        "Largest request body in bytes, or 10M, or 2G; 413 beyond. none sets no limit.",
     )
     limit_concurrency: int | None = _row(
         Optional(Integer(1)),
@@ -431,6 +543,13 @@ class Config:
         LIMITS,
         "Connections and exchanges a worker serves at once before it answers 503.",
         uvicorn="limit_concurrency",
+    )
+    limit_connections: int | None = _row(
+        Optional(Integer(1)),
+        None,
+        LIMITS,
+        "Connections a worker holds at once: beyond, idle ones are closed, and then no more accepted."
+        " Default: what its limit of open files allows.",
     )
 
     workers: int = _row(
@@ -625,6 +744,13 @@ class Config:
         "Seconds without further changes to wait for before reloading.",
         uvicorn="reload_delay",
     )
+    debug_extension: bool = _row(
+        Switch(),
+        False,
+        DEVELOPMENT,
+        "Offer the ASGI extension http.response.debug; what applications send with it is logged at"
+        " debug level.",
+    )
 
     log_level: str = _row(
         Choice(("critical", "error", "warning", "info", "debug", "trace")),
@@ -635,6 +761,65 @@ class Config:
     )
     access_log: bool = _row(
         Switch(), True, LOGGING, "Log each request on standard output.", uvicorn="access_log"
+    )
+    access_log_format: str | None = _row(
+        Optional(
+            Text("FORMAT", "uvicorn, common, combined, json, or a format with atoms as %(h)s")
+        ),
+        None,
+        LOGGING,
+        "What a line for a request holds: uvicorn, common, combined, json, or a format with gunicorn's"
+        " atoms, such as '%(h)s %(s)s'. Default: uvicorn, with --log-format json: json.",
+        aliases=("--access-logformat",),
+    )
+    access_log_file: str = _row(
+        _LOG_FILE,
+        "-",
+        LOGGING,
+        "Append the lines for requests to this file; - is standard output. The file may be moved away"
+        " at any time: a new one is begun.",
+        aliases=("--access-logfile",),
+    )
+    access_log_exclude: tuple[str, ...] = _row(
+        Several(Text("PATTERN", "a path, or a pattern such as /static/*")),
+        (),
+        LOGGING,
+        "Do not log requests whose path matches, such as /healthz or /static/*; repeat for several.",
+    )
+    log_slow_requests: float | None = _row(
+        Optional(_SECONDS_ABOVE_ZERO),
+        None,
+        LOGGING,
+        "Log a warning for each request that takes longer than this.",
+    )
+    request_id_header: str | None = _row(
+        Optional(HeaderName()),
+        None,
+        LOGGING,
+        "Give each request an id, taken from this header or made, and send it back in the same"
+        " header; it is in the log and in the scope.",
+    )
+    error_log_file: str = _row(
+        _LOG_FILE,
+        "-",
+        LOGGING,
+        "Append what the server says to this file; - is standard error. The file may be moved away at"
+        " any time: a new one is begun.",
+        aliases=("--error-logfile", "--log-file"),
+    )
+    log_format: str = _row(
+        Choice(("text", "json")),
+        "text",
+        LOGGING,
+        "Write what the server says as text, or as one JSON object a line.",
+    )
+    log_config: str | None = _row(
+        Optional(_FILE),
+        None,
+        LOGGING,
+        "Configure logging by this file, in the format of Python's logging.config: .toml, .json,"
+        " .yaml or .ini. It is read again at each reload.",
+        uvicorn="log_config",
     )
     use_colors: bool | None = _row(
         Optional(Switch()),

@@ -18,12 +18,20 @@ _USELESS_WITHOUT = (
     ("reload_exclude", "reload"),
     ("reload_delay", "reload"),
     ("max_requests_jitter", "max_requests"),
+    ("access_log_format", "access_log"),
+    ("access_log_file", "access_log"),
+    ("access_log_exclude", "access_log"),
     ("admin_host", "admin_port"),
     ("admin_token_file", "admin_port"),
+    ("forwarded_allow_ips", "proxy_headers"),
+    ("forwarded_headers", "proxy_headers"),
+    ("forwarded_fields", "proxy_headers"),
 )
 
 _WITH_A_CERTIFICATE = ("ssl_keyfile", "ssl_sni")
 """Options that say something about --ssl-certfile."""
+_ONLY_X_FORWARDED = ("port", "prefix")
+"""Fields without a parameter in RFC 7239."""
 
 
 def settle_addresses(layers: Sequence[Layer]) -> list[Layer]:
@@ -84,6 +92,13 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
             "--ssl-keyfile-password can be read by every user of this machine, in the list of"
             " processes: give --ssl-keyfile-password-file"
         )
+    if config.forwarded_headers == "forwarded":
+        warnings += [
+            f"{_origin(given, 'forwarded_fields')}: forwarded_fields {field} has no effect: Forwarded"
+            " (RFC 7239) has no such parameter"
+            for field in _ONLY_X_FORWARDED
+            if field in config.forwarded_fields
+        ]
     longest = config.drain_timeout + config.lifespan_timeout
     if longest > GRACE_PERIOD:
         warnings.append(

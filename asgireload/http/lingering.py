@@ -50,7 +50,11 @@ class LingeringClose:
         if transport.is_closing():
             return
         if transport.can_write_eof():
-            transport.write_eof()  # after what is buffered
+            try:
+                transport.write_eof()  # after what is buffered
+            except OSError:
+                transport.abort()  # the peer has reset the connection, which the loop has yet to see
+                return
             transport.resume_reading()
         else:
             # TLS has no half-close in asyncio. Closing says goodbye behind what is buffered, and then

@@ -44,10 +44,12 @@ class AppUnsafe(msgspec.Struct, frozen=True, tag=True):
 
 
 class AppFailed(msgspec.Struct, frozen=True, tag=True):
-    """The application could not be imported. The template ends."""
+    """The application could not be imported, or the log not be set up. The template ends."""
 
     summary: str
     traceback: str
+    stage: str = "import"
+    """What failed, for the verdict: import or logging."""
 
 
 class ForkWorker(msgspec.Struct, frozen=True, tag=True):

@@ -166,7 +166,9 @@ class Children:
             case AppUnsafe():
                 event = events.TemplateUnsafe(number, message.reasons)
             case AppFailed():
-                event = events.TemplateFailed(number, message.summary, message.traceback)
+                event = events.TemplateFailed(
+                    number, message.summary, message.traceback, message.stage
+                )
             case ForkFailed():
                 event = events.WorkerFailed(message.worker_id, "boot", message.error, "")
             case _:

@@ -15,10 +15,10 @@ from functools import partial
 
 from asgireload.admin.server import AdminServer, start_admin
 from asgireload.config import Config
-from asgireload.errors import AsgireloadError, ControlError, TlsError
+from asgireload.errors import AsgireloadError, ControlError, LogConfigError, TlsError
 from asgireload.ipc.linux import become_subreaper, resident_bytes
 from asgireload.ipc.titles import set_title
-from asgireload.log import configure_logging, log_fields
+from asgireload.log import begin_logging, log_fields
 from asgireload.net.listeners import Listeners, open_listeners
 from asgireload.supervisor import events, signals
 from asgireload.supervisor.certificates import CHECK_INTERVAL, Certificates
@@ -43,11 +43,9 @@ _logger = logging.getLogger("asgireload.error")
 def run(config: Config) -> int:
     """Serve until told to stop; return the exit status. Errors at start are logged, not raised."""
     signals.hold()
-    configure_logging(
-        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag=None
-    )
     set_title("supervisor", config.app)
     try:
+        begin_logging(config)
         check_requirements(config)
         with asyncio.Runner() as runner:
             return runner.run(_serve(config))
@@ -268,12 +266,23 @@ class _Supervisor:
 
     def _speak_verdict(self, reload_id: int) -> None:
         reload = next(known for known in self._fleet.history if known.reload_id == reload_id)
+        if reload.outcome is Outcome.COMMITTED and self._announced:
+            self._follow_log_config()
         _log_verdict(reload, self._fleet)
         if reload.outcome is Outcome.COMMITTED and not self._announced:
             self._announced = True
             for url in self._surroundings.listeners:
                 _logger.info("asgireload running on %s (Press CTRL+C to quit)", url)
         self._control.verdict_spoken(reload_id)
+
+    def _follow_log_config(self) -> None:
+        """Log as the generation does that was just committed: its --log-config file has proved good."""
+        if self._config.log_config is None:
+            return
+        try:
+            begin_logging(self._config)
+        except LogConfigError as error:
+            _logger.error("The supervisor could not follow it: %s", error)  # noqa: TRY400 - the text says it all
 
     # --- signals ----------------------------------------------------------------------------------
 

@@ -26,9 +26,14 @@ from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
+from asgireload.http.access_log import open_access_log
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.forwarded import Forwarding
+from asgireload.http.hosts import HostRules
+from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
+from asgireload.http.request_id import RequestIds
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import signal_on_parent_death
 from asgireload.ipc.messages import (
@@ -47,7 +52,7 @@ from asgireload.ipc.messages import (
 from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
-from asgireload.log import configure_logging
+from asgireload.log import Place, UserConfig, configure_logging, keep_logging
 from asgireload.net.addresses import ListenerTraits
 from asgireload.net.tls import Material, unseal
 from asgireload.websocket.connection import WebSocketConnection
@@ -74,6 +79,8 @@ class WorkerOrder:
     slot: int
     app: ASGIApp | None
     """None: the template holds no code, the worker imports the application."""
+    log_config: UserConfig | None
+    """What --log-config says, as the template has read it. It is in force where `app` is not None."""
     app_dir: str
     """Where the application is imported from, resolved."""
     channel: int
@@ -109,7 +116,7 @@ def run_worker(order: WorkerOrder) -> int:
     if os.getppid() != order.supervisor:
         return 1  # it died before the kernel knew whom to tell
     config = order.config
-    _configure_logging(order)
+    keep_logging(config, place_of(order))
     set_title("worker", order.name, slot=order.slot, generation=order.generation)
     _reseed()
     try:
@@ -125,12 +132,10 @@ def run_worker(order: WorkerOrder) -> int:
         channel.close()
 
 
-def _configure_logging(order: WorkerOrder) -> None:
-    config = order.config
-    tag = f"w{order.slot}" if config.workers > 1 else None
-    configure_logging(
-        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag=tag
-    )
+def place_of(order: WorkerOrder) -> Place:
+    """Return how the worker's lines name it."""
+    tag = f"w{order.slot}" if order.config.workers > 1 else None
+    return Place("worker", order.slot, order.generation, tag)
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -242,10 +247,12 @@ class _Worker:
 
     def _import_app(self) -> ASGIApp:
         self._reach("import")
-        config = self._config
-        app = load_app(config.app, factory=config.factory, app_dir=self._order.app_dir)
+        config, order = self._config, self._order
+        if order.log_config is not None:
+            configure_logging(config, place_of(order), order.log_config, import_from=order.app_dir)
+        app = load_app(config.app, factory=config.factory, app_dir=order.app_dir)
         # Configuring logging is a thing that applications do at import, and it may switch ours off.
-        _configure_logging(self._order)
+        keep_logging(config, place_of(order))
         return app
 
     def _make_entrances(self) -> list[Entrance]:
@@ -284,6 +291,12 @@ class _Worker:
             record=self._record,
             drain=draining(),
             websocket_factory=WebSocketConnection,
+            access_log=open_access_log(self._config, place_of(self._order)),
+            request_ids=(
+                RequestIds(self._config.request_id_header)
+                if self._config.request_id_header is not None
+                else None
+            ),
         )
         return lifespan, context
 
@@ -371,8 +384,21 @@ def http_settings(config: Config) -> HttpSettings:
         default_headers=tuple(headers),
         date_header=config.date_header,
         keep_alive_timeout=config.timeout_keep_alive,
-        access_log=config.access_log,
+        head_timeout=config.timeout_request_head,
+        body_timeout=config.timeout_request_body,
+        write_timeout=config.timeout_write,
+        request_timeout=config.timeout_request,
+        request_limits=RequestLimits(
+            line=config.limit_request_line,
+            head=config.limit_request_head,
+            fields=config.limit_request_fields,
+            body=config.limit_request_body,
+        ),
+        forwarding=Forwarding.of(config),
+        host_rules=HostRules.of(config),
         limit_concurrency=config.limit_concurrency,
+        limit_connections=config.limit_connections,
+        debug_extension=config.debug_extension,
         drain_grace=min(config.drain_grace, config.drain_timeout),
         websocket=config.ws != "none",
         ws_max_size=config.ws_max_size,

@@ -1,6 +1,6 @@
 import pytest
 
-from asgireload.config import config_from_keywords, render_config
+from asgireload.config import OPTIONS, config_from_keywords, render_config
 from asgireload.errors import ConfigError
 
 from .test_sources import flag, load, write
@@ -53,6 +53,12 @@ def test_a_factory_that_is_called_already_is_refused():
 def test_options_without_effect_are_pointed_out(name, raw):
     (warning,) = load([flag(name, raw)]).warnings
     assert "has no effect" in warning
+
+
+def test_options_of_an_access_log_that_is_off_are_pointed_out():
+    flags = [flag("access_log", False), flag("access_log_file", "a.log")]
+    (warning,) = load(flags).warnings
+    assert warning == "--access-log-file: access_log_file has no effect without access_log"
 
 
 def test_an_admin_port_chosen_by_the_system_counts_as_one():
@@ -111,3 +117,16 @@ def test_a_password_that_cannot_be_used_is_not_shown_either(tmp_path, bad):
         with pytest.raises(ConfigError, match="expected text") as raised:
             case()
         assert str(bad) not in str(raised.value).replace("127.0", "")
+
+
+@pytest.mark.parametrize("name", ["forwarded_allow_ips", "forwarded_headers", "forwarded_fields"])
+def test_forwarded_options_without_forwarded_headers_are_pointed_out(name):
+    raw = {"forwarded_headers": "forwarded", "forwarded_fields": ("for",)}.get(name, ("::1",))
+    (warning,) = load([flag(name, raw), flag("proxy_headers", False)]).warnings
+    assert warning == f"{OPTIONS[name].flag}: {name} has no effect without proxy_headers"
+
+
+def test_fields_that_the_standard_header_lacks_are_pointed_out():
+    said = [flag("forwarded_headers", "forwarded"), flag("forwarded_fields", ("for,host,prefix",))]
+    (warning,) = load(said).warnings
+    assert "forwarded_fields prefix has no effect" in warning

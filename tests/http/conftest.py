@@ -3,6 +3,6 @@
 import pytest
 
 
-@pytest.fixture(params=["httptools", "h11"])
+@pytest.fixture(params=["builtin", "httptools", "h11"])
 def parser(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -1,0 +1,23 @@
+"""The slice of the configuration that connections get."""
+
+from asgireload.config import Config
+from asgireload.net.networks import TrustedNetworks
+from asgireload.worker.main import http_settings
+
+
+def test_proxies_are_believed_as_the_configuration_says():
+    settings = http_settings(
+        Config(forwarded_allow_ips=("10.0.0.0/8",), forwarded_fields=("for", "host"))
+    )
+    assert settings.forwarding is not None
+    assert settings.forwarding.networks == TrustedNetworks.parse("10.0.0.0/8")
+    assert settings.forwarding.fields == {"for", "host"}
+    assert http_settings(Config(proxy_headers=False)).forwarding is None
+
+
+def test_hosts_are_judged_only_where_some_are_named():
+    assert http_settings(Config()).host_rules is None
+    rules = http_settings(Config(allowed_hosts=("shop.example",))).host_rules
+    assert rules is not None
+    assert rules.allows(b"shop.example")
+    assert not rules.allows(b"other.example")
