@@ -36,6 +36,8 @@ _REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
 _SECOND_NS = 1_000_000_000
 ROOM_FRACTION = 64
 """One in so many connections is closed at once when there are too many."""
+ROOM_IDLE_SECONDS = 0.5
+"""A connection that has waited for less may have its request on the way."""
 OVERLOAD_LOG_INTERVAL = 1.0
 
 
@@ -86,9 +88,8 @@ class LiveConnection(Protocol):
     """What a drain may ask of a connection. Every call returns at once and may be repeated."""
 
     @property
-    def idle_deadline(self) -> float | None:
-        """When the connection will be closed unless a request arrives, on the loop's clock; None while
-        it is in use."""
+    def idle_since(self) -> float | None:
+        """Since when the connection waits for a request, on the loop's clock; None while it is in use."""
 
     def make_way(self) -> None:
         """Close an idle connection because there are too many."""
@@ -107,7 +108,7 @@ class UpgradedConnection(asyncio.Protocol, ABC):
     """A `LiveConnection` that has taken over the transport of an HTTP connection."""
 
     @property
-    def idle_deadline(self) -> float | None:
+    def idle_since(self) -> float | None:
         return None
 
     def make_way(self) -> None:
@@ -248,20 +249,22 @@ class ServingContext:
             if self.on_room is not None:
                 self.on_room()
 
-    def has_room(self) -> bool:
+    def has_room(self, pending: int = 0) -> bool:
         """Whether another connection may be accepted; closes some idle ones when there are too many.
 
+        `pending` are accepted and not registered yet.
         The ones closed are those that have been idle for longest, several at once, so that a flood
         does not cost a search for each connection.
         """
         limit = self.settings.limit_connections
-        if limit is None or len(self.connections) < limit:
+        if limit is None or len(self.connections) + pending < limit:
             return True
         self.record.count_limit(Limit.CONNECTIONS)
+        latest = self.loop.time() - ROOM_IDLE_SECONDS
         idle = [
-            (deadline, id(connection), connection)
+            (since, id(connection), connection)
             for connection in self.connections
-            if (deadline := connection.idle_deadline) is not None
+            if (since := connection.idle_since) is not None and since <= latest
         ]
         for _, _, connection in heapq.nsmallest(max(limit // ROOM_FRACTION, 1), idle):
             connection.make_way()

@@ -69,16 +69,18 @@ class InheritedAddress:
 Address = TcpAddress | UnixAddress | InheritedAddress
 
 
-def parse_address(text: str, *, speaks_tls: bool = False) -> Address:
+def parse_address(text: str, *, speaks_tls: bool = False, proxy: bool = False) -> Address:
     """Return the address that one --bind names. Raise ConfigError with what is understood.
 
     A bare port listens on 127.0.0.1; an empty host, as in `:8000`, on every IPv4 address. Words may
     follow, with white space between them: `plain` or `tls`, and without one of them TLS is spoken as
-    `speaks_tls` says; `cert=FILE` and `key=FILE` for a certificate of this address alone; `proxy`.
+    `speaks_tls` says; `cert=FILE` and `key=FILE` for a certificate of this address alone; `proxy`,
+    which holds without the word where the argument says so.
     """
     place, *words = text.split() or [""]
     address = _parse_place(place)
-    return dataclasses.replace(address, traits=_parse_words(words, text, speaks_tls=speaks_tls))
+    traits = _parse_words(words, text, speaks_tls=speaks_tls, proxy=proxy)
+    return dataclasses.replace(address, traits=traits)
 
 
 def _parse_place(text: str) -> Address:
@@ -104,7 +106,9 @@ def _parse_place(text: str) -> Address:
     return TcpAddress(host or "0.0.0.0", _port(port, text))  # noqa: S104 - asked for
 
 
-def _parse_words(words: Sequence[str], text: str, *, speaks_tls: bool) -> ListenerTraits:
+def _parse_words(
+    words: Sequence[str], text: str, *, speaks_tls: bool, proxy: bool
+) -> ListenerTraits:
     said: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -128,7 +132,7 @@ def _parse_words(words: Sequence[str], text: str, *, speaks_tls: bool) -> Listen
         tls="cert" in said or (speaks_tls and "plain" not in said),
         certfile=said.get("cert"),
         keyfile=said.get("key"),
-        proxy="proxy" in said,
+        proxy=proxy or "proxy" in said,
     )
 
 
@@ -141,13 +145,16 @@ def addresses_of(config: Config) -> tuple[Address, ...]:
     """Return what to listen on: the binds, or else uds, fd, or host and port. Raise ConfigError."""
     speaks_tls = has_tls(config)
     if config.bind:
-        addresses = tuple(parse_address(text, speaks_tls=speaks_tls) for text in config.bind)
+        addresses = tuple(
+            parse_address(text, speaks_tls=speaks_tls, proxy=config.proxy_protocol)
+            for text in config.bind
+        )
         places = [str(address) for address in addresses if not _is_any_port(address)]
         doubled = {place for place in places if places.count(place) > 1}
         if doubled:
             raise ConfigError(f"address '{min(doubled)}' is given twice")
         return addresses
-    traits = ListenerTraits(tls=speaks_tls)
+    traits = ListenerTraits(tls=speaks_tls, proxy=config.proxy_protocol)
     if config.uds is not None:
         return (dataclasses.replace(_unix(config.uds, config.uds), traits=traits),)
     if config.fd is not None:

@@ -5,9 +5,9 @@ resets connections that were accepted in the same turn of the loop), it leaves t
 whoever owns them, and it takes a bounded number each time, so that one worker does not swallow a burst
 its siblings could share.
 
-From there to its connection object a socket is in one coroutine, `_adopt`: on an address with TLS it waits
-for the first byte, since a client that says nothing is not worth the buffers of a handshake, and then
-for the handshake. Both together have one deadline.
+From there to its connection object a socket is in one coroutine, `_adopt`: on an address behind a proxy it
+waits for the PROXY header (`greeting.py`), on one with TLS for the first byte, since a client that says
+nothing is not worth the buffers of a handshake, and then for the handshake. All together have one deadline.
 """
 
 import asyncio
@@ -17,13 +17,18 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.addresses import PLAIN, ListenerTraits
+from asgireload.net.proxy_protocol import Header, Origin
+from asgireload.worker.greeting import Greeter
 from asgireload.worker.plain_on_tls import TLS_HANDSHAKE, PlainAnswer, is_http
 
 ACCEPT_BURST = 8
 """Connections taken from one socket in one turn of the loop; see docs/explanation/accepting.md."""
+FULL_PAUSE = 0.2
+"""Seconds without accepting when there is no room, unless a connection ends before."""
 EXHAUSTED_PAUSE = 0.5
 """Seconds without accepting after the process or the system ran out of descriptors or memory."""
 SHUTDOWN_TIMEOUT = 30.0
@@ -33,6 +38,10 @@ _SHORTEST = 0.001
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _logger = logging.getLogger("asgireload.error")
+
+
+def _always(pending: int) -> bool:
+    return True
 
 
 @dataclass(slots=True)
@@ -57,16 +66,25 @@ class Acceptor:
         self,
         loop: asyncio.AbstractEventLoop,
         entrances: Sequence[Entrance],
-        make_protocol: Callable[[], asyncio.BaseProtocol],
+        make_protocol: Callable[[Origin | None], asyncio.BaseProtocol],
         *,
         record: Record,
         handshake_timeout: float,
+        greeter: Greeter | None = None,
+        has_room: Callable[[int], bool] = _always,
     ) -> None:
+        """`make_protocol` gets what a PROXY header said; `greeter` reads them where an entrance asks for
+        them. `has_room` is asked before each connection, with the number of those that are on their way
+        to their connection object; after a no, accepting rests until `note_room`.
+        """
         self._loop = loop
         self._entrances = entrances
         self._make_protocol = make_protocol
         self._record = record
         self._handshake_timeout = handshake_timeout
+        self._greeter = greeter
+        self._has_room = has_room
+        self._is_full = False
         self._adopting: set[asyncio.Task[None]] = set()
         self._silent: set[asyncio.Task[None]] = set()
         """Those of them whose client has not said anything."""
@@ -75,6 +93,10 @@ class Acceptor:
 
     def start(self) -> None:
         self._accepting = True
+        self._is_full = False
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
         for entrance in self._entrances:
             self._loop.add_reader(entrance.socket.fileno(), self._accept, entrance, ACCEPT_BURST)
 
@@ -86,6 +108,13 @@ class Acceptor:
             self._resume = None
         for entrance in self._entrances:
             self._loop.remove_reader(entrance.socket.fileno())
+
+    def note_room(self) -> None:
+        """A connection has ended."""
+        if self._is_full:
+            self._is_full = False
+            if self._accepting:
+                self.start()
 
     def take_waiting(self) -> None:
         """Accept all that waits now, where nobody else will: the server stops, or the slot goes away."""
@@ -117,6 +146,9 @@ class Acceptor:
     def _accept(self, entrance: Entrance, most: int | None) -> None:
         taken = failed = 0
         while most is None or taken < most:
+            if most is not None and not self._has_room(len(self._adopting)):
+                self._rest()
+                return
             try:
                 connection, _ = entrance.socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -140,10 +172,17 @@ class Acceptor:
 
     async def _adopt(self, sock: socket.socket, entrance: Entrance) -> None:
         """Lead one accepted socket to its connection object, or close it."""
-        if not entrance.traits.tls:
-            await self._loop.connect_accepted_socket(self._make_protocol, sock)
-            return
         deadline = self._loop.time() + self._handshake_timeout
+        origin: Origin | None = None
+        if entrance.traits.proxy and self._greeter is not None:
+            header = await self._greet(self._greeter, sock, deadline)
+            if header is None:
+                return
+            origin = header.origin
+        make_protocol = partial(self._make_protocol, origin)
+        if not entrance.traits.tls:
+            await self._loop.connect_accepted_socket(make_protocol, sock)
+            return
         try:
             first = await self._first_byte(sock, deadline)
         except BaseException:
@@ -153,7 +192,7 @@ class Acceptor:
             # Closed or reset without a word: that is how load balancers see whether we live.
             sock.close()
         elif first[0] == TLS_HANDSHAKE:
-            await self._shake_hands(sock, entrance, deadline)
+            await self._shake_hands(sock, entrance, deadline, make_protocol)
         else:
             self._count_failure(
                 Limit.HANDSHAKE_FAILED, _peer_for_log(sock), "the client does not speak TLS"
@@ -162,6 +201,15 @@ class Acceptor:
                 await self._loop.connect_accepted_socket(lambda: PlainAnswer(self._loop), sock)
             else:
                 sock.close()
+
+    async def _greet(self, greeter: Greeter, sock: socket.socket, deadline: float) -> Header | None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._silent.add(task)
+        try:
+            return await greeter.greet(sock, deadline)
+        finally:
+            self._silent.discard(task)
 
     async def _first_byte(self, sock: socket.socket, deadline: float) -> bytes:
         """Return the first byte and leave it in the socket; nothing when none came in time, or ever will."""
@@ -198,11 +246,17 @@ class Acceptor:
         finally:
             self._loop.remove_reader(sock.fileno())
 
-    async def _shake_hands(self, sock: socket.socket, entrance: Entrance, deadline: float) -> None:
+    async def _shake_hands(
+        self,
+        sock: socket.socket,
+        entrance: Entrance,
+        deadline: float,
+        make_protocol: Callable[[], asyncio.BaseProtocol],
+    ) -> None:
         peer = _peer_for_log(sock)
         try:
             await self._loop.connect_accepted_socket(
-                self._make_protocol,
+                make_protocol,
                 sock,
                 ssl=entrance.context,
                 ssl_handshake_timeout=max(deadline - self._loop.time(), _SHORTEST),
@@ -226,8 +280,22 @@ class Acceptor:
 
     def _adopted(self, task: asyncio.Task[None]) -> None:
         self._adopting.discard(task)
+        self.note_room()
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("An accepted connection could not be set up: %s", error)
+
+    def _rest(self) -> None:
+        """There is no room: what waits is left to other workers, or waits until a connection ends."""
+        for entrance in self._entrances:
+            self._loop.remove_reader(entrance.socket.fileno())
+        self._is_full = True
+        if self._resume is None:
+            # Connections that are busy now may be idle then.
+            self._resume = self._loop.call_later(FULL_PAUSE, self._look_again)
+
+    def _look_again(self) -> None:
+        self._resume = None
+        self.note_room()
 
     def _pause(self, error: OSError) -> None:
         """A loop that is told again and again of a connection it cannot take would only spin."""

@@ -35,7 +35,7 @@ from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
 from asgireload.http.request_id import RequestIds
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import signal_on_parent_death
+from asgireload.ipc.linux import raise_file_limit, signal_on_parent_death
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AnyMessage,
@@ -54,10 +54,12 @@ from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
 from asgireload.log import Place, UserConfig, configure_logging, keep_logging
 from asgireload.net.addresses import ListenerTraits
+from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
 from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.drain import drain
+from asgireload.worker.greeting import Greeter
 from asgireload.worker.health import check_health
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.tls import make_contexts
@@ -218,10 +220,13 @@ class _Worker:
         acceptor = Acceptor(
             loop,
             self._entrances,
-            lambda: HttpConnection(context),
+            partial(HttpConnection, context),
             record=self._record,
             handshake_timeout=self._config.timeout_handshake,
+            greeter=self._make_greeter(loop),
+            has_room=context.has_room,
         )
+        context.on_room = acceptor.note_room
         acceptor.start()
         heartbeat = _Heartbeat(loop, self._record)
         self._channel.post(WorkerReady())
@@ -255,6 +260,12 @@ class _Worker:
         keep_logging(config, place_of(order))
         return app
 
+    def _make_greeter(self, loop: asyncio.AbstractEventLoop) -> Greeter | None:
+        if not any(entrance.traits.proxy for entrance in self._entrances):
+            return None
+        trusted = TrustedNetworks.parse(self._config.proxy_protocol_allow_from)
+        return Greeter(loop, trusted, self._record)
+
     def _make_entrances(self) -> list[Entrance]:
         entrances = [
             Entrance(_listener(descriptor), traits) for descriptor, traits in self._order.listeners
@@ -285,7 +296,7 @@ class _Worker:
                 raise
         context = ServingContext(
             app,
-            http_settings(self._config),
+            http_settings(self._config, raise_file_limit()),
             loop,
             state=lifespan.state,
             record=self._record,
@@ -371,8 +382,17 @@ class _Heartbeat:
             self._timer.cancel()
 
 
-def http_settings(config: Config) -> HttpSettings:
-    """Return the slice of the configuration that connections read."""
+def connections_for_files(limit: int) -> int:
+    """Return how many connections a worker may hold that may have `limit` files open.
+
+    An eighth, at least 64 files, is left to the application: its databases, logs and temporary files.
+    """
+    return max(limit - max(limit // 8, 64), 1)
+
+
+def http_settings(config: Config, file_limit: int) -> HttpSettings:
+    """Return the slice of the configuration that connections read, for a process that may have
+    `file_limit` files open."""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.header
     ]
@@ -397,7 +417,7 @@ def http_settings(config: Config) -> HttpSettings:
         forwarding=Forwarding.of(config),
         host_rules=HostRules.of(config),
         limit_concurrency=config.limit_concurrency,
-        limit_connections=config.limit_connections,
+        limit_connections=config.limit_connections or connections_for_files(file_limit),
         debug_extension=config.debug_extension,
         drain_grace=min(config.drain_grace, config.drain_timeout),
         websocket=config.ws != "none",

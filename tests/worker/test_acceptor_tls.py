@@ -39,7 +39,7 @@ class Server:
         self.config = Config(**{"ssl_certfile": "a.pem", "ssl_keyfile": "a.key"} | options)
         self.context = ServingContext(
             app,
-            settings or HttpSettings(access_log=False),
+            settings or HttpSettings(),
             loop,
             record=Record.detached(),
             websocket_factory=WebSocketConnection,
@@ -52,7 +52,7 @@ class Server:
         self.acceptor = Acceptor(
             loop,
             [self.entrance],
-            lambda: HttpConnection(self.context),
+            partial(HttpConnection, self.context),
             record=self.context.record,
             handshake_timeout=handshake_timeout,
         )
@@ -419,7 +419,7 @@ async def begin_drain(server, timeout=3.0):
 
 def test_a_handshake_under_way_is_completed_and_its_request_answered(run, files):
     async def scenario():
-        settings = HttpSettings(access_log=False, drain_grace=0.2)
+        settings = HttpSettings(drain_grace=0.2)
         app = answering(lambda scope: "done")
         async with serving(app, files, settings=settings) as server:
             sock = socket.create_connection(("127.0.0.1", server.port))
@@ -442,7 +442,7 @@ def test_a_handshake_under_way_is_completed_and_its_request_answered(run, files)
 
 def test_a_drain_waits_for_nobody_who_says_nothing(run, files):
     async def scenario():
-        settings = HttpSettings(access_log=False, drain_grace=0.05)
+        settings = HttpSettings(drain_grace=0.05)
         async with serving(answering(lambda scope: ""), files, settings=settings) as server:
             reader, writer = await server.connect_plainly()
             await server.wait_until(lambda: server.acceptor._silent)
@@ -476,7 +476,7 @@ def test_a_drain_ends_at_its_deadline_in_the_middle_of_a_handshake(run, files):
 
 def test_a_silent_handshake_does_not_keep_other_connections_from_draining(run, files):
     async def scenario():
-        settings = HttpSettings(access_log=False, drain_grace=0.05)
+        settings = HttpSettings(drain_grace=0.05)
         async with serving(answering(lambda scope: ""), files, settings=settings) as server:
             reader, writer = await server.connect()
             writer.write(GET)
@@ -499,7 +499,7 @@ def test_a_client_that_never_says_goodbye_does_not_hold_a_drain_up(run, files):
     """Libraries that do not read idle connections never answer a close_notify."""
 
     async def scenario():
-        settings = HttpSettings(access_log=False, drain_grace=0.05)
+        settings = HttpSettings(drain_grace=0.05)
         async with serving(answering(lambda scope: ""), files, settings=settings) as server:
             talk = partial(_talk_and_fall_silent, server.port)
             sock = await asyncio.get_running_loop().run_in_executor(None, talk)
