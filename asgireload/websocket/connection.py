@@ -484,12 +484,10 @@ class WebSocketConnection(UpgradedConnection):
         self._lingering.begin()
 
     def _log_handshake(self, outcome: str) -> None:
-        if self.context.settings.access_log:
-            error_logger.info(
-                '%s - "WebSocket %s" %s',
-                self._endpoints.client_label,
-                full_path(self._head, self.context),
-                outcome,
+        access_log = self.context.access_log
+        if access_log is not None and access_log.logs_at_start:
+            access_log.websocket_answered(
+                self._endpoints.client_label, full_path(self._head, self.context), outcome
             )
 
     def _write(self, data: bytes) -> None:
