@@ -199,3 +199,45 @@ def test_a_head_can_be_refused_for_its_host(run: Any, parser: str) -> None:
             assert server.count(Field.PEER_ERRORS_TOTAL) == 0
 
     run(main())
+
+
+def test_the_host_of_a_target_is_the_one_that_is_judged_and_seen(run: Any, parser: str) -> None:
+    """What caches and routers key by must not be another host than the application builds links from."""
+    rules = HostRules.parse(["shop.example"])
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        async with serving(app, parser, host_rules=rules) as server:
+            line = b"GET http://%b/a HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
+            bad = await server.exchange(line % (b"evil.example", b"shop.example"))
+            assert bad.startswith(b"HTTP/1.1 400")
+            assert scopes == []
+            good = await server.exchange(line % (b"shop.example", b"evil.example"))
+            assert good.startswith(b"HTTP/1.1 204")
+        (scope,) = scopes
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        assert hosts == [b"shop.example"]
+        assert (scope["path"], scope["raw_path"]) == ("/a", b"/a")
+
+    run(main())
+
+
+def test_a_name_that_only_resembles_a_forwarded_header_is_not_believed() -> None:
+    """CGI makes one name of both. We do not; a framework that does must choose by itself."""
+    head = request_head(
+        [
+            (b"host", b"inner"),
+            (b"x_forwarded_for", b"192.0.2.1"),
+            (b"x-forwarded_proto", b"https"),
+            (b"x_forwarded-host", b"evil.example"),
+        ]
+    )
+    scope = scope_of(head, Endpoints(Transport()), forwarding("127.0.0.1", *ALL_FIELDS))
+    assert scope["client"] == ("127.0.0.1", 5)
+    assert scope["scheme"] == "http"
+    assert [value for name, value in scope["headers"] if name == b"host"] == [b"inner"]

@@ -262,6 +262,17 @@ def test_tls_11_is_refused(tmp_path):
         shake_hands(context_of(tmp_path, ssl_certfile="a.pem"), client)
 
 
+def test_nobody_asks_for_handshake_after_handshake_and_nothing_is_compressed(tmp_path):
+    """Renegotiation lets one connection cost any number of handshakes; compression tells secrets (CRIME)."""
+    AUTHORITY.issue(tmp_path, "a", "a.example", together=True)
+    AUTHORITY.issue(tmp_path, "b", "b.example")
+    server = context_of(tmp_path, ssl_certfile="a.pem", ssl_sni=("b.pem:b.key",))
+    for name in ("a.example", "b.example"):
+        _, end = shake_hands(server, AUTHORITY.client_context(), name)
+        assert end.context.options & ssl.OP_NO_RENEGOTIATION
+        assert end.compression() is None
+
+
 def test_the_certificate_is_chosen_by_the_name_that_is_asked_for(tmp_path):
     AUTHORITY.issue(tmp_path, "a", "a.example", together=True)
     AUTHORITY.issue(tmp_path, "b", "b.example", "*.c.example")
