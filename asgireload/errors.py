@@ -10,6 +10,7 @@
     ├── ControlError           a running server could not be reached or refused
     ├── ChannelClosedError     the other process of a socket pair is gone
     ├── PeerError              bytes from a client that the protocol forbids; carries the status to answer with
+    ├── FrameError             a WebSocket client broke the protocol or a limit; carries the close code
     └── AppProtocolError       the application sent a message that ASGI does not allow here
 
 Only entry points (`cli/main.py` and the `main.py` of each process) turn them into exits.
@@ -70,6 +71,20 @@ class PeerError(AsgireloadError):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+class FrameError(AsgireloadError):
+    """A WebSocket client sent what the protocol forbids or a limit refuses.
+
+    `code` is the close code to answer with (RFC 6455 section 7.4.1), `reason` fits into a close frame,
+    and `limit` is the `Limit` that was hit, if one was.
+    """
+
+    def __init__(self, code: int, reason: str, *, limit: int | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.limit = limit
 
 
 class AppProtocolError(AsgireloadError):
