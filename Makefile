@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types docs soak bench wheel clean
+.PHONY: demo test lint types docs soak bench autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -39,8 +39,15 @@ bench: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian
 	$(BIN)/python benchmarks/cpu_per_request.py
 
+# The test suite's client has a virtual environment of its own: nothing it needs is ours.
+autobahn: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian hypercorn
+	test -x .venv-autobahn/bin/kosoku || ($(PYTHON) -m venv .venv-autobahn && \
+	  .venv-autobahn/bin/pip install --quiet --disable-pip-version-check kosoku)
+	$(BIN)/python benchmarks/autobahn.py
+
 wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis

@@ -49,6 +49,10 @@ EARLY_BYTES = 64 * 1024
 that is read tells that its peer has left."""
 
 
+SECOND_LOOK_SECONDS = 0.01
+"""Enough for the loop to look at its sockets once before a pong is found missing."""
+
+
 class WebSocketState(Enum):
     CONNECTING = auto()
     """The application has not yet answered the handshake."""
@@ -95,6 +99,8 @@ class WebSocketConnection(UpgradedConnection):
         self._stall_watch = StallWatch(context.settings.write_timeout)
         self._stall_timer: asyncio.TimerHandle | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
+        self._was_pong_readable = False
+        """The socket was read all the time since the last ping."""
         self._close_timer: asyncio.TimerHandle | None = None
         self._lingering: LingeringClose | None = None
         self._denial_start: Message | None = None
@@ -477,16 +483,21 @@ class WebSocketConnection(UpgradedConnection):
             # The stall watch keeps the time of a client that does not read.
             self._arm_ping()
             return
+        self._was_pong_readable = not self._is_reading_paused
         self._write(self._session.ping())
         timeout = self.context.settings.ws_ping_timeout
         if timeout is None:
             self._arm_ping()
         else:
-            self._ping_timer = self.context.loop.call_later(timeout, self._check_pong)
+            self._ping_timer = self.context.loop.call_later(timeout, self._look_for_pong)
+
+    def _look_for_pong(self) -> None:
+        # When something kept the loop busy for long, uvloop runs timers before it looks at sockets.
+        self._ping_timer = self.context.loop.call_later(SECOND_LOOK_SECONDS, self._check_pong)
 
     def _check_pong(self) -> None:
         self._ping_timer = None
-        if not self._session.is_pong_awaited or self._is_reading_paused:
+        if not self._session.is_pong_awaited or not self._was_pong_readable:
             # While the application does not receive, a pong could not be seen. The ping still makes
             # the kernel notice a peer that is gone.
             self._arm_ping()
@@ -588,6 +599,7 @@ class WebSocketConnection(UpgradedConnection):
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self._transport.is_closing():
             self._is_reading_paused = True
+            self._was_pong_readable = False
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:

@@ -19,9 +19,8 @@ NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"
 """What a sync flush ends with; the sender leaves it out and the receiver adds it (section 7.2.1)."""
 
-DEFLATE_FROM = 64
-"""Shorter messages are sent as they are: they would shrink by less than the TCP header around them,
-for several times the work."""
+DEFLATE_FROM = 16
+"""Shorter messages are sent as they are (section 6): there is next to nothing that could shrink."""
 
 _SEND_WINDOW_BITS = 12
 _SEND_MEMORY_LEVEL = 5

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -237,6 +238,37 @@ def test_an_unanswered_close_and_an_unanswered_ping_are_counted(run: Any, parser
             assert (await client.read_all())[-24:] == b"\x03\xf3keepalive ping timeout"
             assert limit_count(server, Limit.WS_PING_TIMEOUT) == 1
             assert limit_count(server, Limit.WS_CLOSE_TIMEOUT) == 1
+
+    run(main())
+
+
+def test_a_pong_that_came_while_the_loop_was_busy_counts(run: Any, parser: str) -> None:
+    async def main() -> None:
+        async with serving(echo, parser, ws_ping_interval=0.05, ws_ping_timeout=0.05) as server:
+            client = await open_raw(server)
+            for _ in range(3):
+                ping = await client.reader.readexactly(6)
+                assert ping[:2] == b"\x89\x04"
+                client.send(frame(10, ping[2:]))
+                time.sleep(0.2)  # noqa: ASYNC251 - the loop is busy
+            assert limit_count(server, Limit.WS_PING_TIMEOUT) == 0
+
+    run(main())
+
+
+def test_a_pong_that_cannot_be_read_is_not_missed(run: Any, parser: str) -> None:
+    async def main() -> None:
+        app = Held()
+        async with serving(
+            app, parser, ws_max_queue=1, ws_ping_interval=0.01, ws_ping_timeout=0.02
+        ) as server:
+            client = await open_raw(server)
+            client.send(frame(1, b"x") * 2)
+            for _ in range(4):
+                assert (await client.reader.readexactly(6))[:2] == b"\x89\x04"
+            app.release.set()
+            await server.wait_until(lambda: limit_count(server, Limit.WS_PING_TIMEOUT))
+            assert [message["type"] for message in app.seen[:2]] == ["websocket.receive"] * 2
 
     run(main())
 
