@@ -4,7 +4,7 @@
 
 The cases are Autobahn's own; the client that runs them is kosoku, in a virtual environment of its own
 (`--kosoku` names its program). Servers run in turn with their default settings. The table counts cases
-by what they showed; what passed nowhere near is listed below it. Everything is written to
+by what they showed; failures are listed below it. Everything is written to
 benchmarks/results/autobahn.json. The exit status is 1 when a case fails on asgireload.
 """
 
@@ -109,6 +109,10 @@ class Verdict:
     def passes(self) -> bool:
         return self.is_pass_of(self.summary)
 
+    @property
+    def is_failure(self) -> bool:
+        return not self.passes and self.summary != "UNIMPLEMENTED"
+
 
 def free_port() -> int:
     with socket.socket() as sock:
@@ -148,13 +152,16 @@ def run_cases(server: Server, kosoku: Path, cases: list[str]) -> list[Verdict]:
             wait_until_open(port, process)
             selection = [word for case in cases for word in ("--include", case)]
             report = Path(directory, "report")
-            subprocess.run(
+            run = subprocess.run(
                 [kosoku, f"127.0.0.1:{port}", *selection, "--outdir", report],
                 cwd=directory,
                 check=False,  # it is 1 when a case failed, which the report says better
-                stdout=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
                 timeout=RUN_SECONDS,
             )
+            if not (report / "index.json").exists():
+                raise SystemExit(f"{kosoku} wrote no report:\n{run.stdout}{run.stderr}")
             return read_report(report / "index.json")
         finally:
             process.send_signal(signal.SIGTERM)
@@ -186,7 +193,7 @@ def print_table(results: dict[str, list[Verdict]]) -> None:
             raise SystemExit(f"verdicts that the table has no column for: {dict(counts)}")
     for name, verdicts in results.items():
         for verdict in verdicts:
-            if not verdict.passes and verdict.summary != "UNIMPLEMENTED":
+            if verdict.is_failure:
                 print(f"{name}: {verdict.case} {verdict.behaviour}, close {verdict.close}")
 
 
@@ -220,10 +227,10 @@ def main() -> int:
             name: {
                 "version": versions[name],
                 "counts": dict(Counter(verdict.summary for verdict in verdicts)),
-                "not passed": {
+                "failed": {
                     verdict.case: [verdict.behaviour, verdict.close]
                     for verdict in verdicts
-                    if not verdict.passes
+                    if verdict.is_failure
                 },
             }
             for name, verdicts in results.items()

@@ -218,12 +218,12 @@ def test_a_slow_reader_is_kept(run: Any, parser: str) -> None:
         await send({"type": "websocket.send", "bytes": bytes(20_000_000)})
 
     async def main() -> None:
-        async with serving(app, parser, write_timeout=0.2) as server:
+        async with serving(app, parser, write_timeout=0.5) as server:
             client = await open_raw(server)
             read = 0
             while read < 20_000_000:
                 read += len(await client.reader.readexactly(1_000_000))
-                await asyncio.sleep(0.03)
+                await asyncio.sleep(0.04)
             assert limit_count(server, Limit.WRITE_TIMEOUT) == 0
 
     run(main())
