@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
+FUZZ_SECONDS ?= 60
 
-.PHONY: demo test lint types docs soak bench autobahn wheel clean
+.PHONY: demo test lint types docs fuzz soak bench autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -31,6 +33,9 @@ types: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m asgireload.config.reference docs/reference/options.md
+
+fuzz: $(STAMP)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 0 tests/fuzz tests/http/test_differential.py
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak -n 0 -s

@@ -21,7 +21,6 @@ from asgireload.draining import DrainReason
 from asgireload.errors import ConfigError, ListenError
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
-from asgireload.http.parsers import choose_parser
 from asgireload.net.unix import SocketFile
 
 NO_SOCKET = "none"
@@ -57,10 +56,8 @@ class AdminServer:
         with ExitStack() as undo:
             undo.callback(sock.close)
             settings = HttpSettings(
-                parser=choose_parser("auto"),
                 default_headers=((b"server", b"asgireload"),),
                 head_timeout=10.0,
-                access_log=False,
                 limit_concurrency=MAX_CONNECTIONS,
                 drain_grace=0.1,
                 websocket=False,

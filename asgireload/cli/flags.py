@@ -64,6 +64,8 @@ def default_text(option: Option) -> str:
         return ""
     if option.is_pair:
         return f"{'' if option.default else 'no-'}{option.flag[2:]}"
+    if isinstance(option.kind, Several):
+        return ",".join(map(str, option.default))
     return option.kind.show(option.default).strip('"')
 
 

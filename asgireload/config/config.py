@@ -1,7 +1,7 @@
 """From sources to the frozen Config: what is stronger wins, and each value remembers its origin.
 
 Command line, then ASGIRELOAD_* variables, then uvicorn's, then the configuration file, pyproject.toml,
-what the platform sets ($PORT, $WEB_CONCURRENCY), and the defaults of the table.
+what the platform sets ($PORT, $WEB_CONCURRENCY, $FORWARDED_ALLOW_IPS), and the defaults of the table.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +25,8 @@ from asgireload.config.sources import (
 from asgireload.errors import ConfigError
 
 DEFAULT = "default"
+_PLATFORM_SETS_FOR_RUN = ("workers", "forwarded_allow_ips")
+"""uvicorn.run() takes these defaults from the platform too, but not the port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,15 @@ def load_config(
 def config_from_keywords(
     app: object, keywords: Mapping[str, object], environ: Mapping[str, str]
 ) -> Loaded:
-    """Make the configuration of `asgireload.run()`; `environ` gives $WEB_CONCURRENCY only, as it does
-    for uvicorn.run(). Raise ConfigError."""
+    """Make the configuration of `asgireload.run()`; `environ` gives what it gives uvicorn.run():
+    $WEB_CONCURRENCY and $FORWARDED_ALLOW_IPS. Raise ConfigError."""
     if not isinstance(app, str):
         raise ConfigError(
             "run() needs the application as an import string, such as 'main:app', not as an object:"
             " every generation of workers imports it in a new interpreter"
         )
     layer = read_keywords({"app": app, **keywords})
-    return _merge([layer], read_platform_defaults(environ, ["workers"]))
+    return _merge([layer], read_platform_defaults(environ, _PLATFORM_SETS_FOR_RUN))
 
 
 def render_config(loaded: Loaded) -> str:

@@ -4,6 +4,7 @@ Pure. A kind knows nothing of where a value came from; it raises MismatchError w
 and `sources.py` adds the place.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Protocol
 
 NONE = "none"
 """How a file, a variable or a flag spells None for an option that may be empty."""
+HIDDEN = "(hidden)"
+"""What is shown in place of a secret."""
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
@@ -19,6 +22,7 @@ _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE)
 _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HOST_PATTERN = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
 
 class Kind(Protocol):
@@ -81,6 +85,22 @@ class Text:
 
     def show(self, value: object) -> str:
         return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Text that is never shown: not by the configuration's display, not in an error."""
+
+    metavar: str = "SECRET"
+
+    def expected(self) -> str:
+        return "text"
+
+    def read(self, value: object) -> str:
+        return Text().read(value)
+
+    def show(self, value: object) -> str:
+        return quote(HIDDEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +229,8 @@ class Choice:
     """One of a few words."""
 
     choices: tuple[str, ...]
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """Other words, in lower case, and numbers that mean exactly the same as one of ours."""
     substitutes: Mapping[str, str] = field(default_factory=dict)
     """Words of other servers that are taken to mean one of ours; the user is told once."""
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -222,9 +244,11 @@ class Choice:
         return f"one of {', '.join(self.choices)}"
 
     def read(self, value: object) -> str:
-        word = value.lower() if isinstance(value, str) else ""
+        word = _word(value)
         if word in self.refused:
             raise UnavailableError(self.refused[word])
+        if word in self.spellings:
+            return self.spellings[word]
         if word in self.substitutes:
             return self.substitutes[word]
         if word not in self.choices:
@@ -233,6 +257,13 @@ class Choice:
 
     def show(self, value: object) -> str:
         return quote(str(value))
+
+
+def _word(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        # Constants of the ssl module are given by their number or as members of an enum.
+        return str(int(value))
+    return value.lower() if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +300,88 @@ class Header:
         return quote(f"{value[0]}: {value[1]}")
 
 
+ANYBODY = "*"
+UNIX_PEERS = "unix"
+"""Words that stand among networks: every peer, and whoever connects to a Unix socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """An IP address or network, `unix`, or `*`; kept as text, in the one form it is compared in."""
+
+    metavar: str = "NETWORKS"
+
+    def expected(self) -> str:
+        return f"an address, a network such as 10.0.0.0/8, {UNIX_PEERS}, or {ANYBODY} for everybody"
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise MismatchError(self.expected())
+        text = value.strip().lower()
+        if text in (ANYBODY, UNIX_PEERS):
+            return text
+        try:
+            meant = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise MismatchError(self.expected()) from None
+        if meant.num_addresses == 1:
+            return str(meant.network_address)
+        if meant.network_address != ipaddress.ip_address(text.partition("/")[0]):
+            # Somebody meant one host or the whole network, and only they know which.
+            raise MismatchError(f"{self.expected()}; the network with this address is {meant}")
+        return str(meant)
+
+    def show(self, value: object) -> str:
+        return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class HostPattern:
+    """A host name or address as clients write it, without a port, or `*.domain`; in lower case."""
+
+    metavar: str = "HOSTS"
+
+    def expected(self) -> str:
+        return f"a host without a port, *.domain for all below a domain, or {ANYBODY} for any"
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise MismatchError(self.expected())
+        text = value.strip().lower().removesuffix(".")
+        if text == ANYBODY:
+            return text
+        try:
+            if text.startswith("[") and text.endswith("]"):
+                return f"[{ipaddress.IPv6Address(text[1:-1])}]"
+            return f"[{ipaddress.IPv6Address(text)}]"
+        except ValueError:
+            pass
+        if _HOST_PATTERN.fullmatch(text) is None:
+            raise MismatchError(self.expected())
+        return text
+
+    def show(self, value: object) -> str:
+        return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderName:
+    """The name of a header, in lowercase."""
+
+    metavar: str = "NAME"
+
+    def expected(self) -> str:
+        return "the name of a header (RFC 9110 section 5.6.2), such as x-request-id"
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+            raise MismatchError(self.expected())
+        return value.lower()
+
+    def show(self, value: object) -> str:
+        return quote(str(value))
+
+
 @dataclass(frozen=True, slots=True)
 class Several:
     """Any number of values of one kind: a repeated flag, a TOML array, a variable to split."""
@@ -276,6 +389,10 @@ class Several:
     item: Kind
     separator: str | None = None
     """Splits a variable's text; None splits at white space and commas."""
+    attached: re.Pattern[str] | None = None
+    """Words that belong to the item before them, when white space and commas split."""
+    always_splits: bool = False
+    """Any text may hold several items, a flag's or an array's too, as uvicorn has it for some."""
 
     @property
     def metavar(self) -> str:
@@ -287,14 +404,27 @@ class Several:
     def split(self, text: str) -> list[str]:
         """Return the items of a variable's text."""
         if self.separator is None:
-            return text.replace(",", " ").split()
+            items: list[str] = []
+            for part in text.split(","):
+                for place, word in enumerate(part.split()):
+                    if place and self.attached is not None and self.attached.fullmatch(word):
+                        items[-1] += f" {word}"
+                    else:
+                        items.append(word)
+            return items
         return [part for part in text.split(self.separator) if part.strip()]
 
     def read(self, value: object) -> tuple[object, ...]:
         if isinstance(value, str):
-            return (self.item.read(value),)
-        if not isinstance(value, Sequence):
+            value = (value,)
+        elif not isinstance(value, Sequence):
             raise MismatchError(self.expected())
+        if self.always_splits:
+            value = [
+                part
+                for item in value
+                for part in (self.split(item) if isinstance(item, str) else (item,))
+            ]
         return tuple(self.item.read(item) for item in value)
 
     def show(self, value: object) -> str:
@@ -325,3 +455,8 @@ class Optional:
 
     def show(self, value: object) -> str:
         return quote(NONE) if value is None else self.item.show(value)
+
+
+def is_secret(kind: Kind) -> bool:
+    """Return whether values of this kind must not be shown."""
+    return isinstance(kind.item if isinstance(kind, Optional) else kind, Secret)

@@ -8,6 +8,7 @@ The table is the class `Config` itself: a frozen dataclass whose fields carry th
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,18 +17,25 @@ from asgireload.config.kinds import (
     Choice,
     Duration,
     Header,
+    HeaderName,
+    HostPattern,
     Integer,
     Kind,
+    Network,
     Optional,
+    Secret,
     Several,
     Size,
     Switch,
     Text,
+    is_secret,
 )
 
 VARIABLE_PREFIX = "ASGIRELOAD_"
 FOREIGN_VARIABLE_PREFIX = "UVICORN_"
+KIBIBYTE = 1 << 10
 MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +84,14 @@ class Option:
 def _row(kind: Kind, default: object, group: str, text: str, **more: Any) -> Any:
     """Declare a field of Config with its row."""
     row = Option(kind=kind, default=default, group=group, help=text, **more)
-    return field(default=default, metadata={"option": row})
+    # A secret must not be shown by whoever prints the configuration, either.
+    return field(default=default, metadata={"option": row}, repr=not is_secret(kind))
 
 
 APPLICATION = "Application"
 ADDRESSES = "Addresses"
+TLS = "TLS"
+PROXIES = "Proxies"
 PROTOCOLS = "Protocols"
 LIMITS = "Limits and timeouts"
 WORKERS = "Workers"
@@ -93,6 +104,8 @@ LOGGING = "Logging"
 GROUPS = (
     APPLICATION,
     ADDRESSES,
+    TLS,
+    PROXIES,
     PROTOCOLS,
     LIMITS,
     WORKERS,
@@ -104,13 +117,19 @@ GROUPS = (
 )
 
 _FILE = Text("FILE", "a path")
+_LOG_FILE = Text("FILE", "a path, or - for the standard stream")
 _DIRECTORY = Text("DIRECTORY", "a path")
+_NETWORKS = Several(Network(), always_splits=True)
 _SECONDS = Duration()
 _SECONDS_ABOVE_ZERO = Duration(positive=True)
 _ASGI3_ONLY = (
     "asgireload serves ASGI 3 applications; wrap an ASGI 2 application in"
     " asgiref.compatibility.guarantee_single_callable"
 )
+_WORD_OF_A_BIND = re.compile(r"[a-z]+(=.*)?")
+"""What follows an address, such as `tls` or `cert=/etc/a.pem`; an address itself has a colon or is a number."""
+_OLD_TLS = "TLS 1.0 and 1.1 are withdrawn (RFC 8996); the least that is spoken is tls1.2"
+_NO_SSL = "SSL and the client's side of TLS are not for a server; give tls1.2 or tls1.3"
 _NO_WSGI = "asgireload serves ASGI 3 applications; wrap a WSGI application in a2wsgi.WSGIMiddleware"
 
 
@@ -202,11 +221,13 @@ class Config:
         uvicorn="fd",
     )
     bind: tuple[str, ...] = _row(
-        Several(Text("ADDRESS", "HOST:PORT, [V6]:PORT, unix:PATH or fd://N")),
+        Several(
+            Text("ADDRESS", "HOST:PORT, [V6]:PORT, unix:PATH or fd://N"), attached=_WORD_OF_A_BIND
+        ),
         (),
         ADDRESSES,
-        "Listen on HOST:PORT, [V6]:PORT, unix:PATH or fd://N; repeat for several."
-        " Replaces --host, --port, --uds and --fd.",
+        "Listen on HOST:PORT, [V6]:PORT, unix:PATH or fd://N; repeat for several. Words may follow the"
+        " address: plain, tls, cert=FILE, key=FILE, proxy. Replaces --host, --port, --uds and --fd.",
         aliases=("-b",),
     )
     backlog: int = _row(
@@ -223,6 +244,162 @@ class Config:
         "How workers share a TCP address: one socket for all, or a SO_REUSEPORT socket a slot.",
     )
 
+    ssl_certfile: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "Speak TLS with the certificate in this PEM file, intermediate certificates behind it. It is read"
+        " again when it changes.",
+        aliases=("--certfile",),
+        uvicorn="ssl_certfile",
+    )
+    ssl_keyfile: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "PEM file with the certificate's private key. Default: it is in --ssl-certfile.",
+        aliases=("--keyfile",),
+        uvicorn="ssl_keyfile",
+    )
+    ssl_keyfile_password: str | None = _row(
+        Optional(Secret("PASSWORD")),
+        None,
+        TLS,
+        "Password of the private keys. Other users of the machine can read a command line; rather give"
+        " --ssl-keyfile-password-file.",
+        uvicorn="ssl_keyfile_password",
+    )
+    ssl_keyfile_password_file: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "File with the password of the private keys.",
+    )
+    ssl_sni: tuple[str, ...] = _row(
+        Several(Text("CERTFILE[:KEYFILE]", "CERTFILE or CERTFILE:KEYFILE"), separator="\n"),
+        (),
+        TLS,
+        "One more certificate, used for clients that ask for a name it holds; repeat for several."
+        " Others get --ssl-certfile.",
+    )
+    ssl_version: str = _row(
+        Choice(
+            ("tls1.2", "tls1.3"),
+            spellings={
+                # Python's constants for "whatever both sides know", by number and by name; the least
+                # that is known here is TLS 1.2.
+                **dict.fromkeys(("2", "17", "tls", "tls_server", "sslv23"), "tls1.2"),
+                **dict.fromkeys(("5", "1.2", "tlsv1.2", "tlsv1_2"), "tls1.2"),
+                **dict.fromkeys(("1.3", "tlsv1.3", "tlsv1_3"), "tls1.3"),
+            },
+            refused={
+                **dict.fromkeys(("3", "4", "tlsv1", "tlsv1_1", "tls1.0", "tls1.1"), _OLD_TLS),
+                **dict.fromkeys(("0", "1", "16", "sslv2", "sslv3", "tls_client"), _NO_SSL),
+            },
+        ),
+        "tls1.2",
+        TLS,
+        "Lowest version of TLS that is spoken.",
+        uvicorn="ssl_version",
+    )
+    ssl_cert_reqs: str = _row(
+        Choice(
+            ("none", "optional", "required"),
+            spellings={
+                "0": "none",
+                "1": "optional",
+                "2": "required",
+                "cert_none": "none",
+                "cert_optional": "optional",
+                "cert_required": "required",
+            },
+        ),
+        "none",
+        TLS,
+        "Ask clients for a certificate: optional verifies one that is sent, required insists on it.",
+        aliases=("--cert-reqs",),
+        uvicorn="ssl_cert_reqs",
+    )
+    ssl_ca_certs: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "PEM file with the authorities that client certificates are verified against.",
+        aliases=("--ca-certs",),
+        uvicorn="ssl_ca_certs",
+    )
+    ssl_ciphers: str | None = _row(
+        Optional(Text("CIPHERS", "a cipher list as OpenSSL reads it")),
+        None,
+        TLS,
+        "Ciphers for TLS 1.2, as OpenSSL reads them. Default: OpenSSL's.",
+        aliases=("--ciphers",),
+        uvicorn="ssl_ciphers",
+    )
+    ssl_context_factory: str | None = _row(
+        Optional(Text("MODULE:CALLABLE", "an import string <module>:<attribute>")),
+        None,
+        TLS,
+        "Function that makes the ssl.SSLContext in each worker; called with the configuration and a"
+        " function that returns what would be used without it.",
+        uvicorn="ssl_context_factory",
+        uvicorn_variable=False,
+    )
+    proxy_headers: bool = _row(
+        Switch(),
+        True,
+        PROXIES,
+        "Take client and scheme from forwarded headers of trusted proxies.",
+        uvicorn="proxy_headers",
+    )
+    forwarded_allow_ips: tuple[str, ...] = _row(
+        _NETWORKS,
+        ("127.0.0.1", "::1"),
+        PROXIES,
+        "Proxies whose forwarded headers are believed: addresses, networks, unix for Unix sockets, or"
+        " * for everybody, which lets every client forge its address.",
+        uvicorn="forwarded_allow_ips",
+        default_variable="FORWARDED_ALLOW_IPS",
+    )
+    forwarded_headers: str = _row(
+        Choice(("x-forwarded", "forwarded")),
+        "x-forwarded",
+        PROXIES,
+        "Which headers the proxies write: X-Forwarded-For and its like, or Forwarded (RFC 7239). The"
+        " others stay what a client may have made up.",
+    )
+    forwarded_fields: tuple[str, ...] = _row(
+        Several(
+            Choice(("for", "proto", "host", "port", "prefix")),
+            always_splits=True,
+        ),
+        ("for", "proto"),
+        PROXIES,
+        "What is believed of them: for (the client), proto (the scheme), host and port (of the Host"
+        " header), prefix (root_path). Name only those that the proxy always writes.",
+    )
+    proxy_protocol: bool = _row(
+        Switch(),
+        False,
+        PROXIES,
+        "Expect a PROXY header, version 1 or 2, at the start of every connection on every address.",
+    )
+    proxy_protocol_allow_from: tuple[str, ...] = _row(
+        _NETWORKS,
+        ("127.0.0.1", "::1"),
+        PROXIES,
+        "Proxies that may send PROXY headers, as in --forwarded-allow-ips; the connections of others"
+        " are closed.",
+        aliases=("--proxy-allow-from",),
+    )
+    allowed_hosts: tuple[str, ...] = _row(
+        Several(HostPattern(), always_splits=True),
+        (),
+        PROXIES,
+        "Hosts that are served, as example.com, *.example.com, localhost; requests for others are"
+        " answered with 400. Default: any.",
+    )
+
     loop: str = _row(
         Choice(("auto", "asyncio", "uvloop"), substitutes={"zuvloop": "auto"}),
         "auto",
@@ -231,10 +408,11 @@ class Config:
         uvicorn="loop",
     )
     http: str = _row(
-        Choice(("auto", "h11", "httptools"), substitutes={"zttp": "auto"}),
+        Choice(("auto", "builtin", "h11", "httptools"), substitutes={"zttp": "auto"}),
         "auto",
         PROTOCOLS,
-        "HTTP parser; auto takes httptools when it is installed.",
+        "Who takes header lines apart: our own parser (auto, builtin) or a library. All are held to"
+        " the same grammar.",
         uvicorn="http",
     )
     ws: str = _row(
@@ -325,12 +503,73 @@ class Config:
         aliases=("--keep-alive",),
         uvicorn="timeout_keep_alive",
     )
+    timeout_handshake: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        10.0,
+        LIMITS,
+        "Seconds a client may take until its PROXY header and its TLS handshake are complete.",
+    )
+    timeout_request_head: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        15.0,
+        LIMITS,
+        "Seconds a client may take over a request head, and over its first byte; then 408.",
+    )
+    timeout_request_body: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        60.0,
+        LIMITS,
+        "Seconds a client may pause within a request body; then 408.",
+    )
+    timeout_write: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        60.0,
+        LIMITS,
+        "Seconds a client may read nothing of what waits for it; then the connection is dropped.",
+    )
+    timeout_request: float | None = _row(
+        Optional(_SECONDS_ABOVE_ZERO),
+        None,
+        LIMITS,
+        "Seconds from a request's head to the end of its response; then the application is cancelled"
+        " and the client gets 504, or sees its response break off. Streams count, too.",
+    )
+    limit_request_line: int = _row(
+        Size(),
+        8 * KIBIBYTE,
+        LIMITS,
+        "Longest request line in bytes; 414 beyond.",
+    )
+    limit_request_fields: int = _row(
+        Integer(1), 100, LIMITS, "Most header lines of a request; 431 beyond."
+    )
+    limit_request_head: int = _row(
+        Size(),
+        64 * KIBIBYTE,
+        LIMITS,
+        "Largest request line and headers together, in bytes; 431 beyond.",
+        aliases=("--h11-max-incomplete-event-size",),
+        uvicorn="h11_max_incomplete_event_size",
+    )
+    limit_request_body: int | None = _row(
+        Optional(Size()),
+        GIBIBYTE,
+        LIMITS,
+        "Largest request body in bytes, or 10M, or 2G; 413 beyond. none sets no limit.",
+    )
     limit_concurrency: int | None = _row(
         Optional(Integer(1)),
         None,
         LIMITS,
         "Connections and exchanges a worker serves at once before it answers 503.",
         uvicorn="limit_concurrency",
+    )
+    limit_connections: int | None = _row(
+        Optional(Integer(1)),
+        None,
+        LIMITS,
+        "Connections a worker holds at once: beyond, idle ones are closed, and then no more accepted."
+        " Default: what its limit of open files allows.",
     )
 
     workers: int = _row(
@@ -525,6 +764,13 @@ class Config:
         "Seconds without further changes to wait for before reloading.",
         uvicorn="reload_delay",
     )
+    debug_extension: bool = _row(
+        Switch(),
+        False,
+        DEVELOPMENT,
+        "Offer the ASGI extension http.response.debug; what applications send with it is logged at"
+        " debug level.",
+    )
 
     log_level: str = _row(
         Choice(("critical", "error", "warning", "info", "debug", "trace")),
@@ -535,6 +781,65 @@ class Config:
     )
     access_log: bool = _row(
         Switch(), True, LOGGING, "Log each request on standard output.", uvicorn="access_log"
+    )
+    access_log_format: str | None = _row(
+        Optional(
+            Text("FORMAT", "uvicorn, common, combined, json, or a format with atoms as %(h)s")
+        ),
+        None,
+        LOGGING,
+        "What a line for a request holds: uvicorn, common, combined, json, or a format with gunicorn's"
+        " atoms, such as '%(h)s %(s)s'. Default: uvicorn, with --log-format json: json.",
+        aliases=("--access-logformat",),
+    )
+    access_log_file: str = _row(
+        _LOG_FILE,
+        "-",
+        LOGGING,
+        "Append the lines for requests to this file; - is standard output. The file may be moved away"
+        " at any time: a new one is begun.",
+        aliases=("--access-logfile",),
+    )
+    access_log_exclude: tuple[str, ...] = _row(
+        Several(Text("PATTERN", "a path, or a pattern such as /static/*")),
+        (),
+        LOGGING,
+        "Do not log requests whose path matches, such as /healthz or /static/*; repeat for several.",
+    )
+    log_slow_requests: float | None = _row(
+        Optional(_SECONDS_ABOVE_ZERO),
+        None,
+        LOGGING,
+        "Log a warning for each request that takes longer than this.",
+    )
+    request_id_header: str | None = _row(
+        Optional(HeaderName()),
+        None,
+        LOGGING,
+        "Give each request an id, taken from this header or made, and send it back in the same"
+        " header; it is in the log and in the scope.",
+    )
+    error_log_file: str = _row(
+        _LOG_FILE,
+        "-",
+        LOGGING,
+        "Append what the server says to this file; - is standard error. The file may be moved away at"
+        " any time: a new one is begun.",
+        aliases=("--error-logfile", "--log-file"),
+    )
+    log_format: str = _row(
+        Choice(("text", "json")),
+        "text",
+        LOGGING,
+        "Write what the server says as text, or as one JSON object a line.",
+    )
+    log_config: str | None = _row(
+        Optional(_FILE),
+        None,
+        LOGGING,
+        "Configure logging by this file, in the format of Python's logging.config: .toml, .json,"
+        " .yaml or .ini. It is read again at each reload.",
+        uvicorn="log_config",
     )
     use_colors: bool | None = _row(
         Optional(Switch()),

@@ -20,7 +20,7 @@ the key `drain_timeout` in a TOML file. What is stronger wins:
 4. the file that `--config` or `ASGIRELOAD_CONFIG` names, or else `asgireload.toml` in the working
    directory;
 5. `[tool.asgireload]` in `pyproject.toml` in the working directory;
-6. what platforms set for everybody: `PORT` and `WEB_CONCURRENCY`;
+6. what platforms set for everybody: `PORT`, `WEB_CONCURRENCY` and `FORWARDED_ALLOW_IPS`;
 7. the default.
 
 Where to listen is one decision: the strongest source that names a host and port, a Unix socket, a
@@ -30,7 +30,8 @@ with its origin, `--check-config` ends with 0 or 2. Relative paths start at the 
 
 Durations are seconds, or carry a unit: `250ms`, `20s`, `5m`, `12h`, `1d`. Sizes are bytes, or carry a
 binary unit: `512M`, `2G`. Options that may be empty take `none`. Options that can be repeated are arrays
-in a file; a variable separates items with white space or commas unless it is said otherwise.
+in a file; a variable separates items with white space or commas unless it is said otherwise. Lists of
+networks, fields and hosts are separated in the same way wherever they are written.
 """
 
 

@@ -6,28 +6,34 @@ Parsing, framing and ASGI live elsewhere; this file decides when to read, when t
        any of them ──last response, fault, deadline──▶ CLOSING
        HEAD ──WebSocket handshake──▶ UPGRADED (another protocol owns the socket)
 
+One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
+complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read.
+
 A drain (see `LiveConnection`) ends the connection without losing a request: a response begun after the
-drain says `Connection: close` when nothing is queued behind it, and a connection without a request
-stays open for `drain_grace` seconds, because a request may be on its way.
+drain says `Connection: close` when nothing is known to follow, and a connection without a request stays
+open for `drain_grace` seconds, because a request may be on its way.
 """
 
 import asyncio
+import math
 import socket
 import struct
 import time
-from collections import deque
 from enum import Enum, auto
 from typing import cast
 
-from asgireload.errors import PeerError
+from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, error_logger
+from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.exchange import HttpExchange
+from asgireload.http.hosts import names_served_host
 from asgireload.http.lingering import LingeringClose
 from asgireload.http.parser import RequestHead
-from asgireload.http.parsers import make_parser
+from asgireload.http.reader import RequestReader
 from asgireload.http.writer import CONTINUE, frame_error
-from asgireload.ipc.scoreboard import Field
+from asgireload.ipc.scoreboard import Field, Limit
+from asgireload.net.proxy_protocol import Origin
 
 DISCARD_BYTES = 64 * 1024
 """The rest of a request body that no one reads is received and dropped up to this size, so that the
@@ -37,6 +43,8 @@ _BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
 _BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
 _PEER_ERRORS_TOTAL = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL = int(Field.CUT_TOTAL)
+_LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
+_NEVER = math.inf
 
 
 class ConnectionState(Enum):
@@ -57,35 +65,66 @@ class ConnectionState(Enum):
 class HttpConnection(asyncio.Protocol):
     """The protocol factory's product: `loop.create_server(lambda: HttpConnection(context), …)`."""
 
-    def __init__(self, context: ServingContext) -> None:
+    # Thousands of connections wait at once: without a dictionary each they take a third less memory.
+    __slots__ = (
+        "_current",
+        "_deadline",
+        "_departure",
+        "_has_peer_closed",
+        "_incoming",
+        "_is_reading_paused",
+        "_lingering",
+        "_origin",
+        "_reader",
+        "_request_deadline",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_unread",
+        "_unsent_bytes",
+        "_upgrade_head",
+        "_write_deadline",
+        "_write_waiters",
+        "context",
+        "endpoints",
+        "is_write_paused",
+        "state",
+    )
+
+    def __init__(self, context: ServingContext, origin: Origin | None = None) -> None:
+        """`origin`: whom a PROXY header names as the ends of the connection."""
         self.context = context
         self.state = ConnectionState.SILENT
         self.is_write_paused = False
         self.endpoints: Endpoints
+        self._origin = origin
         self._transport: asyncio.Transport
-        self._parser = make_parser(context.settings.parser, self, context.settings.head_bytes_limit)
+        self._reader = RequestReader(self, context.parse_fields, context.settings.request_limits)
         self._current: HttpExchange | None = None
-        """The exchange whose response is next on the wire."""
-        self._queue: deque[HttpExchange] = deque()
-        """Pipelined exchanges behind it; not read further while there is one, so bounded by a read."""
+        """The exchange in hand: being answered, or waiting for the rest of its body to be dropped."""
         self._incoming: HttpExchange | None = None
-        """The exchange whose request body is being received; the current or the last queued one."""
+        """The exchange whose request body is being received: the current one, or one about to be."""
+        self._unread = b""
+        """What the client sent behind the request in hand."""
         self._upgrade_head: RequestHead | None = None
-        self._peer_error: PeerError | None = None
-        """To be answered once the exchanges before it are."""
         self._has_peer_closed = False
         self._is_reading_paused = False
         self._write_waiters: list[asyncio.Future[None]] = []
-        self._deadline = 0.0
+        self._deadline = _NEVER
+        """Of what the state waits for: a head, the rest of a body, another request."""
+        self._request_deadline = _NEVER
+        self._write_deadline = _NEVER
+        self._unsent_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._lingering: LingeringClose | None = None
+        self._departure: DepartureWatch | None = None
 
     # asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.endpoints = Endpoints(transport)
+        self.endpoints = Endpoints(transport, self._origin)
         self.context.register(self)
         self._set_timeout(self.context.settings.head_timeout)
         if self.context.drain:
@@ -95,23 +134,11 @@ class HttpConnection(asyncio.Protocol):
         self.context.record.values[_BYTES_RECEIVED_TOTAL] += len(data)
         if self._lingering is not None:
             self._lingering.drop(data)
-            return
-        if self.state is ConnectionState.CLOSING or self._peer_error is not None:
-            return
-        try:
-            rest = self._parser.feed(data)
-        except PeerError as error:
-            self._handle_peer_error(error)
-            return
-        if self._upgrade_head is not None:
-            self._upgrade(self._upgrade_head, rest or b"")
-        elif self._current is None:
-            if self._queue:
-                self._start_next()
-            else:
-                self._note_partial_head()
-        if self._queue:
+        elif self._current is not None and self._incoming is None:
+            self._unread += data
             self._pause_reading()
+        elif self.state is not ConnectionState.CLOSING:
+            self._read(data)
 
     def eof_received(self) -> bool:
         """Keep the sending side open while complete requests wait for their answers.
@@ -122,57 +149,57 @@ class HttpConnection(asyncio.Protocol):
         self._has_peer_closed = True
         if self._lingering is not None or self.state is ConnectionState.CLOSING:
             return False
-        incoming = self._incoming
-        if incoming is not None:
+        if self._incoming is not None:
             # The rest of this body will never come.
-            self._incoming = None
-            incoming.disconnect()
-            if incoming is self._current:
-                self._release_current()
-                return False
-            self._queue.remove(incoming)
-        for exchange in self._pending():
-            exchange.note_peer_closed()
+            self._drop_exchange()
+            return False
+        exchange = self._current
         # A TLS transport closes both sides whatever is returned, and warns about True.
-        return self._current is not None and not self.endpoints.is_secure
+        if exchange is None or self.endpoints.is_encrypted:
+            return False
+        exchange.note_peer_closed()
+        own_socket: socket.socket | None = self._transport.get_extra_info("socket")
+        if own_socket is not None:
+            self._departure = DepartureWatch(own_socket, self.context.loop, self._transport.abort)
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self.state = ConnectionState.CLOSING
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel_timer()
         if self._lingering is not None:
             self._lingering.cancel()
-        self._drop_exchanges()
+        if self._departure is not None:
+            self._departure.cancel()
+        self._drop_exchange()
         self.resume_writing()
         self.context.unregister(self)
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._write_deadline = self.context.loop.time() + self.context.settings.write_timeout
+        self._arm_timer(self._write_deadline)
 
     def resume_writing(self) -> None:
         self.is_write_paused = False
+        self._write_deadline = _NEVER
         waiters, self._write_waiters = self._write_waiters, []
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _wake(waiter)
 
-    # The parser calls these, within `data_received`.
+    # The reader calls these, within `_read`.
 
     def on_head(self, head: RequestHead) -> bool:
-        if (
-            head.is_websocket
-            and self.context.speaks_websocket
-            and self._current is None
-            and not self._queue
+        settings = self.context.settings
+        rules = settings.host_rules
+        if rules is not None and not names_served_host(
+            head, self.endpoints, rules, settings.forwarding
         ):
-            # RFC 9110 section 7.8: a server may ignore Upgrade. Behind a pipelined request we do.
+            raise UnservedHostError(400, "the Host header names no host that is served here")
+        if head.is_websocket and self.context.speaks_websocket:
             self._upgrade_head = head
             return True
-        exchange = HttpExchange(self, head)
-        self.context.count_request()
-        self._incoming = exchange
-        self._queue.append(exchange)
+        self._incoming = HttpExchange(self, head)
         return False
 
     def on_body(self, data: bytes) -> None:
@@ -184,12 +211,9 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._incoming
         if exchange is None:
             return
-        self._incoming = None
         exchange.complete_request()
-        if exchange is self._current and exchange.is_response_complete:
-            # The unread rest of its body has arrived: the connection can be used again.
-            self._release_current()
-            self._go_idle()
+        if exchange is self._current:
+            self._incoming = None
 
     # The exchange calls these.
 
@@ -199,16 +223,59 @@ class HttpConnection(asyncio.Protocol):
 
     async def wait_writable(self) -> None:
         while self.is_write_paused:
-            waiter = self.context.loop.create_future()
-            self._write_waiters.append(waiter)
-            await waiter
+            await self._wait_for_write_side()
+
+    async def wait_flushed(self) -> None:
+        transport = self._transport
+        if not transport.get_write_buffer_size():
+            return
+        transport.set_write_buffer_limits(0)
+        try:
+            while transport.get_write_buffer_size() and self.state is not ConnectionState.CLOSING:
+                await self._wait_for_write_side()
+        finally:
+            if not transport.is_closing():
+                transport.set_write_buffer_limits()
+
+    async def wait_socket_writable(self, descriptor: int) -> None:
+        loop = self.context.loop
+        waiter: asyncio.Future[None] = loop.create_future()
+        # Woken by the loss of the connection, too.
+        self._write_waiters.append(waiter)
+        loop.add_writer(descriptor, _wake, waiter)
+        try:
+            async with asyncio.timeout(self.context.settings.write_timeout):
+                await waiter
+        except TimeoutError:
+            self._drop_stalled()
+        finally:
+            loop.remove_writer(descriptor)
+            if waiter in self._write_waiters:
+                self._write_waiters.remove(waiter)
+        if self.state is ConnectionState.CLOSING:
+            raise ConnectionResetError("the client has left")
+
+    def plain_socket(self) -> int | None:
+        own_socket: socket.socket | None = self._transport.get_extra_info("socket")
+        if self.endpoints.is_encrypted or own_socket is None:
+            return None
+        # A socket that was closed may not say so, and its number may be another client's by now.
+        is_gone = self.state is ConnectionState.CLOSING or self._transport.is_closing()
+        return -1 if is_gone else own_socket.fileno()
+
+    def count_sent(self, size: int) -> None:
+        self.context.record.values[_BYTES_SENT_TOTAL] += size
 
     def send_continue(self) -> None:
         self.write(CONTINUE)
+        self._restart_body_timeout()
+        if self._departure is not None:
+            self._departure.hurry()
 
     def resume_body(self) -> None:
-        if not self._queue:
+        if self._incoming is not None:
             self._resume_reading()
+            self._restart_body_timeout()
 
     def must_close_after(self, exchange: HttpExchange, *, is_last_piece: bool) -> bool:
         if not exchange.head.keep_alive:
@@ -218,11 +285,10 @@ class HttpConnection(asyncio.Protocol):
         ):
             # The body may never come, or is too long to wait for it.
             return True
-        if self._queue:
-            return False
-        return self._peer_error is None and (bool(self.context.drain) or self._has_peer_closed)
+        return not self._unread and (bool(self.context.drain) or self._has_peer_closed)
 
     def response_completed(self, exchange: HttpExchange, *, closes: bool) -> None:
+        self._request_deadline = _NEVER
         if not exchange.is_request_complete and not closes and self._can_discard_rest(exchange):
             self._resume_reading()
             self._set_timeout(self.context.settings.keep_alive_timeout)
@@ -231,14 +297,8 @@ class HttpConnection(asyncio.Protocol):
         self._release_current()
         if closes or not exchange.is_request_complete:
             self._close(lingers=bool(is_input_possible))
-        elif self._queue:
-            self._start_next()
-        elif self._peer_error is not None:
-            self._answer_peer_error(self._peer_error)
-        elif self._has_peer_closed:
-            self._close(lingers=False)
         else:
-            self._go_idle()
+            self._go_on()
 
     def response_broken(self, exchange: HttpExchange, *, needs_reset: bool) -> None:
         self._release_current()
@@ -247,7 +307,19 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._close(lingers=True)
 
-    # The drain calls these; see `LiveConnection`.
+    # The drain, and whoever needs room, call these; see `LiveConnection`.
+
+    @property
+    def idle_since(self) -> float | None:
+        settings = self.context.settings
+        if self.state is ConnectionState.IDLE:
+            return self._deadline - settings.keep_alive_timeout
+        if self.state is ConnectionState.SILENT:
+            return self._deadline - settings.head_timeout
+        return None
+
+    def make_way(self) -> None:
+        self._close(lingers=False)
 
     def begin_drain(self) -> None:
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE:
@@ -260,7 +332,7 @@ class HttpConnection(asyncio.Protocol):
         if exchange is not None and not exchange.is_response_complete:
             self.context.record.values[_CUT_TOTAL] += 1
             is_begun = exchange.is_response_begun
-            self._drop_exchanges(cancel=True)
+            self._drop_exchange(cancel=True)
             if is_begun:
                 # A reset: an unfinished body must not look complete, whatever its framing.
                 self._reset()
@@ -272,17 +344,65 @@ class HttpConnection(asyncio.Protocol):
             self._close(lingers=True)
 
     def abort(self) -> None:
-        self._drop_exchanges(cancel=True)
+        self._drop_exchange(cancel=True)
         self._transport.abort()
 
-    # Order of exchanges.
+    # Requests in their order.
 
-    def _start_next(self) -> None:
-        exchange = self._queue.popleft()
+    def _read(self, data: bytes) -> None:
+        """Read on in a request, or begin the next one."""
+        try:
+            rest = self._reader.feed(data)
+        except PeerError as error:
+            self._refuse(error)
+            return
+        if rest and self._upgrade_head is None:
+            self._unread = rest
+            self._pause_reading()
+        exchange = self._incoming
+        if self._current is not None:
+            if exchange is not None:
+                self._restart_body_timeout()
+            elif self._current.is_response_complete:
+                # The unread rest of its body has arrived: the connection can be used again.
+                self._release_current()
+                self._go_on()
+        elif exchange is not None:
+            self._start(exchange)
+        elif self._upgrade_head is not None:
+            self._upgrade(self._upgrade_head, rest)
+        else:
+            self._note_partial_head()
+
+    def _start(self, exchange: HttpExchange) -> None:
         self._current = exchange
         self.state = ConnectionState.EXCHANGE
+        self.context.count_request()
+        if exchange.is_request_complete:
+            self._incoming = None
+            self._deadline = _NEVER
+        else:
+            self._set_timeout(self.context.settings.body_timeout)
+        request_timeout = self.context.settings.request_timeout
+        if request_timeout is not None:
+            self._request_deadline = self.context.loop.time() + request_timeout
+            self._arm_timer(self._request_deadline)
         exchange.task = self.context.loop.create_task(exchange.run())
-        if not self._queue and exchange.can_keep_reading:
+
+    def _go_on(self) -> None:
+        """The exchange in hand is over: take the next request, or wait for one."""
+        self.state = ConnectionState.IDLE
+        self._set_idle_timeout()
+        data, self._unread = self._unread, b""
+        if data:
+            self._read(data)
+            if self.state is ConnectionState.CLOSING or self.state is ConnectionState.UPGRADED:
+                return
+        exchange = self._current
+        if self._has_peer_closed and (exchange is None or self._incoming is not None):
+            # What is missing will never come.
+            self._close(lingers=False)
+        elif not self._unread and (exchange is None or exchange.can_keep_reading):
             self._resume_reading()
 
     def _release_current(self) -> None:
@@ -293,22 +413,16 @@ class HttpConnection(asyncio.Protocol):
         self._current = None
         if self._incoming is exchange:
             self._incoming = None
-        self._run_in_background(exchange)
-
-    def _run_in_background(self, exchange: HttpExchange) -> None:
         if exchange.task is not None:
             self.context.add_background(exchange.task)
 
-    def _pending(self) -> list[HttpExchange]:
-        return [*self._queue] if self._current is None else [self._current, *self._queue]
-
-    def _drop_exchanges(self, *, cancel: bool = False) -> None:
-        """Let go of all exchanges because the client will get no more responses."""
-        exchanges = self._pending()
-        self._queue.clear()
-        self._current = self._incoming = None
-        for exchange in exchanges:
-            self._run_in_background(exchange)
+    def _drop_exchange(self, *, cancel: bool = False) -> None:
+        """Let go of the exchange in hand because the client will get no more of its response."""
+        exchange = self._current or self._incoming
+        self._release_current()
+        self._incoming = None
+        self._unread = b""
+        if exchange is not None:
             if cancel:
                 exchange.abandon()
             else:
@@ -327,34 +441,34 @@ class HttpConnection(asyncio.Protocol):
 
     # Faults of the peer.
 
-    def _handle_peer_error(self, error: PeerError) -> None:
-        self.context.record.values[_PEER_ERRORS_TOTAL] += 1
+    def _refuse(self, error: PeerError) -> None:
+        """Answer a malformed or oversized request, unless its response was begun, and close."""
+        record = self.context.record
+        limit = (
+            Limit.HOST
+            if isinstance(error, UnservedHostError)
+            else _LIMIT_OF_STATUS.get(error.status)
+        )
+        if limit is None:
+            record.values[_PEER_ERRORS_TOTAL] += 1
+        else:
+            record.count_limit(limit)
         error_logger.warning(
             "Invalid HTTP request received from %s: %s",
             self.endpoints.client_label or "a local client",
             error.reason,
         )
-        self._peer_error = error
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None and incoming is not self._current:
-            # A queued request turned out to be broken; the application never sees it.
-            self._queue.remove(incoming)
-            incoming.disconnect()
-        elif incoming is not None:
-            incoming.disconnect()
-            self._release_current()
-            if incoming.is_response_begun:
-                self._close(lingers=True)
-                return
-        if self._current is not None:
-            self._pause_reading()
-        elif self._queue:
-            self._start_next()
-        else:
-            self._answer_peer_error(error)
+        self._break_off(error.status, error.reason)
 
-    def _answer_peer_error(self, error: PeerError) -> None:
-        self._answer(error.status, error.reason)
+    def _break_off(self, status: int, reason: str) -> None:
+        """End the exchange in hand, whose request cannot be completed, and the connection."""
+        exchange = self._current
+        is_begun = exchange is not None and exchange.is_response_begun
+        self._drop_exchange()
+        if is_begun:
+            self._close(lingers=True)
+        else:
+            self._answer(status, reason)
 
     def _answer(self, status: int, text: str) -> None:
         """Answer in the server's own name and end the connection."""
@@ -373,21 +487,23 @@ class HttpConnection(asyncio.Protocol):
     # WebSocket.
 
     def _upgrade(self, head: RequestHead, rest: bytes) -> None:
+        if self._has_peer_closed:
+            self._close(lingers=False)  # half a connection is of no use to a WebSocket
+            return
         make_successor = self.context.websocket_factory
         assert make_successor is not None
         self.state = ConnectionState.UPGRADED
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel_timer()
+        self._resume_reading()
         successor = make_successor(self.context, self._transport, self.endpoints, head)
         self.context.replace(self, successor)
         self._transport.set_protocol(successor)
         successor.begin(rest)
 
-    # Reading, time and the end.
+    # Reading and time.
 
     def _note_partial_head(self) -> None:
-        if self._parser.has_partial_head and self.state is not ConnectionState.HEAD:
+        if self._reader.has_partial_head and self.state is not ConnectionState.HEAD:
             self.state = ConnectionState.HEAD
             self._set_timeout(
                 self._seconds_to_drain_deadline()
@@ -395,14 +511,11 @@ class HttpConnection(asyncio.Protocol):
                 else self.context.settings.head_timeout
             )
 
-    def _go_idle(self) -> None:
-        self.state = ConnectionState.IDLE
-        self._resume_reading()
+    def _set_idle_timeout(self) -> None:
         settings = self.context.settings
         self._set_timeout(
             settings.drain_grace if self.context.drain else settings.keep_alive_timeout
         )
-        self._note_partial_head()
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self._has_peer_closed:
@@ -415,6 +528,11 @@ class HttpConnection(asyncio.Protocol):
             if not self._transport.is_closing():  # uvloop raises for a closed transport
                 self._transport.resume_reading()
 
+    async def _wait_for_write_side(self) -> None:
+        waiter = self.context.loop.create_future()
+        self._write_waiters.append(waiter)
+        await waiter
+
     def _seconds_to_drain_deadline(self) -> float:
         deadline = self.context.drain.deadline
         if deadline is None:
@@ -425,42 +543,97 @@ class HttpConnection(asyncio.Protocol):
     def _set_timeout(self, seconds: float) -> None:
         """Set when the connection is given up unless its state changes.
 
-        One timer serves the connection: it looks at `_deadline` when it fires, so that a busy
+        One timer serves the connection: it looks at the deadlines when it fires, so that a busy
         connection moves a number and not a timer.
         """
         self._deadline = self.context.loop.time() + seconds
-        if self._timer is None or self._timer_at > self._deadline:
+        self._arm_timer(self._deadline)
+
+    def _restart_body_timeout(self) -> None:
+        if self._incoming is not None:
+            self._deadline = self.context.loop.time() + self.context.settings.body_timeout
+
+    def _arm_timer(self, deadline: float) -> None:
+        if self._timer is None or self._timer_at > deadline:
             if self._timer is not None:
                 self._timer.cancel()
-            self._arm_timer()
+            self._timer_at = deadline
+            self._timer = self.context.loop.call_at(deadline, self._on_timer)
 
-    def _arm_timer(self) -> None:
-        self._timer_at = self._deadline
-        self._timer = self.context.loop.call_at(self._deadline, self._on_timer)
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self.state is ConnectionState.EXCHANGE and not (
-            self._current is not None and self._current.is_response_complete
-        ):
-            return  # an exchange takes the time it takes; the next idle time sets a deadline again
         # Loops fire up to one clock tick early; without a margin the timer would spin for that long.
-        if self.context.loop.time() + 0.001 < self._deadline:
-            self._arm_timer()
-        elif self.state is ConnectionState.HEAD and not self.context.drain:
-            self._answer(408, "the request head did not arrive in time")
+        now = self.context.loop.time() + 0.001
+        if now >= self._write_deadline and not self._makes_write_progress():
+            self._drop_stalled()
+            return
+        if now >= self._request_deadline:
+            self._request_deadline = _NEVER
+            assert self._current is not None
+            self._current.time_out()
+        elif now >= self._deadline:
+            self._deadline = _NEVER
+            self._give_up_waiting()
+        if self.state is not ConnectionState.CLOSING:
+            deadline = min(self._deadline, self._request_deadline, self._write_deadline)
+            if deadline < _NEVER:
+                self._arm_timer(deadline)
+
+    def _makes_write_progress(self) -> bool:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent >= self._unsent_bytes:
+            return False
+        self._unsent_bytes = unsent
+        self._write_deadline = self.context.loop.time() + self.context.settings.write_timeout
+        return True
+
+    def _drop_stalled(self) -> None:
+        """The client reads nothing of what it asked for."""
+        if self.state is not ConnectionState.CLOSING:
+            self.context.record.count_limit(Limit.WRITE_TIMEOUT)
+            self.state = ConnectionState.CLOSING
+            self._transport.abort()
+
+    def _give_up_waiting(self) -> None:
+        """What the state waited for did not come in time."""
+        record = self.context.record
+        exchange = self._current
+        if exchange is not None:
+            if exchange.is_response_complete:
+                self._close(lingers=True)
+            elif self._incoming is None:
+                return
+            elif self._is_reading_paused or exchange.needs_continue:
+                # It is the application that keeps the client waiting.
+                self._restart_body_timeout()
+            else:
+                record.count_limit(Limit.BODY_TIMEOUT)
+                self._break_off(408, "the request body did not arrive in time")
+        elif self.context.drain:
+            if self.state is ConnectionState.HEAD:
+                self._answer(503, "Service Unavailable")
+            else:
+                self._close(lingers=True)
         elif self.state is ConnectionState.HEAD:
-            self._answer(503, "Service Unavailable")
+            record.count_limit(Limit.HEAD_TIMEOUT)
+            self._answer(408, "the request head did not arrive in time")
         else:
+            is_silent = self.state is ConnectionState.SILENT
+            record.count_limit(Limit.HEAD_TIMEOUT if is_silent else Limit.KEEP_ALIVE_TIMEOUT)
             self._close(lingers=True)
+
+    # The end.
 
     def _close(self, *, lingers: bool) -> None:
         """End the connection behind what was written."""
         self.state = ConnectionState.CLOSING
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._drop_exchanges()
+        self._cancel_timer()
+        self._drop_exchange()
         if self._transport.is_closing():
             return
         if lingers and not self._has_peer_closed:
@@ -477,3 +650,8 @@ class HttpConnection(asyncio.Protocol):
             own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.state = ConnectionState.CLOSING
         self._transport.abort()
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

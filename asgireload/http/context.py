@@ -7,47 +7,70 @@ on the members of `connections`.
 """
 
 import asyncio
+import heapq
 import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Protocol
 
 from asgireload.asgi import ASGIApp
 from asgireload.draining import DrainNotice
+from asgireload.http.access_log import AccessLog
 from asgireload.http.endpoints import Endpoints
-from asgireload.http.parser import ParserName, RequestHead
-from asgireload.ipc.scoreboard import Field, Record
+from asgireload.http.forwarded import Forwarding
+from asgireload.http.hosts import HostRules
+from asgireload.http.parser import RequestHead, RequestLimits
+from asgireload.http.parsers import ParserName, fields_parser
+from asgireload.http.request_id import RequestIds
+from asgireload.ipc.scoreboard import Field, Limit, Record
 
-access_logger = logging.getLogger("asgireload.access")
 error_logger = logging.getLogger("asgireload.error")
 
 _CONNECTIONS = int(Field.CONNECTIONS)
+_EXCHANGES = int(Field.EXCHANGES)
 _CONNECTIONS_TOTAL = int(Field.CONNECTIONS_TOTAL)
 _REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
 _SECOND_NS = 1_000_000_000
+ROOM_FRACTION = 64
+"""One in so many connections is closed at once when there are too many."""
+ROOM_IDLE_SECONDS = 0.5
+"""A connection that has waited for less may have its request on the way."""
+OVERLOAD_LOG_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
     """The slice of the configuration that connections read. Times are seconds, sizes bytes."""
 
-    parser: ParserName = "h11"
+    parser: ParserName = "builtin"
     root_path: str = ""
     default_headers: tuple[tuple[bytes, bytes], ...] = ()
     """Added to a response that lacks them; names are lowercase. The server header is one of them."""
     date_header: bool = True
     keep_alive_timeout: float = 5.0
     """How long a connection may wait between two requests."""
-    head_timeout: float = 30.0
+    head_timeout: float = 15.0
     """How long a client may take over one request head, and over its first byte."""
-    head_bytes_limit: int = 64 * 1024
-    """Largest request line with headers: room for several 8 KiB cookies, little for an attacker."""
-    access_log: bool = True
+    body_timeout: float = 60.0
+    """How long a client may pause in the middle of a request body."""
+    write_timeout: float = 60.0
+    """How long a client may read nothing while bytes wait for it."""
+    request_timeout: float | None = None
+    """How long the application may take from a request's head to the end of its response."""
+    request_limits: RequestLimits = field(default_factory=RequestLimits)
+    forwarding: Forwarding | None = None
+    """Which proxies are believed when they say for whom they ask; None: nobody."""
+    host_rules: HostRules | None = None
+    """Which Host headers are served; None: any."""
     limit_concurrency: int | None = None
     """Beyond so many connections or exchanges a request is answered with 503."""
+    limit_connections: int | None = None
+    """From so many connections on, idle ones are closed to make room, and then none accepted."""
+    debug_extension: bool = False
+    """Offer http.response.debug to applications under test."""
     drain_grace: float = 2.0
     """How long an idle connection still gets an answer after the drain began."""
     websocket: bool = True
@@ -63,12 +86,17 @@ class HttpSettings:
     ws_per_message_deflate: bool = True
     ws_close_timeout: float = 2.0
     """How long the peer's answer to a close frame is awaited."""
-    write_timeout: float = 60.0
-    """How long a client may take nothing of what waits for it."""
 
 
 class LiveConnection(Protocol):
     """What a drain may ask of a connection. Every call returns at once and may be repeated."""
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when the connection waits for a request, on the loop's clock; None while it is in use."""
+
+    def make_way(self) -> None:
+        """Close an idle connection because there are too many."""
 
     def begin_drain(self) -> None:
         """End politely: called once after `context.drain` was set."""
@@ -82,6 +110,13 @@ class LiveConnection(Protocol):
 
 class UpgradedConnection(asyncio.Protocol, ABC):
     """A `LiveConnection` that has taken over the transport of an HTTP connection."""
+
+    @property
+    def idle_since(self) -> float | None:
+        return None
+
+    def make_way(self) -> None:
+        raise AssertionError("never idle")
 
     @abstractmethod
     def begin(self, data: bytes) -> None:
@@ -126,15 +161,21 @@ class ServingContext:
         "_date_line",
         "_date_until",
         "_idle_waiters",
+        "_overload_log_at",
+        "_overloads",
+        "access_log",
         "app",
         "background",
         "connections",
         "default_lines",
         "drain",
-        "log_access",
+        "http_extensions",
         "loop",
         "on_request_limit",
+        "on_room",
+        "parse_fields",
         "record",
+        "request_ids",
         "request_limit",
         "settings",
         "speaks_websocket",
@@ -154,6 +195,8 @@ class ServingContext:
         request_limit: int | None = None,
         on_request_limit: Callable[[], None] | None = None,
         websocket_factory: UpgradeFactory | None = None,
+        access_log: AccessLog | None = None,
+        request_ids: RequestIds | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -168,13 +211,27 @@ class ServingContext:
         self.connections: set[LiveConnection] = set()
         self.background: set[asyncio.Task[None]] = set()
         """Applications that still run although their response is complete or their client has left."""
-        self.log_access = settings.access_log and access_logger.isEnabledFor(logging.INFO)
+        self.access_log = access_log
+        self.request_ids = request_ids
         self.default_lines = tuple(
             (name, name + b": " + value + b"\r\n") for name, value in settings.default_headers
         )
         self._date_line = b""
         self._date_until = 0
         self._idle_waiters: list[asyncio.Future[None]] = []
+        self.http_extensions: dict[str, Any] = {
+            "asgireload.drain": self.drain,
+            "http.response.pathsend": {},
+            "http.response.zerocopysend": {},
+        }
+        """What every HTTP scope offers; each gets a copy."""
+        if settings.debug_extension:
+            self.http_extensions["http.response.debug"] = {}
+        self.parse_fields = fields_parser(settings.parser)
+        self.on_room: Callable[[], None] | None = None
+        """Called when a connection has ended; set by whoever waits for room."""
+        self._overloads = 0
+        self._overload_log_at = 0.0
 
     def register(self, connection: LiveConnection) -> None:
         self.connections.add(connection)
@@ -193,6 +250,48 @@ class ServingContext:
             self.connections.discard(connection)
             self.record.values[_CONNECTIONS] -= 1
             self._wake_if_idle()
+            if self.on_room is not None:
+                self.on_room()
+
+    def has_room(self, pending: int = 0) -> bool:
+        """Whether another connection may be accepted; closes some idle ones when there are too many.
+
+        `pending` are accepted and not registered yet.
+        The ones closed are those that have been idle for longest, several at once, so that a flood
+        does not cost a search for each connection.
+        """
+        limit = self.settings.limit_connections
+        if limit is None or len(self.connections) + pending < limit:
+            return True
+        self.record.count_limit(Limit.CONNECTIONS)
+        latest = self.loop.time() - ROOM_IDLE_SECONDS
+        idle = [
+            (since, id(connection), connection)
+            for connection in self.connections
+            if (since := connection.idle_since) is not None and since <= latest
+        ]
+        for _, _, connection in heapq.nsmallest(max(limit // ROOM_FRACTION, 1), idle):
+            connection.make_way()
+        return bool(idle)
+
+    def admits(self) -> bool:
+        """Whether a request may go to the application; False when `limit_concurrency` is exceeded."""
+        limit = self.settings.limit_concurrency
+        if limit is None or (
+            len(self.connections) <= limit and self.record.values[_EXCHANGES] <= limit
+        ):
+            return True
+        self.record.count_limit(Limit.CONCURRENCY)
+        self._overloads += 1
+        now = self.loop.time()
+        if now >= self._overload_log_at:
+            # An overload is no moment for a line about each request.
+            error_logger.warning(
+                "Exceeded concurrency limit. %d requests were answered with 503", self._overloads
+            )
+            self._overloads = 0
+            self._overload_log_at = now + OVERLOAD_LOG_INTERVAL
+        return False
 
     def add_background(self, task: "asyncio.Task[None]") -> None:
         """Keep a task alive, and the drain waiting for it, until it ends."""

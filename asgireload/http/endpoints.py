@@ -1,22 +1,55 @@
 """Who talks to whom over a connection, as ASGI scopes and the logs want it."""
 
 import asyncio
+import ssl
+from typing import Any
+
+from asgireload.http.tls_extension import describe_tls
+from asgireload.net.networks import Client
+from asgireload.net.proxy_protocol import Origin
 
 
 class Endpoints:
     """Both ends of a connection and its scheme, read from the transport once.
 
     `client` is None for a Unix socket; `server` is then (path, None). `client_label` is "ip:port" for
-    the logs.
+    the logs. `ssl_object` is None where no TLS is spoken. An `origin`, from a PROXY header, says who is at
+    the ends of the client's own connection, of which the transport is only the last leg.
     """
 
-    __slots__ = ("client", "client_label", "is_secure", "server")
+    __slots__ = (
+        "_tls",
+        "client",
+        "client_label",
+        "is_encrypted",
+        "is_secure",
+        "is_trusted_proxy",
+        "server",
+        "ssl_object",
+    )
 
-    def __init__(self, transport: asyncio.BaseTransport) -> None:
+    def __init__(self, transport: asyncio.BaseTransport, origin: Origin | None = None) -> None:
+        self.ssl_object: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        self._tls: dict[str, Any] | None = None
+        self.is_encrypted = transport.get_extra_info("sslcontext") is not None
+        """This transport speaks TLS."""
+        self.is_secure = self.is_encrypted
+        """The client speaks TLS, if not with us then with the proxy."""
+        self.is_trusted_proxy: bool | None = None
+        """Whether the client's forwarded headers are believed; None until that was asked once."""
+        self.client: Client | None = None
+        self.server: tuple[str, int | None] | None = None
+        if origin is not None:
+            self.client = origin.client
+            self.server = origin.server
+            self.is_secure = self.is_encrypted or origin.is_secure
+        else:
+            self._read(transport)
+        self.client_label = label_of(self.client)
+
+    def _read(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
         own = transport.get_extra_info("sockname")
-        self.client: tuple[str, int] | None = None
-        self.server: tuple[str, int | None] | None = None
         # A Unix socket has a path, str or bytes for an abstract one; the peer's is empty.
         if isinstance(peer, (tuple, list)) and len(peer) >= 2:
             self.client = (str(peer[0]), int(peer[1]))
@@ -27,5 +60,15 @@ class Endpoints:
                 own.decode(errors="replace") if isinstance(own, bytes) else str(own),
                 None,
             )
-        self.is_secure = transport.get_extra_info("sslcontext") is not None
-        self.client_label = f"{self.client[0]}:{self.client[1]}" if self.client else ""
+
+    @property
+    def tls(self) -> dict[str, Any] | None:
+        """What the ASGI extension `tls` tells, made once for all scopes; None where no TLS is spoken."""
+        if self._tls is None and self.ssl_object is not None:
+            self._tls = describe_tls(self.ssl_object)
+        return self._tls
+
+
+def label_of(client: Client | None) -> str:
+    """Return the client of a connection or scope as log lines show it; empty for a Unix socket's."""
+    return f"{client[0]}:{client[1]}" if client else ""

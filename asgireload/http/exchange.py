@@ -6,18 +6,24 @@ framing is HTTP/1's, in one place (`_begin_response`, `_continue_response`).
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable
+from enum import Enum, auto
 from typing import Protocol
 
 from asgireload.asgi import Message, Scope
 from asgireload.errors import AppProtocolError
-from asgireload.http.context import ServingContext, access_logger, error_logger
-from asgireload.http.endpoints import Endpoints
+from asgireload.http.access_format import AccessEntry
+from asgireload.http.context import ServingContext, error_logger
+from asgireload.http.endpoints import Endpoints, label_of
+from asgireload.http.files import FileCarrier, open_file, send_span, span_of
 from asgireload.http.parser import RequestHead
+from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, http_scope
-from asgireload.http.writer import ResponseFramer
-from asgireload.ipc.scoreboard import Field
+from asgireload.http.writer import ResponseFramer, frame_early_hints
+from asgireload.ipc.scoreboard import Field, Limit
+from asgireload.net.networks import Client
 
 BODY_HIGH_WATER_BYTES = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
@@ -27,14 +33,39 @@ _EXCHANGES = int(Field.EXCHANGES)
 _APP_ERRORS_TOTAL = int(Field.APP_ERRORS_TOTAL)
 
 
-class Carrier(Protocol):
+class ResponseStage(Enum):
+    """How far the application is with its response."""
+
+    WAITING = auto()
+    STARTED = auto()
+    """http.response.start was taken; nothing is on the wire."""
+    BODY = auto()
+    """The head was written."""
+    FILE = auto()
+    """A file is being sent: no other message may come between its bytes."""
+    TRAILERS = auto()
+    """The body has ended, trailers are awaited."""
+    COMPLETE = auto()
+
+
+_WHEN = {
+    ResponseStage.WAITING: "before http.response.start",
+    ResponseStage.STARTED: "after the response was started",
+    ResponseStage.BODY: "after the response was started",
+    ResponseStage.FILE: "while a file is sent",
+    ResponseStage.TRAILERS: "after the body, where only trailers may follow",
+    ResponseStage.COMPLETE: "after the response was completed",
+}
+RETRY_AFTER = (b"retry-after", b"1")
+"""Overload passes, or does not, within moments; a second keeps polite clients from making it worse."""
+
+
+class Carrier(FileCarrier, Protocol):
     """What an exchange needs of its connection."""
 
     context: ServingContext
     endpoints: Endpoints
     is_write_paused: bool
-
-    def write(self, data: bytes) -> None: ...
 
     async def wait_writable(self) -> None:
         """Return when the client has read enough, or is gone."""
@@ -44,7 +75,9 @@ class Carrier(Protocol):
         """Decide, while the head is framed, whether the connection ends with this response."""
         ...
 
-    def send_continue(self) -> None: ...
+    def send_continue(self) -> None:
+        """Write a 100 response: the client should go on, or it is to be found out whether it is there."""
+        ...
 
     def resume_body(self) -> None:
         """The application has read what was held; more may come."""
@@ -65,29 +98,31 @@ class Carrier(Protocol):
 class HttpExchange:
     """Runs the application for one request.
 
-    The connection calls `feed_body`, `complete_request`, `disconnect` and `abandon`; the application
-    calls `receive` and `send`.
+    The connection calls `feed_body`, `complete_request`, `disconnect`, `time_out` and `abandon`; the
+    application calls `receive` and `send`.
     """
 
     __slots__ = (
         "_body",
+        "_body_sent",
         "_carrier",
+        "_client",
         "_framer",
         "_has_peer_closed",
         "_is_counted",
         "_is_disconnected",
         "_is_end_delivered",
-        "_is_told_to_stop",
         "_receive_waiters",
+        "_sends_trailers",
+        "_stage",
         "_start",
         "_started_ns",
         "_status",
         "body_received",
         "head",
         "is_request_complete",
-        "is_response_begun",
-        "is_response_complete",
         "needs_continue",
+        "request_id",
         "task",
     )
 
@@ -99,29 +134,40 @@ class HttpExchange:
         """The client waits for a 100 before it sends the body (RFC 9110 section 10.1.1)."""
         self.body_received = 0
         self.is_request_complete = False
-        self.is_response_begun = False
-        """Bytes of the final response were written."""
-        self.is_response_complete = False
         self._body = b""
         self._is_disconnected = False
         self._is_end_delivered = False
         self._has_peer_closed = False
-        self._is_told_to_stop = False
-        """`receive` said http.disconnect although the response may still be sent."""
+        """The client closed its sending side, and it was not yet asked whether it is still there."""
         self._receive_waiters: list[asyncio.Future[None]] | None = None
-        self._start: tuple[int, Iterable[tuple[bytes, bytes]]] | None = None
+        self._stage = ResponseStage.WAITING
+        self._start: tuple[int, Iterable[tuple[bytes, bytes]]] = (0, ())
+        self._sends_trailers = False
         self._framer: ResponseFramer | None = None
         self._status = 0
+        self._body_sent = 0
+        self._client: Client | None = carrier.endpoints.client
+        """For the log; a trusted proxy may name another than the peer."""
+        self.request_id: str | None = None
         self._started_ns = time.monotonic_ns()
         self._is_counted = True
         carrier.context.record.values[_EXCHANGES] += 1
+
+    @property
+    def is_response_begun(self) -> bool:
+        """True when bytes of the final response were written."""
+        return self._framer is not None
+
+    @property
+    def is_response_complete(self) -> bool:
+        return self._stage is ResponseStage.COMPLETE
 
     # The connection's side.
 
     def feed_body(self, data: bytes) -> bool:
         """Take a piece of the request body. Return True when the client should be slowed down."""
         self.body_received += len(data)
-        if self.is_response_complete or self._is_disconnected:
+        if self._stage is ResponseStage.COMPLETE or self._is_disconnected:
             return False
         # Concatenation stays cheap because the size is bounded by the high water and one read.
         self._body = self._body + data if self._body else data
@@ -133,16 +179,20 @@ class HttpExchange:
         self._wake_receivers()
 
     def note_peer_closed(self) -> None:
-        """The client will send no more, and has perhaps left: `receive` says so, `send` goes on.
+        """The client will send no more, and has perhaps left.
 
-        From here a client that has left and one that waits with its sending side closed look the same.
-        An application that asks is told; one that does not answers both.
+        A client that waits with its sending side closed must get its whole answer, and looks the same
+        as one that has left until something is written to it: the kernel of that one answers with a
+        reset. So an application that asks whether the client is there has it asked, by a 100 response,
+        which a client may get at any time and ignores (RFC 9110 section 15.2).
         """
         self._has_peer_closed = True
         self._wake_receivers()
 
     def disconnect(self) -> None:
         """The client is gone or its request is broken: `receive` says so and `send` raises."""
+        if not self._is_disconnected and not self.is_response_complete:
+            self._log_end(time.monotonic_ns() - self._started_ns, is_complete=False)
         self._is_disconnected = True
         self._body = b""
         self._uncount()
@@ -154,6 +204,25 @@ class HttpExchange:
         if self.task is not None:
             self.task.cancel()
 
+    def time_out(self) -> None:
+        """The application has taken too long: answer in its place, or break off, and cancel it."""
+        context = self._carrier.context
+        context.record.count_limit(Limit.REQUEST_TIMEOUT)
+        error_logger.error(
+            "%s %s took longer than %g s (timeout_request): the application was cancelled",
+            self.head.method,
+            full_path(self.head, context),
+            context.settings.request_timeout,
+        )
+        task = self.task
+        if self.is_response_begun:
+            self._break_response()
+        else:
+            self._write_response(504, b"Gateway Timeout")
+        self.disconnect()
+        if task is not None:
+            task.cancel()
+
     @property
     def can_keep_reading(self) -> bool:
         return len(self._body) <= BODY_HIGH_WATER_BYTES
@@ -164,9 +233,16 @@ class HttpExchange:
         """Call the application and see to it that the client gets an end, whatever it does."""
         context = self._carrier.context
         scope: Scope = http_scope(self.head, context, self._carrier.endpoints)
+        self._client = scope["client"]
+        if context.request_ids is not None:
+            self.request_id = context.request_ids.of(self.head.headers)
+            scope["extensions"][EXTENSION] = {"id": self.request_id}
         try:
-            await self._call_app(scope)
-            if not self.is_response_complete and not self._is_disconnected:
+            if context.admits():
+                await context.app(scope, self.receive, self.send)
+            else:
+                self._write_response(503, b"Service Unavailable", (RETRY_AFTER,))
+            if self._stage is not ResponseStage.COMPLETE and not self._is_disconnected:
                 self._end_unanswered()
         except asyncio.CancelledError:
             # After `abandon` it was the server that cancelled, and the client has its answer.
@@ -184,21 +260,10 @@ class HttpExchange:
                 context.remove_background(self.task)
                 self.task = None
 
-    async def _call_app(self, scope: Scope) -> None:
-        context = self._carrier.context
-        limit = context.settings.limit_concurrency
-        if limit is not None and (
-            len(context.connections) > limit or context.record.values[_EXCHANGES] > limit
-        ):
-            error_logger.warning("Exceeded concurrency limit.")
-            self._write_response(503, b"Service Unavailable")
-        else:
-            await context.app(scope, self.receive, self.send)
-
     async def receive(self) -> Message:
         """Return the next body piece, or http.disconnect once there is nothing more to come."""
         while True:
-            if self._is_disconnected or self.is_response_complete:
+            if self._is_disconnected or self._stage is ResponseStage.COMPLETE:
                 return {"type": "http.disconnect"}
             if self._body:
                 body, self._body = self._body, b""
@@ -211,12 +276,13 @@ class HttpExchange:
             if self.is_request_complete and not self._is_end_delivered:
                 self._is_end_delivered = True
                 return {"type": "http.request", "body": b"", "more_body": False}
-            if self._has_peer_closed:
-                self._is_told_to_stop = True
-                return {"type": "http.disconnect"}
+            if self._has_peer_closed and self._framer is None:
+                self._has_peer_closed = False
+                if self.head.http_version == "1.1":
+                    self._carrier.send_continue()
             if self.needs_continue and not self.is_request_complete:
                 self.needs_continue = False
-                if not self.is_response_begun:
+                if self._framer is None:
                     self._carrier.send_continue()
             waiter = self._carrier.context.loop.create_future()
             if self._receive_waiters is None:
@@ -234,11 +300,15 @@ class HttpExchange:
         if self._is_disconnected:
             raise ConnectionResetError("the client has left")
         kind = message["type"]
-        if kind == "http.response.body" and not self.is_response_complete:
+        stage = self._stage
+        if kind == "http.response.body" and (
+            stage is ResponseStage.STARTED or stage is ResponseStage.BODY
+        ):
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = bytes(body)
             more_body = bool(message.get("more_body", False))
+            self._body_sent += len(body)
             if self._framer is None:
                 data = self._begin_response(body, more_body=more_body)
             else:
@@ -246,25 +316,106 @@ class HttpExchange:
             if data:
                 self._carrier.write(data)
             if not more_body:
-                self._complete_response()
+                self._end_body()
             elif self._carrier.is_write_paused:
                 await self._carrier.wait_writable()
                 if self._is_disconnected:
                     raise ConnectionResetError("the client has left")
-        elif kind == "http.response.start" and self._start is None and not self.is_response_begun:
+        elif kind == "http.response.start" and stage is ResponseStage.WAITING:
             # ASGI: nothing goes out before the first body message, so head and body leave together.
             self._start = (int(message["status"]), message.get("headers", ()))
+            self._sends_trailers = bool(message.get("trailers", False))
+            self._stage = ResponseStage.STARTED
         else:
-            raise AppProtocolError(f"the message {kind!r} is not allowed {self._describe_state()}")
+            await self._send_extension(kind, message)
 
-    def _describe_state(self) -> str:
-        if self.is_response_complete:
-            return "after the response was completed"
-        return "after the response was started" if self._start else "before http.response.start"
+    async def _send_extension(self, kind: str, message: Message) -> None:
+        """Take a message that an extension defines; `scope.py` says which are offered."""
+        stage = self._stage
+        if kind == "http.response.early_hint" and stage is ResponseStage.WAITING:
+            hints = frame_early_hints(message.get("links", ()))
+            if self.head.http_version == "1.1":
+                self._carrier.write(hints)
+        elif kind == "http.response.pathsend" and stage is ResponseStage.STARTED:
+            descriptor, size = open_file(message.get("path"))
+            try:
+                await self._send_file(descriptor, 0, size, more_body=False)
+            finally:
+                os.close(descriptor)
+        elif kind == "http.response.zerocopysend" and (
+            stage is ResponseStage.STARTED or stage is ResponseStage.BODY
+        ):
+            descriptor, offset, size, moves = span_of(
+                message.get("file"), message.get("offset"), message.get("count")
+            )
+            more_body = bool(message.get("more_body", False))
+            await self._send_file(descriptor, offset, size, more_body=more_body)
+            if moves:
+                os.lseek(descriptor, offset + size, os.SEEK_SET)
+        elif kind == "http.response.trailers" and stage is ResponseStage.TRAILERS:
+            self._send_trailers(message)
+        elif (
+            kind == "http.response.debug"
+            and stage is ResponseStage.WAITING
+            and self._carrier.context.settings.debug_extension
+        ):
+            error_logger.debug(
+                "Debug information of %s %s: %r",
+                self.head.method,
+                full_path(self.head, self._carrier.context),
+                message.get("info"),
+            )
+        else:
+            raise AppProtocolError(f"the message {kind!r} is not allowed {_WHEN[stage]}")
 
-    def _begin_response(self, body: bytes, *, more_body: bool) -> bytes:
-        if self._start is None:
-            raise AppProtocolError("http.response.start must come before http.response.body")
+    async def _send_file(self, descriptor: int, offset: int, size: int, *, more_body: bool) -> None:
+        carrier = self._carrier
+        head = b""
+        if self._framer is None:
+            length = None if more_body else size
+            head = self._begin_response(b"", more_body=True, body_length=length)
+        framer = self._framer
+        assert framer is not None
+        try:
+            around = framer.frame_span(size, more_body=more_body)
+        except AppProtocolError:
+            self._break_response()
+            raise
+        if around is None:
+            carrier.write(head)
+        else:
+            before, behind = around
+            if head or before:
+                carrier.write(head + before)
+            self._stage = ResponseStage.FILE
+            try:
+                await send_span(carrier, descriptor, offset, size)
+            except BaseException:
+                self._break_response()  # a part of what was announced is missing
+                raise
+            self._stage = ResponseStage.BODY
+            self._body_sent += size
+            if self._is_disconnected:
+                raise ConnectionResetError("the client has left")
+            if behind:
+                carrier.write(behind)
+        if not more_body:
+            self._end_body()
+
+    def _send_trailers(self, message: Message) -> None:
+        framer = self._framer
+        assert framer is not None
+        more_trailers = bool(message.get("more_trailers", False))
+        if framer.owes_trailers:
+            headers = message.get("headers", ())
+            self._carrier.write(framer.frame_trailers(headers, more_trailers=more_trailers))
+        # Otherwise the client did not ask for them, or the body left no room: they are dropped.
+        if not more_trailers:
+            self._complete_response()
+
+    def _begin_response(
+        self, body: bytes, *, more_body: bool, body_length: int | None = None
+    ) -> bytes:
         status, headers = self._start
         carrier = self._carrier
         context = carrier.context
@@ -277,22 +428,62 @@ class HttpExchange:
             is_head_request=self.head.method == "HEAD",
             http_version=self.head.http_version,
             close=carrier.must_close_after(self, is_last_piece=not more_body),
-            default_lines=context.default_lines,
+            default_lines=self._default_lines(),
             date_line=context.date_line(time.monotonic_ns()),
+            body_length=body_length,
+            sends_trailers=self._sends_trailers and self.head.takes_trailers,
         )
         self._framer = framer
+        self._stage = ResponseStage.BODY
         self._status = status
-        self.is_response_begun = True
-        if context.log_access:
-            access_logger.info(
-                '%s - "%s %s HTTP/%s" %d',
-                carrier.endpoints.client_label,
+        access_log = context.access_log
+        if access_log is not None and access_log.logs_at_start:
+            access_log.response_begun(
+                self._client_label(),
                 self.head.method,
                 full_path(self.head, context),
                 self.head.http_version,
                 status,
+                self.request_id,
             )
         return data
+
+    def _default_lines(self) -> tuple[tuple[bytes, bytes], ...]:
+        context = self._carrier.context
+        if self.request_id is None or context.request_ids is None:
+            return context.default_lines
+        return (*context.default_lines, context.request_ids.default_line(self.request_id))
+
+    def _client_label(self) -> str:
+        endpoints = self._carrier.endpoints
+        if self._client is endpoints.client:
+            return endpoints.client_label
+        return label_of(self._client)
+
+    def _log_end(self, duration_ns: int, *, is_complete: bool) -> None:
+        """Give the access log its entry, if it wants one of a request that took so long."""
+        context = self._carrier.context
+        access_log = context.access_log
+        if access_log is None or duration_ns < access_log.entry_from_ns:
+            return
+        head = self.head
+        access_log.response_ended(
+            AccessEntry(
+                client=self._client,
+                method=head.method,
+                target=full_path(head, context),
+                http_version=head.http_version,
+                scheme="https" if self._carrier.endpoints.is_secure else "http",
+                status=self._status,
+                request_headers=head.headers,
+                response_headers=tuple(self._start[1]),
+                body_bytes=0 if head.method == "HEAD" else self._body_sent,
+                duration_ns=duration_ns,
+                started_at=time.time() - duration_ns / 1e9,
+                is_complete=is_complete,
+                request_id=self.request_id,
+            )
+        )
 
     def _continue_response(self, framer: ResponseFramer, body: bytes, *, more_body: bool) -> bytes:
         try:
@@ -302,12 +493,19 @@ class HttpExchange:
             self._break_response()
             raise
 
+    def _end_body(self) -> None:
+        if self._sends_trailers:
+            self._stage = ResponseStage.TRAILERS
+        else:
+            self._complete_response()
+
     def _complete_response(self) -> None:
         assert self._framer is not None
-        self.is_response_complete = True
+        self._stage = ResponseStage.COMPLETE
         self._body = b""
         duration_ns = time.monotonic_ns() - self._started_ns
         self._carrier.context.record.observe_response(self._status, duration_ns)
+        self._log_end(duration_ns, is_complete=True)
         self._uncount()
         self._wake_receivers()
         if self.task is not None:
@@ -329,12 +527,9 @@ class HttpExchange:
 
     def _end_unanswered(self) -> None:
         """The application returned and owes the response, or the rest of it."""
-        if self._is_told_to_stop:
-            self._break_response()  # it took our word that nobody listens
-            return
         error_logger.error(
             "The application returned without %s its response to %s %s.",
-            "completing" if self._start or self.is_response_begun else "starting",
+            "starting" if self._stage is ResponseStage.WAITING else "completing",
             self.head.method,
             full_path(self.head, self._carrier.context),
         )
@@ -342,7 +537,7 @@ class HttpExchange:
 
     def _fail(self) -> None:
         """End a response that the application did not complete."""
-        if self.is_response_complete or self._is_disconnected:
+        if self._stage is ResponseStage.COMPLETE or self._is_disconnected:
             return
         if self.is_response_begun:
             self._break_response()
@@ -350,13 +545,19 @@ class HttpExchange:
             self._write_response(500, b"Internal Server Error")
 
     def _break_response(self) -> None:
+        if self._is_disconnected:
+            return
         needs_reset = self._framer is not None and self._framer.is_delimited_by_close
         self.disconnect()
         self._carrier.response_broken(self, needs_reset=needs_reset)
 
-    def _write_response(self, status: int, body: bytes) -> None:
+    def _write_response(
+        self, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
         """Answer in the application's place. Only before the response was begun."""
-        self._start = (status, [(b"content-type", b"text/plain; charset=utf-8")])
+        self._start = (status, ((b"content-type", b"text/plain; charset=utf-8"), *headers))
+        self._sends_trailers = False
+        self._body_sent = len(body)
         self._carrier.write(self._begin_response(body, more_body=False))
         self._complete_response()
 

@@ -5,6 +5,7 @@ from urllib.parse import unquote
 from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, Scope
 from asgireload.http.context import ServingContext
 from asgireload.http.endpoints import Endpoints
+from asgireload.http.forwarded import Forwarded, read_forwarded, replace_host
 from asgireload.http.parser import RequestHead
 
 
@@ -14,10 +15,23 @@ def http_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints)
         "http_version": head.http_version,
         "method": head.method,
         "scheme": "https" if endpoints.is_secure else "http",
-        "extensions": {"asgireload.drain": context.drain},
+        "extensions": _http_extensions(head, context),
     }
     _add_common(scope, head, context, endpoints)
+    if endpoints.is_trusted_proxy is not False:
+        said = read_forwarded(head, endpoints, context.settings.forwarding)
+        if said is not None:
+            _believe(scope, head, endpoints, said)
     return scope
+
+
+def _http_extensions(head: RequestHead, context: ServingContext) -> Scope:
+    extensions = context.http_extensions.copy()
+    if head.http_version == "1.1":
+        extensions["http.response.early_hint"] = {}
+        if head.takes_trailers:
+            extensions["http.response.trailers"] = {}
+    return extensions
 
 
 def websocket_scope(
@@ -31,6 +45,10 @@ def websocket_scope(
         "extensions": {"asgireload.drain": context.drain, "websocket.http.response": {}},
     }
     _add_common(scope, head, context, endpoints)
+    if endpoints.is_trusted_proxy is not False:
+        said = read_forwarded(head, endpoints, context.settings.forwarding)
+        if said is not None:
+            _believe(scope, head, endpoints, said)
     return scope
 
 
@@ -54,8 +72,27 @@ def _add_common(
     scope["headers"] = head.headers
     scope["client"] = endpoints.client
     scope["server"] = endpoints.server
+    if endpoints.ssl_object is not None:
+        scope["extensions"]["tls"] = endpoints.tls
     if context.state is not None:
         scope["state"] = context.state.copy()
+
+
+def _believe(scope: Scope, head: RequestHead, endpoints: Endpoints, said: Forwarded) -> None:
+    """Replace the facts of the connection by those of the request that a trusted proxy forwarded."""
+    if said.client is not None:
+        scope["client"] = said.client
+    is_secure = endpoints.is_secure if said.scheme is None else said.scheme == "https"
+    if said.scheme is not None:
+        plain = "http" if scope["type"] == "http" else "ws"
+        scope["scheme"] = plain + "s" if is_secure else plain
+    if said.host is not None or said.port is not None:
+        scope["headers"] = replace_host(head.headers, said, is_secure=is_secure)
+    if said.prefix is not None:
+        root_path = unquote(said.prefix.decode("ascii"))
+        scope["path"] = root_path + unquote(head.raw_path.decode("ascii"))
+        scope["raw_path"] = said.prefix + head.raw_path
+        scope["root_path"] = root_path
 
 
 def full_path(head: RequestHead, context: ServingContext) -> str:

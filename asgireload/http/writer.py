@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from asgireload.errors import AppProtocolError
+from asgireload.http.chunked import FORBIDDEN_TRAILERS
 
 
 def _status_line(status: int) -> bytes:
@@ -66,8 +67,22 @@ def frame_switch(
     return b"".join(parts)
 
 
+def frame_early_hints(links: Iterable[bytes]) -> bytes:
+    """Return a 103 response with one Link header for each of `links` (RFC 8297).
+
+    Raise AppProtocolError for what cannot be sent as a header value.
+    """
+    parts = [STATUS_LINES[103]]
+    for link in links:
+        checked_header(b"link", link)
+        parts += (b"link: ", link, b"\r\n")
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
 class ResponseFramer:
-    """Frames one response: `begin` once, then `frame` for each body piece.
+    """Frames one response: `begin` once, then `frame` for each body piece or `frame_span` around one that
+    the kernel sends, then `frame_trailers` while `owes_trailers`.
 
     `closes` tells whether the connection must be closed after the last byte; it is final after
     `begin`. `is_delimited_by_close` tells that only the close marks the end of the body.
@@ -77,15 +92,20 @@ class ResponseFramer:
         "_chunked",
         "_omits_body",
         "_remaining",
+        "_sends_trailers",
         "closes",
         "is_delimited_by_close",
+        "owes_trailers",
     )
 
     def __init__(self) -> None:
         self.closes = False
         self.is_delimited_by_close = False
+        self.owes_trailers = False
+        """The body has ended and the trailer section has not."""
         self._chunked = False
         self._omits_body = False
+        self._sends_trailers = False
         self._remaining = -1
         """Bytes the announced Content-Length still asks for; -1 when none was announced."""
 
@@ -101,12 +121,16 @@ class ResponseFramer:
         close: bool,
         default_lines: tuple[tuple[bytes, bytes], ...] = (),
         date_line: bytes = b"",
+        body_length: int | None = None,
+        sends_trailers: bool = False,
     ) -> bytes:
         """Return the head together with the first body piece.
 
-        A response that is complete with its first piece gets a Content-Length when the application
-        gave none. `close` asks for `Connection: close`; the application may ask for it too. Raise
-        AppProtocolError, with nothing framed, for an illegal header or a body that does not fit.
+        A response whose length is known, because it is complete with its first piece or `body_length`
+        says so, gets a Content-Length when the application gave none. `close` asks for `Connection:
+        close`; the application may ask for it too. `sends_trailers` makes room for trailers, where
+        HTTP/1.1 can carry them. Raise AppProtocolError, with nothing framed, for an illegal header or a
+        body that does not fit.
         """
         if not 200 <= status <= 599:
             raise AppProtocolError(f"{status} is not the status of a final response")
@@ -119,8 +143,8 @@ class ResponseFramer:
                 if length >= 0 or _LENGTH.fullmatch(value) is None:
                     raise AppProtocolError("Content-Length is not one number")
                 length = int(value)
-                if status == 204:
-                    continue  # RFC 9110 section 8.6: must not be sent
+                if status == 204 or status == 205:
+                    continue  # RFC 9110 section 8.6: 204 has none; that of 205 can only be 0
             elif lowered == b"transfer-encoding":
                 if value.lower() != b"chunked":
                     raise AppProtocolError("the server frames the body; no other coding can be set")
@@ -139,11 +163,24 @@ class ResponseFramer:
 
         if is_head_request or status == 304 or status == 204:
             self._omits_body = True
+        elif status == 205:
+            self._omits_body = True
+            parts.append(b"content-length: 0\r\n")  # RFC 9110 section 15.3.6
         elif length >= 0:
+            if body_length is not None and body_length != length:
+                raise AppProtocolError(
+                    f"the body has {body_length} bytes and its Content-Length is {length}"
+                )
             self._remaining = length
-        elif not more_body:
-            self._remaining = len(body)
-            parts.append(b"content-length: %d\r\n" % len(body))
+        elif sends_trailers and http_version == "1.1":
+            self._chunked = True
+            self._sends_trailers = True
+            parts.append(b"transfer-encoding: chunked\r\n")
+        elif body_length is not None or not more_body:
+            if body_length is None:
+                body_length = len(body)
+            self._remaining = body_length
+            parts.append(b"content-length: %d\r\n" % body_length)
         elif http_version == "1.1":
             self._chunked = True
             parts.append(b"transfer-encoding: chunked\r\n")
@@ -151,7 +188,12 @@ class ResponseFramer:
             self.is_delimited_by_close = True
             close = True
         self.closes = close
-        parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
+        if close:
+            parts.append(b"connection: close\r\n\r\n")
+        elif http_version == "1.0":
+            parts.append(b"connection: keep-alive\r\n\r\n")  # RFC 9112 section 9.3
+        else:
+            parts.append(b"\r\n")
         parts.append(self.frame(body, more_body=more_body))
         return b"".join(parts)
 
@@ -164,21 +206,58 @@ class ResponseFramer:
         if self._omits_body:
             return b""
         if self._chunked:
-            if not more_body:
-                return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
-            return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            end = b"" if more_body else self._end_of_chunks()
+            return b"%x\r\n%b\r\n%b" % (len(body), body, end) if body else end
         if self._remaining >= 0:
-            remaining = self._remaining - len(body)
-            if remaining < 0:
-                raise AppProtocolError(
-                    f"the body is {-remaining} bytes longer than its Content-Length"
-                )
-            if remaining and not more_body:
-                raise AppProtocolError(
-                    f"the body is {remaining} bytes shorter than its Content-Length"
-                )
-            self._remaining = remaining
+            self._take(len(body), more_body=more_body)
         return body
+
+    def frame_span(self, size: int, *, more_body: bool) -> tuple[bytes, bytes] | None:
+        """Return what goes before and behind a body piece of `size` bytes that is sent by other means.
+
+        None: this response has no body, so the piece must not be sent. Raise AppProtocolError as `frame`
+        does.
+        """
+        if self._omits_body:
+            return None
+        if self._chunked:
+            end = b"" if more_body else self._end_of_chunks()
+            return (b"%x\r\n" % size, b"\r\n" + end) if size else (b"", end)
+        if self._remaining >= 0:
+            self._take(size, more_body=more_body)
+        return b"", b""
+
+    def frame_trailers(
+        self, headers: Iterable[tuple[bytes, bytes]], *, more_trailers: bool
+    ) -> bytes:
+        """Return trailer lines, with the end of the response unless more follow.
+
+        Raise AppProtocolError for a field that is not allowed in a trailer (RFC 9110 section 6.5.1).
+        """
+        parts = []
+        for name, value in headers:
+            if checked_header(name, value) in FORBIDDEN_TRAILERS:
+                raise AppProtocolError(f"{name!r} is not allowed in a trailer")
+            parts += [name, b": ", value, b"\r\n"]
+        if not more_trailers:
+            self.owes_trailers = False
+            parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def _end_of_chunks(self) -> bytes:
+        if self._sends_trailers:
+            self.owes_trailers = True
+            return b"0\r\n"
+        return b"0\r\n\r\n"
+
+    def _take(self, size: int, *, more_body: bool) -> None:
+        """Account for a piece of a body whose length was announced."""
+        remaining = self._remaining - size
+        if remaining < 0:
+            raise AppProtocolError(f"the body is {-remaining} bytes longer than its Content-Length")
+        if remaining and not more_body:
+            raise AppProtocolError(f"the body is {remaining} bytes shorter than its Content-Length")
+        self._remaining = remaining
 
 
 def frame_error(

@@ -11,6 +11,7 @@ def check_requirements(config: Config) -> None:
     for wanted, option, package, module in (
         (config.loop == "uvloop", "--loop uvloop", "uvloop", "uvloop"),
         (config.http == "httptools", "--http httptools", "httptools", "httptools"),
+        (config.http == "h11", "--http h11", "h11", "h11"),
         (config.reload, "--reload", "watchfiles", "watchfiles"),
         (config.env_file is not None, "--env-file", "python-dotenv", "dotenv"),
     ):

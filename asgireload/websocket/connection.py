@@ -24,13 +24,17 @@ from enum import Enum, auto
 from asgireload.asgi import Message, Scope
 from asgireload.draining import DrainReason
 from asgireload.errors import AppProtocolError, PeerError
+from asgireload.http.access_format import AccessEntry
 from asgireload.http.context import ServingContext, UpgradedConnection, error_logger
-from asgireload.http.endpoints import Endpoints
+from asgireload.http.endpoints import Endpoints, label_of
+from asgireload.http.exchange import RETRY_AFTER
 from asgireload.http.lingering import LingeringClose
 from asgireload.http.parser import RequestHead
+from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
 from asgireload.ipc.scoreboard import Field, Limit
+from asgireload.net.networks import Client
 from asgireload.websocket.frames import ABNORMAL
 from asgireload.websocket.handshake import VERSION, Handshake
 from asgireload.websocket.session import Closed, SessionLimits, WebSocketSession
@@ -106,6 +110,12 @@ class WebSocketConnection(UpgradedConnection):
         self._denial_start: Message | None = None
         self._denial: ResponseFramer | None = None
         self._is_counted = False
+        self._status = 0
+        """What the handshake was answered with."""
+        self._client: Client | None = endpoints.client
+        """For the log; a trusted proxy may name another than the peer."""
+        self._request_id: str | None = None
+        self._started_ns = time.monotonic_ns()
         self._is_accepted = False
         """There is a session."""
 
@@ -121,6 +131,9 @@ class WebSocketConnection(UpgradedConnection):
             return
         if self.context.drain:
             self._refuse(503, "Service Unavailable")
+            return
+        if not self.context.admits():
+            self._refuse(503, "Service Unavailable", headers=(RETRY_AFTER,))
             return
         self._early_bytes = data
         self._task = self.context.loop.create_task(self._run())
@@ -157,6 +170,7 @@ class WebSocketConnection(UpgradedConnection):
             self.context.record.values[_WEBSOCKETS] -= 1
         if self._task is not None:
             self.context.add_background(self._task)
+        self._log_end()
         self.context.unregister(self)
 
     def pause_writing(self) -> None:
@@ -205,6 +219,10 @@ class WebSocketConnection(UpgradedConnection):
         scope: Scope = websocket_scope(
             self._head, self.context, self._endpoints, self._handshake.subprotocols
         )
+        self._client = scope["client"]
+        if self.context.request_ids is not None:
+            self._request_id = self.context.request_ids.of(self._head.headers)
+            scope["extensions"][EXTENSION] = {"id": self._request_id}
         try:
             await self.context.app(scope, self._receive, self._send)
         except asyncio.CancelledError:
@@ -311,6 +329,7 @@ class WebSocketConnection(UpgradedConnection):
             default_lines=self.context.default_lines,
             date_line=self.context.date_line(time.monotonic_ns()),
         )
+        self._status = 101
         self._log_handshake("[accepted]")
         limits = SessionLimits(
             settings.ws_max_size,
@@ -351,6 +370,7 @@ class WebSocketConnection(UpgradedConnection):
                 date_line=self.context.date_line(time.monotonic_ns()),
             )
             self._denial = framer
+            self._status = status
             self.context.record.observe_response(status, 0)
             self._log_handshake(str(status))
         else:
@@ -540,6 +560,7 @@ class WebSocketConnection(UpgradedConnection):
         self, status: int, text: str, *, headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
         """Answer the handshake with an HTTP error."""
+        self._status = status
         self.context.record.observe_response(status, 0)
         self._write(
             frame_error(
@@ -568,13 +589,38 @@ class WebSocketConnection(UpgradedConnection):
         self._lingering.begin()
 
     def _log_handshake(self, outcome: str) -> None:
-        if self.context.settings.access_log:
-            error_logger.info(
-                '%s - "WebSocket %s" %s',
-                self._endpoints.client_label,
-                full_path(self._head, self.context),
-                outcome,
+        access_log = self.context.access_log
+        if access_log is not None and access_log.logs_at_start:
+            access_log.websocket_answered(
+                label_of(self._client), full_path(self._head, self.context), outcome
             )
+
+    def _log_end(self) -> None:
+        """Give the access log its entry, if it wants one of a connection that lasted so long."""
+        access_log = self.context.access_log
+        duration_ns = time.monotonic_ns() - self._started_ns
+        if access_log is None or duration_ns < access_log.entry_from_ns:
+            return
+        disconnect = self._disconnect
+        access_log.response_ended(
+            AccessEntry(
+                client=self._client,
+                method=self._head.method,
+                target=full_path(self._head, self.context),
+                http_version=self._head.http_version,
+                scheme="wss" if self._endpoints.is_secure else "ws",
+                status=self._status,
+                request_headers=self._head.headers,
+                response_headers=(),
+                body_bytes=self._written_bytes,
+                duration_ns=duration_ns,
+                started_at=time.time() - duration_ns / 1e9,
+                is_complete=disconnect is not None and disconnect["code"] != ABNORMAL,
+                request_id=self._request_id,
+                kind="websocket",
+                close_code=disconnect["code"] if self._is_accepted and disconnect else None,
+            )
+        )
 
     def _write(self, data: bytes) -> None:
         if data:

@@ -138,8 +138,8 @@ def test_values_taken_from_uvicorns_variables_are_said_in_one_line():
 
 
 def test_uvicorn_options_that_are_absent_here_are_warned_about():
-    loaded = load(environ={"UVICORN_SSL_KEYFILE": "key.pem"})
-    assert "UVICORN_SSL_KEYFILE has no effect" in loaded.warnings[0]
+    loaded = load(environ={"UVICORN_RESET_CONTEXTVARS": "true"})
+    assert "UVICORN_RESET_CONTEXTVARS has no effect" in loaded.warnings[0]
 
 
 def test_the_platforms_port_is_a_default_and_is_said():
@@ -178,7 +178,8 @@ def test_printed_configuration_can_be_read_back(tmp_path):
 
 class TestKeywords:
     def read(self, app="main:app", **keywords):
-        return config_from_keywords(app, keywords, {"WEB_CONCURRENCY": "4", "PORT": "1"})
+        environ = {"WEB_CONCURRENCY": "4", "PORT": "1", "FORWARDED_ALLOW_IPS": "10.0.0.0/8,unix"}
+        return config_from_keywords(app, keywords, environ)
 
     def test_uvicorns_names_and_ours_are_understood(self):
         config = self.read(
@@ -196,6 +197,10 @@ class TestKeywords:
         assert (config.max_requests, config.drain_timeout, config.reload_dir) == (5, 9.0, ("src",))
         assert (config.ws_ping_interval, config.log_level) == (None, "info")
         assert (config.workers, config.port) == (4, 8000)
+        assert not config.proxy_headers
+        assert config.forwarded_allow_ips == ("10.0.0.0/8", "unix")
+        assert self.read(forwarded_allow_ips="*").config.forwarded_allow_ips == ("*",)
+        assert self.read(forwarded_allow_ips=["::1"]).config.forwarded_allow_ips == ("::1",)
 
     def test_an_application_object_is_refused_with_the_reason(self):
         with pytest.raises(ConfigError, match="import string"):
@@ -206,7 +211,8 @@ class TestKeywords:
         [
             ({"wrkers": 3}, r"run\(wrkers=…\): there is no such option; did you mean workers"),
             ({"workers": "x"}, r"run\(workers='x'\): expected an integer"),
-            ({"ssl_keyfile": "k"}, "does not terminate TLS"),
+            ({"forwarded_allow_ips": "10.0.0.0/8,proxy"}, r"proxy'\): expected an address"),
+            ({"ssl_keyfile": "k"}, "needs the certificate that goes with it"),
             ({"drain_timeout": 1, "graceful_timeout": 2}, "say the same"),
         ],
     )

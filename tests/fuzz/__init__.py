@@ -1,1 +1,1 @@
-"""Bytes that nobody would send on purpose."""
+"""Fuzz targets: properties that must hold for any bytes, short in `make test`, long in `make fuzz`."""

@@ -67,7 +67,7 @@ def test_idle_means_no_connection_and_no_task(run: Any) -> None:
     run(main())
 
 
-def test_auto_takes_the_fast_parser_when_it_is_installed() -> None:
-    assert choose_parser("auto") == "httptools"
+def test_auto_takes_our_own_parser() -> None:
+    assert choose_parser("auto") == choose_parser("builtin") == "builtin"
     assert choose_parser("h11") == "h11"
     assert choose_parser("httptools") == "httptools"

@@ -82,7 +82,12 @@ def test_the_scope_has_every_field(run: Any, parser: str) -> None:
             scope = scopes[0]
             extensions = scope.pop("extensions")
             client = scope.pop("client")
-            assert extensions == {"asgireload.drain": server.context.drain}
+            assert extensions == {
+                "asgireload.drain": server.context.drain,
+                "http.response.early_hint": {},
+                "http.response.pathsend": {},
+                "http.response.zerocopysend": {},
+            }
             assert client[0] == "127.0.0.1"
             assert type(client[1]) is int
             assert scope == {
@@ -139,7 +144,7 @@ def test_a_body_arrives_whole(run: Any, parser: str, chunked: bool) -> None:
                 for start in range(0, len(body), 50_000):
                     piece = body[start : start + 50_000]
                     client.send(b"%x;ext=1\r\n%b\r\n" % (len(piece), piece))
-                client.send(b"0\r\nTrailer: x\r\n\r\n")
+                client.send(b"0\r\nx-checksum: x\r\n\r\n")
             else:
                 head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
                 client.send(head + body)

@@ -37,6 +37,22 @@ def test_responses_without_content_have_none(status: int) -> None:
     assert b"transfer-encoding" not in begin(status, more_body=True)
 
 
+def test_a_205_says_that_it_has_no_content() -> None:
+    assert begin(205, [(b"content-length", b"5")], b"hello") == (
+        b"HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n"
+    )
+
+
+def test_a_kept_connection_of_http_1_0_says_so() -> None:
+    """RFC 9112 section 9.3: such a client must be told, and needs a length."""
+    assert begin(body=b"hello", http_version="1.0") == (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: keep-alive\r\n\r\nhello"
+    )
+    assert begin(body=b"hello", more_body=True, http_version="1.0") == (
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello"
+    )
+
+
 def test_the_connection_header_is_the_servers() -> None:
     assert b"connection" not in begin(headers=[(b"connection", b"keep-alive")])
     framer = ResponseFramer()

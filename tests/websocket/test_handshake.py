@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.errors import AppProtocolError, PeerError
-from asgireload.http.parser import Headers, RequestHead
+from asgireload.http.parser import Headers, RequestHead, RequestLine
 from asgireload.websocket.deflate import DeflateParameters
 from asgireload.websocket.handshake import Handshake, parse_extensions
 
@@ -17,7 +17,7 @@ VERSION = (b"sec-websocket-version", b"13")
 
 def handshake(*headers: tuple[bytes, bytes]) -> Handshake:
     all_headers: Headers = [(b"host", b"a"), *headers]
-    return Handshake(RequestHead("GET", b"/", b"", "1.1", all_headers))
+    return Handshake(RequestHead(RequestLine("GET", None, b"/", b"", "1.1"), all_headers))
 
 
 @pytest.mark.parametrize(
