@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test lint types docs fuzz soak bench wheel clean
+.PHONY: demo test lint types docs fuzz soak bench autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -44,8 +44,15 @@ bench: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian
 	$(BIN)/python benchmarks/cpu_per_request.py
 
+# The test suite's client has a virtual environment of its own: nothing it needs is ours.
+autobahn: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian hypercorn
+	test -x .venv-autobahn/bin/kosoku || ($(PYTHON) -m venv .venv-autobahn && \
+	  .venv-autobahn/bin/pip install --quiet --disable-pip-version-check kosoku)
+	$(BIN)/python benchmarks/autobahn.py
+
 wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@
     ├── PeerError              bytes from a client that the protocol forbids; carries the status to answer with
     │   └── UnservedHostError  the Host header names a host that is not served
     ├── ProxyHeaderError       a connection does not begin with the PROXY header that it owes
+    ├── FrameError             a WebSocket client broke the protocol or a limit; carries the close code
     └── AppProtocolError       the application sent a message that ASGI does not allow here
 
 Only entry points (`cli/main.py` and the `main.py` of each process) turn them into exits.
@@ -82,6 +83,20 @@ class PeerError(AsgireloadError):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+class FrameError(AsgireloadError):
+    """A WebSocket client sent what the protocol forbids or a limit refuses.
+
+    `code` is the close code to answer with (RFC 6455 section 7.4.1), `reason` fits into a close frame,
+    and `limit` is the `Limit` that was hit, if one was.
+    """
+
+    def __init__(self, code: int, reason: str, *, limit: int | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.limit = limit
 
 
 class ProxyHeaderError(AsgireloadError):

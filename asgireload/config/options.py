@@ -417,26 +417,46 @@ class Config:
     )
     ws: str = _row(
         Choice(
-            ("auto", "wsproto", "none"),
-            substitutes={"websockets": "auto", "websockets-sansio": "auto"},
+            ("auto", "none"),
+            substitutes={"websockets": "auto", "websockets-sansio": "auto", "wsproto": "auto"},
         ),
         "auto",
         PROTOCOLS,
-        "WebSocket implementation; none refuses upgrades.",
+        "WebSocket; none makes of a handshake an ordinary request.",
         uvicorn="ws",
     )
     ws_max_size: int = _row(
         Size(),
         16 * MEBIBYTE,
         PROTOCOLS,
-        "Largest WebSocket message in bytes.",
+        "Largest WebSocket message in bytes, decompressed; a larger one closes with 1009.",
         uvicorn="ws_max_size",
+    )
+    ws_max_frame_size: int | None = _row(
+        Optional(Size()),
+        None,
+        PROTOCOLS,
+        "Largest WebSocket frame in bytes, as received; a larger one closes with 1009. None: as large"
+        " as a message.",
+    )
+    ws_max_fragments: int = _row(
+        Integer(1),
+        1024,
+        PROTOCOLS,
+        "Most fragments of one WebSocket message; more close with 1008.",
+    )
+    ws_max_inflation_ratio: int | None = _row(
+        Optional(Integer(1)),
+        200,
+        PROTOCOLS,
+        "How many times larger than received a compressed WebSocket message beyond 1 MiB may become;"
+        " more closes with 1009. None: only the message size counts.",
     )
     ws_max_queue: int = _row(
         Integer(1),
         32,
         PROTOCOLS,
-        "WebSocket messages that may wait for the application before reading pauses.",
+        "WebSocket messages that may wait for the application; then the socket is not read.",
         uvicorn="ws_max_queue",
     )
     ws_ping_interval: float | None = _row(

@@ -75,8 +75,12 @@ class HttpSettings:
     """How long an idle connection still gets an answer after the drain began."""
     websocket: bool = True
     ws_max_size: int = 16 * 1024 * 1024
+    ws_max_frame_size: int | None = None
+    """None: a frame may be as large as a message."""
+    ws_max_fragments: int = 1024
+    ws_max_inflation_ratio: int | None = 200
     ws_max_queue: int = 32
-    """Messages held for an application that does not receive, before the socket is no longer read."""
+    """Messages held for an application that does not receive; no more is decoded or read then."""
     ws_ping_interval: float | None = 20.0
     ws_ping_timeout: float | None = 20.0
     ws_per_message_deflate: bool = True
