@@ -354,6 +354,22 @@ def test_an_overload_is_answered_with_a_time_to_come_back(
     run(main())
 
 
+def test_idle_connections_count_against_the_concurrency_limit(run: Any, parser: str) -> None:
+    """As uvicorn's do: whoever holds so many and says nothing has everybody else refused."""
+
+    async def main() -> None:
+        async with serving(hello, parser, limit_concurrency=2) as server:
+            for _ in range(2):
+                await server.connect()
+            await server.wait_connected(2)
+            client = await server.connect()
+            client.send(GET)
+            assert (await client.read_response())[0] == 503
+            assert hits(server) == {Limit.CONCURRENCY: 1}
+
+    run(main())
+
+
 def test_the_longest_idle_connections_make_way_for_new_ones(
     run: Any, parser: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

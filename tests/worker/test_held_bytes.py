@@ -213,7 +213,8 @@ def test_an_application_whose_client_does_not_read_is_held_up(run, kind, tmp_pat
             sent = await settled(lambda: context.record.values[Field.BYTES_SENT_TOTAL])
             high = TLS_WRITE_HIGH_WATER_BYTES if kind == "tls" else WRITE_HIGH_WATER_BYTES
             held = transports[0].get_write_buffer_size()
-            assert high < held <= high + 2 * PIECE
+            # Below a quarter of it the application would have been let go on.
+            assert high // 4 < held <= high + 2 * PIECE
             below = WRITE_HIGH_WATER_BYTES + PIECE if kind == "tls" else 0
             assert sent - held <= below + KERNEL_BYTES
 
