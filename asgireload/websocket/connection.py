@@ -136,6 +136,8 @@ class WebSocketConnection(UpgradedConnection):
             self._refuse(503, "Service Unavailable", headers=(RETRY_AFTER,))
             return
         self._early_bytes = data
+        if len(data) > EARLY_BYTES:
+            self._pause_reading()
         self._task = self.context.loop.create_task(self._run())
 
     # asyncio calls these.

@@ -14,6 +14,8 @@ import pytest
 from asgireload.http.connection import HttpConnection
 from asgireload.http.exchange import BODY_HIGH_WATER_BYTES
 from asgireload.ipc.scoreboard import Field
+from asgireload.websocket.connection import EARLY_BYTES, WebSocketConnection
+from tests.websocket.client_frames import frame
 from tests.worker import test_acceptor_tls as over_tls
 from tests.worker.test_acceptor import GET, Served
 
@@ -29,6 +31,10 @@ KERNEL_BYTES = 128 * 1024
 SMALL_BYTES = 8 * 1024
 HEAD_BYTES = 1024
 FLOOD_BYTES = 4 * 1024 * 1024
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -43,6 +49,8 @@ async def serving(app, kind, directory, *, kernel_bytes=SMALL_BYTES):
     clients = []
     if kind == "plain":
         served = Served(app)
+        served.context.websocket_factory = WebSocketConnection
+        served.context.speaks_websocket = True
         try:
             yield served.context, _connector(served.listener, None, kernel_bytes, clients)
         finally:
@@ -217,5 +225,34 @@ def test_an_application_whose_client_does_not_read_is_held_up(run, kind, tmp_pat
             assert high // 4 < held <= high + 2 * PIECE
             below = WRITE_HIGH_WATER_BYTES + PIECE if kind == "tls" else 0
             assert sent - held <= below + KERNEL_BYTES
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_accepted", [False, True])
+def test_frames_that_no_application_receives_are_held_up(run, kind, is_accepted, tmp_path):
+    """Before the accept a bound in bytes, and one read; behind it the queue, a message, and one read."""
+    over_tls.AUTHORITY.issue(tmp_path, "a", "localhost", "127.0.0.1")
+    message = 10_000
+    data = HANDSHAKE + frame(0x82, bytes(message)) * (FLOOD_BYTES // message)
+
+    async def main():
+        release = asyncio.Event()
+
+        async def app(scope, receive, send):
+            await receive()
+            if is_accepted:
+                await send({"type": "websocket.accept"})
+            await release.wait()
+
+        async with serving(app, kind, tmp_path, kernel_bytes=READ_BYTES) as (context, connect):
+            client = await connect()
+            await push(client, data)
+            received = context.record.values[Field.BYTES_RECEIVED_TOTAL]
+            queue = (context.settings.ws_max_queue + 1) * (message + 14)
+            most = max(EARLY_BYTES, queue) if is_accepted else EARLY_BYTES
+            largest = READ_BYTES + (TLS_HIGH_WATER_BYTES if kind == "tls" else 0)
+            assert received <= most + largest + HEAD_BYTES
+            release.set()
 
     run(main())
