@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types docs soak bench wheel clean
+.PHONY: demo test lint types docs soak bench bench-quick wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -35,12 +35,24 @@ docs: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak -n 0 -s
 
-bench: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian
-	$(BIN)/python benchmarks/cpu_per_request.py
+# The servers to compare with live in an environment of their own. ROUNDS, SECONDS, CASES and SERVERS take parts.
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/.installed
+BENCH_RUN := $(BENCH)/bin/python -m benchmarks.suite --rounds '$(or $(ROUNDS),0)' --seconds '$(or $(SECONDS),0)' --cases '$(CASES)' --servers '$(SERVERS)'
+WHOLE := $(if $(CASES)$(SERVERS),,--docs)
+
+$(BENCH_STAMP): pyproject.toml benchmarks/suite/peers.py
+	$(PYTHON) -m benchmarks.suite.peers --environment $(BENCH)
+	@touch $(BENCH_STAMP)
+
+bench: $(BENCH_STAMP)
+	$(BENCH_RUN) $(WHOLE)
+
+bench-quick: $(BENCH_STAMP)
+	$(BENCH_RUN) --quick
 
 wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) dist build .mypy_cache .ruff_cache .hypothesis

@@ -144,6 +144,9 @@ def _download(name: str, size: int) -> Case:
 
 
 def _echo(name: str, size: int, *, deflate: bool) -> Case:
+    needs = DEFLATED if deflate else SOCKETS
+    if size == 64 and not deflate:
+        needs = frozenset({Ability.WEBSOCKET})  # the floor takes part too
     return Case(
         f"ws-{name}" + ("-deflate" if deflate else ""),
         f"WebSocket echo {name.upper()}B" + (", deflated" if deflate else ""),
@@ -151,7 +154,7 @@ def _echo(name: str, size: int, *, deflate: bool) -> Case:
         Kind.ECHO,
         path="/echo",
         body_bytes=size,
-        needs=DEFLATED if deflate else frozenset({Ability.WEBSOCKET}),
+        needs=needs,
     )
 
 

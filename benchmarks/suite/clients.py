@@ -177,7 +177,8 @@ class SocketRepeating(Repeating):
             "Sec-WebSocket-Version: 13",
         ]
         if self.order.deflate:
-            lines.append("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
+            # Without client_max_window_bits a server may not narrow our window (RFC 7692 section 7.1.2.2).
+            lines.append("Sec-WebSocket-Extensions: permessage-deflate")
         self.transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
 
     def data_received(self, data: bytes) -> None:

@@ -51,7 +51,8 @@ def whole_frames(buffer: bytes | bytearray) -> tuple[int, int]:
             break
         opcode = first & 0x0F
         if opcode == 0x8:
-            raise ValueError("the server closed the WebSocket")
+            code = int.from_bytes(buffer[start : start + 2])
+            raise ValueError(f"the server closed the WebSocket with code {code}")
         if opcode < 0x8 and first & FINAL:
             messages += 1
         position = start + length
@@ -60,7 +61,7 @@ def whole_frames(buffer: bytes | bytearray) -> tuple[int, int]:
 
 def payload_of(size: int) -> bytes:
     """Return text of so many bytes that compresses as JSON does."""
-    rows = []
+    rows: list[str] = []
     length = 0
     while length < size:
         number = len(rows)

@@ -28,6 +28,8 @@ POLL_INTERVAL = 0.005
 """Between two attempts to reach a starting server; start-up is measured no finer than this."""
 WARM_REQUESTS, WARM_SECONDS = 200, 0.1
 HELLO = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 STEP_TIMEOUT = 90.0
 """Seconds after the measuring time in which a client must be done."""
 
@@ -220,20 +222,29 @@ def raise_descriptor_limit(wanted: int) -> None:
 
 
 def ask(client: socket.socket, request: bytes) -> bytes:
-    """Send a request and return the body of the answer. Raise LoadError when it is not a good one."""
+    """Send a request and return the body of the answer, with the marks of chunks where it has them.
+
+    Raise LoadError when it is not a good one.
+    """
     client.sendall(request)
     answer = bytearray()
-    wanted = 0
-    while not wanted or len(answer) < wanted:
+    start = wanted = 0
+    is_chunked = False
+    while True:
         piece = client.recv(1 << 18)
         if not piece:
             raise LoadError("the server closed a connection")
         answer += piece
-        if not wanted:
-            end = answer.find(b"\r\n\r\n") + 4
-            if end >= 4:
-                wanted = answer_length(bytes(answer[:end]))
-    return bytes(answer[end:])
+        if not start:
+            start = answer.find(b"\r\n\r\n") + 4
+            if start < 4:
+                start = 0
+                continue
+            head = bytes(answer[:start])
+            is_chunked = CHUNKED.search(head) is not None
+            wanted = 0 if is_chunked else answer_length(head)
+        if answer.endswith(LAST_CHUNK) if is_chunked else len(answer) >= wanted:
+            return bytes(answer[start:])
 
 
 def warm_up(case: Case, port: int) -> None:

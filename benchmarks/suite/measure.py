@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 SETTLE_INTERVAL = 0.25
-SETTLED_SHARE = 0.02
-"""A tree that uses less of one CPU than this over an interval has finished starting."""
+SETTLED_SHARE = 0.25
+"""A tree that uses less of one CPU than this over an interval has finished starting. An import uses all of
+one; a few servers poll and are never quite idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +103,18 @@ def pss_bytes(pid: int) -> int:
     return total
 
 
-def wait_settled(pid: int, timeout: float = 60.0) -> None:
-    """Wait until the tree does nothing any more. Raise TimeoutError after `timeout` seconds."""
+def wait_settled(pid: int, timeout: float) -> bool:
+    """Wait until the tree does nothing any more, `timeout` seconds at most; return whether it came to rest.
+
+    Some servers never do: their workers poll.
+    """
     deadline = time.monotonic() + timeout
     before = cpu_seconds(pid)
     while True:
         time.sleep(SETTLE_INTERVAL)
         now = cpu_seconds(pid)
         if now - before < SETTLED_SHARE * SETTLE_INTERVAL:
-            return
+            return True
         if time.monotonic() > deadline:
-            raise TimeoutError(f"process {pid} still works after {timeout:g} s")
+            return False
         before = now

@@ -14,6 +14,7 @@ from .goals import APP_ALONE, GOALS, OURS
 from .load import ROOT
 from .plots import bars, lines, number
 from .results import Run, load
+from .servers import SERVERS
 
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
 BEGIN = "<!-- what follows is written by make bench -->"
@@ -55,6 +56,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join([row(head), "|" + "---|" * len(head), *map(row, rows)])
 
 
+def ordered(run: Run) -> list[str]:
+    """Return the servers of a run in the order of the table, then what else was measured."""
+    measured = run.servers()
+    known = [server.name for server in SERVERS if server.name in measured]
+    return [*known, *(name for name in measured if name not in known)]
+
+
 def matrix(run: Run, cases: list[Case], metric: str, *, low_is_good: bool = True) -> str | None:
     """Return cases by servers for one metric; None when none of them was measured.
 
@@ -62,7 +70,7 @@ def matrix(run: Run, cases: list[Case], metric: str, *, low_is_good: bool = True
     """
     rows = []
     used = [
-        name for name in run.servers() if any(run.figure(case.name, name, metric) for case in cases)
+        name for name in ordered(run) if any(run.figure(case.name, name, metric) for case in cases)
     ]
     for case in cases:
         found = {name: run.figure(case.name, name, metric) for name in used}
@@ -98,7 +106,7 @@ def growth_series(run: Run, dimension: str) -> dict[str, list[tuple[float, float
         for name, place in case.growth:
             if name != dimension:
                 continue
-            for server in run.servers():
+            for server in ordered(run):
                 figure = run.figure(case.name, server, "cpu_us")
                 if figure is not None and (case.only is None or server in case.only):
                     series.setdefault(server, []).append((place, figure.median))
@@ -110,7 +118,7 @@ def drawings(run: Run) -> dict[str, tuple[str, str]]:
     found = {}
     for case, (name, title) in BARS.items():
         metric, unit = METRICS.get(case, ("cpu_us", "µs"))
-        rows = {server: run.figure(case, server, metric) for server in run.servers()}
+        rows = {server: run.figure(case, server, metric) for server in ordered(run)}
         measured = {server: figure for server, figure in rows.items() if figure is not None}
         if measured:
             found[f"performance-{name}.svg"] = (title, bars(title, unit, measured, OURS))
@@ -200,13 +208,13 @@ def filled(page: str, text: str) -> str:
 
 def console(run: Run) -> str:
     """Return the medians with their ratios to each other server, for the terminal."""
-    names = [name for name in run.servers() if name not in {OURS, APP_ALONE}]
+    names = [name for name in ordered(run) if name not in {OURS, APP_ALONE}]
     out = ["; ".join(f"{name}: {value}" for name, value in run.about.items())]
     width = max((len(name) for name in run.cases()), default=0) + 2
     wide = max((len(name) for name in names), default=0) + 2
     for case in run.cases():
         metric = next((m for m in ("cpu_us", "pss_mib", "startup_ms", "connection_kib")
-                       if any(run.figure(case, name, m) for name in run.servers())), None)  # fmt: skip
+                       if any(run.figure(case, name, m) for name in ordered(run))), None)  # fmt: skip
         if metric is None:
             continue
         ours = run.figure(case, OURS, metric)

@@ -48,6 +48,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 IDLE_SECONDS = 5.0
 IDLE_QUESTIONS = 200
 MEMORY_CONNECTIONS = 64
+IMPORT_TIMEOUT, REST_TIMEOUT = 20.0, 2.0
+"""Until sixteen workers have imported FastAPI, and until all have rested from a few requests."""
 FILE_BYTES = 10 << 20
 MIB, KIB = 1 << 20, 1 << 10
 BUSY_LOAD = 0.5
@@ -123,11 +125,11 @@ def measure_idle(live: Live, count: int, seconds: float = IDLE_SECONDS) -> dict[
 
 def measure_memory(live: Live) -> dict[str, float]:
     """Return the memory of a tree that has started wholly and answered a few requests."""
-    wait_settled(live.pid)
+    wait_settled(live.pid, IMPORT_TIMEOUT)
     for _ in range(MEMORY_CONNECTIONS):
         with connected(live.port) as client:
             ask(client, HELLO)
-    wait_settled(live.pid)
+    wait_settled(live.pid, REST_TIMEOUT)
     return {"pss_mib": pss_bytes(live.pid) / MIB}
 
 

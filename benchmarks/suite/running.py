@@ -18,6 +18,8 @@ from .servers import Place, Server, command_line
 
 APPS = Path(__file__).parent / "apps"
 START_TIMEOUT = 60.0
+SETTLE_TIMEOUT = 5.0
+"""For the other workers, after the first one answered."""
 STOP_TIMEOUT = 5.0
 FOREIGN = ("ASGIRELOAD_", "UVICORN_", "GUNICORN_", "GRANIAN_", "H2CORN_", "WEB_CONCURRENCY")
 """Variables of our own environment that would configure a server."""
@@ -115,16 +117,18 @@ def running(
             raise LoadError(f"{error}: {last_words(log_path)}") from None
         started = time.monotonic() - began
         if setting.workers > 1:
-            wait_settled(process.pid)
+            wait_settled(process.pid, SETTLE_TIMEOUT)
         yield Live(process.pid, place.port, started)
     finally:
         stop(process)
 
 
 def last_words(path: Path) -> str:
-    """Return the last line of a log that says something."""
+    """Return the last line of a log that names an error, or else the last that says something."""
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+    spoken = [line for line in lines if line]
+    errors = [line for line in spoken if "error" in line.lower()]
+    return (errors or spoken or ["it said nothing"])[-1]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

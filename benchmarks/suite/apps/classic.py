@@ -1,4 +1,4 @@
-"""Hello from Django: an asynchronous view, without middleware."""
+"""Hello from Django: an asynchronous view behind CommonMiddleware, which adds Content-Length."""
 
 import django
 from django.conf import settings
@@ -6,7 +6,12 @@ from django.core.asgi import get_asgi_application
 from django.http import HttpResponse
 from django.urls import path
 
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], DEBUG=False, MIDDLEWARE=[])
+settings.configure(
+    ROOT_URLCONF=__name__,
+    ALLOWED_HOSTS=["*"],
+    DEBUG=False,
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+)
 django.setup()
 
 
