@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
+FUZZ_SECONDS ?= 60
 
-.PHONY: demo test lint types docs soak bench bench-quick wheel clean
+.PHONY: demo test lint types docs fuzz soak bench bench-quick autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -32,6 +34,9 @@ types: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m asgireload.config.reference docs/reference/options.md
 
+fuzz: $(STAMP)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 0 tests/fuzz tests/http/test_differential.py
+
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak -n 0 -s
 
@@ -51,8 +56,15 @@ bench: $(BENCH_STAMP)
 bench-quick: $(BENCH_STAMP)
 	$(BENCH_RUN) --quick
 
+# The test suite's client has a virtual environment of its own: nothing it needs is ours.
+autobahn: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian hypercorn
+	test -x .venv-autobahn/bin/kosoku || ($(PYTHON) -m venv .venv-autobahn && \
+	  .venv-autobahn/bin/pip install --quiet --disable-pip-version-check kosoku)
+	$(BIN)/python benchmarks/autobahn.py
+
 wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) $(BENCH) dist build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis

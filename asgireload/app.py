@@ -41,16 +41,10 @@ def load_app(import_string: str, *, factory: bool = False, app_dir: str = "") ->
     `factory` calls the attribute, as `<module>:<factory>()` does. Raise AppLoadError when the module or
     attribute does not exist or is not an ASGI 3 application; errors of the user's code pass unchanged.
     """
-    check_import_string(import_string)
+    app = load_attribute(import_string, app_dir)
     match = _IMPORT_STRING.fullmatch(import_string)
     assert match is not None
-    module_name, attribute = match["module"], match["attribute"]
-    directory = os.path.realpath(app_dir or os.getcwd())
-    if sys.path[:1] != [directory]:
-        sys.path.insert(0, directory)
-    remove_doubtful_bytecode(directory)
-    app = _find_attribute(_import(module_name, directory), module_name, attribute)
-    name = f'"{attribute}" in module "{module_name}"'
+    name = f'"{match["attribute"]}" in module "{match["module"]}"'
     if factory or match["call"]:
         app = _call_factory(app, name)
     elif _is_plain_factory(app):
@@ -63,6 +57,22 @@ def load_app(import_string: str, *, factory: bool = False, app_dir: str = "") ->
     check_asgi3(app, name)
     import_the_rest()
     return cast("ASGIApp", app)
+
+
+def load_attribute(import_string: str, app_dir: str = "") -> Any:
+    """Import what `<module>:<attribute>` names, as `load_app` does, and return it as it is.
+
+    Raise AppLoadError when there is no such module or attribute; errors of the user's code pass unchanged.
+    """
+    check_import_string(import_string)
+    match = _IMPORT_STRING.fullmatch(import_string)
+    assert match is not None
+    directory = os.path.realpath(app_dir or os.getcwd())
+    if sys.path[:1] != [directory]:
+        sys.path.insert(0, directory)
+    remove_doubtful_bytecode(directory)
+    module = _import(match["module"], directory)
+    return _find_attribute(module, match["module"], match["attribute"])
 
 
 def check_asgi3(app: Any, name: str) -> None:

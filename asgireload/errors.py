@@ -5,13 +5,16 @@
     ├── StartupError           the server could not start                           exit 3
     │   ├── AppLoadError       the application could not be imported
     │   ├── LifespanError      the application's lifespan startup failed
-    │   └── ListenError        an address could not be bound
+    │   ├── LogConfigError     a --log-config file or a log file cannot be used
+    │   ├── ListenError        an address could not be bound
+    │   └── TlsError           a certificate, key or other part of TLS could not be used
     ├── GaveUpError            a crash loop with nothing serving                    exit 4
     ├── ControlError           a running server could not be reached or refused
     ├── ChannelClosedError     the other process of a socket pair is gone
     ├── PeerError              bytes from a client that the protocol forbids; carries the status to answer with
     │   └── UnservedHostError  the Host header names a host that is not served
     ├── ProxyHeaderError       a connection does not begin with the PROXY header that it owes
+    ├── FrameError             a WebSocket client broke the protocol or a limit; carries the close code
     └── AppProtocolError       the application sent a message that ASGI does not allow here
 
 Only entry points (`cli/main.py` and the `main.py` of each process) turn them into exits.
@@ -44,8 +47,16 @@ class LifespanError(StartupError):
     """The application answered `lifespan.startup.failed`, raised, or did not answer in time."""
 
 
+class LogConfigError(StartupError):
+    """A --log-config file cannot be read or applied, or a log file cannot be opened."""
+
+
 class ListenError(StartupError):
     """An address could not be bound or an inherited descriptor is not a listening socket."""
+
+
+class TlsError(StartupError):
+    """A certificate, a key or another part of TLS could not be used; the text names the file and why."""
 
 
 class GaveUpError(AsgireloadError):
@@ -72,6 +83,20 @@ class PeerError(AsgireloadError):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+class FrameError(AsgireloadError):
+    """A WebSocket client sent what the protocol forbids or a limit refuses.
+
+    `code` is the close code to answer with (RFC 6455 section 7.4.1), `reason` fits into a close frame,
+    and `limit` is the `Limit` that was hit, if one was.
+    """
+
+    def __init__(self, code: int, reason: str, *, limit: int | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.limit = limit
 
 
 class ProxyHeaderError(AsgireloadError):

@@ -53,4 +53,4 @@ def test_wheel_needs_few_packages_and_names_its_command(wheel):
         (entry,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
         assert b"asgireload = asgireload.cli.main:main" in archive.read(entry)
     hard = [line for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line]
-    assert len(hard) == 5, hard
+    assert len(hard) == 3, hard

@@ -8,6 +8,7 @@
     GET  /reloads         the last reloads, newest first
     GET  /reloads/{id}    one of them
     POST /reload          202 with a ticket; with `?wait=1` the verdict (200 committed, else an error)
+    POST /tls/reload      read the certificates again; 200 with what is shown from now on
     POST /scale           set the number of workers
     POST /stop            202, and the server begins a graceful stop
 
@@ -41,7 +42,7 @@ from asgireload.admin.metrics import MetricsPage
 from asgireload.admin.page import render_page
 from asgireload.admin.port import ReloadSnapshot, ServerPort, StatusSnapshot
 from asgireload.asgi import Receive, Scope, Send
-from asgireload.errors import ControlError
+from asgireload.errors import ControlError, TlsError
 
 MAX_WAIT = 3600.0
 """Longest wait for a verdict in seconds, and the one used when the client names none. A reload has its
@@ -97,6 +98,7 @@ class AdminApp:
         }
         self._commands: dict[str, Callable[[Request, bytes, Receive], Awaitable[_Answer]]] = {
             "/reload": self._post_reload,
+            "/tls/reload": self._post_tls_reload,
             "/scale": self._post_scale,
             "/stop": self._post_stop,
         }
@@ -257,6 +259,20 @@ class AdminApp:
             departure.cancel()
             # Collect both, so that neither outlives the exchange nor complains that nobody looked.
             await asyncio.gather(verdict, departure, return_exceptions=True)
+
+    async def _post_tls_reload(self, request: Request, body: bytes, receive: Receive) -> _Answer:
+        _convert_query(request, _NoOptions)
+        _require_empty(body)
+        try:
+            certificates = self._port.reload_certificates(_origin(request))
+        except ControlError as error:
+            raise ProblemError(409, _sentence(error)) from error
+        except TlsError as error:
+            # As with new code that cannot serve, the fault lies behind this server.
+            raise ProblemError(
+                502, f"The certificates were not taken, the former ones stay: {_sentence(error)}"
+            ) from error
+        return json_response({"certificates": certificates})
 
     async def _post_scale(self, request: Request, body: bytes, receive: Receive) -> _Answer:
         if body and request.query_string:

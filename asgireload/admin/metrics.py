@@ -73,6 +73,7 @@ class ServerCollector(Collector):
         snapshot = self._take_snapshot()
         yield from _server_families(snapshot.status)
         yield from _reload_families(snapshot)
+        yield from _certificate_families(snapshot.status)
         yield from _worker_families(snapshot.status.workers)
         yield from _counter_families(snapshot.counters)
 
@@ -171,6 +172,32 @@ def _reload_families(snapshot: MetricsSnapshot) -> Iterator[Metric]:
     )
     restarts.add_metric((ROLE,), status.restarts_total)
     yield restarts
+
+
+def _certificate_families(status: StatusSnapshot) -> Iterator[Metric]:
+    """Nothing at all without TLS: a gauge at 0 would look like a failure."""
+    if not status.certificates and status.certificates_error is None:
+        return
+    ends = GaugeMetricFamily(
+        "asgireload_certificate_not_after_timestamp_seconds",
+        "When a certificate that clients are shown expires, in seconds since the epoch.",
+        labels=("certfile",),
+    )
+    loads = GaugeMetricFamily(
+        "asgireload_certificate_loaded_timestamp_seconds",
+        "When a certificate that clients are shown was read, in seconds since the epoch.",
+        labels=("certfile",),
+    )
+    for certificate in status.certificates:
+        ends.add_metric((certificate.certfile,), certificate.not_after)
+        loads.add_metric((certificate.certfile,), certificate.loaded_at)
+    yield ends
+    yield loads
+    yield GaugeMetricFamily(
+        "asgireload_certificates_usable",
+        "1 when the certificates on disk are those that clients are shown, 0 when they do not fit.",
+        value=int(status.certificates_error is None),
+    )
 
 
 def _worker_families(workers: tuple[WorkerSnapshot, ...]) -> Iterator[Metric]:

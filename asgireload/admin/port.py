@@ -61,7 +61,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why a generation was refused."""
 
     stage: str
-    """import, boot, lifespan, health, probation, roll or trial."""
+    """import, tls, boot, lifespan, health, probation, roll or trial."""
     summary: str
     """One line for a person."""
     traceback: str = ""
@@ -99,6 +99,21 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     websockets_closed: int = 0
 
 
+class CertificateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate that the server shows to clients."""
+
+    certfile: str
+    """As it was configured."""
+    subject: str
+    """Distinguished name as RFC 4514 writes it."""
+    names: tuple[str, ...]
+    """Host names and addresses that it is for."""
+    not_before: float
+    """Wall clock, seconds since the epoch."""
+    not_after: float
+    loaded_at: float
+
+
 class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a dashboard or a deploy script wants to know at once."""
 
@@ -127,6 +142,10 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     current_reload: ReloadSnapshot | None
     pending_reload: ReloadSnapshot | None
     last_reload: ReloadSnapshot | None
+    certificates: tuple[CertificateSnapshot, ...] = ()
+    """Those that are shown to clients; none without TLS."""
+    certificates_error: str | None = None
+    """Why the files on disk could not be taken, while older certificates are shown."""
 
 
 class ReloadTicket(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +198,14 @@ class ServerPort(Protocol):
 
     async def wait_reload(self, reload_id: int) -> ReloadSnapshot:
         """Return the reload once its verdict is spoken. Raise ControlError for an unknown id."""
+        ...
+
+    def reload_certificates(self, origin: str) -> tuple[CertificateSnapshot, ...]:
+        """Read the certificates again and return them.
+
+        Raise TlsError when the files do not fit, which changes nothing, and ControlError where no TLS is
+        spoken or while the server stops.
+        """
         ...
 
     def scale(self, workers: int) -> None:

@@ -58,7 +58,6 @@ class AdminServer:
             settings = HttpSettings(
                 default_headers=((b"server", b"asgireload"),),
                 head_timeout=10.0,
-                access_log=False,
                 limit_concurrency=MAX_CONNECTIONS,
                 drain_grace=0.1,
                 websocket=False,

@@ -1,4 +1,4 @@
-"""Commands for a running server: reload, status, stop, scale.
+"""Commands for a running server: reload, reload-certificates, status, stop, scale.
 
 They reach it through its admin socket. Exit statuses are for deploy scripts: 0 done, 1 refused, failed
 or reverted (status: not at full strength), 2 usage, 3 no server reached.
@@ -12,7 +12,12 @@ from collections.abc import Callable, Mapping
 import click
 
 from asgireload.admin.client import AdminClient, find_server
-from asgireload.cli.render import render_reload, render_status, render_ticket
+from asgireload.cli.render import (
+    render_certificates,
+    render_reload,
+    render_status,
+    render_ticket,
+)
 from asgireload.config import OPTIONS
 from asgireload.config.kinds import Duration, MismatchError
 from asgireload.errors import ConfigError, ControlError
@@ -26,6 +31,7 @@ ANSWER_MARGIN = 5.0
 
 COMMAND_HELP: Mapping[str, str] = {
     "reload": "Load the code anew; --wait tells whether it was taken.",
+    "reload-certificates": "Read the certificates anew, without a reload.",
     "status": "Show generations, workers and the last reload.",
     "stop": "Stop gracefully; --wait until the process is gone.",
     "scale": "Set the number of workers.",
@@ -61,6 +67,14 @@ def _reload(client: AdminClient, *, wait: bool, timeout: float | None) -> int:
     if status == 200:
         return DONE
     return _refused(answer, status)
+
+
+def _reload_certificates(client: AdminClient) -> int:
+    status, answer = client.request("POST", "/tls/reload")
+    if status != 200 or not isinstance(answer, dict):
+        return _refused(answer, status)
+    click.echo(render_certificates(answer), nl=False)
+    return DONE
 
 
 def _status(client: AdminClient, *, as_json: bool) -> int:
@@ -180,6 +194,7 @@ control = click.Group(
     "asgireload",
     commands=[
         _command("reload", _reload, _wait("Wait for the verdict; 1 unless it was committed.")),
+        _command("reload-certificates", _reload_certificates, []),
         _command(
             "status",
             _status,

@@ -1,12 +1,19 @@
 """Answers of a running server as plain text. Pure: JSON of `admin/port.py` in, text out."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from asgireload.admin.page import format_bytes, format_duration
-from asgireload.admin.port import ReloadSnapshot, ReloadTicket, StatusSnapshot, WorkerSnapshot
+from asgireload.admin.port import (
+    CertificateSnapshot,
+    ReloadSnapshot,
+    ReloadTicket,
+    StatusSnapshot,
+    WorkerSnapshot,
+)
 
 _HEADINGS = ("slot", "gen", "state", "pid", "age", "conns", "in flight", "requests", "memory")
 
@@ -40,6 +47,10 @@ def render_status(answer: Mapping[str, Any]) -> str:
     if status.workers:
         ordered = sorted(status.workers, key=lambda worker: (worker.slot, worker.generation))
         lines += ["", *_table([_HEADINGS, *map(_worker_row, ordered)])]
+    if status.certificates:
+        lines += ["", *_certificate_lines(status.certificates)]
+    if status.certificates_error is not None:
+        lines += ["", f"  the certificates on disk cannot be used: {status.certificates_error}"]
     text = "\n".join(lines) + "\n"
     for title, reload in (
         ("Reload under way", status.current_reload),
@@ -49,6 +60,32 @@ def render_status(answer: Mapping[str, Any]) -> str:
         if reload is not None:
             text += f"\n{title}\n{_reload(reload)}"
     return text
+
+
+def render_certificates(answer: Mapping[str, Any]) -> str:
+    """Return the certificates that clients are shown."""
+    certificates = msgspec.convert(answer["certificates"], tuple[CertificateSnapshot, ...])
+    if not certificates:
+        return "The context factory was called again.\n"
+    return "\n".join(_certificate_lines(certificates)) + "\n"
+
+
+def _certificate_lines(certificates: Sequence[CertificateSnapshot]) -> list[str]:
+    rows = [
+        (
+            entry.certfile,
+            ", ".join(entry.names) or entry.subject or "-",
+            format_date(entry.not_after),
+            format_date(entry.loaded_at),
+        )
+        for entry in certificates
+    ]
+    return _table([("certificate", "names", "valid until", "read at"), *rows])
+
+
+def format_date(seconds: float) -> str:
+    """Return a wall clock time, in UTC as certificates have it."""
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds)) + " UTC"
 
 
 def render_reload(answer: Mapping[str, Any]) -> str:

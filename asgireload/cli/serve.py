@@ -22,8 +22,9 @@ from asgireload.config import (
     load_config,
     render_config,
 )
-from asgireload.errors import AppLoadError, ConfigError
-from asgireload.log import configure_logging
+from asgireload.errors import AppLoadError, ConfigError, LogConfigError
+from asgireload.http.access_format import check_format
+from asgireload.log import begin_logging, read_user_config
 from asgireload.net.addresses import check_addresses
 from asgireload.supervisor import signals
 
@@ -53,20 +54,34 @@ def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:
 
 
 def check(loaded: Loaded) -> None:
-    """Raise ConfigError for what the option table cannot know: import strings and addresses."""
+    """Raise ConfigError for what the option table cannot know: import strings, formats, addresses."""
     if not loaded.config.app:
         raise ConfigError("no application was given: asgireload APP, such as asgireload main:app")
     try:
         check_import_string(loaded.config.app)
     except AppLoadError as error:
         raise ConfigError(f"{loaded.origins['app']}: {error}") from error
+    factory = loaded.config.ssl_context_factory
+    if factory is not None:
+        try:
+            check_import_string(factory)
+        except AppLoadError as error:
+            raise ConfigError(f"{loaded.origins['ssl_context_factory']}: {error}") from error
+    access_log_format = loaded.config.access_log_format
+    if access_log_format is not None:
+        try:
+            check_format(access_log_format)
+        except ConfigError as error:
+            origin = loaded.origins["access_log_format"]
+            raise ConfigError(
+                f"{origin} access_log_format = {access_log_format!r}: {error}"
+            ) from error
     check_addresses(loaded.config)
 
 
 def announce(loaded: Loaded) -> None:
-    """Log how the configuration came about."""
-    config = loaded.config
-    configure_logging(config.log_level, access_log=config.access_log, use_colors=config.use_colors)
+    """Log how the configuration came about. Raise LogConfigError when that cannot be logged."""
+    begin_logging(loaded.config)
     logger = logging.getLogger("asgireload.error")
     for notice in loaded.notices:
         logger.info("%s", notice)
@@ -108,6 +123,11 @@ def _serve(
         return 0
     check(loaded)
     if check_config:
+        if loaded.config.log_config is not None:
+            try:
+                read_user_config(loaded.config.log_config)
+            except LogConfigError as error:
+                raise ConfigError(f"{loaded.origins['log_config']}: {error}") from error
         for line in (*loaded.notices, *loaded.warnings):
             click.echo(line, err=True)
         click.echo("The configuration is valid.")

@@ -12,6 +12,8 @@ from typing import Protocol
 
 NONE = "none"
 """How a file, a variable or a flag spells None for an option that may be empty."""
+HIDDEN = "(hidden)"
+"""What is shown in place of a secret."""
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
@@ -83,6 +85,22 @@ class Text:
 
     def show(self, value: object) -> str:
         return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Text that is never shown: not by the configuration's display, not in an error."""
+
+    metavar: str = "SECRET"
+
+    def expected(self) -> str:
+        return "text"
+
+    def read(self, value: object) -> str:
+        return Text().read(value)
+
+    def show(self, value: object) -> str:
+        return quote(HIDDEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +229,8 @@ class Choice:
     """One of a few words."""
 
     choices: tuple[str, ...]
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """Other words, in lower case, and numbers that mean exactly the same as one of ours."""
     substitutes: Mapping[str, str] = field(default_factory=dict)
     """Words of other servers that are taken to mean one of ours; the user is told once."""
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -224,9 +244,11 @@ class Choice:
         return f"one of {', '.join(self.choices)}"
 
     def read(self, value: object) -> str:
-        word = value.lower() if isinstance(value, str) else ""
+        word = _word(value)
         if word in self.refused:
             raise UnavailableError(self.refused[word])
+        if word in self.spellings:
+            return self.spellings[word]
         if word in self.substitutes:
             return self.substitutes[word]
         if word not in self.choices:
@@ -235,6 +257,13 @@ class Choice:
 
     def show(self, value: object) -> str:
         return quote(str(value))
+
+
+def _word(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        # Constants of the ssl module are given by their number or as members of an enum.
+        return str(int(value))
+    return value.lower() if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,12 +365,32 @@ class HostPattern:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderName:
+    """The name of a header, in lowercase."""
+
+    metavar: str = "NAME"
+
+    def expected(self) -> str:
+        return "the name of a header (RFC 9110 section 5.6.2), such as x-request-id"
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+            raise MismatchError(self.expected())
+        return value.lower()
+
+    def show(self, value: object) -> str:
+        return quote(str(value))
+
+
+@dataclass(frozen=True, slots=True)
 class Several:
     """Any number of values of one kind: a repeated flag, a TOML array, a variable to split."""
 
     item: Kind
     separator: str | None = None
     """Splits a variable's text; None splits at white space and commas."""
+    attached: re.Pattern[str] | None = None
+    """Words that belong to the item before them, when white space and commas split."""
     always_splits: bool = False
     """Any text may hold several items, a flag's or an array's too, as uvicorn has it for some."""
 
@@ -355,7 +404,14 @@ class Several:
     def split(self, text: str) -> list[str]:
         """Return the items of a variable's text."""
         if self.separator is None:
-            return text.replace(",", " ").split()
+            items: list[str] = []
+            for part in text.split(","):
+                for place, word in enumerate(part.split()):
+                    if place and self.attached is not None and self.attached.fullmatch(word):
+                        items[-1] += f" {word}"
+                    else:
+                        items.append(word)
+            return items
         return [part for part in text.split(self.separator) if part.strip()]
 
     def read(self, value: object) -> tuple[object, ...]:
@@ -399,3 +455,8 @@ class Optional:
 
     def show(self, value: object) -> str:
         return quote(NONE) if value is None else self.item.show(value)
+
+
+def is_secret(kind: Kind) -> bool:
+    """Return whether values of this kind must not be shown."""
+    return isinstance(kind.item if isinstance(kind, Optional) else kind, Secret)

@@ -8,6 +8,7 @@ The table is the class `Config` itself: a frozen dataclass whose fields carry th
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,15 +17,18 @@ from asgireload.config.kinds import (
     Choice,
     Duration,
     Header,
+    HeaderName,
     HostPattern,
     Integer,
     Kind,
     Network,
     Optional,
+    Secret,
     Several,
     Size,
     Switch,
     Text,
+    is_secret,
 )
 
 VARIABLE_PREFIX = "ASGIRELOAD_"
@@ -80,11 +84,13 @@ class Option:
 def _row(kind: Kind, default: object, group: str, text: str, **more: Any) -> Any:
     """Declare a field of Config with its row."""
     row = Option(kind=kind, default=default, group=group, help=text, **more)
-    return field(default=default, metadata={"option": row})
+    # A secret must not be shown by whoever prints the configuration, either.
+    return field(default=default, metadata={"option": row}, repr=not is_secret(kind))
 
 
 APPLICATION = "Application"
 ADDRESSES = "Addresses"
+TLS = "TLS"
 PROXIES = "Proxies"
 PROTOCOLS = "Protocols"
 LIMITS = "Limits and timeouts"
@@ -98,6 +104,7 @@ LOGGING = "Logging"
 GROUPS = (
     APPLICATION,
     ADDRESSES,
+    TLS,
     PROXIES,
     PROTOCOLS,
     LIMITS,
@@ -110,6 +117,7 @@ GROUPS = (
 )
 
 _FILE = Text("FILE", "a path")
+_LOG_FILE = Text("FILE", "a path, or - for the standard stream")
 _DIRECTORY = Text("DIRECTORY", "a path")
 _NETWORKS = Several(Network(), always_splits=True)
 _SECONDS = Duration()
@@ -118,6 +126,10 @@ _ASGI3_ONLY = (
     "asgireload serves ASGI 3 applications; wrap an ASGI 2 application in"
     " asgiref.compatibility.guarantee_single_callable"
 )
+_WORD_OF_A_BIND = re.compile(r"[a-z]+(=.*)?")
+"""What follows an address, such as `tls` or `cert=/etc/a.pem`; an address itself has a colon or is a number."""
+_OLD_TLS = "TLS 1.0 and 1.1 are withdrawn (RFC 8996); the least that is spoken is tls1.2"
+_NO_SSL = "SSL and the client's side of TLS are not for a server; give tls1.2 or tls1.3"
 _NO_WSGI = "asgireload serves ASGI 3 applications; wrap a WSGI application in a2wsgi.WSGIMiddleware"
 
 
@@ -209,11 +221,13 @@ class Config:
         uvicorn="fd",
     )
     bind: tuple[str, ...] = _row(
-        Several(Text("ADDRESS", "HOST:PORT, [V6]:PORT, unix:PATH or fd://N")),
+        Several(
+            Text("ADDRESS", "HOST:PORT, [V6]:PORT, unix:PATH or fd://N"), attached=_WORD_OF_A_BIND
+        ),
         (),
         ADDRESSES,
-        "Listen on HOST:PORT, [V6]:PORT, unix:PATH or fd://N; repeat for several."
-        " Replaces --host, --port, --uds and --fd.",
+        "Listen on HOST:PORT, [V6]:PORT, unix:PATH or fd://N; repeat for several. Words may follow the"
+        " address: plain, tls, cert=FILE, key=FILE, proxy. Replaces --host, --port, --uds and --fd.",
         aliases=("-b",),
     )
     backlog: int = _row(
@@ -230,6 +244,107 @@ class Config:
         "How workers share a TCP address: one socket for all, or a SO_REUSEPORT socket a slot.",
     )
 
+    ssl_certfile: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "Speak TLS with the certificate in this PEM file, intermediate certificates behind it. It is read"
+        " again when it changes.",
+        aliases=("--certfile",),
+        uvicorn="ssl_certfile",
+    )
+    ssl_keyfile: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "PEM file with the certificate's private key. Default: it is in --ssl-certfile.",
+        aliases=("--keyfile",),
+        uvicorn="ssl_keyfile",
+    )
+    ssl_keyfile_password: str | None = _row(
+        Optional(Secret("PASSWORD")),
+        None,
+        TLS,
+        "Password of the private keys. Other users of the machine can read a command line; rather give"
+        " --ssl-keyfile-password-file.",
+        uvicorn="ssl_keyfile_password",
+    )
+    ssl_keyfile_password_file: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "File with the password of the private keys.",
+    )
+    ssl_sni: tuple[str, ...] = _row(
+        Several(Text("CERTFILE[:KEYFILE]", "CERTFILE or CERTFILE:KEYFILE"), separator="\n"),
+        (),
+        TLS,
+        "One more certificate, used for clients that ask for a name it holds; repeat for several."
+        " Others get --ssl-certfile.",
+    )
+    ssl_version: str = _row(
+        Choice(
+            ("tls1.2", "tls1.3"),
+            spellings={
+                # Python's constants for "whatever both sides know", by number and by name; the least
+                # that is known here is TLS 1.2.
+                **dict.fromkeys(("2", "17", "tls", "tls_server", "sslv23"), "tls1.2"),
+                **dict.fromkeys(("5", "1.2", "tlsv1.2", "tlsv1_2"), "tls1.2"),
+                **dict.fromkeys(("1.3", "tlsv1.3", "tlsv1_3"), "tls1.3"),
+            },
+            refused={
+                **dict.fromkeys(("3", "4", "tlsv1", "tlsv1_1", "tls1.0", "tls1.1"), _OLD_TLS),
+                **dict.fromkeys(("0", "1", "16", "sslv2", "sslv3", "tls_client"), _NO_SSL),
+            },
+        ),
+        "tls1.2",
+        TLS,
+        "Lowest version of TLS that is spoken.",
+        uvicorn="ssl_version",
+    )
+    ssl_cert_reqs: str = _row(
+        Choice(
+            ("none", "optional", "required"),
+            spellings={
+                "0": "none",
+                "1": "optional",
+                "2": "required",
+                "cert_none": "none",
+                "cert_optional": "optional",
+                "cert_required": "required",
+            },
+        ),
+        "none",
+        TLS,
+        "Ask clients for a certificate: optional verifies one that is sent, required insists on it.",
+        aliases=("--cert-reqs",),
+        uvicorn="ssl_cert_reqs",
+    )
+    ssl_ca_certs: str | None = _row(
+        Optional(_FILE),
+        None,
+        TLS,
+        "PEM file with the authorities that client certificates are verified against.",
+        aliases=("--ca-certs",),
+        uvicorn="ssl_ca_certs",
+    )
+    ssl_ciphers: str | None = _row(
+        Optional(Text("CIPHERS", "a cipher list as OpenSSL reads it")),
+        None,
+        TLS,
+        "Ciphers for TLS 1.2, as OpenSSL reads them. Default: OpenSSL's.",
+        aliases=("--ciphers",),
+        uvicorn="ssl_ciphers",
+    )
+    ssl_context_factory: str | None = _row(
+        Optional(Text("MODULE:CALLABLE", "an import string <module>:<attribute>")),
+        None,
+        TLS,
+        "Function that makes the ssl.SSLContext in each worker; called with the configuration and a"
+        " function that returns what would be used without it.",
+        uvicorn="ssl_context_factory",
+        uvicorn_variable=False,
+    )
     proxy_headers: bool = _row(
         Switch(),
         True,
@@ -302,26 +417,46 @@ class Config:
     )
     ws: str = _row(
         Choice(
-            ("auto", "wsproto", "none"),
-            substitutes={"websockets": "auto", "websockets-sansio": "auto"},
+            ("auto", "none"),
+            substitutes={"websockets": "auto", "websockets-sansio": "auto", "wsproto": "auto"},
         ),
         "auto",
         PROTOCOLS,
-        "WebSocket implementation; none refuses upgrades.",
+        "WebSocket; none makes of a handshake an ordinary request.",
         uvicorn="ws",
     )
     ws_max_size: int = _row(
         Size(),
         16 * MEBIBYTE,
         PROTOCOLS,
-        "Largest WebSocket message in bytes.",
+        "Largest WebSocket message in bytes, decompressed; a larger one closes with 1009.",
         uvicorn="ws_max_size",
+    )
+    ws_max_frame_size: int | None = _row(
+        Optional(Size()),
+        None,
+        PROTOCOLS,
+        "Largest WebSocket frame in bytes, as received; a larger one closes with 1009. None: as large"
+        " as a message.",
+    )
+    ws_max_fragments: int = _row(
+        Integer(1),
+        1024,
+        PROTOCOLS,
+        "Most fragments of one WebSocket message; more close with 1008.",
+    )
+    ws_max_inflation_ratio: int | None = _row(
+        Optional(Integer(1)),
+        200,
+        PROTOCOLS,
+        "How many times larger than received a compressed WebSocket message beyond 1 MiB may become;"
+        " more closes with 1009. None: only the message size counts.",
     )
     ws_max_queue: int = _row(
         Integer(1),
         32,
         PROTOCOLS,
-        "WebSocket messages that may wait for the application before reading pauses.",
+        "WebSocket messages that may wait for the application; then the socket is not read.",
         uvicorn="ws_max_queue",
     )
     ws_ping_interval: float | None = _row(
@@ -367,6 +502,12 @@ class Config:
         "Seconds an idle keep-alive connection is kept.",
         aliases=("--keep-alive",),
         uvicorn="timeout_keep_alive",
+    )
+    timeout_handshake: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        10.0,
+        LIMITS,
+        "Seconds a client may take until its PROXY header and its TLS handshake are complete.",
     )
     timeout_request_head: float = _row(
         _SECONDS_ABOVE_ZERO,
@@ -640,6 +781,65 @@ class Config:
     )
     access_log: bool = _row(
         Switch(), True, LOGGING, "Log each request on standard output.", uvicorn="access_log"
+    )
+    access_log_format: str | None = _row(
+        Optional(
+            Text("FORMAT", "uvicorn, common, combined, json, or a format with atoms as %(h)s")
+        ),
+        None,
+        LOGGING,
+        "What a line for a request holds: uvicorn, common, combined, json, or a format with gunicorn's"
+        " atoms, such as '%(h)s %(s)s'. Default: uvicorn, with --log-format json: json.",
+        aliases=("--access-logformat",),
+    )
+    access_log_file: str = _row(
+        _LOG_FILE,
+        "-",
+        LOGGING,
+        "Append the lines for requests to this file; - is standard output. The file may be moved away"
+        " at any time: a new one is begun.",
+        aliases=("--access-logfile",),
+    )
+    access_log_exclude: tuple[str, ...] = _row(
+        Several(Text("PATTERN", "a path, or a pattern such as /static/*")),
+        (),
+        LOGGING,
+        "Do not log requests whose path matches, such as /healthz or /static/*; repeat for several.",
+    )
+    log_slow_requests: float | None = _row(
+        Optional(_SECONDS_ABOVE_ZERO),
+        None,
+        LOGGING,
+        "Log a warning for each request that takes longer than this.",
+    )
+    request_id_header: str | None = _row(
+        Optional(HeaderName()),
+        None,
+        LOGGING,
+        "Give each request an id, taken from this header or made, and send it back in the same"
+        " header; it is in the log and in the scope.",
+    )
+    error_log_file: str = _row(
+        _LOG_FILE,
+        "-",
+        LOGGING,
+        "Append what the server says to this file; - is standard error. The file may be moved away at"
+        " any time: a new one is begun.",
+        aliases=("--error-logfile", "--log-file"),
+    )
+    log_format: str = _row(
+        Choice(("text", "json")),
+        "text",
+        LOGGING,
+        "Write what the server says as text, or as one JSON object a line.",
+    )
+    log_config: str | None = _row(
+        Optional(_FILE),
+        None,
+        LOGGING,
+        "Configure logging by this file, in the format of Python's logging.config: .toml, .json,"
+        " .yaml or .ini. It is read again at each reload.",
+        uvicorn="log_config",
     )
     use_colors: bool | None = _row(
         Optional(Switch()),

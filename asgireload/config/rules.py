@@ -18,6 +18,9 @@ _USELESS_WITHOUT = (
     ("reload_exclude", "reload"),
     ("reload_delay", "reload"),
     ("max_requests_jitter", "max_requests"),
+    ("access_log_format", "access_log"),
+    ("access_log_file", "access_log"),
+    ("access_log_exclude", "access_log"),
     ("admin_host", "admin_port"),
     ("admin_token_file", "admin_port"),
     ("forwarded_allow_ips", "proxy_headers"),
@@ -25,6 +28,8 @@ _USELESS_WITHOUT = (
     ("forwarded_fields", "proxy_headers"),
 )
 
+_WITH_A_CERTIFICATE = ("ssl_keyfile", "ssl_sni")
+"""Options that say something about --ssl-certfile."""
 _ONLY_X_FORWARDED = ("port", "prefix")
 """Fields without a parameter in RFC 7239."""
 
@@ -74,6 +79,7 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
             f"{_origin(given, 'health_path')} health_path = {config.health_path!r}: expected a path"
             " that starts with /"
         )
+    _check_tls(config, given)
     if config.factory and config.app.endswith("()"):
         raise ConfigError(f"app {config.app!r} is called already: leave out factory, or the ()")
     warnings = [
@@ -81,6 +87,11 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
         for name, needed in _USELESS_WITHOUT
         if name in given and _is_off(getattr(config, needed))
     ]
+    if _origin(given, "ssl_keyfile_password").startswith("--"):
+        warnings.append(
+            "--ssl-keyfile-password can be read by every user of this machine, in the list of"
+            " processes: give --ssl-keyfile-password-file"
+        )
     if config.forwarded_headers == "forwarded":
         warnings += [
             f"{_origin(given, 'forwarded_fields')}: forwarded_fields {field} has no effect: Forwarded"
@@ -95,6 +106,30 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
             f" after {GRACE_PERIOD:g} s unless terminationGracePeriodSeconds is raised"
         )
     return warnings
+
+
+def _check_tls(config: Config, given: Mapping[str, Given]) -> None:
+    """Raise ConfigError for TLS options that do not go together. Files are read at the start."""
+    for name in _WITH_A_CERTIFICATE:
+        if getattr(config, name) and config.ssl_certfile is None:
+            raise ConfigError(
+                f"{_origin(given, name)}: {name} needs the certificate that goes with it: give"
+                " ssl_certfile"
+            )
+    if config.ssl_keyfile_password is not None and config.ssl_keyfile_password_file is not None:
+        raise ConfigError(
+            f"{_origin(given, 'ssl_keyfile_password')} and"
+            f" {_origin(given, 'ssl_keyfile_password_file')} both say the password of the keys: give one"
+        )
+    if (
+        config.ssl_cert_reqs != "none"
+        and config.ssl_ca_certs is None
+        and config.ssl_context_factory is None
+    ):
+        raise ConfigError(
+            f"{_origin(given, 'ssl_cert_reqs')}: ssl_cert_reqs {config.ssl_cert_reqs} needs ssl_ca_certs,"
+            " the authorities that client certificates are verified against"
+        )
 
 
 def _is_off(value: object) -> bool:

@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asgireload.config.foreign import ABSENT
-from asgireload.config.kinds import Choice, Kind, MismatchError, Several, UnavailableError
+from asgireload.config.kinds import (
+    HIDDEN,
+    Choice,
+    Kind,
+    MismatchError,
+    Several,
+    UnavailableError,
+    is_secret,
+)
 from asgireload.config.options import (
     FOREIGN_VARIABLE_PREFIX,
     OPTIONS,
@@ -63,7 +71,7 @@ def read_flags(flags: Iterable[FlagValue]) -> Layer:
     for flag in flags:
         if flag.name in given:
             raise ConfigError(f"{flag.flag} and {given[flag.name].origin} say the same: give one")
-        shown = _shown(flag.raw)
+        shown = _shown(flag.kind, flag.raw)
         value = _read(flag.kind, flag.raw, f"{flag.flag} {shown}", notices)
         given[flag.name] = Given(value, flag.flag)
     return Layer(given, tuple(notices))
@@ -127,7 +135,8 @@ def read_table(table: Mapping[str, object], place: str) -> Layer:
         if name not in OPTIONS:
             reason = f": {ABSENT[name]}" if name in ABSENT else _suggestion(name, _spellings())
             raise ConfigError(f"{place} {name}: there is no such option{reason}")
-        value = _read(OPTIONS[name].kind, raw, f"{place} {name} = {_shown(raw)}", notices)
+        kind = OPTIONS[name].kind
+        value = _read(kind, raw, f"{place} {name} = {_shown(kind, raw)}", notices)
         given[name] = Given(value, place)
     return Layer(given, tuple(notices))
 
@@ -141,11 +150,10 @@ def read_keywords(keywords: Mapping[str, object]) -> Layer:
     notices: list[str] = []
     spellings = _spellings()
     for keyword, raw in keywords.items():
-        place = f"run({keyword}={_shown(raw)})"
         if keyword in ABSENT:
             if not raw:
                 continue
-            raise ConfigError(f"{place}: {ABSENT[keyword]}")
+            raise ConfigError(f"run({keyword}={_shown(None, raw)}): {ABSENT[keyword]}")
         if keyword not in spellings:
             raise ConfigError(
                 f"run({keyword}=…): there is no such option{_suggestion(keyword, spellings)}"
@@ -155,6 +163,7 @@ def read_keywords(keywords: Mapping[str, object]) -> Layer:
             continue
         if option.name in given:
             raise ConfigError(f"run({keyword}=…) and {given[option.name].origin} say the same")
+        place = f"run({keyword}={_shown(option.kind, raw)})"
         value = _read(option.kind, raw, place, notices)
         given[option.name] = Given(value, f"run({keyword}=…)")
     return Layer(given, tuple(notices))
@@ -210,7 +219,8 @@ def _read_variable(
 ) -> Given:
     text = environ[variable]
     raw: object = option.kind.split(text) if isinstance(option.kind, Several) else text
-    return Given(_read(option.kind, raw, f"{variable}={text!r}", notices), variable)
+    place = f"{variable}={HIDDEN if is_secret(option.kind) else repr(text)}"
+    return Given(_read(option.kind, raw, place, notices), variable)
 
 
 def _read(kind: Kind, raw: object, place: str, notices: list[str]) -> object:
@@ -253,7 +263,9 @@ def _suggestion(name: str, known: Mapping[str, object]) -> str:
     return f"; did you mean {target if isinstance(target, str) else near[0]}?"
 
 
-def _shown(raw: object) -> str:
-    """Return a raw value for an error: short, on one line."""
+def _shown(kind: Kind | None, raw: object) -> str:
+    """Return a raw value for an error: short, on one line, and hidden where its kind is secret."""
+    if kind is not None and is_secret(kind):
+        return HIDDEN
     shown = repr(list(raw) if isinstance(raw, tuple) else raw)
     return shown if len(shown) <= 80 else shown[:79] + "…"

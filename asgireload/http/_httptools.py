@@ -1,9 +1,13 @@
 """The header lines of a request by httptools, which wraps llhttp."""
 
+import re
+
 import httptools
 
 from asgireload.errors import PeerError
 from asgireload.http.parser import Headers
+
+_TRAILING_WHITESPACE = re.compile(rb"(?<![ \t])[ \t]++\r\n")
 
 
 class _Collector:
@@ -13,12 +17,14 @@ class _Collector:
         self.headers: Headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # llhttp strips leading whitespace only.
-        self.headers.append((name.lower(), value.rstrip(b" \t")))
+        self.headers.append((name.lower(), value))
 
 
 def parse_fields(line: bytes, block: bytes) -> Headers:
     """See `asgireload.http.parsers.FieldsParser`."""
+    if b" \r\n" in block or b"\t\r\n" in block:
+        # llhttp takes what is behind a value for a part of it, and refuses a tab behind `chunked`.
+        block = _TRAILING_WHITESPACE.sub(b"\r\n", block)
     collector = _Collector()
     parser = httptools.HttpRequestParser(collector)
     try:

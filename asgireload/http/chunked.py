@@ -98,6 +98,8 @@ class ChunkedBody:
             position = end + 1
             self._line = b""
             if line[-1:] != b"\r":
+                # What was too long before its end is refused for that, as it is if it comes in pieces.
+                self._check_partial(line)
                 raise PeerError(400, "a line of the chunked body does not end with CRLF")
             self._read_line(line[:-1])
             if self._state is _State.COMPLETE:
@@ -112,7 +114,7 @@ class ChunkedBody:
         elif self._state is _State.SIZE:
             if _CHUNK_LINE_START.match(line) is None:
                 raise PeerError(400, "a chunk size is not a number")
-            if len(line) > LINE_BYTES:
+            if len(line) > LINE_BYTES + 1:  # the CR of its end may be there
                 raise PeerError(400, "a chunk extension is too long")
         elif self._overhead + len(line) > self._overhead_limit:
             raise PeerError(431, "the trailers are too large")

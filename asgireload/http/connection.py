@@ -310,9 +310,13 @@ class HttpConnection(asyncio.Protocol):
     # The drain, and whoever needs room, call these; see `LiveConnection`.
 
     @property
-    def idle_deadline(self) -> float | None:
-        is_idle = self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE
-        return self._deadline if is_idle else None
+    def idle_since(self) -> float | None:
+        settings = self.context.settings
+        if self.state is ConnectionState.IDLE:
+            return self._deadline - settings.keep_alive_timeout
+        if self.state is ConnectionState.SILENT:
+            return self._deadline - settings.head_timeout
+        return None
 
     def make_way(self) -> None:
         self._close(lingers=False)

@@ -18,14 +18,15 @@ from typing import Any, Protocol
 
 from asgireload.asgi import ASGIApp
 from asgireload.draining import DrainNotice
+from asgireload.http.access_log import AccessLog
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
 from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
+from asgireload.http.request_id import RequestIds
 from asgireload.ipc.scoreboard import Field, Limit, Record
 
-access_logger = logging.getLogger("asgireload.access")
 error_logger = logging.getLogger("asgireload.error")
 
 _CONNECTIONS = int(Field.CONNECTIONS)
@@ -35,6 +36,8 @@ _REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
 _SECOND_NS = 1_000_000_000
 ROOM_FRACTION = 64
 """One in so many connections is closed at once when there are too many."""
+ROOM_IDLE_SECONDS = 0.5
+"""A connection that has waited for less may have its request on the way."""
 OVERLOAD_LOG_INTERVAL = 1.0
 
 
@@ -58,7 +61,6 @@ class HttpSettings:
     request_timeout: float | None = None
     """How long the application may take from a request's head to the end of its response."""
     request_limits: RequestLimits = field(default_factory=RequestLimits)
-    access_log: bool = True
     forwarding: Forwarding | None = None
     """Which proxies are believed when they say for whom they ask; None: nobody."""
     host_rules: HostRules | None = None
@@ -73,8 +75,12 @@ class HttpSettings:
     """How long an idle connection still gets an answer after the drain began."""
     websocket: bool = True
     ws_max_size: int = 16 * 1024 * 1024
+    ws_max_frame_size: int | None = None
+    """None: a frame may be as large as a message."""
+    ws_max_fragments: int = 1024
+    ws_max_inflation_ratio: int | None = 200
     ws_max_queue: int = 32
-    """Messages held for an application that does not receive, before the socket is no longer read."""
+    """Messages held for an application that does not receive; no more is decoded or read then."""
     ws_ping_interval: float | None = 20.0
     ws_ping_timeout: float | None = 20.0
     ws_per_message_deflate: bool = True
@@ -86,9 +92,8 @@ class LiveConnection(Protocol):
     """What a drain may ask of a connection. Every call returns at once and may be repeated."""
 
     @property
-    def idle_deadline(self) -> float | None:
-        """When the connection will be closed unless a request arrives, on the loop's clock; None while
-        it is in use."""
+    def idle_since(self) -> float | None:
+        """Since when the connection waits for a request, on the loop's clock; None while it is in use."""
 
     def make_way(self) -> None:
         """Close an idle connection because there are too many."""
@@ -107,7 +112,7 @@ class UpgradedConnection(asyncio.Protocol, ABC):
     """A `LiveConnection` that has taken over the transport of an HTTP connection."""
 
     @property
-    def idle_deadline(self) -> float | None:
+    def idle_since(self) -> float | None:
         return None
 
     def make_way(self) -> None:
@@ -158,18 +163,19 @@ class ServingContext:
         "_idle_waiters",
         "_overload_log_at",
         "_overloads",
+        "access_log",
         "app",
         "background",
         "connections",
         "default_lines",
         "drain",
         "http_extensions",
-        "log_access",
         "loop",
         "on_request_limit",
         "on_room",
         "parse_fields",
         "record",
+        "request_ids",
         "request_limit",
         "settings",
         "speaks_websocket",
@@ -189,6 +195,8 @@ class ServingContext:
         request_limit: int | None = None,
         on_request_limit: Callable[[], None] | None = None,
         websocket_factory: UpgradeFactory | None = None,
+        access_log: AccessLog | None = None,
+        request_ids: RequestIds | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -203,7 +211,8 @@ class ServingContext:
         self.connections: set[LiveConnection] = set()
         self.background: set[asyncio.Task[None]] = set()
         """Applications that still run although their response is complete or their client has left."""
-        self.log_access = settings.access_log and access_logger.isEnabledFor(logging.INFO)
+        self.access_log = access_log
+        self.request_ids = request_ids
         self.default_lines = tuple(
             (name, name + b": " + value + b"\r\n") for name, value in settings.default_headers
         )
@@ -244,20 +253,22 @@ class ServingContext:
             if self.on_room is not None:
                 self.on_room()
 
-    def has_room(self) -> bool:
+    def has_room(self, pending: int = 0) -> bool:
         """Whether another connection may be accepted; closes some idle ones when there are too many.
 
+        `pending` are accepted and not registered yet.
         The ones closed are those that have been idle for longest, several at once, so that a flood
         does not cost a search for each connection.
         """
         limit = self.settings.limit_connections
-        if limit is None or len(self.connections) < limit:
+        if limit is None or len(self.connections) + pending < limit:
             return True
         self.record.count_limit(Limit.CONNECTIONS)
+        latest = self.loop.time() - ROOM_IDLE_SECONDS
         idle = [
-            (deadline, id(connection), connection)
+            (since, id(connection), connection)
             for connection in self.connections
-            if (deadline := connection.idle_deadline) is not None
+            if (since := connection.idle_since) is not None and since <= latest
         ]
         for _, _, connection in heapq.nsmallest(max(limit // ROOM_FRACTION, 1), idle):
             connection.make_way()

@@ -1,7 +1,10 @@
 """Who talks to whom over a connection, as ASGI scopes and the logs want it."""
 
 import asyncio
+import ssl
+from typing import Any
 
+from asgireload.http.tls_extension import describe_tls
 from asgireload.net.networks import Client
 from asgireload.net.proxy_protocol import Origin
 
@@ -10,20 +13,24 @@ class Endpoints:
     """Both ends of a connection and its scheme, read from the transport once.
 
     `client` is None for a Unix socket; `server` is then (path, None). `client_label` is "ip:port" for
-    the logs. An `origin`, from a PROXY header, says who is at the ends of the client's own connection,
-    of which the transport is only the last leg.
+    the logs. `ssl_object` is None where no TLS is spoken. An `origin`, from a PROXY header, says who is at
+    the ends of the client's own connection, of which the transport is only the last leg.
     """
 
     __slots__ = (
+        "_tls",
         "client",
         "client_label",
         "is_encrypted",
         "is_secure",
         "is_trusted_proxy",
         "server",
+        "ssl_object",
     )
 
     def __init__(self, transport: asyncio.BaseTransport, origin: Origin | None = None) -> None:
+        self.ssl_object: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        self._tls: dict[str, Any] | None = None
         self.is_encrypted = transport.get_extra_info("sslcontext") is not None
         """This transport speaks TLS."""
         self.is_secure = self.is_encrypted
@@ -53,6 +60,13 @@ class Endpoints:
                 own.decode(errors="replace") if isinstance(own, bytes) else str(own),
                 None,
             )
+
+    @property
+    def tls(self) -> dict[str, Any] | None:
+        """What the ASGI extension `tls` tells, made once for all scopes; None where no TLS is spoken."""
+        if self._tls is None and self.ssl_object is not None:
+            self._tls = describe_tls(self.ssl_object)
+        return self._tls
 
 
 def label_of(client: Client | None) -> str:

@@ -14,13 +14,16 @@ from typing import Protocol
 
 from asgireload.asgi import Message, Scope
 from asgireload.errors import AppProtocolError
-from asgireload.http.context import ServingContext, access_logger, error_logger
-from asgireload.http.endpoints import Endpoints
+from asgireload.http.access_format import AccessEntry
+from asgireload.http.context import ServingContext, error_logger
+from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.files import FileCarrier, open_file, send_span, span_of
 from asgireload.http.parser import RequestHead
+from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, http_scope
 from asgireload.http.writer import ResponseFramer, frame_early_hints
 from asgireload.ipc.scoreboard import Field, Limit
+from asgireload.net.networks import Client
 
 BODY_HIGH_WATER_BYTES = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
@@ -101,7 +104,9 @@ class HttpExchange:
 
     __slots__ = (
         "_body",
+        "_body_sent",
         "_carrier",
+        "_client",
         "_framer",
         "_has_peer_closed",
         "_is_counted",
@@ -117,6 +122,7 @@ class HttpExchange:
         "head",
         "is_request_complete",
         "needs_continue",
+        "request_id",
         "task",
     )
 
@@ -139,6 +145,10 @@ class HttpExchange:
         self._sends_trailers = False
         self._framer: ResponseFramer | None = None
         self._status = 0
+        self._body_sent = 0
+        self._client: Client | None = carrier.endpoints.client
+        """For the log; a trusted proxy may name another than the peer."""
+        self.request_id: str | None = None
         self._started_ns = time.monotonic_ns()
         self._is_counted = True
         carrier.context.record.values[_EXCHANGES] += 1
@@ -181,6 +191,8 @@ class HttpExchange:
 
     def disconnect(self) -> None:
         """The client is gone or its request is broken: `receive` says so and `send` raises."""
+        if not self._is_disconnected and not self.is_response_complete:
+            self._log_end(time.monotonic_ns() - self._started_ns, is_complete=False)
         self._is_disconnected = True
         self._body = b""
         self._uncount()
@@ -221,6 +233,10 @@ class HttpExchange:
         """Call the application and see to it that the client gets an end, whatever it does."""
         context = self._carrier.context
         scope: Scope = http_scope(self.head, context, self._carrier.endpoints)
+        self._client = scope["client"]
+        if context.request_ids is not None:
+            self.request_id = context.request_ids.of(self.head.headers)
+            scope["extensions"][EXTENSION] = {"id": self.request_id}
         try:
             if context.admits():
                 await context.app(scope, self.receive, self.send)
@@ -292,6 +308,7 @@ class HttpExchange:
             if type(body) is not bytes:
                 body = bytes(body)
             more_body = bool(message.get("more_body", False))
+            self._body_sent += len(body)
             if self._framer is None:
                 data = self._begin_response(body, more_body=more_body)
             else:
@@ -377,6 +394,7 @@ class HttpExchange:
                 self._break_response()  # a part of what was announced is missing
                 raise
             self._stage = ResponseStage.BODY
+            self._body_sent += size
             if self._is_disconnected:
                 raise ConnectionResetError("the client has left")
             if behind:
@@ -410,7 +428,7 @@ class HttpExchange:
             is_head_request=self.head.method == "HEAD",
             http_version=self.head.http_version,
             close=carrier.must_close_after(self, is_last_piece=not more_body),
-            default_lines=context.default_lines,
+            default_lines=self._default_lines(),
             date_line=context.date_line(time.monotonic_ns()),
             body_length=body_length,
             sends_trailers=self._sends_trailers and self.head.takes_trailers,
@@ -418,16 +436,54 @@ class HttpExchange:
         self._framer = framer
         self._stage = ResponseStage.BODY
         self._status = status
-        if context.log_access:
-            access_logger.info(
-                '%s - "%s %s HTTP/%s" %d',
-                carrier.endpoints.client_label,
+        access_log = context.access_log
+        if access_log is not None and access_log.logs_at_start:
+            access_log.response_begun(
+                self._client_label(),
                 self.head.method,
                 full_path(self.head, context),
                 self.head.http_version,
                 status,
+                self.request_id,
             )
         return data
+
+    def _default_lines(self) -> tuple[tuple[bytes, bytes], ...]:
+        context = self._carrier.context
+        if self.request_id is None or context.request_ids is None:
+            return context.default_lines
+        return (*context.default_lines, context.request_ids.default_line(self.request_id))
+
+    def _client_label(self) -> str:
+        endpoints = self._carrier.endpoints
+        if self._client is endpoints.client:
+            return endpoints.client_label
+        return label_of(self._client)
+
+    def _log_end(self, duration_ns: int, *, is_complete: bool) -> None:
+        """Give the access log its entry, if it wants one of a request that took so long."""
+        context = self._carrier.context
+        access_log = context.access_log
+        if access_log is None or duration_ns < access_log.entry_from_ns:
+            return
+        head = self.head
+        access_log.response_ended(
+            AccessEntry(
+                client=self._client,
+                method=head.method,
+                target=full_path(head, context),
+                http_version=head.http_version,
+                scheme="https" if self._carrier.endpoints.is_secure else "http",
+                status=self._status,
+                request_headers=head.headers,
+                response_headers=tuple(self._start[1]),
+                body_bytes=0 if head.method == "HEAD" else self._body_sent,
+                duration_ns=duration_ns,
+                started_at=time.time() - duration_ns / 1e9,
+                is_complete=is_complete,
+                request_id=self.request_id,
+            )
+        )
 
     def _continue_response(self, framer: ResponseFramer, body: bytes, *, more_body: bool) -> bytes:
         try:
@@ -449,6 +505,7 @@ class HttpExchange:
         self._body = b""
         duration_ns = time.monotonic_ns() - self._started_ns
         self._carrier.context.record.observe_response(self._status, duration_ns)
+        self._log_end(duration_ns, is_complete=True)
         self._uncount()
         self._wake_receivers()
         if self.task is not None:
@@ -500,6 +557,7 @@ class HttpExchange:
         """Answer in the application's place. Only before the response was begun."""
         self._start = (status, ((b"content-type", b"text/plain; charset=utf-8"), *headers))
         self._sends_trailers = False
+        self._body_sent = len(body)
         self._carrier.write(self._begin_response(body, more_body=False))
         self._complete_response()
 

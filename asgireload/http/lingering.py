@@ -5,7 +5,10 @@ and a reset discards what the peer has not read yet, the response included (RFC 
 the sending side is closed first, and what arrives is dropped for a bounded time.
 """
 
+import array
 import asyncio
+import fcntl
+import termios
 
 LINGER_SECONDS = 1.0
 """Covers a few round trips of a far client. A client that reads closes much sooner."""
@@ -22,7 +25,15 @@ class LingeringClose:
     peer does not read the rest of its response, after it has stalled.
     """
 
-    __slots__ = ("_deadline", "_dropped_bytes", "_loop", "_timer", "_transport", "_unsent_bytes")
+    __slots__ = (
+        "_deadline",
+        "_dropped_bytes",
+        "_is_closed",
+        "_loop",
+        "_timer",
+        "_transport",
+        "_unsent_bytes",
+    )
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -31,21 +42,26 @@ class LingeringClose:
         self._unsent_bytes = 0
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        """The transport has been closed already, because it speaks TLS."""
 
     def begin(self) -> None:
         transport = self._transport
         if transport.is_closing():
             return
-        if not transport.can_write_eof():
-            transport.close()  # TLS has no half-close in asyncio
-            return
-        try:
-            transport.write_eof()  # after what is buffered
-        except OSError:
-            transport.abort()  # the peer has reset the connection, which the loop has yet to see
-            return
-        transport.resume_reading()
-        self._unsent_bytes = transport.get_write_buffer_size()
+        if transport.can_write_eof():
+            try:
+                transport.write_eof()  # after what is buffered
+            except OSError:
+                transport.abort()  # the peer has reset the connection, which the loop has yet to see
+                return
+            transport.resume_reading()
+        else:
+            # TLS has no half-close in asyncio. Closing says goodbye behind what is buffered, and then
+            # waits for a goodbye that many clients never send.
+            transport.close()
+            self._is_closed = True
+        self._unsent_bytes = self._count_unsent()
         self._deadline = self._loop.time() + STALLED_SECONDS
         self._timer = self._loop.call_later(LINGER_SECONDS, self._tick)
 
@@ -62,7 +78,7 @@ class LingeringClose:
 
     def _tick(self) -> None:
         self._timer = None
-        unsent = self._transport.get_write_buffer_size()
+        unsent = self._count_unsent()
         if unsent == 0 and self._unsent_bytes == 0:
             self._close()
             return
@@ -77,4 +93,22 @@ class LingeringClose:
 
     def _close(self) -> None:
         self.cancel()
-        self._transport.close()
+        if self._is_closed:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _count_unsent(self) -> int:
+        """Return how many bytes the peer has yet to take.
+
+        asyncio does not show the buffer below TLS. It is empty when the socket's is, so there those bytes
+        count that the peer has not acknowledged (SIOCOUTQ, tcp(7)).
+        """
+        unsent = self._transport.get_write_buffer_size()
+        if self._is_closed:
+            own_socket = self._transport.get_extra_info("socket")
+            if own_socket is not None and own_socket.fileno() >= 0:
+                waiting = array.array("i", [0])
+                fcntl.ioctl(own_socket.fileno(), termios.TIOCOUTQ, waiting)
+                unsent += waiting[0]
+        return unsent

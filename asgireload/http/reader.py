@@ -28,6 +28,8 @@ from asgireload.http.parsers import FieldsParser, parse_fields
 _FIELD_LINE = re.compile(TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+")
 _FIELD_LINES = re.compile(rb"(?:" + TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+")
 _NOT_IN_LINE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
+# RFC 9112 section 2.2: empty lines before a request line are ignored.
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _TLS_HANDSHAKE = 0x16  # RFC 8446 section 5.1: type of the first record
 
 
@@ -64,7 +66,8 @@ class RequestReader:
     @property
     def has_partial_head(self) -> bool:
         """True when a part of a request head was received and its end was not."""
-        return bool(self._partial)
+        # A lone CR is the first half of an empty line before a request line.
+        return bool(self._partial) and self._partial != b"\r"
 
     def feed(self, data: bytes) -> bytes:
         """Read on, to the end of one request at most; return what is behind it.
@@ -79,6 +82,12 @@ class RequestReader:
             return b""
         partial = self._partial
         if partial:
+            if partial[0] == 13:
+                # The first half of an empty line: with the second, nothing of a head is there yet.
+                data = bytes(partial) + data
+                partial.clear()
+                self._walk = None
+                return self.feed(data)
             searched = max(len(partial) - 3, 0)
             partial += data
             end = partial.find(b"\r\n\r\n", searched)
@@ -89,9 +98,10 @@ class RequestReader:
             partial.clear()
             self._walk = None
         else:
-            if data[0] == 13 or data[0] == 10:
-                # RFC 9112 section 2.2: empty lines before a request line are ignored.
-                data = data.lstrip(b"\r\n")
+            if data[0] == 13:
+                empty_lines = _EMPTY_LINES.match(data)
+                assert empty_lines is not None
+                data = data[empty_lines.end() :]
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 partial += data

@@ -72,6 +72,8 @@ def _add_common(
     scope["headers"] = head.headers
     scope["client"] = endpoints.client
     scope["server"] = endpoints.server
+    if endpoints.ssl_object is not None:
+        scope["extensions"]["tls"] = endpoints.tls
     if context.state is not None:
         scope["state"] = context.state.copy()
 

@@ -6,6 +6,7 @@ replacements in one place.
 
 import ctypes
 import os
+import resource
 import signal
 
 _PR_SET_PDEATHSIG = 1
@@ -98,3 +99,20 @@ def resident_bytes(pid: int) -> int | None:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
         return None
+
+
+MOST_FILES = 1 << 20
+"""Container runtimes set hard limits of a billion, and programs that loop over all descriptors exist."""
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files as it may (getrlimit(2)); return how many that are.
+
+    The usual soft limit of 1,024 is for programs that use select(2), which event loops do not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft

@@ -2,7 +2,7 @@
 
     supervisor ──LoadApp, ForkWorker──▶ template
     supervisor ◀──AppLoaded, AppUnsafe, AppFailed, ForkFailed── template
-    supervisor ──Drain──▶ worker
+    supervisor ──Drain, UseCertificates──▶ worker
     supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerDrained── worker
 
 Each message is a frozen value; descriptors travel beside it (`ipc.channel`), in the order its docstring
@@ -13,6 +13,7 @@ is gone; no message says so.
 import msgspec
 
 from asgireload.config import Config
+from asgireload.net.addresses import ListenerTraits
 
 
 class LoadApp(msgspec.Struct, frozen=True, tag=True):
@@ -43,19 +44,25 @@ class AppUnsafe(msgspec.Struct, frozen=True, tag=True):
 
 
 class AppFailed(msgspec.Struct, frozen=True, tag=True):
-    """The application could not be imported. The template ends."""
+    """The application could not be imported, or the log not be set up. The template ends."""
 
     summary: str
     traceback: str
+    stage: str = "import"
+    """What failed, for the verdict: import or logging."""
 
 
 class ForkWorker(msgspec.Struct, frozen=True, tag=True):
-    """Fork a worker. Descriptors: its channel, its fault file, one listening socket for each address."""
+    """Fork a worker. Descriptors: its channel, its fault file, what TLS is spoken with if `has_tls`
+    (`net.tls.seal`), then the listening sockets."""
 
     worker_id: int
     slot: int
     record: int
     """Index of its scoreboard record."""
+    listeners: tuple[ListenerTraits, ...] = ()
+    """Of each listening socket, in the same order."""
+    has_tls: bool = False
 
 
 class ForkFailed(msgspec.Struct, frozen=True, tag=True):
@@ -95,6 +102,10 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     timeout: float
 
 
+class UseCertificates(msgspec.Struct, frozen=True, tag=True):
+    """Show these certificates on new connections. Descriptor: what TLS is spoken with (`net.tls.seal`)."""
+
+
 class WorkerDraining(msgspec.Struct, frozen=True, tag=True):
     """The worker has stopped accepting: from now on every new connection goes to others."""
 
@@ -108,7 +119,7 @@ class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
 
 ToTemplate = LoadApp | ForkWorker
 FromTemplate = AppLoaded | AppUnsafe | AppFailed | ForkFailed
-ToWorker = Drain
+ToWorker = Drain | UseCertificates
 FromWorker = (
     WorkerStarted | WorkerStage | WorkerReady | WorkerFailed | WorkerDraining | WorkerDrained
 )

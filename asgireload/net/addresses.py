@@ -3,10 +3,13 @@
 Pure; opening sockets is `listeners.py`.
 """
 
+import dataclasses
 import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.config import Config
 from asgireload.errors import ConfigError
@@ -14,6 +17,22 @@ from asgireload.errors import ConfigError
 MAX_PATH_BYTES = 107
 """Length of a Unix socket's path; sun_path has 108 bytes with the final NUL (unix(7))."""
 _FORMS = "expected HOST:PORT, [V6]:PORT, PORT, unix:PATH or fd://N"
+_WORDS = "the words understood are plain, tls, cert=FILE, key=FILE and proxy"
+
+
+class ListenerTraits(msgspec.Struct, frozen=True):
+    """How whoever connects to an address is received. Travels to workers beside the descriptors."""
+
+    tls: bool = False
+    certfile: str | None = None
+    """A certificate of this address alone, as configured; None for the server's."""
+    keyfile: str | None = None
+    """None where the key is in `certfile`."""
+    proxy: bool = False
+    """A header of the PROXY protocol comes before everything else."""
+
+
+PLAIN = ListenerTraits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +40,7 @@ class TcpAddress:
     host: str
     """A name or an address without brackets."""
     port: int
+    traits: ListenerTraits = PLAIN
 
     def __str__(self) -> str:
         return f"{bracketed(self.host)}:{self.port}"
@@ -29,6 +49,7 @@ class TcpAddress:
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
     path: str
+    traits: ListenerTraits = PLAIN
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
@@ -39,6 +60,7 @@ class InheritedAddress:
     """A socket that listens already, inherited under this descriptor."""
 
     descriptor: int
+    traits: ListenerTraits = PLAIN
 
     def __str__(self) -> str:
         return f"fd://{self.descriptor}"
@@ -47,11 +69,21 @@ class InheritedAddress:
 Address = TcpAddress | UnixAddress | InheritedAddress
 
 
-def parse_address(text: str) -> Address:
-    """Return the address that one --bind names. Raise ConfigError with the forms that are understood.
+def parse_address(text: str, *, speaks_tls: bool = False, proxy: bool = False) -> Address:
+    """Return the address that one --bind names. Raise ConfigError with what is understood.
 
-    A bare port listens on 127.0.0.1; an empty host, as in `:8000`, on every IPv4 address.
+    A bare port listens on 127.0.0.1; an empty host, as in `:8000`, on every IPv4 address. Words may
+    follow, with white space between them: `plain` or `tls`, and without one of them TLS is spoken as
+    `speaks_tls` says; `cert=FILE` and `key=FILE` for a certificate of this address alone; `proxy`,
+    which holds without the word where the argument says so.
     """
+    place, *words = text.split() or [""]
+    address = _parse_place(place)
+    traits = _parse_words(words, text, speaks_tls=speaks_tls, proxy=proxy)
+    return dataclasses.replace(address, traits=traits)
+
+
+def _parse_place(text: str) -> Address:
     if text.startswith("unix:"):
         # unix:///run/app.sock is how URLs spell what gunicorn writes as unix:/run/app.sock.
         return _unix(text.removeprefix("unix:").removeprefix("//"), text)
@@ -74,22 +106,63 @@ def parse_address(text: str) -> Address:
     return TcpAddress(host or "0.0.0.0", _port(port, text))  # noqa: S104 - asked for
 
 
+def _parse_words(
+    words: Sequence[str], text: str, *, speaks_tls: bool, proxy: bool
+) -> ListenerTraits:
+    said: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        is_known = name in ("cert", "key") if equals else name in ("plain", "tls", "proxy")
+        if not is_known or (equals and not value):
+            raise ConfigError(f"address '{text}': '{word}' is not understood; {_WORDS}")
+        if name in said:
+            raise ConfigError(f"address '{text}': {name} is given twice")
+        said[name] = value
+    if "plain" in said and said.keys() & {"tls", "cert", "key"}:
+        raise ConfigError(f"address '{text}': plain is the opposite of tls, cert and key: give one")
+    if "key" in said and "cert" not in said:
+        raise ConfigError(
+            f"address '{text}': key needs the certificate that goes with it: cert=FILE"
+        )
+    if "tls" in said and "cert" not in said and not speaks_tls:
+        raise ConfigError(
+            f"address '{text}': tls needs a certificate: give --ssl-certfile, or cert=FILE here"
+        )
+    return ListenerTraits(
+        tls="cert" in said or (speaks_tls and "plain" not in said),
+        certfile=said.get("cert"),
+        keyfile=said.get("key"),
+        proxy=proxy or "proxy" in said,
+    )
+
+
+def has_tls(config: Config) -> bool:
+    """Return whether addresses speak TLS unless they say otherwise."""
+    return config.ssl_certfile is not None or config.ssl_context_factory is not None
+
+
 def addresses_of(config: Config) -> tuple[Address, ...]:
     """Return what to listen on: the binds, or else uds, fd, or host and port. Raise ConfigError."""
+    speaks_tls = has_tls(config)
     if config.bind:
-        addresses = tuple(parse_address(text) for text in config.bind)
-        doubled = {str(a) for a in addresses if addresses.count(a) > 1 and not _is_any_port(a)}
+        addresses = tuple(
+            parse_address(text, speaks_tls=speaks_tls, proxy=config.proxy_protocol)
+            for text in config.bind
+        )
+        places = [str(address) for address in addresses if not _is_any_port(address)]
+        doubled = {place for place in places if places.count(place) > 1}
         if doubled:
             raise ConfigError(f"address '{min(doubled)}' is given twice")
         return addresses
+    traits = ListenerTraits(tls=speaks_tls, proxy=config.proxy_protocol)
     if config.uds is not None:
-        return (_unix(config.uds, config.uds),)
+        return (dataclasses.replace(_unix(config.uds, config.uds), traits=traits),)
     if config.fd is not None:
-        return (InheritedAddress(config.fd),)
+        return (InheritedAddress(config.fd, traits),)
     host = config.host
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    return (TcpAddress(host or "0.0.0.0", config.port),)  # noqa: S104 - asked for
+    return (TcpAddress(host or "0.0.0.0", config.port, traits),)  # noqa: S104 - asked for
 
 
 def check_addresses(config: Config) -> None:
@@ -99,6 +172,13 @@ def check_addresses(config: Config) -> None:
         raise ConfigError(
             "accept per-slot needs a TCP address of our own: Unix and inherited sockets can only be"
             " shared; use accept shared"
+        )
+    if config.ssl_context_factory is not None and any(
+        address.traits.certfile is not None for address in addresses
+    ):
+        raise ConfigError(
+            "ssl_context_factory makes one context for all addresses: leave out cert= of the binds, or"
+            " the factory"
         )
     is_open_admin = config.admin_port is not None and not is_loopback(config.admin_host)
     if is_open_admin and config.admin_token_file is None:

@@ -23,7 +23,9 @@ from asgireload.config import Config
 from asgireload.errors import ListenError
 from asgireload.net import steering
 from asgireload.net.addresses import (
+    PLAIN,
     InheritedAddress,
+    ListenerTraits,
     TcpAddress,
     UnixAddress,
     addresses_of,
@@ -51,10 +53,15 @@ class SharedListener:
     """One socket that all slots accept from."""
 
     def __init__(
-        self, sock: socket.socket, url: str, release: Callable[[], None] | None = None
+        self,
+        sock: socket.socket,
+        url: str,
+        release: Callable[[], None] | None = None,
+        traits: ListenerTraits = PLAIN,
     ) -> None:
         """Own `sock`; `release` runs once, before it is closed."""
         self.url = url
+        self.traits = traits
         self._sock = sock
         self._release = release
 
@@ -81,10 +88,16 @@ class PerSlotListener:
     """One socket for each slot, in one SO_REUSEPORT group; the kernel spreads connections."""
 
     def __init__(
-        self, first: socket.socket, url: str, backlog: int, steer: Steering | None = None
+        self,
+        first: socket.socket,
+        url: str,
+        backlog: int,
+        steer: Steering | None = None,
+        traits: ListenerTraits = PLAIN,
     ) -> None:
         """Own `first`, which listens already and becomes the socket of slot 0."""
         self.url = url
+        self.traits = traits
         self._backlog = backlog
         self._steering = steer or Steering()
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -178,6 +191,10 @@ class Listeners:
         """Return what a person types to reach each address, with the real port where 0 was asked for."""
         return [listener.url for listener in self._listeners]
 
+    def traits(self) -> tuple[ListenerTraits, ...]:
+        """Return how each of `sockets_for` any slot receives its connections, in the same order."""
+        return tuple(listener.traits for listener in self._listeners)
+
     def sockets_for(self, slot: int) -> list[socket.socket]:
         """Return the sockets that the slot accepts from; they stay ours."""
         return [listener.socket_for(slot) for listener in self._listeners]
@@ -260,7 +277,7 @@ def _open_tcp(address: TcpAddress, config: Config, *, v6_only: bool) -> list[Lis
                 raise ListenError(_why_not(address, port, error)) from error
             # With port 0, every address of the name gets the port that the first was given.
             port = sock.getsockname()[1]
-            listeners.append(_tcp_listener(sock, config))
+            listeners.append(_tcp_listener(sock, config, address.traits))
     except BaseException:
         Listeners(listeners).close()
         raise
@@ -269,11 +286,11 @@ def _open_tcp(address: TcpAddress, config: Config, *, v6_only: bool) -> list[Lis
     return listeners
 
 
-def _tcp_listener(sock: socket.socket, config: Config) -> Listener:
-    url = _tcp_url(sock)
+def _tcp_listener(sock: socket.socket, config: Config, traits: ListenerTraits) -> Listener:
+    url = _tcp_url(sock, traits)
     if config.accept == "per-slot":
-        return PerSlotListener(sock, url, config.backlog)
-    return SharedListener(sock, url)
+        return PerSlotListener(sock, url, config.backlog, traits=traits)
+    return SharedListener(sock, url, traits=traits)
 
 
 def _bind(
@@ -317,7 +334,8 @@ def _open_unix(address: UnixAddress, config: Config) -> Listener:
     # Absolute, so that it is still found for removal if the process changes its directory.
     path = os.path.abspath(address.path)
     sock = open_unix(path, mode=UNIX_MODE, backlog=config.backlog)
-    return SharedListener(sock, f"unix:{path}", SocketFile.of(sock).remove)
+    url = _unix_url(path, address.traits)
+    return SharedListener(sock, url, SocketFile.of(sock).remove, address.traits)
 
 
 def _adopt(address: InheritedAddress) -> Listener:
@@ -343,14 +361,20 @@ def _adopt(address: InheritedAddress) -> Listener:
     sock.setblocking(False)
     sock.set_inheritable(False)
     if sock.family == socket.AF_UNIX:
-        return SharedListener(sock, f"unix:{sock.getsockname()}")
+        url = _unix_url(sock.getsockname(), address.traits)
+        return SharedListener(sock, url, traits=address.traits)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return SharedListener(sock, _tcp_url(sock))
+    return SharedListener(sock, _tcp_url(sock, address.traits), traits=address.traits)
 
 
-def _tcp_url(sock: socket.socket) -> str:
+def _tcp_url(sock: socket.socket, traits: ListenerTraits) -> str:
     name = sock.getsockname()
-    return f"http://{bracketed(name[0])}:{name[1]}"
+    scheme = "https" if traits.tls else "http"
+    return f"{scheme}://{bracketed(name[0])}:{name[1]}"
+
+
+def _unix_url(path: str, traits: ListenerTraits) -> str:
+    return f"unix:{path} (TLS)" if traits.tls else f"unix:{path}"
 
 
 def _why_not(address: TcpAddress, port: int, error: OSError) -> str:

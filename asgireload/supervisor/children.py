@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asgireload.config import Config
+from asgireload.errors import TlsError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import ProcessHandle, resident_bytes
 from asgireload.ipc.messages import (
@@ -27,6 +28,7 @@ from asgireload.ipc.messages import (
     ForkFailed,
     ForkWorker,
     LoadApp,
+    UseCertificates,
     WorkerDrained,
     WorkerDraining,
     WorkerFailed,
@@ -35,7 +37,9 @@ from asgireload.ipc.messages import (
     WorkerStarted,
 )
 from asgireload.ipc.scoreboard import CAPACITY, Field, Record, Scoreboard
+from asgireload.net.addresses import ListenerTraits
 from asgireload.supervisor import events
+from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.fault import readable
 from asgireload.supervisor.tally import Tally, Values
 
@@ -83,13 +87,20 @@ class Children:
         directory: str,
         listeners_of: Callable[[int], Sequence[int]],
         on_event: Callable[[events.Event], None],
+        certificates: Certificates,
+        traits: tuple[ListenerTraits, ...],
     ) -> None:
-        """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from."""
+        """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
+        with its `traits`. The certificates have been loaded, and are the caller's to close."""
         self._loop = loop
         self._config = config
         self._directory = directory
         self._listeners_of = listeners_of
         self._on_event = on_event
+        self._certificates = certificates
+        self._traits = traits
+        self._certified_generation: int | None = None
+        """The newest generation that certificates were read for."""
         self._scoreboard = Scoreboard.create()
         self._free_records = list(range(CAPACITY - 1, -1, -1))
         self._templates: dict[int, _Template] = {}
@@ -102,6 +113,14 @@ class Children:
     # --- templates --------------------------------------------------------------------------------
 
     def start_template(self, step: events.StartTemplate) -> None:
+        try:
+            self._certify(step.generation)
+        except TlsError as error:
+            failed = events.TemplateFailed(step.template_id, str(error), "", stage="tls")
+            gone = events.TemplateExited(step.template_id, "it was not started")
+            self._loop.call_soon(self._on_event, failed)
+            self._loop.call_soon(self._on_event, gone)
+            return
         try:
             template = _start_template(step.template_id, step.generation)
         except OSError as error:
@@ -147,7 +166,9 @@ class Children:
             case AppUnsafe():
                 event = events.TemplateUnsafe(number, message.reasons)
             case AppFailed():
-                event = events.TemplateFailed(number, message.summary, message.traceback)
+                event = events.TemplateFailed(
+                    number, message.summary, message.traceback, message.stage
+                )
             case ForkFailed():
                 event = events.WorkerFailed(message.worker_id, "boot", message.error, "")
             case _:
@@ -179,9 +200,18 @@ class Children:
         )
         template = self._templates.get(step.template_id)
         if template is not None:
-            descriptors = [theirs.fileno(), fault_file, *self._listeners_of(step.slot)]
+            certificates = self._certificates.descriptor
+            order = ForkWorker(
+                step.worker_id, step.slot, index, self._traits, has_tls=certificates is not None
+            )
+            descriptors = [
+                theirs.fileno(),
+                fault_file,
+                *(() if certificates is None else (certificates,)),
+                *self._listeners_of(step.slot),
+            ]
             try:
-                template.channel.post(ForkWorker(step.worker_id, step.slot, index), descriptors)
+                template.channel.post(order, descriptors)
             except OSError as error:
                 # The worker's end closes below, and its end of file tells the rest.
                 _logger.error("Descriptors could not be passed to a template: %s", error)  # noqa: TRY400
@@ -254,6 +284,40 @@ class Children:
         self._free_records.append(worker.record_index)
         fault = _read_fault(worker.fault_file)
         self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault))
+
+    # --- certificates -----------------------------------------------------------------------------
+
+    def renew_certificates(self, *, always: bool = False) -> bool:
+        """Read the certificates again and give them to every worker; return whether they were new.
+
+        `always` gives them to the workers also where they are the same, for a context factory may make
+        something else of them. Raise TlsError when the files do not fit: then nothing changes.
+        """
+        is_new = self._certificates.load()
+        descriptor = self._certificates.descriptor
+        if (is_new or always) and descriptor is not None:
+            for worker in self._workers.values():
+                try:
+                    worker.channel.post(UseCertificates(), [descriptor])
+                except OSError as error:
+                    _logger.error(  # noqa: TRY400 - the text says it all
+                        "The worker of slot %d keeps its certificates, new ones could not be passed: %s",
+                        worker.slot,
+                        error,
+                    )
+        return is_new
+
+    def _certify(self, generation: int) -> None:
+        """Read the certificates anew for a new generation: a reload checks them as it checks the code.
+
+        The first generation has what was read at the start. A template that takes the place of another
+        of its generation changes nothing, whatever lies on disk.
+        """
+        known = self._certified_generation
+        if known is not None and generation > known:
+            self.renew_certificates()
+        if known is None or generation > known:
+            self._certified_generation = generation
 
     # --- exits ------------------------------------------------------------------------------------
 

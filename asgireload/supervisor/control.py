@@ -5,15 +5,19 @@ for a reload waits on a future that the verdict resolves.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from asgireload.admin import port
-from asgireload.errors import ControlError
+from asgireload.errors import ControlError, TlsError
 from asgireload.supervisor import snapshots
+from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.events import Event, ReloadRequested, ScaleRequested, StopRequested
 from asgireload.supervisor.fleet import Fleet, Phase
 from asgireload.supervisor.reloads import Outcome, Reload
+
+_logger = logging.getLogger("asgireload.error")
 
 
 class Control:
@@ -25,12 +29,14 @@ class Control:
         fleet: Fleet,
         children: Children,
         surroundings: snapshots.Surroundings,
+        certificates: Certificates,
         submit: Callable[[Event], None],
     ) -> None:
         self._loop = loop
         self._fleet = fleet
         self._children = children
         self._around = surroundings
+        self._certificates = certificates
         self._submit = submit
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
 
@@ -108,6 +114,20 @@ class Control:
         if not 1 <= workers <= most:
             raise ControlError(f"the number of workers must be from 1 to {most}, not {workers}")
         self._submit(ScaleRequested(workers))
+
+    def reload_certificates(self, origin: str) -> tuple[port.CertificateSnapshot, ...]:
+        self._refuse_while_stopping()
+        if not self._certificates.is_spoken:
+            raise ControlError("no address of this server speaks TLS: there are no certificates")
+        try:
+            self._children.renew_certificates(always=True)
+        except TlsError as error:
+            _logger.error(  # noqa: TRY400 - the text says it all
+                "%s: certificates were not taken, the former ones stay: %s", origin, error
+            )
+            raise
+        _logger.info("%s: certificates were read again", origin)
+        return self._certificates.snapshots()
 
     def stop(self) -> None:
         self._submit(StopRequested())

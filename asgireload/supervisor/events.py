@@ -25,6 +25,7 @@ class TemplateFailed:
     template_id: int
     summary: str
     traceback: str
+    stage: str = "import"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ from functools import partial
 
 from asgireload.admin.server import AdminServer, start_admin
 from asgireload.config import Config
-from asgireload.errors import AsgireloadError, ControlError
+from asgireload.errors import AsgireloadError, ControlError, LogConfigError, TlsError
 from asgireload.ipc.linux import become_subreaper, resident_bytes
 from asgireload.ipc.titles import set_title
-from asgireload.log import configure_logging, log_fields
+from asgireload.log import begin_logging, log_fields
 from asgireload.net.listeners import Listeners, open_listeners
 from asgireload.supervisor import events, signals
+from asgireload.supervisor.certificates import CHECK_INTERVAL, Certificates
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.fleet import Fleet, Phase, Policy, new_fleet
@@ -42,11 +43,9 @@ _logger = logging.getLogger("asgireload.error")
 def run(config: Config) -> int:
     """Serve until told to stop; return the exit status. Errors at start are logged, not raised."""
     signals.hold()
-    configure_logging(
-        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag=None
-    )
     set_title("supervisor", config.app)
     try:
+        begin_logging(config)
         check_requirements(config)
         with asyncio.Runner() as runner:
             return runner.run(_serve(config))
@@ -94,28 +93,46 @@ def launch_directory() -> str:
 
 async def _serve(config: Config) -> int:
     become_subreaper()
-    listeners = open_listeners(config)
+    certificates = Certificates(config, launch_directory())
     try:
-        return await _Supervisor(asyncio.get_running_loop(), config, listeners).run()
+        certificates.load()
+        listeners = open_listeners(config)
+        try:
+            loop = asyncio.get_running_loop()
+            return await _Supervisor(loop, config, listeners, certificates).run()
+        finally:
+            listeners.close()
     finally:
-        listeners.close()
+        certificates.close()
 
 
 class _Supervisor:
-    """The running supervisor. The listeners are the caller's to close; it may close them earlier."""
+    """The running supervisor. Listeners and certificates are the caller's to close; it may close the
+    listeners earlier."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, config: Config, listeners: Listeners
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        listeners: Listeners,
+        certificates: Certificates,
     ) -> None:
         now = loop.time()
         self._loop = loop
         self._config = config
         self._listeners = listeners
+        self._certificates = certificates
         self._finished: asyncio.Future[int] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
         self._children = Children(
-            loop, config, launch_directory(), listeners.descriptors_for, self._on_event
+            loop,
+            config,
+            launch_directory(),
+            listeners.descriptors_for,
+            self._on_event,
+            certificates,
+            listeners.traits(),
         )
         self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(
@@ -127,9 +144,10 @@ class _Supervisor:
             record_of=self._children.record_of,
             resident_bytes=resident_bytes,
             template_pid=self._children.template_pid,
+            certificates=certificates,
         )
         self._control = Control(
-            loop, self._fleet, self._children, self._surroundings, self._on_event
+            loop, self._fleet, self._children, self._surroundings, certificates, self._on_event
         )
 
     async def run(self) -> int:
@@ -144,6 +162,8 @@ class _Supervisor:
             jobs = [self._keep_running(self._observe)]
             if config.reload:
                 jobs.append(self._keep_running(self._watch))
+            if self._certificates.is_spoken:
+                jobs.append(self._keep_running(self._watch_certificates))
             self._reconcile()
             status = await self._finished
             for job in jobs:
@@ -161,6 +181,20 @@ class _Supervisor:
 
     async def _watch(self) -> None:
         await watch(self._config, lambda change: self._ask_reload(change, supersede=True))
+
+    async def _watch_certificates(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL)
+            if not self._certificates.has_settled_change():
+                continue
+            try:
+                if self._children.renew_certificates():
+                    _logger.info("Certificates have changed: new connections get the new ones")
+            except TlsError as error:
+                _logger.error(  # noqa: TRY400 - the text says it all
+                    "Certificates have changed but cannot be used, so the former ones stay: %s",
+                    error,
+                )
 
     def _keep_running(self, job: Callable[[], Coroutine[None, None, None]]) -> asyncio.Task[None]:
         """Run an endless job; if it fails against all care, say so and start it again."""
@@ -232,12 +266,23 @@ class _Supervisor:
 
     def _speak_verdict(self, reload_id: int) -> None:
         reload = next(known for known in self._fleet.history if known.reload_id == reload_id)
+        if reload.outcome is Outcome.COMMITTED and self._announced:
+            self._follow_log_config()
         _log_verdict(reload, self._fleet)
         if reload.outcome is Outcome.COMMITTED and not self._announced:
             self._announced = True
             for url in self._surroundings.listeners:
                 _logger.info("asgireload running on %s (Press CTRL+C to quit)", url)
         self._control.verdict_spoken(reload_id)
+
+    def _follow_log_config(self) -> None:
+        """Log as the generation does that was just committed: its --log-config file has proved good."""
+        if self._config.log_config is None:
+            return
+        try:
+            begin_logging(self._config)
+        except LogConfigError as error:
+            _logger.error("The supervisor could not follow it: %s", error)  # noqa: TRY400 - the text says it all
 
     # --- signals ----------------------------------------------------------------------------------
 

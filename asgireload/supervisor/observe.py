@@ -111,7 +111,7 @@ def _template_failed(fleet: Fleet, event: TemplateFailed, now: float) -> list[St
     if template is None or template.state is not TemplateState.LOADING:
         return []
     template.state = TemplateState.LEAVING
-    failure = Failure("import", event.summary, event.traceback)
+    failure = Failure(event.stage, event.summary, event.traceback)
     return [
         *transitions.kill_template(template, now),
         *_loading_failed(fleet, template, failure, now),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from asgireload import __version__
 from asgireload.admin import port
 from asgireload.ipc.scoreboard import Field
+from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.fleet import Fleet, Phase, Template, TemplateState, Worker
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Failure, Outcome, Reload
@@ -25,6 +26,7 @@ class Surroundings:
     record_of: Callable[[int], Values | None]
     resident_bytes: Callable[[int], int | None]
     template_pid: Callable[[int], int | None]
+    certificates: Certificates | None = None
 
 
 def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSnapshot:
@@ -58,6 +60,8 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         current_reload=take_reload(fleet.reload, around, now) if fleet.reload else None,
         pending_reload=take_reload(fleet.pending, around, now) if fleet.pending else None,
         last_reload=take_reload(last, around, now) if last else None,
+        certificates=around.certificates.snapshots() if around.certificates else (),
+        certificates_error=around.certificates.error if around.certificates else None,
     )
 
 

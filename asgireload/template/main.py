@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from asgireload.app import format_user_traceback, load_app, summarize
 from asgireload.asgi import ASGIApp
-from asgireload.errors import AppLoadError, ChannelClosedError
+from asgireload.bytecode import remove_doubtful_bytecode
+from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
 from asgireload.ipc.messages import (
@@ -34,7 +35,7 @@ from asgireload.ipc.messages import (
 )
 from asgireload.ipc.quiet_signals import make_quiet
 from asgireload.ipc.titles import set_title
-from asgireload.log import configure_logging
+from asgireload.log import Place, UserConfig, configure_logging, read_user_config
 from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.leftovers import find_leftovers, open_descriptors
 from asgireload.worker.main import WorkerOrder, run_worker
@@ -46,6 +47,7 @@ class _Loaded:
 
     order: LoadApp
     app: ASGIApp | None
+    log_config: UserConfig | None
     app_dir: str
     """Resolved once: a symlink that moves later must not lead a worker of this generation elsewhere."""
     scoreboard: int
@@ -84,26 +86,28 @@ def _load(
     faulthandler.enable(fault_file)
     enlarge_signal_stack()
     set_title("template", order.name, generation=order.generation)
-    configure_logging(
-        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag="template"
-    )
     started = time.monotonic()
+    stage = "logging"
     try:
         os.chdir(order.directory)
         app_dir = os.path.realpath(config.app_dir or ".")
-        loaded = _Loaded(order, None, app_dir, scoreboard, fault_file, supervisor)
+        before = open_descriptors()
+        log_config = _configure_logging(order, app_dir)
+        stage = "import"
+        loaded = _Loaded(order, None, log_config, app_dir, scoreboard, fault_file, supervisor)
         if config.env_file is not None:
             _load_env_file(config.env_file)
         if not order.preload:
             channel.send(AppLoaded(time.monotonic() - started))
             return loaded
-        before = open_descriptors()
         app = load_app(config.app, factory=config.factory, app_dir=app_dir)
     except ChannelClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
         channel.send(
-            AppFailed(shortened(_summary(error), SUMMARY_LIMIT), shortened(_traceback(error)))
+            AppFailed(
+                shortened(_summary(error), SUMMARY_LIMIT), shortened(_traceback(error)), stage
+            )
         )
         return None
     leftovers = find_leftovers(before)
@@ -133,23 +137,47 @@ def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
             channel.close()
             with contextlib.suppress(OSError):
                 os.close(loaded.fault_file)
-            own_channel, own_fault_file, *listeners = descriptors
+            own_channel, own_fault_file, *others = descriptors
+            certificates = others.pop(0) if message.has_tls else None
             return WorkerOrder(
                 config=loaded.order.config,
                 name=loaded.order.name,
                 generation=loaded.order.generation,
                 slot=message.slot,
                 app=loaded.app,
+                log_config=loaded.log_config,
                 app_dir=loaded.app_dir,
                 channel=own_channel,
                 fault_file=own_fault_file,
                 scoreboard=loaded.scoreboard,
                 record=message.record,
-                listeners=tuple(listeners),
+                listeners=tuple(zip(others, message.listeners, strict=True)),
+                certificates=certificates,
                 supervisor=loaded.supervisor,
             )
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _configure_logging(order: LoadApp, app_dir: str) -> UserConfig | None:
+    """Set up logging and return what --log-config says. Raise LogConfigError.
+
+    Handlers of the user may start threads or open connections. Where workers do not share the import
+    they do not share these either: each applies the file by itself.
+    """
+    config = order.config
+    log_config = None
+    if config.log_config is not None:
+        log_config = read_user_config(config.log_config)
+        # Classes that it names are the user's code.
+        remove_doubtful_bytecode(app_dir)
+    configure_logging(
+        config,
+        Place("template", generation=order.generation, tag="template"),
+        log_config if order.preload else None,
+        import_from=app_dir,
+    )
+    return log_config
 
 
 def _load_env_file(path: str) -> None:
@@ -161,10 +189,12 @@ def _load_env_file(path: str) -> None:
 
 
 def _summary(error: BaseException) -> str:
-    return str(error) if isinstance(error, AppLoadError) else summarize(error)
+    return str(error) if isinstance(error, AppLoadError | LogConfigError) else summarize(error)
 
 
 def _traceback(error: BaseException) -> str:
+    if isinstance(error, LogConfigError):
+        return ""  # its text names file and place; the frames would be those of logging.config
     cause = error.__cause__ if isinstance(error, AppLoadError) else error
     return format_user_traceback(cause) if cause is not None else ""
 

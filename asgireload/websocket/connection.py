@@ -4,13 +4,19 @@
     CONNECTING ──close, denial response, fault, drain──▶ REFUSED ──▶ CLOSED
     OPEN ──close frame received, connection lost──▶ CLOSED
 
-The opening handshake is in `handshake.py`, frames and messages in `session.py`. A drain closes an open
+The opening handshake is in `handshake.py`, frames, messages and the limits on them in `session.py`.
+
+Nothing grows without bound. Messages wait for the application in a queue of `ws_max_queue`; when it is
+full, what was read stays as bytes and the socket is not read. What the application sends waits in the
+transport up to its high-water mark, then `send` waits; a client that takes none of it for
+`write_timeout` seconds is dropped.
+
+A drain closes an open
 socket with 1012 (1001 when the server stops) and answers a handshake under way with 503, so that the
 client comes back to a worker that stays; see `LiveConnection`.
 """
 
 import asyncio
-import os
 import time
 from collections import deque
 from enum import Enum, auto
@@ -18,21 +24,21 @@ from enum import Enum, auto
 from asgireload.asgi import Message, Scope
 from asgireload.draining import DrainReason
 from asgireload.errors import AppProtocolError, PeerError
+from asgireload.http.access_format import AccessEntry
 from asgireload.http.context import ServingContext, UpgradedConnection, error_logger
-from asgireload.http.endpoints import Endpoints
+from asgireload.http.endpoints import Endpoints, label_of
+from asgireload.http.exchange import RETRY_AFTER
 from asgireload.http.lingering import LingeringClose
 from asgireload.http.parser import RequestHead
+from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
-from asgireload.ipc.scoreboard import Field
+from asgireload.ipc.scoreboard import Field, Limit
+from asgireload.net.networks import Client
+from asgireload.websocket.frames import ABNORMAL
 from asgireload.websocket.handshake import VERSION, Handshake
-from asgireload.websocket.session import (
-    ABNORMAL,
-    Closed,
-    PongReceived,
-    WebSocketSession,
-    is_sendable_code,
-)
+from asgireload.websocket.session import Closed, SessionLimits, WebSocketSession
+from asgireload.websocket.stalling import StallWatch
 
 _BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
 _BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
@@ -45,6 +51,10 @@ _CUT_TOTAL = int(Field.CUT_TOTAL)
 EARLY_BYTES = 64 * 1024
 """What a client may send before it was accepted. Reading goes on that long because only a socket
 that is read tells that its peer has left."""
+
+
+SECOND_LOOK_SECONDS = 0.01
+"""Enough for the loop to look at its sockets once before a pong is found missing."""
 
 
 class WebSocketState(Enum):
@@ -82,19 +92,32 @@ class WebSocketConnection(UpgradedConnection):
         self._early_bytes = b""
         """Received before the application accepted."""
         self._messages: deque[Message] = deque()
+        self._queue_limit = context.settings.ws_max_queue
         self._receive_waiters: list[asyncio.Future[None]] = []
         self._is_connect_delivered = False
         self._disconnect: Message | None = None
         self._is_reading_paused = False
         self._is_write_paused = False
         self._write_waiters: list[asyncio.Future[None]] = []
+        self._written_bytes = 0
+        self._stall_watch = StallWatch(context.settings.write_timeout)
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
-        self._awaited_pong: bytes | None = None
+        self._was_pong_readable = False
+        """The socket was read all the time since the last ping."""
         self._close_timer: asyncio.TimerHandle | None = None
         self._lingering: LingeringClose | None = None
         self._denial_start: Message | None = None
         self._denial: ResponseFramer | None = None
         self._is_counted = False
+        self._status = 0
+        """What the handshake was answered with."""
+        self._client: Client | None = endpoints.client
+        """For the log; a trusted proxy may name another than the peer."""
+        self._request_id: str | None = None
+        self._started_ns = time.monotonic_ns()
+        self._is_accepted = False
+        """There is a session."""
 
     def begin(self, data: bytes) -> None:
         """Check the handshake and call the application, or answer with the reason why not."""
@@ -109,6 +132,9 @@ class WebSocketConnection(UpgradedConnection):
         if self.context.drain:
             self._refuse(503, "Service Unavailable")
             return
+        if not self.context.admits():
+            self._refuse(503, "Service Unavailable", headers=(RETRY_AFTER,))
+            return
         self._early_bytes = data
         self._task = self.context.loop.create_task(self._run())
 
@@ -118,12 +144,12 @@ class WebSocketConnection(UpgradedConnection):
         self.context.record.values[_BYTES_RECEIVED_TOTAL] += len(data)
         if self._lingering is not None:
             self._lingering.drop(data)
+        elif self.state is WebSocketState.OPEN or self.state is WebSocketState.CLOSING:
+            self._receive_frames(data)
         elif self.state is WebSocketState.CONNECTING:
             self._early_bytes += data
             if len(self._early_bytes) > EARLY_BYTES:
                 self._pause_reading()
-        elif self.state is WebSocketState.OPEN or self.state is WebSocketState.CLOSING:
-            self._receive_frames(data)
 
     def eof_received(self) -> bool:
         return False  # a WebSocket has no use for half an open connection (RFC 6455 section 7.1.4)
@@ -131,27 +157,32 @@ class WebSocketConnection(UpgradedConnection):
     def connection_lost(self, error: Exception | None) -> None:
         self._set_disconnected(ABNORMAL, "")
         self.state = WebSocketState.CLOSED
-        for timer in (self._ping_timer, self._close_timer):
+        for timer in (self._ping_timer, self._close_timer, self._stall_timer):
             if timer is not None:
                 timer.cancel()
-        self._ping_timer = self._close_timer = None
+        self._ping_timer = self._close_timer = self._stall_timer = None
         if self._lingering is not None:
             self._lingering.cancel()
-        self.resume_writing()
+        self._is_write_paused = False
+        self._wake_writers()
         if self._is_counted:
             self._is_counted = False
             self.context.record.values[_WEBSOCKETS] -= 1
         if self._task is not None:
             self.context.add_background(self._task)
+        self._log_end()
         self.context.unregister(self)
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
+        if self._is_accepted:
+            self._session.hold_pongs()
 
     def resume_writing(self) -> None:
         self._is_write_paused = False
-        waiters, self._write_waiters = self._write_waiters, []
-        _wake(waiters)
+        if self._is_accepted:
+            self._write(self._session.release_pongs())
+        self._wake_writers()
 
     # The drain calls these; see `LiveConnection`.
 
@@ -188,6 +219,10 @@ class WebSocketConnection(UpgradedConnection):
         scope: Scope = websocket_scope(
             self._head, self.context, self._endpoints, self._handshake.subprotocols
         )
+        self._client = scope["client"]
+        if self.context.request_ids is not None:
+            self._request_id = self.context.request_ids.of(self._head.headers)
+            scope["extensions"][EXTENSION] = {"id": self._request_id}
         try:
             await self.context.app(scope, self._receive, self._send)
         except asyncio.CancelledError:
@@ -219,10 +254,8 @@ class WebSocketConnection(UpgradedConnection):
         while True:
             if self._messages:
                 message = self._messages.popleft()
-                if self._is_reading_paused and (
-                    len(self._messages) <= self.context.settings.ws_max_queue // 2
-                ):
-                    self._resume_reading()
+                if self._is_reading_paused and len(self._messages) <= self._queue_limit // 2:
+                    self._refill_queue()
                 return message
             if self._disconnect is not None:
                 return self._disconnect
@@ -232,33 +265,38 @@ class WebSocketConnection(UpgradedConnection):
 
     async def _send(self, message: Message) -> None:
         """Take a message. Raise OSError once the socket is closed, by whomever."""
-        kind = message["type"]
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise AppProtocolError("an ASGI message is a dict with a type") from None
         if self.state is WebSocketState.OPEN:
-            await self._send_open(kind, message)
+            if kind == "websocket.send":
+                self._write(self._frame(message))
+                if self._is_write_paused:
+                    await self._wait_writable()
+            elif kind == "websocket.close":
+                self._close(*_code_and_reason(message))
+            else:
+                raise AppProtocolError(f"the message {kind!r} is not allowed on an open WebSocket")
         elif self.state is WebSocketState.CONNECTING:
             await self._send_connecting(kind, message)
         else:
             raise ConnectionResetError("the WebSocket is closed")
 
-    async def _send_open(self, kind: str, message: Message) -> None:
-        if kind == "websocket.send":
-            text = message.get("text")
-            if text is not None:
-                self._write(self._session.send_text(text))
-            else:
-                self._write(self._session.send_bytes(message["bytes"]))
-            if self._is_write_paused:
-                await self._wait_writable()
-                if self.state is not WebSocketState.OPEN:
-                    raise ConnectionResetError("the WebSocket is closed")
-        elif kind == "websocket.close":
-            code = message.get("code")
-            code = 1000 if code is None else int(code)
-            if not is_sendable_code(code):
-                raise AppProtocolError(f"{code} is not a close code that may be sent")
-            self._close(code, message.get("reason") or "")
-        else:
-            raise AppProtocolError(f"the message {kind!r} is not allowed on an open WebSocket")
+    def _frame(self, message: Message) -> bytes:
+        text = message.get("text")
+        data = message.get("bytes")
+        if text is not None and data is None:
+            if not isinstance(text, str):
+                raise AppProtocolError(f"text must be a str, not {type(text).__name__}")
+            return self._session.send_text(text)
+        if data is not None and text is None:
+            if type(data) is not bytes:
+                if not isinstance(data, bytes | bytearray | memoryview):
+                    raise AppProtocolError(f"bytes must be bytes, not {type(data).__name__}")
+                data = bytes(data)
+            return self._session.send_bytes(data)
+        raise AppProtocolError("websocket.send needs either text or bytes")
 
     async def _send_connecting(self, kind: str, message: Message) -> None:
         if kind == "websocket.accept" and self._denial_start is None:
@@ -268,6 +306,11 @@ class WebSocketConnection(UpgradedConnection):
             self._set_disconnected(ABNORMAL, "")
             self._refuse(403, "Forbidden")
         elif kind == "websocket.http.response.start" and self._denial_start is None:
+            status = message.get("status")
+            if not isinstance(status, int) or not 200 <= status <= 599:
+                raise AppProtocolError(
+                    f"a denial response needs a status from 200 to 599, not {status!r}"
+                )
             self._denial_start = message
         elif kind == "websocket.http.response.body" and self._denial_start is not None:
             await self._deny(self._denial_start, message)
@@ -278,20 +321,24 @@ class WebSocketConnection(UpgradedConnection):
 
     def _accept(self, message: Message) -> None:
         settings = self.context.settings
-        headers = self._handshake.accept_headers(message.get("subprotocol"))
-        extension = None
-        if settings.ws_per_message_deflate:
-            extension, value = self._handshake.negotiate_deflate(settings.ws_max_size)
-            if extension is not None:
-                headers.append((b"sec-websocket-extensions", value))
-        headers += message.get("headers", ())
+        deflate = self._handshake.negotiate_deflate() if settings.ws_per_message_deflate else None
         head = frame_switch(
-            headers,
+            self._handshake.accept_headers(
+                message.get("subprotocol"), deflate, message.get("headers") or ()
+            ),
             default_lines=self.context.default_lines,
             date_line=self.context.date_line(time.monotonic_ns()),
         )
+        self._status = 101
         self._log_handshake("[accepted]")
-        self._session = WebSocketSession(settings.ws_max_size, extension)
+        limits = SessionLimits(
+            settings.ws_max_size,
+            settings.ws_max_frame_size,
+            settings.ws_max_fragments,
+            settings.ws_max_inflation_ratio,
+        )
+        self._session = WebSocketSession(limits, deflate)
+        self._is_accepted = True
         self.state = WebSocketState.OPEN
         values = self.context.record.values
         values[_WEBSOCKETS] += 1
@@ -310,7 +357,7 @@ class WebSocketConnection(UpgradedConnection):
         more_body = bool(message.get("more_body", False))
         if self._denial is None:
             framer = ResponseFramer()
-            status = int(start["status"])
+            status = start["status"]
             data = framer.begin(
                 status,
                 start.get("headers", ()),
@@ -323,6 +370,7 @@ class WebSocketConnection(UpgradedConnection):
                 date_line=self.context.date_line(time.monotonic_ns()),
             )
             self._denial = framer
+            self._status = status
             self.context.record.observe_response(status, 0)
             self._log_handshake(str(status))
         else:
@@ -355,7 +403,12 @@ class WebSocketConnection(UpgradedConnection):
             self._finish_refusal()
 
     async def _wait_writable(self) -> None:
-        while self._is_write_paused:
+        """Wait until the client has read enough. Raise OSError when the socket closes meanwhile."""
+        while True:
+            if self.state not in (WebSocketState.OPEN, WebSocketState.CONNECTING):
+                raise ConnectionResetError("the WebSocket is closed")
+            if not self._is_write_paused:
+                return
             waiter = self.context.loop.create_future()
             self._write_waiters.append(waiter)
             await waiter
@@ -363,42 +416,62 @@ class WebSocketConnection(UpgradedConnection):
     # Frames.
 
     def _receive_frames(self, data: bytes) -> None:
-        received, answer = self._session.receive(data)
-        if answer:
+        session = self._session
+        messages = self._messages
+        closed: Closed | None = None
+        for event in session.receive(data, self._queue_limit - len(messages)):
+            if type(event) is str:
+                messages.append({"type": "websocket.receive", "text": event})
+            elif type(event) is bytes:
+                messages.append({"type": "websocket.receive", "bytes": event})
+            else:
+                assert isinstance(event, Closed)
+                closed = event
+        answer = session.take_answer()
+        if answer and self.state is not WebSocketState.CLOSED:
             self._write(answer)
-        for event in received:
-            if isinstance(event, Closed):
-                self._handle_closed(event)
-            elif isinstance(event, PongReceived):
-                if event.payload == self._awaited_pong:
-                    self._awaited_pong = None
-            elif self.state is WebSocketState.OPEN:
-                key = "text" if isinstance(event, str) else "bytes"
-                self._messages.append({"type": "websocket.receive", key: event})
-        self._wake_receivers()
-        if len(self._messages) >= self.context.settings.ws_max_queue:
-            # Bounded by the queue plus what one read brought.
+        if closed is not None:
+            self._handle_closed(closed)
+        elif session.has_unread_frames or len(messages) >= self._queue_limit:
             self._pause_reading()
+        self._wake_receivers()
+
+    def _refill_queue(self) -> None:
+        """Decode what there was no room for, then read on."""
+        self._receive_frames(b"")
+        if not self._session.has_unread_frames and len(self._messages) < self._queue_limit:
+            self._resume_reading()
 
     def _handle_closed(self, event: Closed) -> None:
         if event.is_fault:
             self.context.record.values[_PEER_ERRORS_TOTAL] += 1
+        if event.limit is not None:
+            self.context.record.count_limit(event.limit)
+        if self.state is WebSocketState.CLOSED:
+            # The connection was lost while this waited for room; it tells more than the loss.
+            self._disconnect = None
         self._set_disconnected(event.code, event.reason)
-        if event.is_fault and self.state is WebSocketState.OPEN:
-            # More of the same may be on its way; it must not destroy our close frame.
+        if self.state is WebSocketState.OPEN:
+            # More may be on its way, against the rules; it must not destroy our close frame.
             self._linger()
-            return
-        self.state = WebSocketState.CLOSED
-        self._transport.close()
-        self._bound_close()
+        elif self.state is WebSocketState.CLOSING:
+            self.state = WebSocketState.CLOSED
+            self._transport.close()
+            self._bound_close()
 
     def _close(self, code: int, reason: str) -> None:
-        """Send a close frame and give the peer `ws_close_timeout` for its own."""
+        """Send a close frame and give the peer `ws_close_timeout` for its own.
+
+        Raise AppProtocolError, with nothing changed, for a code or reason that may not be sent.
+        """
         self._write(self._session.close(code, reason))
         self.state = WebSocketState.CLOSING
         self._set_disconnected(code, reason)
-        self._resume_reading()
+        self._wake_writers()
         self._bound_close()
+        if self._session.has_unread_frames:
+            self._receive_frames(b"")  # the peer's close may be among them
+        self._resume_reading()
 
     def _bound_close(self) -> None:
         """Make sure that a peer that neither answers nor reads does not hold the connection."""
@@ -411,6 +484,9 @@ class WebSocketConnection(UpgradedConnection):
             )
 
     def _give_up_close(self) -> None:
+        self._close_timer = None
+        if self.state is WebSocketState.CLOSING:
+            self.context.record.count_limit(Limit.WS_CLOSE_TIMEOUT)
         if self._transport.get_write_buffer_size():
             self._transport.abort()
         else:
@@ -423,24 +499,51 @@ class WebSocketConnection(UpgradedConnection):
 
     def _send_ping(self) -> None:
         self._ping_timer = None
-        if self._is_reading_paused or self._is_write_paused:
-            # A pong could not be seen, or the ping not sent; what is slow here is not the line.
+        if self._is_write_paused:
+            # The stall watch keeps the time of a client that does not read.
             self._arm_ping()
             return
-        self._awaited_pong = os.urandom(4)
-        self._write(self._session.ping(self._awaited_pong))
+        self._was_pong_readable = not self._is_reading_paused
+        self._write(self._session.ping())
         timeout = self.context.settings.ws_ping_timeout
         if timeout is None:
             self._arm_ping()
         else:
-            self._ping_timer = self.context.loop.call_later(timeout, self._check_pong)
+            self._ping_timer = self.context.loop.call_later(timeout, self._look_for_pong)
+
+    def _look_for_pong(self) -> None:
+        # When something kept the loop busy for long, uvloop runs timers before it looks at sockets.
+        self._ping_timer = self.context.loop.call_later(SECOND_LOOK_SECONDS, self._check_pong)
 
     def _check_pong(self) -> None:
         self._ping_timer = None
-        if self._awaited_pong is None or self._is_reading_paused:
+        if not self._session.is_pong_awaited or not self._was_pong_readable:
+            # While the application does not receive, a pong could not be seen. The ping still makes
+            # the kernel notice a peer that is gone.
             self._arm_ping()
         else:
+            self.context.record.count_limit(Limit.WS_PING_TIMEOUT)
             self._close(1011, "keepalive ping timeout")
+
+    def _watch_writing(self) -> None:
+        """Drop a client that has taken nothing for `write_timeout`."""
+        self._stall_timer = None
+        waiting_bytes = self._transport.get_write_buffer_size()
+        if not waiting_bytes:
+            self._stall_watch.rest()
+        elif self._stall_watch.is_stalled(
+            self.context.loop.time(), self._written_bytes - waiting_bytes
+        ):
+            self.context.record.count_limit(Limit.WRITE_TIMEOUT)
+            self._set_disconnected(ABNORMAL, "")
+            self._transport.abort()
+        else:
+            self._arm_stall_watch()
+
+    def _arm_stall_watch(self) -> None:
+        self._stall_timer = self.context.loop.call_later(
+            self._stall_watch.interval, self._watch_writing
+        )
 
     # The ends.
 
@@ -457,6 +560,7 @@ class WebSocketConnection(UpgradedConnection):
         self, status: int, text: str, *, headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
         """Answer the handshake with an HTTP error."""
+        self._status = status
         self.context.record.observe_response(status, 0)
         self._write(
             frame_error(
@@ -476,6 +580,7 @@ class WebSocketConnection(UpgradedConnection):
     def _linger(self) -> None:
         if self.state is not WebSocketState.REFUSED:
             self.state = WebSocketState.CLOSING
+        self._wake_writers()
         if self._ping_timer is not None:
             self._ping_timer.cancel()
             self._ping_timer = None
@@ -484,18 +589,53 @@ class WebSocketConnection(UpgradedConnection):
         self._lingering.begin()
 
     def _log_handshake(self, outcome: str) -> None:
-        if self.context.settings.access_log:
-            error_logger.info(
-                '%s - "WebSocket %s" %s',
-                self._endpoints.client_label,
-                full_path(self._head, self.context),
-                outcome,
+        access_log = self.context.access_log
+        if access_log is not None and access_log.logs_at_start:
+            access_log.websocket_answered(
+                label_of(self._client), full_path(self._head, self.context), outcome
             )
+
+    def _log_end(self) -> None:
+        """Give the access log its entry, if it wants one of a connection that lasted so long."""
+        access_log = self.context.access_log
+        duration_ns = time.monotonic_ns() - self._started_ns
+        if access_log is None or duration_ns < access_log.entry_from_ns:
+            return
+        disconnect = self._disconnect
+        access_log.response_ended(
+            AccessEntry(
+                client=self._client,
+                method=self._head.method,
+                target=full_path(self._head, self.context),
+                http_version=self._head.http_version,
+                scheme="wss" if self._endpoints.is_secure else "ws",
+                status=self._status,
+                request_headers=self._head.headers,
+                response_headers=(),
+                body_bytes=self._written_bytes,
+                duration_ns=duration_ns,
+                started_at=time.time() - duration_ns / 1e9,
+                is_complete=disconnect is not None and disconnect["code"] != ABNORMAL,
+                request_id=self._request_id,
+                kind="websocket",
+                close_code=disconnect["code"] if self._is_accepted and disconnect else None,
+            )
+        )
 
     def _write(self, data: bytes) -> None:
         if data:
-            self.context.record.values[_BYTES_SENT_TOTAL] += len(data)
+            size = len(data)
+            self._written_bytes += size
+            self.context.record.values[_BYTES_SENT_TOTAL] += size
             self._transport.write(data)
+            if self._stall_timer is None:
+                # One timer, not one for each message: it finds nothing waiting and is gone.
+                self._arm_stall_watch()
+
+    def _wake_writers(self) -> None:
+        if self._write_waiters:
+            waiters, self._write_waiters = self._write_waiters, []
+            _wake(waiters)
 
     def _wake_receivers(self) -> None:
         if self._receive_waiters:
@@ -505,6 +645,7 @@ class WebSocketConnection(UpgradedConnection):
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self._transport.is_closing():
             self._is_reading_paused = True
+            self._was_pong_readable = False
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
@@ -512,6 +653,20 @@ class WebSocketConnection(UpgradedConnection):
             self._is_reading_paused = False
             if not self._transport.is_closing():  # uvloop raises for a closed transport
                 self._transport.resume_reading()
+
+
+def _code_and_reason(message: Message) -> tuple[int, str]:
+    code = message.get("code")
+    reason = message.get("reason")
+    if code is None:
+        code = 1000
+    if reason is None:
+        reason = ""
+    if not isinstance(code, int):
+        raise AppProtocolError(f"a close code is a number, not {code!r}")
+    if not isinstance(reason, str):
+        raise AppProtocolError(f"a close reason is a str, not {type(reason).__name__}")
+    return code, reason
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

@@ -1,64 +1,41 @@
-"""The server's side of the WebSocket opening handshake, as values: RFC 6455 section 4.2, RFC 7692."""
+"""The server's side of the WebSocket opening handshake, as values: RFC 6455 sections 4.2 and 9.1."""
 
 import base64
 import binascii
 import hashlib
-import zlib
-
-from wsproto.extensions import Extension, PerMessageDeflate
-from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+import re
+from collections.abc import Iterable
 
 from asgireload.errors import AppProtocolError, PeerError
 from asgireload.http.parser import RequestHead
+from asgireload.websocket.deflate import DeflateParameters, Offer, negotiate
 
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 VERSION = b"13"
 
+_OWNED_HEADERS = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"sec-websocket-accept",
+        b"sec-websocket-extensions",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+"""What a 101 response says about the connection is the server's to say. Content-Length and
+Transfer-Encoding may not be in one at all (RFC 9110 section 8.6, RFC 9112 section 6.1)."""
 
-class BoundedDeflate(PerMessageDeflate):
-    """wsproto's permessage-deflate with two repairs.
-
-    It never inflates one piece of a message beyond `max_size` bytes: a read of 256 KiB could become
-    256 MiB before the message size is looked at. And a ping between the fragments of a compressed
-    message (RFC 6455 section 5.4 allows it) does not make the rest look uncompressed.
-    """
-
-    def __init__(self, max_size: int) -> None:
-        super().__init__()
-        self._max_size = max_size
-
-    def frame_inbound_header(
-        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
-    ) -> CloseReason | RsvBits:
-        if not opcode.iscontrol():
-            return super().frame_inbound_header(proto, opcode, rsv, payload_length)
-        self._inbound_is_compressible = False
-        return RsvBits(rsv1=False, rsv2=False, rsv3=False)
-
-    def frame_inbound_complete(
-        self,
-        proto: FrameDecoder | FrameProtocol,
-        fin: bool,  # noqa: FBT001 - wsproto's signature
-    ) -> bytes | CloseReason | None:
-        if not self._inbound_is_compressible:
-            return None
-        return super().frame_inbound_complete(proto, fin)
-
-    def frame_inbound_payload_data(
-        self, proto: FrameDecoder | FrameProtocol, data: bytes
-    ) -> bytes | CloseReason:
-        decompressor = self._decompressor
-        if (
-            not self._inbound_compressed
-            or not self._inbound_is_compressible
-            or decompressor is None
-        ):
-            return super().frame_inbound_payload_data(proto, data)
-        try:
-            inflated = decompressor.decompress(data, self._max_size + 1)
-        except zlib.error:
-            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
-        return CloseReason.MESSAGE_TOO_BIG if decompressor.unconsumed_tail else inflated
+_CHARACTERS = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+"""Of a token (RFC 9110 section 5.6.2)."""
+_NAME = re.compile(rf"[ \t]*({_CHARACTERS})[ \t]*")
+# RFC 6455 section 9.1: a quoted value must be a token once it is unquoted; a backslash quotes any character.
+_PARAMETER = re.compile(
+    rf'[ \t]*({_CHARACTERS})[ \t]*(?:=[ \t]*(?:({_CHARACTERS})|"((?:[^"\\]|\\.)*)")[ \t]*)?'
+)
+_WHOLE = re.compile(_CHARACTERS)
 
 
 class Handshake:
@@ -73,7 +50,7 @@ class Handshake:
     def __init__(self, head: RequestHead) -> None:
         keys: list[bytes] = []
         versions: list[bytes] = []
-        self._offers: list[str] = []
+        extensions: list[bytes] = []
         self.subprotocols: list[str] = []
         for name, value in head.headers:
             if not name.startswith(b"sec-websocket-"):
@@ -83,33 +60,36 @@ class Handshake:
             elif name == b"sec-websocket-version":
                 versions.append(value)
             elif name == b"sec-websocket-extensions":
-                self._offers += _split_list(value)
+                extensions.append(value)
             elif name == b"sec-websocket-protocol":
                 self.subprotocols += _split_list(value)
+        if len(versions) > 1:
+            raise PeerError(400, "there is more than one Sec-WebSocket-Version header")
+        # A client names one version at a time and asks again after a 426 (section 4.4).
         if versions != [VERSION]:
             raise PeerError(426, "only version 13 of the WebSocket protocol is spoken here")
         if len(keys) != 1 or not _is_key(keys[0]):
-            raise PeerError(400, "the Sec-WebSocket-Key header is not a key")
+            raise PeerError(
+                400, "a WebSocket handshake needs one Sec-WebSocket-Key, of 16 bytes in base64"
+            )
         self._key = keys[0]
+        self._offers = parse_extensions(b", ".join(extensions).decode("latin-1"))
 
-    def negotiate_deflate(self, max_size: int) -> tuple[Extension | None, bytes]:
-        """Return the extension for the first offer that can be met, and the header value for it."""
-        for offer in self._offers:
-            name = offer.partition(";")[0].strip()
-            if name != PerMessageDeflate.name:
-                continue
-            extension = BoundedDeflate(max_size)
-            try:
-                accepted = extension.accept(offer)
-            except ValueError:
-                continue  # a window size that is not a number: an offer to decline (RFC 7692 section 7.1)
-            if accepted is not None:
-                value = f"{name}; {accepted}" if accepted else name
-                return extension, value.encode("ascii")
-        return None, b""
+    def negotiate_deflate(self) -> DeflateParameters | None:
+        """Return the terms of the first offer of permessage-deflate that can be met."""
+        return negotiate(self._offers)
 
-    def accept_headers(self, subprotocol: str | None) -> list[tuple[bytes, bytes]]:
-        """Return the headers of the 101 response. Raise AppProtocolError for a subprotocol not offered."""
+    def accept_headers(
+        self,
+        subprotocol: str | None,
+        deflate: DeflateParameters | None,
+        extra: Iterable[tuple[bytes, bytes]],
+    ) -> list[tuple[bytes, bytes]]:
+        """Return the headers of the 101 response, with those that the application adds.
+
+        Raise AppProtocolError for a subprotocol that was not offered, and for added headers that are
+        malformed or the server's own. Their characters are checked by `frame_switch`.
+        """
         digest = hashlib.sha1(self._key + _ACCEPT_GUID, usedforsecurity=False).digest()
         headers = [
             (b"upgrade", b"websocket"),
@@ -118,9 +98,74 @@ class Handshake:
         ]
         if subprotocol is not None:
             if subprotocol not in self.subprotocols:
-                raise AppProtocolError(f"the client did not offer the subprotocol {subprotocol!r}")
+                raise AppProtocolError(
+                    f"the client did not offer the subprotocol {subprotocol!r};"
+                    ' scope["subprotocols"] has what it offered'
+                )
             headers.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
+        if deflate is not None:
+            headers.append((b"sec-websocket-extensions", deflate.header_value))
+        for name, value in _pairs(extra):
+            if type(name) is bytes and name.lower() in _OWNED_HEADERS:
+                advice = (
+                    "; give the message a subprotocol instead"
+                    if name.lower() == b"sec-websocket-protocol"
+                    else ""
+                )
+                raise AppProtocolError(
+                    f"the header {name!r} of a WebSocket handshake is the server's to set{advice}"
+                )
+            headers.append((name, value))
         return headers
+
+
+def parse_extensions(value: str) -> list[Offer]:
+    """Return what a Sec-WebSocket-Extensions header lists.
+
+    Raise PeerError where it breaks the grammar of RFC 6455 section 9.1, which tells the recipient to
+    fail the connection. Empty elements are let through (RFC 9110 section 5.6.1).
+    """
+    offers: list[Offer] = []
+    position = 0
+    while position < len(value):
+        if value[position] in " \t,":
+            position += 1
+            continue
+        match = _NAME.match(value, position)
+        if match is None:
+            raise _malformed(value, position)
+        position = match.end()
+        parameters: list[tuple[str, str | None]] = []
+        while value[position : position + 1] == ";":
+            parameter = _PARAMETER.match(value, position + 1)
+            if parameter is None:
+                raise _malformed(value, position)
+            name, token, quoted = parameter.groups()
+            if quoted is not None:
+                token = re.sub(r"\\(.)", r"\1", quoted)
+                if _WHOLE.fullmatch(token) is None:
+                    raise _malformed(value, parameter.start(3))
+            parameters.append((name, token))
+            position = parameter.end()
+        if value[position : position + 1] not in ("", ","):
+            raise _malformed(value, position)
+        offers.append((match[1], parameters))
+    return offers
+
+
+def _malformed(value: str, position: int) -> PeerError:
+    return PeerError(
+        400,
+        "the Sec-WebSocket-Extensions header is malformed at "
+        + ascii(value[position : position + 20]),
+    )
+
+
+def _pairs(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    try:
+        return [(name, value) for name, value in headers]
+    except (TypeError, ValueError):
+        raise AppProtocolError("headers must be a list of pairs of bytes") from None
 
 
 def _split_list(value: bytes) -> list[str]:

@@ -1,152 +1,479 @@
-"""An open WebSocket without its socket: bytes in, messages out, and the other way round.
+"""An open WebSocket without its socket: bytes in, messages out, and the other way round. RFC 6455.
 
-wsproto reads and writes frames; this file adds what an application server needs on top: whole
-messages with a size limit, answers to pings and to faults, and one view of the closing handshake.
+All limits on what a client sends are kept here. A frame is refused at its header, before its payload
+arrives; what arrives of a frame is unmasked, inflated and checked at once. So what a session holds is
+
+- the bytes of an incomplete header or control frame, at most 130, or what the caller had no room for;
+- the message so far: `message_bytes` at most;
+- for compressed messages, one LZ77 window in each direction (`deflate.py`).
+
+Between two messages that is everything: with the unread bytes and `Inflater.window` another session
+can go on.
 """
 
+import codecs
+import os
 from dataclasses import dataclass
 
-from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
-from wsproto.extensions import Extension
+from asgireload.errors import AppProtocolError, FrameError
+from asgireload.ipc.scoreboard import Limit
+from asgireload.websocket.deflate import DEFLATE_FROM, DeflateParameters, Deflater, Inflater
+from asgireload.websocket.frames import (
+    BINARY,
+    CLOSE,
+    CONTROL,
+    CONTROL_BYTES_LIMIT,
+    DEFLATE_FIRST_BYTES,
+    FIN,
+    INVALID_DATA,
+    PING,
+    PLAIN_FIRST_BYTES,
+    POLICY_VIOLATION,
+    PONG,
+    PROTOCOL_ERROR,
+    RSV1,
+    TEXT,
+    TOO_BIG,
+    encode_close,
+    encode_frame,
+    explain_first_byte,
+    parse_close,
+    unmask,
+)
 
-NO_STATUS = 1005
-"""RFC 6455 section 7.4.1: the close frame had no code. Never on the wire."""
-ABNORMAL = 1006
-"""The connection was lost without a close frame. Never on the wire."""
-TOO_BIG = 1009
+INFLATION_FROM = 1024 * 1024
+"""Up to here a message may grow by any factor: it is cheap to hold, and what repeats itself, such as
+an empty table in JSON, shrinks to a thousandth, DEFLATE's best."""
+
+_LONGEST_FRAME = (1 << 63) - 1  # RFC 6455 section 5.2
+_NEW_DECODER = codecs.getincrementaldecoder("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
-class PongReceived:
-    payload: bytes
+class SessionLimits:
+    """What one client may send. Sizes in bytes."""
+
+    message_bytes: int = 16 * 1024 * 1024
+    """Of a whole message, inflated."""
+    frame_bytes: int | None = None
+    """Of the payload of one frame, as it is on the wire; None: only the message counts."""
+    fragments: int = 1024
+    """Frames that one message may consist of."""
+    inflation_ratio: int | None = 200
+    """What a compressed message beyond `INFLATION_FROM` may be, times its bytes on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
     """No message follows.
 
-    `is_fault`: the peer broke the protocol or sent too much; `code` is what it was told. Otherwise it
-    is what the peer said.
+    `is_fault`: the peer broke the protocol or a limit; `code` and `reason` are what it was told.
+    Otherwise they are what the peer said; the code is 1005 when it gave none.
     """
 
     code: int
     reason: str
     is_fault: bool
+    limit: Limit | None = None
 
 
-Received = str | bytes | PongReceived | Closed
+Received = str | bytes | Closed
 
 
 class WebSocketSession:
-    """Not usable for a second connection. `receive` and the `send_…` methods return bytes to write."""
+    """Not usable for a second connection.
 
-    __slots__ = ("_connection", "_is_over", "_max_size", "_pieces", "_size")
+    `receive` decodes; what it has to answer (pongs, close frames) waits in `take_answer`. The `send_…`
+    methods, `ping` and `close` return the bytes to write.
+    """
 
-    def __init__(self, max_size: int, extension: Extension | None = None) -> None:
-        self._connection = Connection(
-            ConnectionType.SERVER, [extension] if extension is not None else []
+    __slots__ = (
+        "_answer",
+        "_arrived_bytes",
+        "_awaited_pong",
+        "_compressed_bytes_limit",
+        "_decoder",
+        "_deflater",
+        "_first_bytes",
+        "_fragments",
+        "_frame_bytes_limit",
+        "_gathered",
+        "_held_ping",
+        "_holds_pongs",
+        "_inflater",
+        "_is_compressed",
+        "_is_final",
+        "_is_over",
+        "_key",
+        "_limits",
+        "_message_bytes_limit",
+        "_opcode",
+        "_position",
+        "_remaining",
+        "_unread",
+        "_whole_bytes_limit",
+        "has_unread_frames",
+        "is_open",
+    )
+
+    def __init__(
+        self, limits: SessionLimits | None = None, deflate: DeflateParameters | None = None
+    ) -> None:
+        self._limits = limits if limits is not None else SessionLimits()
+        limit = self._limits.message_bytes
+        self._message_bytes_limit = limit
+        # DEFLATE enlarges what it cannot shrink; zlib's deflateBound never says more than this.
+        self._compressed_bytes_limit = limit + limit // 8 + 64
+        self._frame_bytes_limit = (
+            self._limits.frame_bytes if self._limits.frame_bytes is not None else _LONGEST_FRAME
         )
-        self._max_size = max_size
-        self._pieces: list[str | bytes] = []
-        self._size = 0
+        self._whole_bytes_limit = min(limit, self._frame_bytes_limit)
+        self._deflater: Deflater | None = None
+        self._inflater: Inflater | None = None
+        self._first_bytes = PLAIN_FIRST_BYTES
+        if deflate is not None:
+            self._first_bytes = DEFLATE_FIRST_BYTES
+            self._deflater = Deflater(
+                deflate.server_max_window_bits, resets=deflate.server_no_context_takeover
+            )
+            self._inflater = Inflater(
+                deflate.client_max_window_bits, resets=deflate.client_no_context_takeover
+            )
+        self.is_open = True
+        """Messages may be sent."""
         self._is_over = False
+        """Nothing that arrives is looked at any more."""
 
-    @property
-    def is_open(self) -> bool:
-        """True while messages may be sent."""
-        return self._connection.state is ConnectionState.OPEN and not self._is_over
+        self._unread = b""
+        self._position = 0
+        """Where the unread part of `_unread` begins."""
+        self.has_unread_frames = False
+        """Bytes were kept for lack of room: `receive(b"", room)` may find messages in them."""
 
-    def receive(self, data: bytes) -> tuple[list[Received], bytes]:
-        """Return what `data` completed, and the bytes to answer with.
+        # The frame that has come in part.
+        self._remaining = 0
+        """Payload bytes still to come."""
+        self._key = b""
+        """The masking key, turned so that it begins with the next payload byte."""
+        self._is_final = False
 
-        Behind a close or a fault everything is dropped.
-        """
-        received: list[Received] = []
-        answer = b""
-        if self._is_over:
-            return received, answer
-        connection = self._connection
-        connection.receive_data(data)
-        for event in connection.events():
-            if isinstance(event, Message):
-                message = self._gather(event)
-                if self._size > self._max_size:
-                    answer += self._fail(received, TOO_BIG, "the message is too big")
-                    break
-                if message is not None:
-                    received.append(message)
-            elif isinstance(event, Ping):
-                if self.is_open:
-                    answer += connection.send(event.response())
-            elif isinstance(event, Pong):
-                received.append(PongReceived(bytes(event.payload)))
-            elif isinstance(event, CloseConnection):
-                answer += self._handle_close(event, received)
-                break
-        return received, answer
+        # The message that has come in part.
+        self._opcode = 0
+        """TEXT or BINARY; 0 between messages."""
+        self._is_compressed = False
+        self._fragments = 0
+        self._arrived_bytes = 0
+        """On the wire."""
+        self._gathered = bytearray()
+        self._decoder: codecs.IncrementalDecoder | None = None
+        """Finds what is not UTF-8 as soon as it arrives; its output is dropped."""
+
+        self._answer = bytearray()
+        self._awaited_pong: bytes | None = None
+        self._holds_pongs = False
+        self._held_ping: bytes | None = None
+
+    # Sending.
 
     def send_text(self, text: str) -> bytes:
-        return self._connection.send(TextMessage(data=text))
+        """Return the frame of a message. Raise AppProtocolError for text that is not Unicode."""
+        try:
+            payload = text.encode()
+        except UnicodeEncodeError as error:
+            raise AppProtocolError(f"the text cannot be sent as UTF-8: {error}") from None
+        if self._deflater is not None and len(payload) >= DEFLATE_FROM:
+            return encode_frame(FIN | RSV1 | TEXT, self._deflater.deflate(payload))
+        return encode_frame(FIN | TEXT, payload)
 
     def send_bytes(self, data: bytes) -> bytes:
-        return self._connection.send(BytesMessage(data=data))
+        if self._deflater is not None and len(data) >= DEFLATE_FROM:
+            return encode_frame(FIN | RSV1 | BINARY, self._deflater.deflate(data))
+        return encode_frame(FIN | BINARY, data)
 
-    def ping(self, payload: bytes) -> bytes:
-        return self._connection.send(Ping(payload=payload))
+    def ping(self) -> bytes:
+        """Return a ping that cannot be answered by chance; see `is_pong_awaited`."""
+        self._awaited_pong = os.urandom(4)
+        return encode_frame(FIN | PING, self._awaited_pong)
+
+    @property
+    def is_pong_awaited(self) -> bool:
+        """The answer to the last ping has not arrived."""
+        return self._awaited_pong is not None
 
     def close(self, code: int, reason: str = "") -> bytes:
-        """Begin the closing handshake; b"" when it has begun already."""
+        """Begin the closing handshake; b"" when it has begun already.
+
+        Messages that arrive afterwards are dropped. Raise AppProtocolError for a code that may not be
+        sent and a reason that is too long.
+        """
         if not self.is_open:
             return b""
-        return self._connection.send(CloseConnection(code=code, reason=reason or None))
+        frame = encode_close(code, reason)
+        self.is_open = False
+        return frame
 
-    def _gather(self, event: Message[str] | Message[bytes | bytearray]) -> str | bytes | None:
-        """Add a piece of a message; return the message when it is whole."""
-        data = event.data if isinstance(event.data, str) else bytes(event.data)
-        # The limit is in bytes; an ASCII string need not be encoded to know its size.
-        if isinstance(data, str) and not data.isascii():
-            self._size += len(data.encode())
-        else:
-            self._size += len(data)
-        if self._size > self._max_size:
-            self._pieces.clear()
-            return None
-        if not event.message_finished:
-            self._pieces.append(data)
-            return None
-        self._size = 0
-        if not self._pieces:
-            return data
-        pieces, self._pieces = [*self._pieces, data], []
-        # wsproto refuses a message that mixes text and binary, so all pieces are of one kind.
-        if isinstance(data, str):
-            return "".join(piece for piece in pieces if isinstance(piece, str))
-        return b"".join(piece for piece in pieces if isinstance(piece, bytes))
-
-    def _handle_close(self, event: CloseConnection, received: list[Received]) -> bytes:
-        state = self._connection.state
-        if state is ConnectionState.REMOTE_CLOSING:
-            self._is_over = True
-            received.append(Closed(int(event.code), event.reason or "", is_fault=False))
-            return self._connection.send(event.response())
-        if state is ConnectionState.CLOSED:
-            self._is_over = True
-            received.append(Closed(int(event.code), event.reason or "", is_fault=False))
+    def take_answer(self) -> bytes:
+        """Return what the received frames ask to be answered, once; often b""."""
+        if not self._answer:
             return b""
-        # wsproto reports a fault of the peer as a close that did not change the state.
-        return self._fail(received, int(event.code), event.reason or "")
-
-    def _fail(self, received: list[Received], code: int, reason: str) -> bytes:
-        answer = self.close(code, reason)
-        self._is_over = True
-        self._pieces.clear()
-        received.append(Closed(code, reason, is_fault=True))
+        answer, self._answer = bytes(self._answer), bytearray()
         return answer
 
+    def hold_pongs(self) -> None:
+        """The peer does not read: keep no answers for it but that to its latest ping.
 
-def is_sendable_code(code: int) -> bool:
-    """True for close codes an endpoint may put on the wire (RFC 6455 section 7.4)."""
-    if code in (1004, NO_STATUS, ABNORMAL):
+        RFC 6455 section 5.5.3 allows that. Without it, a peer that sends pings and reads nothing would
+        fill the memory with pongs.
+        """
+        self._holds_pongs = True
+
+    def release_pongs(self) -> bytes:
+        """The peer reads again: return the pong that was held, or b""."""
+        self._holds_pongs = False
+        payload, self._held_ping = self._held_ping, None
+        return encode_frame(FIN | PONG, payload) if payload is not None and self.is_open else b""
+
+    # Receiving.
+
+    def receive(self, data: bytes, room: int) -> list[Received]:
+        """Return what `data`, behind the bytes kept from before, completes: at most `room` messages.
+
+        `Closed` comes last, if it comes. Bytes that there is no room for are kept, undecoded; the
+        caller stops reading then, or they would grow.
+        """
+        received: list[Received] = []
+        if self._is_over:
+            return received
+        if self._position < len(self._unread):
+            if data:
+                self._unread = self._unread[self._position :] + data
+                self._position = 0
+        else:
+            self._unread = data
+            self._position = 0
+        try:
+            self._decode(room, received)
+        except FrameError as error:
+            limit = None if error.limit is None else Limit(error.limit)
+            received.append(Closed(error.code, error.reason, is_fault=True, limit=limit))
+            self._answer += self.close(error.code, error.reason)
+            self._end()
+        return received
+
+    def _decode(self, room: int, received: list[Received]) -> None:
+        data = self._unread
+        position = self._position
+        end = len(data)
+        first_bytes = self._first_bytes
+        self.has_unread_frames = False
+        while position < end:
+            if len(received) >= room and self.is_open:
+                self.has_unread_frames = True
+                break
+            if self._remaining:
+                piece = data[position : position + self._remaining]
+                position += len(piece)
+                self._take_piece(piece, received)
+                continue
+            if end - position < 2:
+                break
+
+            first = data[position]
+            length = data[position + 1] - 0x80
+            if first not in first_bytes:
+                raise FrameError(PROTOCOL_ERROR, explain_first_byte(first))
+            if length < 0:
+                raise FrameError(PROTOCOL_ERROR, "a frame is not masked")
+            start = position + 6
+            if first & CONTROL:
+                if length > CONTROL_BYTES_LIMIT:
+                    raise FrameError(PROTOCOL_ERROR, "a control frame is longer than 125 bytes")
+                stop = start + length
+                if stop > end:
+                    break
+                payload = unmask(data[start:stop], data[position + 2 : start])
+                position = stop
+                if self._take_control(first, payload, received):
+                    return
+                continue
+
+            if length >= 126:
+                start += 2 if length == 126 else 8
+                if start - 4 > end:
+                    break
+                length = _read_length(data[position + 2 : start - 4])
+            stop = start + length
+            if (
+                stop <= end
+                and first > FIN
+                and not self._opcode
+                and length <= self._whole_bytes_limit
+            ):
+                # A message in a frame that has come whole: what nearly all traffic is.
+                payload = unmask(data[start:stop], data[start - 4 : start])
+                position = stop
+                if first & RSV1:
+                    payload = self._inflate_whole(payload)
+                message = _decode_text(payload) if first & TEXT else payload
+                if self.is_open:
+                    received.append(message)
+                continue
+            self._check_header(first, length)
+            if start > end:
+                break
+            position = start
+            self._begin_frame(first, length, data[start - 4 : start], received)
+
+        if position == end:
+            self._unread = b""
+            self._position = 0
+        elif self.has_unread_frames:
+            self._position = position
+        else:
+            self._unread = data[position:]  # a few bytes, not the whole read
+            self._position = 0
+
+    def _check_header(self, first: int, length: int) -> None:
+        """Raise FrameError for a data frame that does not fit here, before its payload has come."""
+        if first & 0x0F:
+            if self._opcode:
+                raise FrameError(PROTOCOL_ERROR, "a message began within another")
+            is_compressed = bool(first & RSV1)
+        else:
+            if not self._opcode:
+                raise FrameError(PROTOCOL_ERROR, "a fragment continues no message")
+            is_compressed = self._is_compressed
+            if self._fragments >= self._limits.fragments:
+                raise FrameError(
+                    POLICY_VIOLATION,
+                    "the message has too many fragments",
+                    limit=Limit.WS_FRAGMENTS,
+                )
+        if length > self._frame_bytes_limit:
+            raise FrameError(TOO_BIG, "the frame is too big", limit=Limit.WS_SIZE)
+        if self._arrived_bytes + length > (
+            self._compressed_bytes_limit if is_compressed else self._message_bytes_limit
+        ):
+            raise FrameError(TOO_BIG, "the message is too big", limit=Limit.WS_SIZE)
+
+    def _begin_frame(self, first: int, length: int, key: bytes, received: list[Received]) -> None:
+        if first & 0x0F:
+            self._opcode = first & 0x0F
+            self._is_compressed = bool(first & RSV1)
+            if self._opcode == TEXT:
+                self._decoder = _NEW_DECODER()
+        self._fragments += 1
+        self._is_final = bool(first & FIN)
+        self._remaining = length
+        self._key = key
+        if not length and self._is_final:
+            self._finish_message(received)
+
+    def _take_piece(self, piece: bytes, received: list[Received]) -> None:
+        """Take payload bytes of the frame that has come in part, at least one."""
+        payload = unmask(piece, self._key)
+        turn = len(piece) % 4
+        if turn:
+            self._key = self._key[turn:] + self._key[:turn]
+        self._remaining -= len(piece)
+        self._arrived_bytes += len(piece)
+        if self._is_compressed:
+            assert self._inflater is not None
+            payload = self._inflater.inflate(payload, self._allowed_bytes())
+        self._gather(payload)
+        if not self._remaining and self._is_final:
+            self._finish_message(received)
+
+    def _gather(self, payload: bytes) -> None:
+        if self._decoder is not None:
+            try:
+                self._decoder.decode(payload)
+            except UnicodeDecodeError:
+                raise _not_utf8() from None
+        # Not a list of pieces: many small ones would take many times their size.
+        self._gathered += payload
+
+    def _finish_message(self, received: list[Received]) -> None:
+        if self._is_compressed:
+            self._gather(self._finish_inflating(b""))
+        message = _decode_text(self._gathered) if self._opcode == TEXT else bytes(self._gathered)
+        self._forget_message()
+        if self.is_open:
+            received.append(message)
+
+    def _inflate_whole(self, payload: bytes) -> bytes:
+        self._arrived_bytes = len(payload)
+        message = self._finish_inflating(payload)
+        self._arrived_bytes = 0
+        return message
+
+    def _finish_inflating(self, payload: bytes) -> bytes:
+        assert self._inflater is not None
+        return self._inflater.finish(payload, self._allowed_bytes())
+
+    def _allowed_bytes(self) -> int:
+        """How many more bytes the message may inflate to."""
+        allowed = self._message_bytes_limit
+        ratio = self._limits.inflation_ratio
+        if ratio is not None:
+            allowed = min(allowed, max(INFLATION_FROM, ratio * self._arrived_bytes))
+        return allowed - len(self._gathered)
+
+    def _take_control(self, first: int, payload: bytes, received: list[Received]) -> bool:
+        """Handle a control frame; return True when nothing behind it counts."""
+        opcode = first & 0x0F
+        if opcode == PONG:
+            if payload == self._awaited_pong:
+                self._awaited_pong = None
+        elif opcode == PING:
+            if self._holds_pongs:
+                self._held_ping = payload
+            elif self.is_open:
+                self._answer += encode_frame(FIN | PONG, payload)
+        else:
+            code, reason = parse_close(payload)
+            received.append(Closed(code, reason, is_fault=False))
+            if self.is_open:
+                self.is_open = False
+                # The answer repeats the code (RFC 6455 section 5.5.1).
+                self._answer += encode_frame(FIN | CLOSE, payload[:2])
+            self._end()
+            return True
         return False
-    return 1000 <= code <= 1014 or 3000 <= code <= 4999
+
+    def _forget_message(self) -> None:
+        self._opcode = 0
+        self._is_compressed = False
+        self._fragments = 0
+        self._arrived_bytes = 0
+        self._gathered = bytearray()
+        self._decoder = None
+
+    def _end(self) -> None:
+        self._is_over = True
+        self.has_unread_frames = False
+        self._unread = b""
+        self._position = 0
+        self._remaining = 0
+        self._forget_message()
+
+
+def _read_length(data: bytes) -> int:
+    """Read an extended payload length, of two or eight bytes (RFC 6455 section 5.2)."""
+    length = int.from_bytes(data, "big")
+    if length >> 63:
+        raise FrameError(PROTOCOL_ERROR, "the highest bit of a frame's length is set")
+    if length < (126 if len(data) == 2 else 65536):
+        raise FrameError(PROTOCOL_ERROR, "a frame's length is not in its shortest form")
+    return length
+
+
+def _decode_text(payload: bytes | bytearray) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise _not_utf8() from None
+
+
+def _not_utf8() -> FrameError:
+    return FrameError(INVALID_DATA, "a text message is not UTF-8")

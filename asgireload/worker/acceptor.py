@@ -4,43 +4,101 @@ Our own accepting, not the loop's server: it stops at once and completely (closi
 resets connections that were accepted in the same turn of the loop), it leaves the listening sockets to
 whoever owns them, and it takes a bounded number each time, so that one worker does not swallow a burst
 its siblings could share.
+
+From there to its connection object a socket is in one coroutine, `_adopt`: on an address behind a proxy it
+waits for the PROXY header (`greeting.py`), on one with TLS for the first byte, since a client that says
+nothing is not worth the buffers of a handshake, and then for the handshake. All together have one deadline.
 """
 
 import asyncio
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from asgireload.ipc.scoreboard import Limit, Record
+from asgireload.net.addresses import PLAIN, ListenerTraits
+from asgireload.net.proxy_protocol import Header, Origin
+from asgireload.worker.greeting import Greeter
+from asgireload.worker.plain_on_tls import TLS_HANDSHAKE, PlainAnswer, is_http
 
 ACCEPT_BURST = 8
 """Connections taken from one socket in one turn of the loop; see docs/explanation/accepting.md."""
+FULL_PAUSE = 0.2
+"""Seconds without accepting when there is no room, unless a connection ends before."""
 EXHAUSTED_PAUSE = 0.5
 """Seconds without accepting after the process or the system ran out of descriptors or memory."""
+SHUTDOWN_TIMEOUT = 30.0
+"""Seconds a client may take over the rest of its response and the end of TLS, once we have closed."""
+_SHORTEST = 0.001
+"""Seconds; loops refuse a handshake timeout of none at all."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _logger = logging.getLogger("asgireload.error")
 
 
+def _always(pending: int) -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class Entrance:
+    """A listening socket, and how those who come through it are received."""
+
+    socket: socket.socket
+    traits: ListenerTraits = PLAIN
+    context: ssl.SSLContext | None = None
+    """For TLS. May be replaced at any time: handshakes that begin afterwards use the new one."""
+
+
 class Acceptor:
-    """Accepts from `sockets`, which must listen and be non-blocking; they stay the caller's to close."""
+    """Accepts from `entrances`, whose sockets must listen and be non-blocking; they stay the caller's to
+    close.
+
+    `handshake_timeout` in seconds bounds what comes before the connection object; `record` counts those
+    who run into it.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        sockets: Sequence[socket.socket],
-        make_protocol: Callable[[], asyncio.BaseProtocol],
+        entrances: Sequence[Entrance],
+        make_protocol: Callable[[Origin | None], asyncio.BaseProtocol],
+        *,
+        record: Record,
+        handshake_timeout: float,
+        greeter: Greeter | None = None,
+        has_room: Callable[[int], bool] = _always,
     ) -> None:
+        """`make_protocol` gets what a PROXY header said; `greeter` reads them where an entrance asks for
+        them. `has_room` is asked before each connection, with the number of those that are on their way
+        to their connection object; after a no, accepting rests until `note_room`.
+        """
         self._loop = loop
-        self._sockets = sockets
+        self._entrances = entrances
         self._make_protocol = make_protocol
-        self._adopting: set[asyncio.Task[object]] = set()
+        self._record = record
+        self._handshake_timeout = handshake_timeout
+        self._greeter = greeter
+        self._has_room = has_room
+        self._is_full = False
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._silent: set[asyncio.Task[None]] = set()
+        """Those of them whose client has not said anything."""
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
 
     def start(self) -> None:
         self._accepting = True
-        for sock in self._sockets:
-            self._loop.add_reader(sock.fileno(), self._accept, sock, ACCEPT_BURST)
+        self._is_full = False
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+        for entrance in self._entrances:
+            self._loop.add_reader(entrance.socket.fileno(), self._accept, entrance, ACCEPT_BURST)
 
     def stop(self) -> None:
         """Accept nothing more. Connections that still wait belong to the other workers. Idempotent."""
@@ -48,24 +106,51 @@ class Acceptor:
         if self._resume is not None:
             self._resume.cancel()
             self._resume = None
-        for sock in self._sockets:
-            self._loop.remove_reader(sock.fileno())
+        for entrance in self._entrances:
+            self._loop.remove_reader(entrance.socket.fileno())
+
+    def note_room(self) -> None:
+        """A connection has ended."""
+        if self._is_full:
+            self._is_full = False
+            if self._accepting:
+                self.start()
 
     def take_waiting(self) -> None:
         """Accept all that waits now, where nobody else will: the server stops, or the slot goes away."""
-        for sock in self._sockets:
-            self._accept(sock, None)
+        for entrance in self._entrances:
+            self._accept(entrance, None)
 
-    async def wait_adopted(self) -> None:
-        """Return when every accepted socket has its connection object."""
-        while self._adopting:
-            await asyncio.wait(self._adopting)
+    async def wait_adopted(self, patience: float) -> None:
+        """Return when every accepted socket has its connection object or is closed.
 
-    def _accept(self, sock: socket.socket, most: int | None) -> None:
+        A client that says nothing within `patience` seconds is not waited for; one that does has the
+        time that a handshake may take. Cancel freely; `abandon` then ends what is left.
+        """
+        timer = self._loop.call_later(patience, self._drop_silent)
+        try:
+            while self._adopting:
+                await asyncio.wait(self._adopting)
+        finally:
+            timer.cancel()
+
+    def abandon(self) -> None:
+        """Close every socket that has no connection object yet."""
+        for task in self._adopting:
+            task.cancel()
+
+    def _drop_silent(self) -> None:
+        for task in self._silent:
+            task.cancel()
+
+    def _accept(self, entrance: Entrance, most: int | None) -> None:
         taken = failed = 0
         while most is None or taken < most:
+            if most is not None and not self._has_room(len(self._adopting)):
+                self._rest()
+                return
             try:
-                connection, _ = sock.accept()
+                connection, _ = entrance.socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -81,16 +166,136 @@ class Acceptor:
                 continue
             taken += 1
             connection.setblocking(False)
-            task = self._loop.create_task(
-                self._loop.connect_accepted_socket(self._make_protocol, connection)
-            )
+            task = self._loop.create_task(self._adopt(connection, entrance))
             self._adopting.add(task)
             task.add_done_callback(self._adopted)
 
-    def _adopted(self, task: asyncio.Task[object]) -> None:
+    async def _adopt(self, sock: socket.socket, entrance: Entrance) -> None:
+        """Lead one accepted socket to its connection object, or close it."""
+        deadline = self._loop.time() + self._handshake_timeout
+        origin: Origin | None = None
+        if entrance.traits.proxy and self._greeter is not None:
+            header = await self._greet(self._greeter, sock, deadline)
+            if header is None:
+                return
+            origin = header.origin
+        make_protocol = partial(self._make_protocol, origin)
+        if not entrance.traits.tls:
+            await self._loop.connect_accepted_socket(make_protocol, sock)
+            return
+        try:
+            first = await self._first_byte(sock, deadline)
+        except BaseException:
+            sock.close()
+            raise
+        if not first:
+            # Closed or reset without a word: that is how load balancers see whether we live.
+            sock.close()
+        elif first[0] == TLS_HANDSHAKE:
+            await self._shake_hands(sock, entrance, deadline, make_protocol)
+        else:
+            self._count_failure(
+                Limit.HANDSHAKE_FAILED, _peer_for_log(sock), "the client does not speak TLS"
+            )
+            if is_http(first[0]):
+                await self._loop.connect_accepted_socket(lambda: PlainAnswer(self._loop), sock)
+            else:
+                sock.close()
+
+    async def _greet(self, greeter: Greeter, sock: socket.socket, deadline: float) -> Header | None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._silent.add(task)
+        try:
+            return await greeter.greet(sock, deadline)
+        finally:
+            self._silent.discard(task)
+
+    async def _first_byte(self, sock: socket.socket, deadline: float) -> bytes:
+        """Return the first byte and leave it in the socket; nothing when none came in time, or ever will."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._silent.add(task)
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    try:
+                        return sock.recv(1, socket.MSG_PEEK)
+                    except (BlockingIOError, InterruptedError):
+                        await self._wait_readable(sock)
+        except TimeoutError:
+            self._count_failure(
+                Limit.HANDSHAKE_TIMEOUT, _peer_for_log(sock), "the client said nothing"
+            )
+            return b""
+        except OSError:
+            return b""
+        finally:
+            self._silent.discard(task)
+
+    async def _wait_readable(self, sock: socket.socket) -> None:
+        readable = self._loop.create_future()
+
+        def on_readable() -> None:
+            if not readable.done():
+                readable.set_result(None)
+
+        self._loop.add_reader(sock.fileno(), on_readable)
+        try:
+            await readable
+        finally:
+            self._loop.remove_reader(sock.fileno())
+
+    async def _shake_hands(
+        self,
+        sock: socket.socket,
+        entrance: Entrance,
+        deadline: float,
+        make_protocol: Callable[[], asyncio.BaseProtocol],
+    ) -> None:
+        peer = _peer_for_log(sock)
+        try:
+            await self._loop.connect_accepted_socket(
+                make_protocol,
+                sock,
+                ssl=entrance.context,
+                ssl_handshake_timeout=max(deadline - self._loop.time(), _SHORTEST),
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            )
+        except OSError as error:
+            # Both loops end a handshake that takes too long with ConnectionAbortedError, and any other
+            # that fails with ssl.SSLError or ConnectionResetError. The socket is closed by then.
+            is_late = isinstance(error, ConnectionAbortedError)
+            limit = Limit.HANDSHAKE_TIMEOUT if is_late else Limit.HANDSHAKE_FAILED
+            self._count_failure(limit, peer, str(error) or type(error).__name__)
+
+    def _count_failure(self, limit: Limit, peer: str, reason: str) -> None:
+        """Count a client that did not get as far as a connection.
+
+        The log says so at level debug only: anybody on the network could fill it otherwise.
+        """
+        self._record.count_limit(limit)
+        if peer:
+            _logger.debug("No TLS with %s: %s", peer, reason)
+
+    def _adopted(self, task: asyncio.Task[None]) -> None:
         self._adopting.discard(task)
+        self.note_room()
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("An accepted connection could not be set up: %s", error)
+
+    def _rest(self) -> None:
+        """There is no room: what waits is left to other workers, or waits until a connection ends."""
+        for entrance in self._entrances:
+            self._loop.remove_reader(entrance.socket.fileno())
+        self._is_full = True
+        if self._resume is None:
+            # Connections that are busy now may be idle then.
+            self._resume = self._loop.call_later(FULL_PAUSE, self._look_again)
+
+    def _look_again(self) -> None:
+        self._resume = None
+        self.note_room()
 
     def _pause(self, error: OSError) -> None:
         """A loop that is told again and again of a connection it cannot take would only spin."""
@@ -104,3 +309,15 @@ class Acceptor:
             EXHAUSTED_PAUSE,
         )
         self._resume = self._loop.call_later(EXHAUSTED_PAUSE, self.start)
+
+
+def _peer_for_log(sock: socket.socket) -> str:
+    """Return who is at the other end; nothing where the log does not want to know."""
+    if not _logger.isEnabledFor(logging.DEBUG):
+        return ""
+    try:
+        name = sock.getpeername()
+    except OSError:
+        # It has left already.
+        name = None
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a client"

@@ -35,15 +35,17 @@ async def drain(
     websockets = context.record.values[Field.WEBSOCKETS]
     cut_before = context.record.values[Field.CUT_TOTAL]
     context.drain.begin(reason, time.monotonic() + timeout)
-    await acceptor.wait_adopted()
+    # Those that get their connection object from now on see the notice and do this by themselves.
     for connection in list(context.connections):
         connection.begin_drain()
     # The last second of the time is for the connections that are cut to say so.
     patience = timeout - CUT_GRACE if timeout > 2 * CUT_GRACE else timeout
     try:
         async with asyncio.timeout(patience):
+            await acceptor.wait_adopted(context.settings.drain_grace)
             await context.wait_idle()
     except TimeoutError:
+        acceptor.abandon()
         await _cut(context)
     return DrainResult(
         exchanges_cut=context.record.values[Field.CUT_TOTAL] - cut_before,

@@ -17,25 +17,22 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class Greeter:
-    """Receives the PROXY headers of one worker's connections and deals with those that owe one.
-
-    `timeout` is in seconds, for a complete header.
-    """
+    """Receives the PROXY headers of one worker's connections and deals with those that owe one."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         trusted: TrustedNetworks,
-        timeout: float,
         record: Record,
     ) -> None:
         self._loop = loop
         self._trusted = trusted
-        self._timeout = timeout
         self._record = record
 
-    async def greet(self, sock: socket.socket) -> Header | None:
+    async def greet(self, sock: socket.socket, deadline: float) -> Header | None:
         """Return the header of a non-blocking, accepted socket; the socket remains the caller's.
+
+        `deadline`, on the loop's clock, is for the complete header.
 
         None: there is no good header, which was counted and logged, and the socket is closed. It is
         closed, too, when this is cancelled.
@@ -44,13 +41,11 @@ class Greeter:
         try:
             client = _peer(sock)
             self._check_trust(client)
-            return await read_greeting(self._loop, sock, self._loop.time() + self._timeout)
+            return await read_greeting(self._loop, sock, deadline)
         except TimeoutError:
             self._record.count_limit(Limit.HANDSHAKE_TIMEOUT)
             _logger.warning(
-                "Closed a connection from %s: no complete PROXY header within %g s",
-                _label(client),
-                self._timeout,
+                "Closed a connection from %s: no complete PROXY header in time", _label(client)
             )
         except ProxyHeaderError as error:
             self._record.count_limit(Limit.HANDSHAKE_FAILED)

@@ -26,18 +26,21 @@ from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
+from asgireload.http.access_log import open_access_log
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
 from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
+from asgireload.http.request_id import RequestIds
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import signal_on_parent_death
+from asgireload.ipc.linux import raise_file_limit, signal_on_parent_death
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AnyMessage,
     Drain,
+    UseCertificates,
     WorkerDrained,
     WorkerDraining,
     WorkerFailed,
@@ -49,12 +52,17 @@ from asgireload.ipc.messages import (
 from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
-from asgireload.log import configure_logging
+from asgireload.log import Place, UserConfig, configure_logging, keep_logging
+from asgireload.net.addresses import ListenerTraits
+from asgireload.net.networks import TrustedNetworks
+from asgireload.net.tls import Material, unseal
 from asgireload.websocket.connection import WebSocketConnection
-from asgireload.worker.acceptor import Acceptor
+from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.drain import drain
+from asgireload.worker.greeting import Greeter
 from asgireload.worker.health import check_health
 from asgireload.worker.lifespan import Lifespan, LifespanMode
+from asgireload.worker.tls import make_contexts
 
 HEARTBEAT_INTERVAL = 1.0
 ORPHAN_MARGIN = 10
@@ -73,13 +81,18 @@ class WorkerOrder:
     slot: int
     app: ASGIApp | None
     """None: the template holds no code, the worker imports the application."""
+    log_config: UserConfig | None
+    """What --log-config says, as the template has read it. It is in force where `app` is not None."""
     app_dir: str
     """Where the application is imported from, resolved."""
     channel: int
     fault_file: int
     scoreboard: int
     record: int
-    listeners: tuple[int, ...]
+    listeners: tuple[tuple[int, ListenerTraits], ...]
+    """Listening sockets, and how connections of each are received."""
+    certificates: int | None
+    """What TLS is spoken with (`net.tls.seal`); None where it is not."""
     supervisor: int
     """Its process number, which is our parent's."""
 
@@ -105,7 +118,7 @@ def run_worker(order: WorkerOrder) -> int:
     if os.getppid() != order.supervisor:
         return 1  # it died before the kernel knew whom to tell
     config = order.config
-    _configure_logging(order)
+    keep_logging(config, place_of(order))
     set_title("worker", order.name, slot=order.slot, generation=order.generation)
     _reseed()
     try:
@@ -121,12 +134,10 @@ def run_worker(order: WorkerOrder) -> int:
         channel.close()
 
 
-def _configure_logging(order: WorkerOrder) -> None:
-    config = order.config
-    tag = f"w{order.slot}" if config.workers > 1 else None
-    configure_logging(
-        config.log_level, access_log=config.access_log, use_colors=config.use_colors, tag=tag
-    )
+def place_of(order: WorkerOrder) -> Place:
+    """Return how the worker's lines name it."""
+    tag = f"w{order.slot}" if order.config.workers > 1 else None
+    return Place("worker", order.slot, order.generation, tag)
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -181,6 +192,10 @@ class _Worker:
         self._leave: asyncio.Future[_Leave] | None = None
         self._stage = "boot"
         self._record = Record.detached()
+        self._entrances: list[Entrance] = []
+        self._material = Material()
+        if order.certificates is not None:
+            self._material = _take_material(order.certificates)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -193,6 +208,7 @@ class _Worker:
         self._record = Scoreboard(self._order.scoreboard).record(self._order.record)
         try:
             app = self._order.app or self._import_app()
+            self._entrances = self._make_entrances()
             lifespan, context = await self._start(app, loop)
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
             self._report_failure(error)
@@ -201,8 +217,16 @@ class _Worker:
             # Nobody knows this worker any more; it must not take a connection.
             await lifespan.shutdown(self._config.lifespan_timeout)
             return 1
-        sockets = [_listener(descriptor) for descriptor in self._order.listeners]
-        acceptor = Acceptor(loop, sockets, lambda: HttpConnection(context))
+        acceptor = Acceptor(
+            loop,
+            self._entrances,
+            partial(HttpConnection, context),
+            record=self._record,
+            handshake_timeout=self._config.timeout_handshake,
+            greeter=self._make_greeter(loop),
+            has_room=context.has_room,
+        )
+        context.on_room = acceptor.note_room
         acceptor.start()
         heartbeat = _Heartbeat(loop, self._record)
         self._channel.post(WorkerReady())
@@ -211,8 +235,8 @@ class _Worker:
         acceptor.stop()
         if command.reason in (DrainReason.STOP, DrainReason.SCALE_DOWN, DrainReason.ORPHANED):
             acceptor.take_waiting()
-        for sock in sockets:
-            sock.close()
+        for entrance in self._entrances:
+            entrance.socket.close()
         self._channel.post(WorkerDraining())
         result = await drain(context, acceptor, command.reason, command.timeout)
         await lifespan.shutdown(self._config.lifespan_timeout)
@@ -228,11 +252,34 @@ class _Worker:
 
     def _import_app(self) -> ASGIApp:
         self._reach("import")
-        config = self._config
-        app = load_app(config.app, factory=config.factory, app_dir=self._order.app_dir)
+        config, order = self._config, self._order
+        if order.log_config is not None:
+            configure_logging(config, place_of(order), order.log_config, import_from=order.app_dir)
+        app = load_app(config.app, factory=config.factory, app_dir=order.app_dir)
         # Configuring logging is a thing that applications do at import, and it may switch ours off.
-        _configure_logging(self._order)
+        keep_logging(config, place_of(order))
         return app
+
+    def _make_greeter(self, loop: asyncio.AbstractEventLoop) -> Greeter | None:
+        if not any(entrance.traits.proxy for entrance in self._entrances):
+            return None
+        trusted = TrustedNetworks.parse(self._config.proxy_protocol_allow_from)
+        return Greeter(loop, trusted, self._record)
+
+    def _make_entrances(self) -> list[Entrance]:
+        entrances = [
+            Entrance(_listener(descriptor), traits) for descriptor, traits in self._order.listeners
+        ]
+        if any(entrance.traits.tls for entrance in entrances):
+            self._reach("tls")
+            self._set_contexts(entrances, self._material)
+        return entrances
+
+    def _set_contexts(self, entrances: list[Entrance], material: Material) -> None:
+        traits = [entrance.traits for entrance in entrances]
+        contexts = make_contexts(traits, material, self._config, self._order.app_dir)
+        for entrance, context in zip(entrances, contexts, strict=True):
+            entrance.context = context
 
     async def _start(
         self, app: ASGIApp, loop: asyncio.AbstractEventLoop
@@ -249,12 +296,18 @@ class _Worker:
                 raise
         context = ServingContext(
             app,
-            http_settings(self._config),
+            http_settings(self._config, raise_file_limit()),
             loop,
             state=lifespan.state,
             record=self._record,
             drain=draining(),
             websocket_factory=WebSocketConnection,
+            access_log=open_access_log(self._config, place_of(self._order)),
+            request_ids=(
+                RequestIds(self._config.request_id_header)
+                if self._config.request_id_header is not None
+                else None
+            ),
         )
         return lifespan, context
 
@@ -269,8 +322,23 @@ class _Worker:
     # --- the end ----------------------------------------------------------------------------------
 
     def _on_message(self, message: AnyMessage, descriptors: list[int]) -> None:
-        assert isinstance(message, Drain)
-        self._command(_Leave(DrainReason(message.reason), message.timeout))
+        match message:
+            case Drain():
+                self._command(_Leave(DrainReason(message.reason), message.timeout))
+            case UseCertificates():
+                self._use_certificates(_take_material(descriptors[0]))
+            case _:
+                raise AssertionError(message)
+
+    def _use_certificates(self, material: Material) -> None:
+        """Let connections from now on have new certificates; keep the old ones if that fails."""
+        self._material = material
+        try:
+            # None yet where the application is still being imported.
+            self._set_contexts(self._entrances, material)
+        except BaseException as error:  # noqa: BLE001 - a context factory is user code and may raise anything
+            reason = str(error) if isinstance(error, StartupError) else summarize(error)
+            _logger.error("Certificates were not taken, the former ones stay: %s", reason)  # noqa: TRY400
 
     def _on_supervisor_gone(self) -> None:
         if self._leave is not None and not self._leave.done():
@@ -280,6 +348,13 @@ class _Worker:
     def _command(self, command: _Leave) -> None:
         if self._leave is not None and not self._leave.done():
             self._leave.set_result(command)
+
+
+def _take_material(descriptor: int) -> Material:
+    try:
+        return unseal(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _listener(descriptor: int) -> socket.socket:
@@ -307,8 +382,17 @@ class _Heartbeat:
             self._timer.cancel()
 
 
-def http_settings(config: Config) -> HttpSettings:
-    """Return the slice of the configuration that connections read."""
+def connections_for_files(limit: int) -> int:
+    """Return how many connections a worker may hold that may have `limit` files open.
+
+    An eighth, at least 64 files, is left to the application: its databases, logs and temporary files.
+    """
+    return max(limit - max(limit // 8, 64), 1)
+
+
+def http_settings(config: Config, file_limit: int) -> HttpSettings:
+    """Return the slice of the configuration that connections read, for a process that may have
+    `file_limit` files open."""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.header
     ]
@@ -320,7 +404,6 @@ def http_settings(config: Config) -> HttpSettings:
         default_headers=tuple(headers),
         date_header=config.date_header,
         keep_alive_timeout=config.timeout_keep_alive,
-        access_log=config.access_log,
         head_timeout=config.timeout_request_head,
         body_timeout=config.timeout_request_body,
         write_timeout=config.timeout_write,
@@ -334,11 +417,14 @@ def http_settings(config: Config) -> HttpSettings:
         forwarding=Forwarding.of(config),
         host_rules=HostRules.of(config),
         limit_concurrency=config.limit_concurrency,
-        limit_connections=config.limit_connections,
+        limit_connections=config.limit_connections or connections_for_files(file_limit),
         debug_extension=config.debug_extension,
         drain_grace=min(config.drain_grace, config.drain_timeout),
         websocket=config.ws != "none",
         ws_max_size=config.ws_max_size,
+        ws_max_frame_size=config.ws_max_frame_size,
+        ws_max_fragments=config.ws_max_fragments,
+        ws_max_inflation_ratio=config.ws_max_inflation_ratio,
         ws_max_queue=config.ws_max_queue,
         ws_ping_interval=config.ws_ping_interval,
         ws_ping_timeout=config.ws_ping_timeout,

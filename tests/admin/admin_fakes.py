@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgireload.admin.port import (
+    CertificateSnapshot,
     Failure,
     MetricsSnapshot,
     ReloadSnapshot,
@@ -18,7 +19,7 @@ from asgireload.admin.port import (
     TemplateSnapshot,
     WorkerSnapshot,
 )
-from asgireload.errors import ControlError
+from asgireload.errors import ControlError, TlsError
 from asgireload.ipc.scoreboard import FIELD_COUNT, Field
 from asgireload.net.unix import SocketFile
 
@@ -94,6 +95,18 @@ def make_failed_reload(
     return make_reload(reload_id, outcome, **values | changes)
 
 
+def make_certificate(**changes: Any) -> CertificateSnapshot:
+    values: dict[str, Any] = {
+        "certfile": "shop.pem",
+        "subject": "CN=shop.example",
+        "names": ("shop.example", "*.shop.example"),
+        "not_before": NOW - 86400,
+        "not_after": NOW + 86400,
+        "loaded_at": NOW - 60,
+    }
+    return CertificateSnapshot(**values | changes)
+
+
 def make_status(**changes: Any) -> StatusSnapshot:
     values: dict[str, Any] = {
         "version": "0.1.0",
@@ -146,7 +159,7 @@ class FakePort:
         self.reload_outcomes: dict[str, int] = {}
         self.worker_exits: dict[str, int] = {}
         self.known: dict[int, ReloadSnapshot] = {}
-        self.refusal: ControlError | None = None
+        self.refusal: ControlError | TlsError | None = None
         self.ticket = ReloadTicket(id=5, outcome="running", coalesced=False)
         self.verdict: asyncio.Future[ReloadSnapshot] | None = None
         self.waiting = asyncio.Semaphore(0)
@@ -191,6 +204,12 @@ class FakePort:
         if self.refusal is not None:
             raise self.refusal
         self.scaled.append(workers)
+
+    def reload_certificates(self, origin: str) -> tuple[CertificateSnapshot, ...]:
+        if self.refusal is not None:
+            raise self.refusal
+        self.origins.append(origin)
+        return self.status_value.certificates
 
     def stop(self) -> None:
         self.stops += 1

@@ -10,6 +10,7 @@ from admin_fakes import (
     Answer,
     Client,
     FakePort,
+    make_certificate,
     make_failed_reload,
     make_reload,
     make_status,
@@ -19,7 +20,7 @@ from admin_fakes import (
 from asgireload.admin.access import AccessPolicy
 from asgireload.admin.api import AdminApp
 from asgireload.admin.port import TemplateSnapshot
-from asgireload.errors import ControlError
+from asgireload.errors import ControlError, TlsError
 
 JSON = "application/json"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -51,7 +52,7 @@ class TestReading:
         assert answer.headers["content-type"] == JSON
         assert answer.json["state"] == "serving"
         assert "/status" in answer.json["read"]
-        assert answer.json["command"] == ["/reload", "/scale", "/stop"]
+        assert answer.json["command"] == ["/reload", "/tls/reload", "/scale", "/stop"]
 
     @pytest.mark.parametrize(
         ("accept", "is_html"),
@@ -324,6 +325,34 @@ class TestReload:
         assert client.post(path, content_type=JSON).status == 202
         assert_problem(client.post(path, b'{"a": 1}', content_type=JSON), 400, "no body")
         assert_problem(client.post(path, b"{", content_type=JSON), 400, "no body")
+
+
+class TestCertificates:
+    def test_they_are_read_again_and_shown(self, client: Client, port: FakePort) -> None:
+        port.status_value = make_status(certificates=(make_certificate(),))
+        answer = client.post("/tls/reload")
+        assert answer.status == 200
+        (shown,) = answer.json["certificates"]
+        assert shown["names"] == ["shop.example", "*.shop.example"]
+        assert len(port.origins) == 1
+        assert client.get("/status").json["certificates"] == [shown]
+
+    def test_what_does_not_fit_is_a_problem_with_its_reason(
+        self, client: Client, port: FakePort
+    ) -> None:
+        port.refusal = TlsError("private key a.key: it is encrypted")
+        assert_problem(
+            client.post("/tls/reload"), 502, "a.key: it is encrypted.", "former ones stay"
+        )
+
+    def test_a_server_without_tls_has_none(self, client: Client, port: FakePort) -> None:
+        port.refusal = ControlError("no address of this server speaks TLS")
+        assert_problem(client.post("/tls/reload"), 409, "no address")
+
+    def test_it_takes_no_options(self, client: Client, port: FakePort) -> None:
+        assert_problem(client.post("/tls/reload?wait=1"), 400, "wait")
+        assert_problem(client.get("/tls/reload"), 405, "POST")
+        assert port.origins == []
 
 
 class TestScale:

@@ -3,7 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
-from admin_fakes import FakePort, make_counters, make_reload, make_status, make_worker
+from admin_fakes import (
+    NOW,
+    FakePort,
+    make_certificate,
+    make_counters,
+    make_reload,
+    make_status,
+    make_worker,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
@@ -183,3 +191,20 @@ def test_an_odd_accept_header_still_gets_metrics(value: str, parameter: str) -> 
     text, content_type = page.render(f"application/openmetrics-text;{parameter}={value}")
     assert b"asgireload_workers_wanted" in text
     assert b"\n" not in content_type
+
+
+def test_certificates_tell_when_they_expire_and_whether_those_on_disk_fit() -> None:
+    certificates = (make_certificate(), make_certificate(certfile="b.pem", not_after=NOW))
+    samples = scrape(FakePort(make_status(certificates=certificates)))
+    name = "certificate_not_after_timestamp_seconds"
+    assert value(samples, name, certfile="shop.pem") == NOW + 86400
+    assert value(samples, name, certfile="b.pem") == NOW
+    assert value(samples, "certificate_loaded_timestamp_seconds", certfile="b.pem") == NOW - 60
+    assert value(samples, "certificates_usable") == 1
+    broken = make_status(certificates=certificates, certificates_error="no such file")
+    assert value(scrape(FakePort(broken)), "certificates_usable") == 0
+
+
+def test_without_tls_there_is_nothing_about_certificates() -> None:
+    samples = scrape(FakePort(make_status()))
+    assert not any("certificate" in name for name, _ in samples)

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from asgireload.admin.port import (
+    CertificateSnapshot,
     Failure,
     ReloadSnapshot,
     SlotSteps,
@@ -163,6 +164,38 @@ def test_status_as_json(server, capsys):
     server.answers["/status"] = (200, status_snapshot())
     assert main(["status", "--json"]) == 0
     assert msgspec.json.decode(capsys.readouterr().out)["workers_old"] == 1
+
+
+CERTIFICATE = msgspec.to_builtins(
+    CertificateSnapshot(
+        certfile="a.pem", subject="CN=a", names=("a.example", "b.example"), not_before=0.0,
+        not_after=1_800_000_000.0, loaded_at=1_700_000_000.0,
+    )
+)  # fmt: skip
+
+
+def test_reload_certificates(server, capsys):
+    server.answers["/tls/reload"] = (200, {"certificates": [CERTIFICATE]})
+    assert main(["reload-certificates"]) == 0
+    shown = capsys.readouterr().out
+    assert "a.pem        a.example, b.example  2027-01-15 08:00 UTC  2023-11-14 22:13 UTC" in shown
+    server.answers["/tls/reload"] = (502, {"detail": "private key a.key: it is encrypted."})
+    assert main(["reload-certificates"]) == 1
+    assert "it is encrypted" in capsys.readouterr().err
+    server.answers["/tls/reload"] = (200, {"certificates": []})
+    assert main(["reload-certificates"]) == 0
+    assert "factory was called" in capsys.readouterr().out
+
+
+def test_status_shows_certificates_and_why_those_on_disk_are_not_used(server, capsys):
+    status = status_snapshot(
+        certificates=(CERTIFICATE,), certificates_error="private key a.key: no such file"
+    )
+    server.answers["/status"] = (200, status)
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert "a.example, b.example  2027-01-15" in shown
+    assert "the certificates on disk cannot be used: private key a.key: no such file" in shown
 
 
 def test_scale(server, capsys):

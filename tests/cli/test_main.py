@@ -85,7 +85,9 @@ def test_every_flag_of_the_table_is_known(served, capsys):
         (["main:app", "--workers", "four"], "--workers 'four': expected an integer"),
         (["main:app", "--port", "x"], "--port 'x': expected an integer from 0 to 65535"),
         (["main:app", "--workerz", "1"], "--workers"),
-        (["main:app", "--ssl-keyfile", "x"], "does not terminate TLS"),
+        (["main:app", "--ssl-keyfile", "x"], "needs the certificate that goes with it"),
+        (["main:app", "--bind", "127.0.0.1:1 tls"], "tls needs a certificate"),
+        (["main:app", "--ssl-context-factory", "x"], "--ssl-context-factory: Import string"),
         (["main:app", "--forwarded-allow-ips", "10.0.0.1/8"], "10.0.0.0/8"),
         (["main:app", "--interface", "asgi2"], "guarantee_single_callable"),
         (["main:app", "--bind", "::1:80"], "brackets"),
@@ -147,6 +149,22 @@ def test_the_configuration_is_checked(capsys, monkeypatch):
     monkeypatch.setenv("ASGIRELOAD_WORKERZ", "3")
     assert main(["main:app", "--check-config"]) == 2
     assert "ASGIRELOAD_WORKERS" in capsys.readouterr().err
+
+
+def test_an_access_log_format_that_cannot_be_used_is_a_usage_error(capsys):
+    assert main(["main:app", "--access-logformat", "%(h)s %(zz)s", "--check-config"]) == 2
+    assert (
+        "--access-log-format access_log_format = '%(h)s %(zz)s': column 7: there is no atom %(zz)s"
+    ) in capsys.readouterr().err
+
+
+def test_checking_the_configuration_reads_the_file_for_the_log(tmp_path, capsys):
+    file = tmp_path / "log.toml"
+    file.write_text("version = 2")
+    assert main(["main:app", "--log-config", str(file), "--check-config"]) == 2
+    assert f"--log-config {file}: version: expected 1" in capsys.readouterr().err
+    file.write_text("version = 1")
+    assert main(["main:app", "--log-config", str(file), "--check-config"]) == 0
 
 
 def test_the_version_names_the_optional_parts(capsys):

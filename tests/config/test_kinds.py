@@ -1,4 +1,5 @@
 import math
+import ssl
 
 import pytest
 from hypothesis import given
@@ -8,11 +9,13 @@ from asgireload.config.kinds import (
     Choice,
     Duration,
     Header,
+    HeaderName,
     HostPattern,
     Integer,
     MismatchError,
     Network,
     Optional,
+    Secret,
     Several,
     Size,
     Switch,
@@ -56,6 +59,7 @@ from asgireload.config.options import OPTIONS
         (Several(Network(), always_splits=True), "::1, unix", ("::1", "unix")),
         (Several(Network(), always_splits=True), ["::1,unix", "*"], ("::1", "unix", "*")),
         (Several(Network(), always_splits=True), "", ()),
+        (HeaderName(), "X-Request-ID", "x-request-id"),
         (Several(Integer(0)), "1", (1,)),
         (Several(Text()), ["a", "b"], ("a", "b")),
         (Optional(Integer(1)), "none", None),
@@ -94,6 +98,8 @@ def test_good_values_are_read(kind, raw, value):
         (Choice(("auto",)), "h2"),
         (Text(), 5),
         (Text(), "a\0b"),
+        (HeaderName(), "no header"),
+        (HeaderName(), ""),
         (Header(), "no colon"),
         (Header(), "Bad Name: x"),
         (Header(), "X-A: a\r\nX-B: b"),
@@ -136,3 +142,59 @@ def test_no_text_makes_a_kind_raise_anything_else(text):
             option.kind.read(text)
         except (MismatchError, UnavailableError):
             pass
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"),
+    [
+        ("ssl_version", 17, "tls1.2"),
+        ("ssl_version", ssl.PROTOCOL_TLS_SERVER, "tls1.2"),
+        ("ssl_version", "5", "tls1.2"),
+        ("ssl_version", "TLSv1_2", "tls1.2"),
+        ("ssl_version", "TLS1.3", "tls1.3"),
+        ("ssl_cert_reqs", 0, "none"),
+        ("ssl_cert_reqs", ssl.CERT_OPTIONAL, "optional"),
+        ("ssl_cert_reqs", "2", "required"),
+        ("ssl_cert_reqs", "CERT_REQUIRED", "required"),
+    ],
+)
+def test_constants_of_the_ssl_module_are_understood(name, raw, value):
+    assert OPTIONS[name].kind.read(raw) == value
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        (3, "RFC 8996"),
+        ("TLSv1_1", "RFC 8996"),
+        (16, "not for a server"),
+        ("sslv3", "not for a server"),
+    ],
+)
+def test_versions_that_are_withdrawn_are_refused_with_the_reason(raw, error):
+    with pytest.raises(UnavailableError, match=error):
+        OPTIONS["ssl_version"].kind.read(raw)
+    with pytest.raises(MismatchError):
+        OPTIONS["ssl_version"].kind.read(True)
+
+
+def test_a_secret_is_not_shown():
+    kind = Optional(Secret())
+    assert kind.read("geheim") == "geheim"
+    assert kind.show("geheim") == '"(hidden)"'
+    assert kind.show(None) == '"none"'
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("a:1 b:2", ["a:1", "b:2"]),
+        ("a:1,b:2", ["a:1", "b:2"]),
+        ("a:1 plain, b:2 tls  cert=/a.pem c:3", ["a:1 plain", "b:2 tls cert=/a.pem", "c:3"]),
+        ("8000 proxy 8001", ["8000 proxy", "8001"]),
+        ("tls 80", ["tls", "80"]),
+        (" , ", []),
+    ],
+)
+def test_words_of_a_bind_stay_with_their_address_in_a_variable(text, items):
+    assert OPTIONS["bind"].kind.split(text) == items

@@ -1,6 +1,6 @@
 import pytest
 
-from asgireload.config import OPTIONS
+from asgireload.config import OPTIONS, config_from_keywords, render_config
 from asgireload.errors import ConfigError
 
 from .test_sources import flag, load, write
@@ -55,6 +55,12 @@ def test_options_without_effect_are_pointed_out(name, raw):
     assert "has no effect" in warning
 
 
+def test_options_of_an_access_log_that_is_off_are_pointed_out():
+    flags = [flag("access_log", False), flag("access_log_file", "a.log")]
+    (warning,) = load(flags).warnings
+    assert warning == "--access-log-file: access_log_file has no effect without access_log"
+
+
 def test_an_admin_port_chosen_by_the_system_counts_as_one():
     assert load([flag("admin_port", "0"), flag("admin_host", "::1")]).warnings == ()
 
@@ -66,6 +72,51 @@ def test_a_stop_that_outlasts_kubernetes_is_pointed_out():
 
 def test_the_defaults_warn_about_nothing():
     assert load().warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ([("ssl_keyfile", "k")], r"--ssl-keyfile: ssl_keyfile needs .*give ssl_certfile"),
+        ([("ssl_sni", ["a:b"])], r"--ssl-sni: ssl_sni needs .*give ssl_certfile"),
+        (
+            [("ssl_keyfile_password", "p"), ("ssl_keyfile_password_file", "f")],
+            "--ssl-keyfile-password and --ssl-keyfile-password-file both say",
+        ),
+        (
+            [("ssl_cert_reqs", "required")],
+            "--ssl-cert-reqs: ssl_cert_reqs required needs ssl_ca_certs",
+        ),
+    ],
+)
+def test_tls_options_that_do_not_go_together_are_refused(flags, error):
+    with pytest.raises(ConfigError, match=error):
+        load([flag(name, raw) for name, raw in flags])
+
+
+def test_a_password_on_the_command_line_is_warned_about_and_never_shown():
+    pair = [flag("ssl_certfile", "c"), flag("ssl_keyfile_password", "geheim")]
+    loaded = load(pair)
+    (warning,) = loaded.warnings
+    assert "can be read by every user" in warning
+    for text in (warning, repr(loaded), render_config(loaded)):
+        assert "geheim" not in text
+    assert load([], {"UVICORN_SSL_KEYFILE_PASSWORD": "geheim"}).warnings == ()
+
+
+@pytest.mark.parametrize("bad", ["ge\0heim", 7])
+def test_a_password_that_cannot_be_used_is_not_shown_either(tmp_path, bad):
+    cases = [lambda: load([flag("ssl_keyfile_password", bad)])]
+    cases.append(lambda: config_from_keywords("a:b", {"ssl_keyfile_password": bad}, {}))
+    if isinstance(bad, str):
+        cases.append(lambda: load([], {"ASGIRELOAD_SSL_KEYFILE_PASSWORD": bad}))
+    else:
+        write(tmp_path, "asgireload.toml", f"ssl_keyfile_password = {bad}")
+        cases.append(lambda: load(directory=tmp_path))
+    for case in cases:
+        with pytest.raises(ConfigError, match="expected text") as raised:
+            case()
+        assert str(bad) not in str(raised.value).replace("127.0", "")
 
 
 @pytest.mark.parametrize("name", ["forwarded_allow_ips", "forwarded_headers", "forwarded_fields"])

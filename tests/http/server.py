@@ -1,14 +1,19 @@
 """A real server on loopback for one test, and a client that speaks bytes."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from asgireload.asgi import ASGIApp
+from asgireload.config import Config
+from asgireload.http.access_log import open_access_log
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.request_id import RequestIds
 from asgireload.ipc.scoreboard import Field
+from asgireload.log import Place
 from asgireload.websocket.connection import WebSocketConnection
 
 
@@ -89,10 +94,22 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
         for name in ("state", "request_limit", "on_request_limit")
         if name in options
     }
+    log_options = {
+        name: options.pop(name)
+        for name in ("access_log", "access_log_format", "request_id_header")
+        if name in options
+    }
+    config = dataclasses.replace(Config(), **log_options)
     settings = HttpSettings(parser=parser, **options)  # type: ignore[arg-type]
     loop = asyncio.get_running_loop()
     context = ServingContext(
-        app, settings, loop, websocket_factory=WebSocketConnection, **context_options
+        app,
+        settings,
+        loop,
+        websocket_factory=WebSocketConnection,
+        access_log=open_access_log(config, Place("worker", 0, 1)),
+        request_ids=RequestIds(config.request_id_header) if config.request_id_header else None,
+        **context_options,
     )
     listener = await loop.create_server(lambda: HttpConnection(context), "127.0.0.1", 0)
     server = Server(context, listener.sockets[0].getsockname()[1])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from asgireload.http import context
 from asgireload.http.parser import RequestLimits
 from asgireload.ipc.scoreboard import Field, Limit
 from tests.http.server import Server, serving
@@ -353,7 +354,11 @@ def test_an_overload_is_answered_with_a_time_to_come_back(
     run(main())
 
 
-def test_the_longest_idle_connections_make_way_for_new_ones(run: Any, parser: str) -> None:
+def test_the_longest_idle_connections_make_way_for_new_ones(
+    run: Any, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "ROOM_IDLE_SECONDS", 0.0)
+
     async def main() -> None:
         async with serving(hello, parser, limit_connections=4) as server:
             clients = [await server.connect() for _ in range(4)]

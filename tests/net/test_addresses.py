@@ -6,6 +6,7 @@ from asgireload.config import Config
 from asgireload.errors import ConfigError
 from asgireload.net.addresses import (
     InheritedAddress,
+    ListenerTraits,
     TcpAddress,
     UnixAddress,
     addresses_of,
@@ -104,3 +105,82 @@ def test_a_v4_address_on_the_same_port_is_seen():
     assert has_v4_twin(v6, [v6, v4])
     assert not has_v4_twin(v6, [v6, other])
     assert not has_v4_twin(v4, [v6, v4])
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def traits(text, **options):
+    return parse_address(text, **options).traits
+
+
+def test_words_after_an_address_say_how_connections_are_received():
+    assert traits("127.0.0.1:80") == ListenerTraits()
+    assert traits("127.0.0.1:80 proxy") == ListenerTraits(proxy=True)
+    assert traits("unix:/x  cert=a.pem\tproxy") == ListenerTraits(
+        tls=True, certfile="a.pem", proxy=True
+    )
+    assert traits("[::1]:443 tls cert=a.pem key=/k=1.key") == ListenerTraits(
+        tls=True, certfile="a.pem", keyfile="/k=1.key"
+    )
+
+
+def test_every_address_speaks_tls_once_there_is_a_certificate_unless_it_says_otherwise():
+    assert traits("fd://3", speaks_tls=True) == ListenerTraits(tls=True)
+    assert traits("443 tls", speaks_tls=True) == ListenerTraits(tls=True)
+    assert traits("80 plain", speaks_tls=True) == ListenerTraits()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("80 tsl", "'80 tsl': 'tsl' is not understood; the words understood are plain, tls, cert"),
+        ("80 tls=1", "'tls=1' is not understood"),
+        ("80 cert", "'cert' is not understood"),
+        ("80 cert=", "'cert=' is not understood"),
+        ("80 cert=a plain", "plain is the opposite"),
+        ("80 plain tls", "plain is the opposite"),
+        ("80 key=a", "key needs the certificate"),
+        ("80 cert=a cert=b", "cert is given twice"),
+        ("80 proxy proxy", "proxy is given twice"),
+        ("80 tls", "tls needs a certificate: give --ssl-certfile, or cert=FILE"),
+    ],
+)
+def test_bad_words_are_refused_with_those_that_are_understood(text, error):
+    with pytest.raises(ConfigError, match=error):
+        parse_address(text)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["plain", "tls", "proxy", "cert=a", "key=b", "x", "cert="]), max_size=4
+    ),
+    st.booleans(),
+)
+def test_any_words_are_understood_or_refused(words, speaks_tls):
+    try:
+        found = traits(" ".join(["80", *words]), speaks_tls=speaks_tls)
+    except ConfigError:
+        return
+    assert found.tls == ("cert=a" in words or (speaks_tls and "plain" not in words))
+    assert found.proxy == ("proxy" in words)
+
+
+@pytest.mark.parametrize("option", [{"uds": "/x"}, {"fd": 3}, {"port": 80}])
+def test_uds_fd_and_port_speak_tls_when_there_is_a_certificate(option):
+    (address,) = addresses_of(Config(ssl_certfile="a.pem", **option))
+    assert address.traits == ListenerTraits(tls=True)
+    (address,) = addresses_of(Config(ssl_context_factory="m:f", **option))
+    assert address.traits == ListenerTraits(tls=True)
+    (address,) = addresses_of(Config(**option))
+    assert address.traits == ListenerTraits()
+
+
+def test_one_address_is_not_taken_twice_whatever_its_words():
+    with pytest.raises(ConfigError, match="given twice"):
+        addresses_of(Config(bind=("127.0.0.1:80 plain", "127.0.0.1:80 tls"), ssl_certfile="a"))
+
+
+def test_a_context_factory_leaves_no_room_for_certificates_of_addresses():
+    with pytest.raises(ConfigError, match=r"leave out cert=|or the factory"):
+        check_addresses(Config(bind=("80 cert=a",), ssl_context_factory="m:f"))

@@ -10,6 +10,7 @@ import pytest
 
 from asgireload.config import Config
 from asgireload.errors import ListenError
+from asgireload.net.addresses import ListenerTraits
 from asgireload.net.listeners import PerSlotListener, Steering, open_listeners
 
 
@@ -357,3 +358,25 @@ def test_two_servers_that_start_together_cannot_both_listen():
     for server in servers:
         server.communicate("\n", timeout=20)
     assert sorted(words) == ["ListenError", "listens"]
+
+
+def test_urls_and_traits_say_where_tls_is_spoken(opened, tmp_path):
+    path = tmp_path / "web.sock"
+    listeners = opened(
+        bind=("localhost:0", "127.0.0.1:0 plain", f"unix:{path} proxy"),
+        ssl_certfile="a.pem",
+        accept="shared",
+    )
+    urls, traits = listeners.urls(), listeners.traits()
+    assert len(urls) == len(traits) == len(listeners.sockets_for(0)) >= 3
+    assert [url.partition(":")[0] for url in urls[:-2]] == ["https"] * (len(urls) - 2)
+    assert urls[-2].startswith("http://127.0.0.1:")
+    assert urls[-1] == f"unix:{path} (TLS)"
+    assert [entry.tls for entry in traits] == [True] * (len(urls) - 2) + [False, True]
+    assert [entry.proxy for entry in traits] == [False] * (len(urls) - 1) + [True]
+
+
+def test_a_slot_of_its_own_keeps_the_traits(opened):
+    listeners = opened(accept="per-slot", workers=2, ssl_certfile="a.pem")
+    assert listeners.traits() == (ListenerTraits(tls=True),)
+    assert listeners.urls()[0].startswith("https://")

@@ -86,7 +86,7 @@ class Server:
         except BaseException:
             self._destroy()
             raise
-        found = re.search(r"running on http://[^:]+:(\d+)", self.log)
+        found = re.search(r"running on https?://[^:]+:(\d+)", self.log)
         self.port = int(found[1]) if found else None
         return self
 

@@ -1,0 +1,375 @@
+"""What TLS is spoken with: the files, what was read from them, and the contexts made of that.
+
+    files_of ──▶ read_material ──▶ check_material          in the supervisor
+                       └─▶ seal ──▶ unseal ──▶ make_context   in each worker
+
+Files are read by the supervisor alone, all of them at one time, and workers get their content. So every
+worker of a server shows the same certificates, a key never meets the certificate of yesterday, and a
+worker that is replaced does not depend on what lies on disk by then. When to read again is decided in
+`supervisor/certificates.py`.
+"""
+
+import os
+import re
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from asgireload.config import Config
+from asgireload.errors import TlsError
+from asgireload.net.addresses import addresses_of
+from asgireload.net.x509 import Certificate, find_certificates, read_certificate, to_pem
+
+ALPN = ("http/1.1",)
+FILE_LIMIT = 4 * 1024 * 1024
+"""Bytes of one file that are read: a bundle of every public authority has a quarter of a mebibyte."""
+
+_PIECE = 64 * 1024
+
+_VERSIONS = {"tls1.2": ssl.TLSVersion.TLSv1_2, "tls1.3": ssl.TLSVersion.TLSv1_3}
+_VERIFY_MODES = {
+    "none": ssl.CERT_NONE,
+    "optional": ssl.CERT_OPTIONAL,
+    "required": ssl.CERT_REQUIRED,
+}
+_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """A certificate and its key, by the names of their files as they are configured."""
+
+    certfile: str
+    keyfile: str | None = None
+    """None where the key is in `certfile`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The files that a configuration names."""
+
+    main: tuple[Pair, ...] = ()
+    """The server's: the first is for everybody, the others for clients that ask for their names."""
+    own: tuple[Pair, ...] = ()
+    """Those of single addresses."""
+    authorities: str | None = None
+    password: str | None = None
+
+    def paths(self) -> tuple[str, ...]:
+        """Return every file once, as it is configured."""
+        found = [path for pair in self.main + self.own for path in (pair.certfile, pair.keyfile)]
+        found += [self.authorities, self.password]
+        return tuple(dict.fromkeys(path for path in found if path is not None))
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """A certificate with its key, as read."""
+
+    files: Pair
+    chain: bytes
+    """PEM: the certificate, then those that lead to an authority."""
+    key: bytes
+    """PEM, possibly encrypted."""
+
+    def __repr__(self) -> str:
+        return f"<Identity {self.files.certfile}>"
+
+
+class Material(msgspec.Struct, frozen=True):
+    """All that was read at one time. It holds private keys: never show it."""
+
+    main: tuple[Identity, ...] = ()
+    own: tuple[Identity, ...] = ()
+    authorities: bytes | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Material of {len(self.main) + len(self.own)} certificates>"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The slice of the configuration that contexts are made with."""
+
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    verify_mode: ssl.VerifyMode = ssl.CERT_NONE
+    ciphers: str | None = None
+    ca_certs: str | None = None
+    """Name of the file with the authorities, for errors."""
+
+
+class ServerContext(ssl.SSLContext):
+    """A context that knows the certificate it sends, which the ssl module does not tell."""
+
+    certificate: str | None = None
+    """PEM."""
+
+
+def settings_of(config: Config) -> TlsSettings:
+    return TlsSettings(
+        version=_VERSIONS[config.ssl_version],
+        verify_mode=_VERIFY_MODES[config.ssl_cert_reqs],
+        ciphers=config.ssl_ciphers,
+        ca_certs=config.ssl_ca_certs,
+    )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def files_of(config: Config) -> TlsFiles:
+    """Return the files that `config` names; none where no address speaks TLS. Raise ConfigError."""
+    traits = [address.traits for address in addresses_of(config)]
+    if not any(entry.tls for entry in traits):
+        return TlsFiles()
+    main: list[Pair] = []
+    if config.ssl_certfile is not None:
+        main = [Pair(config.ssl_certfile, config.ssl_keyfile), *map(_sni_pair, config.ssl_sni)]
+    own = [Pair(entry.certfile, entry.keyfile) for entry in traits if entry.certfile is not None]
+    return TlsFiles(
+        main=tuple(main),
+        own=tuple(dict.fromkeys(own)),
+        authorities=config.ssl_ca_certs,
+        password=config.ssl_keyfile_password_file,
+    )
+
+
+def _sni_pair(text: str) -> Pair:
+    certfile, _, keyfile = text.partition(":")
+    return Pair(certfile, keyfile or None)
+
+
+def read_material(files: TlsFiles, directory: str, password: str | None) -> Material:
+    """Read the files, relative ones in `directory`. Raise TlsError naming the one that cannot be read.
+
+    `password` is the one that was configured itself, rather than a file with it.
+    """
+    if files.password is not None:
+        text = _read_file(files.password, directory, "password file")
+        try:
+            password = text.decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise TlsError(f"password file {files.password}: it is not UTF-8 text") from error
+    return Material(
+        main=tuple(_read_pair(pair, directory) for pair in files.main),
+        own=tuple(_read_pair(pair, directory) for pair in files.own),
+        authorities=(
+            _read_file(files.authorities, directory, "ssl_ca_certs")
+            if files.authorities is not None
+            else None
+        ),
+        password=password,
+    )
+
+
+def _read_pair(pair: Pair, directory: str) -> Identity:
+    chain = _read_file(pair.certfile, directory, "certificate")
+    if pair.keyfile is None:
+        return Identity(pair, chain, chain)
+    return Identity(pair, chain, _read_file(pair.keyfile, directory, "private key"))
+
+
+def _read_file(path: str, directory: str, what: str) -> bytes:
+    try:
+        # A pipe without a writer must not hold the server up.
+        descriptor = os.open(
+            os.path.join(directory, path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        )
+        try:
+            content = b""
+            while len(content) <= FILE_LIMIT and (piece := os.read(descriptor, _PIECE)):
+                content += piece
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        advice = {
+            FileNotFoundError: "check the path",
+            PermissionError: "let the user of the server read it",
+            IsADirectoryError: "name a file in it",
+        }.get(type(error))
+        raise TlsError(f"{what} {path}: {reason}" + (f"; {advice}" if advice else "")) from error
+    if len(content) > FILE_LIMIT:
+        raise TlsError(f"{what} {path}: it is no PEM file")
+    return content
+
+
+# --- from the supervisor to workers ---------------------------------------------------------------
+
+
+def seal(material: Material) -> int:
+    """Return a descriptor of shared memory with the material; the caller closes it."""
+    data = msgspec.msgpack.encode(material)
+    descriptor = os.memfd_create("asgireload-tls", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def unseal(descriptor: int) -> Material:
+    """Return what `seal` put there. The position is not moved: several workers share the descriptor."""
+    size = os.fstat(descriptor).st_size
+    data = bytearray()
+    while len(data) < size:
+        data += os.pread(descriptor, size - len(data), len(data))
+    return msgspec.msgpack.decode(data, type=Material)
+
+
+# --- contexts -------------------------------------------------------------------------------------
+
+
+def make_context(
+    identities: Sequence[Identity], material: Material, settings: TlsSettings
+) -> ServerContext:
+    """Return a context that shows the first identity, and the others to clients that ask for their names.
+
+    Raise TlsError naming the file that does not fit.
+    """
+    contexts = [_make_single(identity, material, settings) for identity in identities]
+    first, *others = contexts
+    if others:
+        table: dict[str, ServerContext] = {}
+        for identity, context in zip(identities, contexts, strict=True):
+            for name in _leaf(identity).names:
+                table.setdefault(name, context)
+
+        def on_server_name(
+            connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext
+        ) -> None:
+            if (chosen := choose_by_name(table, name)) is not None:
+                connection.context = chosen
+
+        first.sni_callback = on_server_name
+    return first
+
+
+def choose_by_name(table: Mapping[str, ServerContext], name: str | None) -> ServerContext | None:
+    """Return what the table has for a host name, exactly or by a wildcard for its first label.
+
+    RFC 9525 section 6.3: a wildcard stands for one whole label, the leftmost.
+    """
+    if name is None:
+        return None
+    name = name.lower().rstrip(".")
+    return table.get(name) or table.get("*." + name.partition(".")[2])
+
+
+def check_material(material: Material, settings: TlsSettings) -> None:
+    """Make every context once. Raise TlsError naming the file that does not fit."""
+    if material.main:
+        make_context(material.main, material, settings)
+    for identity in material.own:
+        make_context([identity], material, settings)
+
+
+def certificates_in(material: Material) -> list[tuple[Pair, Certificate]]:
+    """Return what each certificate says. Raise TlsError for one that cannot be read."""
+    return [(identity.files, _leaf(identity)) for identity in (*material.main, *material.own)]
+
+
+def find_doubts(certificate: Certificate, now: float) -> str | None:
+    """Return why clients will not believe a certificate at the time `now`, None if nothing is known."""
+    if certificate.not_after < now:
+        return "it has expired: clients will refuse it"
+    if certificate.not_before > now:
+        return "it is not valid yet: clients will refuse it, or the clock of this machine is wrong"
+    return None
+
+
+def _leaf(identity: Identity) -> Certificate:
+    return read_certificate(_leaf_der(identity))
+
+
+def _leaf_der(identity: Identity) -> bytes:
+    path = identity.files.certfile
+    try:
+        chain = find_certificates(identity.chain)
+        if chain:
+            read_certificate(chain[0])
+            return chain[0]
+    except TlsError as error:
+        raise TlsError(f"certificate {path}: {error}") from error
+    raise TlsError(f"certificate {path}: there is no certificate in it; it must be a PEM file")
+
+
+def _make_single(identity: Identity, material: Material, settings: TlsSettings) -> ServerContext:
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = settings.version
+    # A client could ask for handshake after handshake on one connection; TLS 1.3 has done away with it.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(list(ALPN))
+    if settings.ciphers is not None:
+        try:
+            context.set_ciphers(settings.ciphers)
+        except ssl.SSLError as error:
+            raise TlsError(
+                f"ssl_ciphers {settings.ciphers!r}: OpenSSL knows no cipher of this list"
+            ) from error
+    context.certificate = to_pem(_leaf_der(identity))
+    _load_chain(context, identity, material.password)
+    if material.authorities is not None:
+        _load_authorities(context, material.authorities, settings.ca_certs)
+    context.verify_mode = settings.verify_mode
+    return context
+
+
+def _load_chain(context: ssl.SSLContext, identity: Identity, password: str | None) -> None:
+    certfile, keyfile = identity.files.certfile, identity.files.keyfile or identity.files.certfile
+    if _PRIVATE_KEY.search(identity.key) is None:
+        advice = "give ssl_keyfile" if identity.files.keyfile is None else "it must be a PEM file"
+        raise TlsError(f"private key {keyfile}: there is no private key in it; {advice}")
+    was_asked = False
+
+    def tell_password() -> str:
+        # Without this function OpenSSL would ask on the terminal.
+        nonlocal was_asked
+        was_asked = True
+        return password or ""
+
+    try:
+        with _as_file(identity.chain) as chain, _as_file(identity.key) as key:
+            context.load_cert_chain(chain, key, tell_password)
+    except (ssl.SSLError, ValueError) as error:
+        if was_asked and password is None:
+            raise TlsError(
+                f"private key {keyfile}: it is encrypted; give ssl_keyfile_password_file"
+            ) from error
+        if was_asked:
+            raise TlsError(
+                f"private key {keyfile}: the password does not open it, or it is damaged"
+            ) from error
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            raise TlsError(
+                f"private key {keyfile}: it does not belong to the certificate {certfile}"
+            ) from error
+        raise TlsError(
+            f"certificate {certfile} with private key {keyfile}: OpenSSL cannot use them: {error}"
+        ) from error
+
+
+def _load_authorities(context: ssl.SSLContext, authorities: bytes, name: str | None) -> None:
+    if b"-----BEGIN " not in authorities:
+        raise TlsError(f"ssl_ca_certs {name}: there is no certificate in it; it must be a PEM file")
+    try:
+        with _as_file(authorities) as path:
+            context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise TlsError(f"ssl_ca_certs {name}: OpenSSL cannot use it: {error}") from error
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """Give content the path that OpenSSL asks for, without writing a key to a disk (memfd_create(2))."""
+    descriptor = os.memfd_create("asgireload-pem", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

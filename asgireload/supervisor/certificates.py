@@ -1,0 +1,163 @@
+"""The certificates of this server: read at the start, read again when they change, shown to operators.
+
+Files are looked at every CHECK_INTERVAL, by the names that were configured, so that a file which was
+replaced by a rename, and a link that was moved as Kubernetes does with secrets, are seen. A change is
+taken up once nothing more has changed between two looks, since certificate and key are seldom written at
+the same moment. What does not fit is refused with its reason, and what was used before stays.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from asgireload.admin.port import CertificateSnapshot
+from asgireload.config import Config
+from asgireload.errors import TlsError
+from asgireload.net import tls
+from asgireload.net.addresses import addresses_of
+
+CHECK_INTERVAL = 2.0
+"""Seconds between two looks: a renewal is shown within two of these."""
+
+_logger = logging.getLogger("asgireload.error")
+
+FileState = tuple[int, int, int, int] | None
+"""Device, inode, size and time of change in nanoseconds; None for a file that is not there."""
+FileStates = tuple[FileState, ...]
+
+
+def look_at(paths: tuple[str, ...], directory: str) -> FileStates:
+    """Return the state of each file; relative names start at `directory`."""
+    return tuple(_look_at_one(os.path.join(directory, path)) for path in paths)
+
+
+def _look_at_one(path: str) -> FileState:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@dataclass(slots=True)
+class ChangeWatch:
+    """Decides when files that changed are worth reading. Knows states only, no clock and no file."""
+
+    tried: FileStates = ()
+    """As the files were when they were last read, with or without success."""
+    changed: FileStates | None = None
+    """As they were at the last look, where that differs from `tried`."""
+
+    def is_due(self, seen: FileStates) -> bool:
+        """Return whether to read: `seen` is new, and the look before has seen the same."""
+        if seen == self.tried:
+            self.changed = None
+            return False
+        is_settled = seen == self.changed
+        self.changed = seen
+        return is_settled
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What is told of the material in use."""
+
+    certificates: tuple[CertificateSnapshot, ...] = ()
+    identities: dict[tls.Pair, tls.Identity] = field(default_factory=dict)
+
+
+class Certificates:
+    """What workers of this server speak TLS with. `close()` it at the end."""
+
+    def __init__(
+        self, config: Config, directory: str, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        """Read nothing yet. Relative names start at `directory`; `wall_clock` gives seconds since the epoch."""
+        self._config = config
+        self._directory = directory
+        self._wall_clock = wall_clock
+        self._files = tls.files_of(config)
+        self._watch = ChangeWatch()
+        self._material = tls.Material()
+        self._shown = _Shown()
+        self.descriptor: int | None = None
+        """What workers are given (`tls.seal`); None where no address speaks TLS, or before `load`."""
+        self.is_spoken = any(address.traits.tls for address in addresses_of(config))
+        self.error: str | None = None
+        """Why the files on disk cannot be used, while something older is."""
+
+    def load(self) -> bool:
+        """Read the files; return whether they say anything new. Raise TlsError and change nothing."""
+        if not self.is_spoken:
+            return False
+        # Looked at before they are read: what changes meanwhile is then seen as a change.
+        self._watch.tried = look_at(self._files.paths(), self._directory)
+        self._watch.changed = None
+        try:
+            material = self._read()
+            is_new = self.descriptor is None or material != self._material
+            descriptor = tls.seal(material) if is_new else None
+        except TlsError as error:
+            self.error = str(error)
+            raise
+        except OSError as error:
+            # Descriptors or memory have run out.
+            self.error = f"certificates could not be kept in memory: {error}"
+            raise TlsError(self.error) from error
+        self.error = None
+        if descriptor is None:
+            return False
+        self.close()
+        self.descriptor = descriptor
+        self._material = material
+        self._describe(material)
+        return True
+
+    def has_settled_change(self) -> bool:
+        """Look at the files; return whether it is time to `load` them."""
+        return self.is_spoken and self._watch.is_due(look_at(self._files.paths(), self._directory))
+
+    def snapshots(self) -> tuple[CertificateSnapshot, ...]:
+        return self._shown.certificates
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+    def _read(self) -> tls.Material:
+        material = tls.read_material(
+            self._files, self._directory, self._config.ssl_keyfile_password
+        )
+        if self._config.ssl_context_factory is None:
+            tls.check_material(material, tls.settings_of(self._config))
+        else:
+            # What fits is for the factory to say, in the workers; here certificates are only read.
+            tls.certificates_in(material)
+        return material
+
+    def _describe(self, material: tls.Material) -> None:
+        now = self._wall_clock()
+        before = {known.certfile: known for known in self._shown.certificates}
+        shown = _Shown(
+            identities={identity.files: identity for identity in (*material.main, *material.own)}
+        )
+        found: list[CertificateSnapshot] = []
+        for files, certificate in tls.certificates_in(material):
+            is_known = self._shown.identities.get(files) == shown.identities[files]
+            if not is_known and (doubt := tls.find_doubts(certificate, now)) is not None:
+                _logger.warning("Certificate %s: %s", files.certfile, doubt)
+            found.append(
+                CertificateSnapshot(
+                    certfile=files.certfile,
+                    subject=certificate.subject,
+                    names=certificate.names,
+                    not_before=certificate.not_before,
+                    not_after=certificate.not_after,
+                    loaded_at=before[files.certfile].loaded_at if is_known else now,
+                )
+            )
+        shown.certificates = tuple(found)
+        self._shown = shown

@@ -1,0 +1,221 @@
+"""permessage-deflate, RFC 7692: which offer is taken, and messages in and out of DEFLATE.
+
+What one side remembers between messages is its LZ77 window. The sender's may be forgotten at any time
+(a new compressor never looks back further than its own start); the receiver's is what the peer may
+refer to, and `Inflater.window` tells it, so that another process can go on with the stream.
+"""
+
+import re
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from asgireload.errors import FrameError
+from asgireload.ipc.scoreboard import Limit
+from asgireload.websocket.frames import INVALID_DATA, TOO_BIG
+
+NAME = "permessage-deflate"
+
+TAIL = b"\x00\x00\xff\xff"
+"""What a sync flush ends with; the sender leaves it out and the receiver adds it (section 7.2.1)."""
+
+DEFLATE_FROM = 16
+"""Shorter messages are sent as they are (section 6): there is next to nothing that could shrink."""
+
+_SEND_WINDOW_BITS = 12
+_SEND_MEMORY_LEVEL = 5
+"""A compressor takes 2**(bits + 2) + 2**(level + 9) bytes (zconf.h): 32 KiB for each connection, not
+the 256 KiB of zlib's defaults. A sender may look back less far than agreed."""
+
+FINAL_BLOCKS_LIMIT = 16
+"""A sender that cannot flush may end its DEFLATE stream instead (section 7.2.3.4), once a flush. Each
+end costs a new decompressor, two bytes are enough for one, and no sender needs many in a message."""
+
+Offer = tuple[str, list[tuple[str, str | None]]]
+"""One extension of the header: its name, its parameters with their values."""
+
+_WINDOW_BITS = re.compile(r"8|9|1[0-5]")  # section 7.1.2: decimal, no leading zero
+
+
+@dataclass(frozen=True, slots=True)
+class DeflateParameters:
+    """What both sides agreed on. The window sizes are logarithms of bytes."""
+
+    server_no_context_takeover: bool = False
+    client_no_context_takeover: bool = False
+    server_max_window_bits: int = 15
+    client_max_window_bits: int = 15
+
+    @property
+    def header_value(self) -> bytes:
+        parts = [NAME]
+        if self.server_no_context_takeover:
+            parts.append("server_no_context_takeover")
+        if self.client_no_context_takeover:
+            parts.append("client_no_context_takeover")
+        if self.server_max_window_bits < 15:
+            parts.append(f"server_max_window_bits={self.server_max_window_bits}")
+        if self.client_max_window_bits < 15:
+            parts.append(f"client_max_window_bits={self.client_max_window_bits}")
+        return "; ".join(parts).encode("ascii")
+
+
+def negotiate(offers: Iterable[Offer]) -> DeflateParameters | None:
+    """Return the parameters for the first offer that can be met, in the client's order of preference.
+
+    An offer with an unknown or doubled parameter or with a bad value is declined (section 7.1), and so
+    is one that wants a server window of 256 bytes: zlib cannot compress raw DEFLATE within that.
+    """
+    for name, parameters in offers:
+        if name == NAME:
+            accepted = _accept(parameters)
+            if accepted is not None:
+                return accepted
+    return None
+
+
+def _accept(parameters: list[tuple[str, str | None]]) -> DeflateParameters | None:
+    values = dict(parameters)
+    if len(values) < len(parameters):
+        return None
+    server_resets = "server_no_context_takeover" in values
+    client_resets = "client_no_context_takeover" in values
+    if values.pop("server_no_context_takeover", None) is not None:
+        return None
+    if values.pop("client_no_context_takeover", None) is not None:
+        return None
+    server_bits = values.pop("server_max_window_bits", "15")
+    if server_bits is None or _WINDOW_BITS.fullmatch(server_bits) is None or server_bits == "8":
+        return None
+    # Without a value the client only says that it would accept a limit (section 7.1.2.2).
+    client_bits = values.pop("client_max_window_bits", None) or "15"
+    if _WINDOW_BITS.fullmatch(client_bits) is None or values:
+        return None
+    return DeflateParameters(server_resets, client_resets, int(server_bits), int(client_bits))
+
+
+class Deflater:
+    """Compresses messages, one call each. Takes its memory with the first message."""
+
+    __slots__ = ("_deflater", "_resets", "_window_bits")
+
+    def __init__(self, window_bits: int, *, resets: bool) -> None:
+        self._window_bits = min(window_bits, _SEND_WINDOW_BITS)
+        self._resets = resets
+        self._deflater: zlib._Compress | None = None
+
+    def deflate(self, payload: bytes) -> bytes:
+        deflater = self._deflater
+        if deflater is None:
+            deflater = zlib.compressobj(
+                zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -self._window_bits, _SEND_MEMORY_LEVEL
+            )
+            if not self._resets:
+                self._deflater = deflater
+        data = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
+        return data[: -len(TAIL)]
+
+
+class Inflater:
+    """Decompresses messages: `inflate` for each piece, `finish` behind the last.
+
+    It never makes more bytes than it is allowed to. Takes its memory with the first message. `window`
+    is what an earlier inflater of the same connection had.
+    """
+
+    __slots__ = ("_final_blocks", "_inflater", "_known_bytes", "_resets", "_window", "_window_bits")
+
+    def __init__(self, window_bits: int, *, resets: bool, window: bytes = b"") -> None:
+        # A peer that says 8 may run a zlib that takes it for 9, as zlib did for years.
+        self._window_bits = max(window_bits, 9)
+        self._resets = resets
+        self._window = window
+        self._inflater: zlib._Decompress | None = None
+        self._known_bytes = len(window)
+        """How far the peer may look back, up to the size of the window."""
+        self._final_blocks = 0
+        """In this message."""
+
+    def inflate(self, data: bytes, allowed_bytes: int) -> bytes:
+        """Return what a piece of a message becomes.
+
+        Raise FrameError: 1009 for more than `allowed_bytes`, 1007 for what is not DEFLATE.
+        """
+        inflater = self._inflater
+        if inflater is None:
+            inflater = self._inflater = zlib.decompressobj(-self._window_bits, zdict=self._window)
+            self._window = b""
+        try:
+            output = inflater.decompress(data, allowed_bytes + 1)
+            self._known_bytes += len(output)
+            while inflater.eof and len(output) <= allowed_bytes:
+                rest = inflater.unused_data
+                inflater = self._start_over()
+                more = inflater.decompress(rest, allowed_bytes + 1 - len(output))
+                self._known_bytes += len(more)
+                output += more
+        except zlib.error:
+            raise FrameError(INVALID_DATA, "the compressed data is damaged") from None
+        if len(output) > allowed_bytes:
+            raise FrameError(
+                TOO_BIG, "the compressed message becomes too big", limit=Limit.WS_INFLATION
+            )
+        return output
+
+    def finish(self, data: bytes, allowed_bytes: int) -> bytes:
+        """Return what the last piece of a message becomes; it may be empty. Raises as `inflate` does."""
+        output = self.inflate(data + TAIL, allowed_bytes)
+        self._final_blocks = 0
+        if self._resets:
+            self._inflater = None
+            self._known_bytes = 0
+        return output
+
+    def window(self) -> bytes:
+        """Return what the peer's next message may refer to. Ask only between two messages.
+
+        zlib does not show its window, but a copy of the decompressor repeats it when told to look back
+        that far; so nothing has to be kept for it.
+        """
+        known_bytes = min(self._known_bytes, 1 << self._window_bits)
+        if self._inflater is None or not known_bytes:
+            return self._window
+        return self._inflater.copy().decompress(_repeat_last(known_bytes), known_bytes)
+
+    def _start_over(self) -> "zlib._Decompress":
+        """Go on behind the end of a DEFLATE stream; whoever ended it has forgotten its window."""
+        self._final_blocks += 1
+        if self._final_blocks > FINAL_BLOCKS_LIMIT:
+            raise FrameError(
+                TOO_BIG,
+                "the compressed message consists of too many DEFLATE streams",
+                limit=Limit.WS_INFLATION,
+            )
+        self._known_bytes = 0
+        self._inflater = zlib.decompressobj(-self._window_bits)
+        return self._inflater
+
+
+def _repeat_last(distance: int) -> bytes:
+    """Return a DEFLATE block that repeats the last `distance` bytes, and some of them again.
+
+    It has fixed codes, and matches of the greatest length only (RFC 1951 sections 3.2.5 and 3.2.6).
+    """
+    code, extra_bits, base = 0, 0, 1
+    while base + (1 << extra_bits) <= distance:
+        base += 1 << extra_bits
+        code += 1
+        extra_bits = max(0, code // 2 - 1)
+    reversed_code = int(f"{code:05b}"[::-1], 2)  # Huffman codes begin with their highest bit
+    match = _LONGEST_MATCH | reversed_code << 8 | (distance - base) << 13
+    bits, length = _FINAL_FIXED_BLOCK, 3
+    for _ in range(-(-distance // 258)):
+        bits |= match << length
+        length += 13 + extra_bits
+    length += 7  # the end of the block: seven zeros
+    return bits.to_bytes(-(-length // 8), "little")
+
+
+_FINAL_FIXED_BLOCK = 0b011
+_LONGEST_MATCH = 0b10100011
+"""The code for 258 bytes, 11000101, reversed."""

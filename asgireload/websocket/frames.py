@@ -1,0 +1,137 @@
+"""WebSocket frames as bytes: masks, headers and close payloads. No state. Source: RFC 6455 sections 5 and 7.4.
+
+How frames become messages is `session.py`; it reads headers itself, because that is its innermost loop.
+"""
+
+from asgireload.errors import AppProtocolError, FrameError
+
+FIN = 0x80
+RSV1 = 0x40
+CONTROL = 0x08
+"""The bit of an opcode that marks a control frame (section 5.5)."""
+
+CONTINUATION = 0x0
+TEXT = 0x1
+BINARY = 0x2
+CLOSE = 0x8
+PING = 0x9
+PONG = 0xA
+
+NO_STATUS = 1005
+"""The close frame had no code. Never on the wire."""
+ABNORMAL = 1006
+"""The connection was lost without a close frame. Never on the wire."""
+PROTOCOL_ERROR = 1002
+INVALID_DATA = 1007
+POLICY_VIOLATION = 1008
+TOO_BIG = 1009
+
+CONTROL_BYTES_LIMIT = 125
+REASON_BYTES_LIMIT = CONTROL_BYTES_LIMIT - 2
+"""What a close frame has room for behind its code."""
+
+PLAIN_FIRST_BYTES = frozenset(
+    (
+        CONTINUATION,
+        FIN | CONTINUATION,
+        TEXT,
+        FIN | TEXT,
+        BINARY,
+        FIN | BINARY,
+        FIN | CLOSE,
+        FIN | PING,
+        FIN | PONG,
+    )
+)
+"""Every first byte of a frame that is allowed without an extension."""
+DEFLATE_FIRST_BYTES = PLAIN_FIRST_BYTES | {
+    RSV1 | TEXT,
+    FIN | RSV1 | TEXT,
+    RSV1 | BINARY,
+    FIN | RSV1 | BINARY,
+}
+"""With permessage-deflate: RSV1 on the first frame of a data message only (RFC 7692 section 6.1)."""
+
+_SHORT_HEADS = {
+    first: tuple(bytes((first, length)) for length in range(126))
+    for first in (FIN | TEXT, FIN | BINARY)
+}
+
+_LANES_FROM = 8192
+"""Measured: a shorter payload is unmasked faster as one number, a longer one in four lanes."""
+_XOR_TABLES = tuple(bytes(value ^ key for value in range(256)) for key in range(256))
+
+
+def unmask(payload: bytes, key: bytes) -> bytes:
+    """Return `payload` with the four bytes of `key` applied (section 5.3); also masks."""
+    length = len(payload)
+    if length < _LANES_FROM:
+        repeated = (key * (length // 4 + 1))[:length]
+        number = int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")
+        return number.to_bytes(length, "little")
+    result = bytearray(length)
+    for lane in range(4):
+        result[lane::4] = payload[lane::4].translate(_XOR_TABLES[key[lane]])
+    return bytes(result)
+
+
+def encode_frame(first: int, payload: bytes) -> bytes:
+    """Return a server's frame, unmasked; `first` is its first byte: FIN, reserved bits and opcode."""
+    length = len(payload)
+    if length < 126:
+        heads = _SHORT_HEADS.get(first)
+        return (heads[length] if heads is not None else bytes((first, length))) + payload
+    if length < 65536:
+        return bytes((first, 126, length >> 8, length & 0xFF)) + payload
+    return bytes((first, 127)) + length.to_bytes(8, "big") + payload
+
+
+def explain_first_byte(first: int) -> str:
+    """Return why a first byte that is not allowed is not."""
+    opcode = first & 0x0F
+    if first & 0x70:
+        return "a reserved bit is set that no extension gives a meaning to"
+    if opcode & CONTROL and opcode <= PONG:
+        return "a control frame is fragmented"
+    return f"the opcode {opcode} is reserved"
+
+
+def encode_close(code: int, reason: str) -> bytes:
+    """Return a close frame. Raise AppProtocolError for what does not fit into one or may not be sent."""
+    if not is_sendable_code(code):
+        raise AppProtocolError(
+            f"{code} is not a close code that may be sent; use 1000 to 1003, 1007 to 1014,"
+            " or 3000 to 4999"
+        )
+    try:
+        payload = code.to_bytes(2, "big") + reason.encode()
+    except UnicodeEncodeError as error:
+        raise AppProtocolError(f"the close reason is not valid Unicode: {error}") from None
+    if len(payload) > CONTROL_BYTES_LIMIT:
+        raise AppProtocolError(
+            f"the close reason has {len(payload) - 2} bytes in UTF-8;"
+            f" a close frame has room for {REASON_BYTES_LIMIT}"
+        )
+    return encode_frame(FIN | CLOSE, payload)
+
+
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """Return code and reason of a close frame. Raise FrameError for a payload that is not allowed."""
+    if not payload:
+        return NO_STATUS, ""
+    if len(payload) == 1:
+        raise FrameError(PROTOCOL_ERROR, "the close frame has half a code")
+    code = int.from_bytes(payload[:2], "big")
+    if not is_sendable_code(code):
+        raise FrameError(PROTOCOL_ERROR, f"{code} is not a close code that may be sent")
+    try:
+        return code, payload[2:].decode()
+    except UnicodeDecodeError:
+        raise FrameError(INVALID_DATA, "the close reason is not UTF-8") from None
+
+
+def is_sendable_code(code: int) -> bool:
+    """True for close codes that may be on the wire (section 7.4, and the IANA registry up to 1014)."""
+    if code in (1004, NO_STATUS, ABNORMAL):
+        return False
+    return 1000 <= code <= 1014 or 3000 <= code <= 4999

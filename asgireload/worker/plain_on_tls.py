@@ -1,0 +1,40 @@
+"""What to do with a client that speaks anything but TLS to a port where TLS is spoken.
+
+The first byte tells: a TLS record of a handshake begins with 22 (RFC 8446 section 5.1), a request of HTTP
+with a letter. Somebody who typed http: for https: gets an answer that says so.
+"""
+
+import asyncio
+from typing import cast
+
+from asgireload.http.lingering import LingeringClose
+from asgireload.http.writer import frame_error
+
+TLS_HANDSHAKE = 0x16
+
+
+def is_http(first: int) -> bool:
+    """Return whether a connection that begins with this byte looks like HTTP: methods begin with a letter."""
+    return chr(first).isascii() and chr(first).isalpha()
+
+
+class PlainAnswer(asyncio.Protocol):
+    """Answers 400 whatever is asked, and closes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lingering: LingeringClose | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast("asyncio.Transport", transport)
+        stream.write(frame_error(400, "This port speaks TLS: use https\n"))
+        self._lingering = LingeringClose(stream, self._loop)
+        self._lingering.begin()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering is not None:
+            self._lingering.drop(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()

@@ -1,0 +1,1 @@
+"""Requests as bytes, each beside its expected outcome: `name.http` and `name.toml`; see README.md."""
