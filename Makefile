@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test lint types docs fuzz soak bench autobahn wheel clean
+.PHONY: demo test lint types docs fuzz soak bench bench-quick autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -40,9 +40,21 @@ fuzz: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak -n 0 -s
 
-bench: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian
-	$(BIN)/python benchmarks/cpu_per_request.py
+# The servers to compare with live in an environment of their own. ROUNDS, SECONDS, CASES and SERVERS take parts.
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/.installed
+BENCH_RUN := $(BENCH)/bin/python -m benchmarks.suite --rounds '$(or $(ROUNDS),0)' --seconds '$(or $(SECONDS),0)' --cases '$(CASES)' --servers '$(SERVERS)'
+WHOLE := $(if $(CASES)$(SERVERS),,--docs)
+
+$(BENCH_STAMP): pyproject.toml benchmarks/suite/peers.py
+	$(PYTHON) -m benchmarks.suite.peers --environment $(BENCH)
+	@touch $(BENCH_STAMP)
+
+bench: $(BENCH_STAMP)
+	$(BENCH_RUN) $(WHOLE)
+
+bench-quick: $(BENCH_STAMP)
+	$(BENCH_RUN) --quick
 
 # The test suite's client has a virtual environment of its own: nothing it needs is ours.
 autobahn: $(STAMP)
@@ -55,4 +67,4 @@ wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis

@@ -13,15 +13,17 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-from cpu_per_request import cpu_seconds, wait_until_open
+from suite.load import wait_answer
+from suite.measure import cpu_seconds
+from suite.running import free_port
 
+START_TIMEOUT = 20.0
 APP = """
 import os, time
 
@@ -48,7 +50,7 @@ def start(accept: str, workers: int, port: int, directory: str) -> subprocess.Po
     process = subprocess.Popen(
         command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_until_open(port, process)
+    wait_answer(port, lambda: process.poll() is None, tls=False, timeout=START_TIMEOUT)
     time.sleep(1)
     return process
 
@@ -108,9 +110,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--workers", type=int, default=4)
     options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     costs: dict[str, list[float]] = {}
     delays: dict[str, list[float]] = {}
     shares: dict[str, list[str]] = {}

@@ -99,7 +99,9 @@ class HttpConnection(asyncio.Protocol):
         self.endpoints: Endpoints
         self._origin = origin
         self._transport: asyncio.Transport
-        self._reader = RequestReader(self, context.parse_fields, context.settings.request_limits)
+        self._reader = RequestReader(
+            self, context.parse_fields, context.settings.request_limits, context.heads
+        )
         self._current: HttpExchange | None = None
         """The exchange in hand: being answered, or waiting for the rest of its body to be dropped."""
         self._incoming: HttpExchange | None = None
@@ -387,7 +389,7 @@ class HttpConnection(asyncio.Protocol):
         if request_timeout is not None:
             self._request_deadline = self.context.loop.time() + request_timeout
             self._arm_timer(self._request_deadline)
-        exchange.task = self.context.loop.create_task(exchange.run())
+        exchange.start()
 
     def _go_on(self) -> None:
         """The exchange in hand is over: take the next request, or wait for one."""
@@ -413,8 +415,6 @@ class HttpConnection(asyncio.Protocol):
         self._current = None
         if self._incoming is exchange:
             self._incoming = None
-        if exchange.task is not None:
-            self.context.add_background(exchange.task)
 
     def _drop_exchange(self, *, cancel: bool = False) -> None:
         """Let go of the exchange in hand because the client will get no more of its response."""

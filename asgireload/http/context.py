@@ -21,10 +21,12 @@ from asgireload.draining import DrainNotice
 from asgireload.http.access_log import AccessLog
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
+from asgireload.http.heads import HeadCache
 from asgireload.http.hosts import HostRules
 from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
 from asgireload.http.request_id import RequestIds
+from asgireload.http.writer import PreparedHeads
 from asgireload.ipc.scoreboard import Field, Limit, Record
 
 error_logger = logging.getLogger("asgireload.error")
@@ -169,11 +171,14 @@ class ServingContext:
         "connections",
         "default_lines",
         "drain",
+        "heads",
         "http_extensions",
         "loop",
         "on_request_limit",
         "on_room",
         "parse_fields",
+        "prepared_heads",
+        "raw_root_path",
         "record",
         "request_ids",
         "request_limit",
@@ -200,6 +205,8 @@ class ServingContext:
     ) -> None:
         self.app = app
         self.settings = settings
+        self.raw_root_path = settings.root_path.encode()
+        """What a path is put behind in scopes: it includes the root path, as the specification asks."""
         self.loop = loop
         self.state = state
         self.record = record if record is not None else Record.detached()
@@ -210,12 +217,13 @@ class ServingContext:
         self.speaks_websocket = settings.websocket and websocket_factory is not None
         self.connections: set[LiveConnection] = set()
         self.background: set[asyncio.Task[None]] = set()
-        """Applications that still run although their response is complete or their client has left."""
+        """Tasks in which applications run, also behind a finished response or for a client that has left."""
         self.access_log = access_log
         self.request_ids = request_ids
         self.default_lines = tuple(
             (name, name + b": " + value + b"\r\n") for name, value in settings.default_headers
         )
+        self.prepared_heads = PreparedHeads(self.default_lines)
         self._date_line = b""
         self._date_until = 0
         self._idle_waiters: list[asyncio.Future[None]] = []
@@ -227,6 +235,7 @@ class ServingContext:
         """What every HTTP scope offers; each gets a copy."""
         if settings.debug_extension:
             self.http_extensions["http.response.debug"] = {}
+        self.heads = HeadCache()
         self.parse_fields = fields_parser(settings.parser)
         self.on_room: Callable[[], None] | None = None
         """Called when a connection has ended; set by whoever waits for room."""
@@ -305,9 +314,10 @@ class ServingContext:
 
     def cancel_background(self) -> int:
         """Cancel what still runs behind finished responses, at the drain deadline; return how many."""
-        for task in self.background:
+        left = [task for task in self.background if not task.cancelling()]
+        for task in left:
             task.cancel()
-        return len(self.background)
+        return len(left)
 
     @property
     def is_idle(self) -> bool:

@@ -21,7 +21,7 @@ from asgireload.http.files import FileCarrier, open_file, send_span, span_of
 from asgireload.http.parser import RequestHead
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, http_scope
-from asgireload.http.writer import ResponseFramer, frame_early_hints
+from asgireload.http.writer import ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 
@@ -164,6 +164,13 @@ class HttpExchange:
 
     # The connection's side.
 
+    def start(self) -> None:
+        """Begin to run the application."""
+        context = self._carrier.context
+        self.task = task = context.loop.create_task(self.run())
+        # A drain waits for applications, also for what frameworks run behind the response.
+        context.background.add(task)
+
     def feed_body(self, data: bytes) -> bool:
         """Take a piece of the request body. Return True when the client should be slowed down."""
         self.body_received += len(data)
@@ -201,8 +208,7 @@ class HttpExchange:
     def abandon(self) -> None:
         """Cancel the application. It may refuse; nobody waits for it here."""
         self.disconnect()
-        if self.task is not None:
-            self.task.cancel()
+        self._cancel()
 
     def time_out(self) -> None:
         """The application has taken too long: answer in its place, or break off, and cancel it."""
@@ -214,14 +220,11 @@ class HttpExchange:
             full_path(self.head, context),
             context.settings.request_timeout,
         )
-        task = self.task
         if self.is_response_begun:
             self._break_response()
         else:
             self._write_response(504, b"Gateway Timeout")
-        self.disconnect()
-        if task is not None:
-            task.cancel()
+        self.abandon()
 
     @property
     def can_keep_reading(self) -> bool:
@@ -259,6 +262,13 @@ class HttpExchange:
             if self.task is not None:
                 context.remove_background(self.task)
                 self.task = None
+
+    def _cancel(self) -> None:
+        task = self.task
+        if task is not None:
+            # One that is cancelled before its first step never comes to the end of `run`.
+            task.add_done_callback(self._carrier.context.remove_background)
+            task.cancel()
 
     async def receive(self) -> Message:
         """Return the next body piece, or http.disconnect once there is nothing more to come."""
@@ -419,19 +429,20 @@ class HttpExchange:
         status, headers = self._start
         carrier = self._carrier
         context = carrier.context
+        head = self.head
         framer = ResponseFramer()
-        data = framer.begin(
-            status,
-            headers,
+        data = framer.begin_prepared(
+            context.prepared_heads.prepare(status, headers)
+            if self.request_id is None
+            else prepare_head(status, headers, self._default_lines()),
             body,
             more_body=more_body,
-            is_head_request=self.head.method == "HEAD",
-            http_version=self.head.http_version,
+            is_head_request=head.method == "HEAD",
+            http_version=head.http_version,
             close=carrier.must_close_after(self, is_last_piece=not more_body),
-            default_lines=self._default_lines(),
             date_line=context.date_line(time.monotonic_ns()),
             body_length=body_length,
-            sends_trailers=self._sends_trailers and self.head.takes_trailers,
+            sends_trailers=self._sends_trailers and head.takes_trailers,
         )
         self._framer = framer
         self._stage = ResponseStage.BODY
@@ -508,10 +519,6 @@ class HttpExchange:
         self._log_end(duration_ns, is_complete=True)
         self._uncount()
         self._wake_receivers()
-        if self.task is not None:
-            # Frameworks run background work behind the response; the drain waits for it. `run` takes
-            # the task out again.
-            self._carrier.context.background.add(self.task)
         self._carrier.response_completed(self, closes=self._framer.closes)
 
     def _report_error(self, what: str) -> None:

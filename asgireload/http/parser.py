@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from typing import Protocol
+from urllib.parse import unquote
 
 from asgireload.errors import PeerError
 
@@ -51,7 +52,10 @@ class RequestLine:
 
 
 class RequestHead:
-    """A request line with its headers, checked. Names are lowercase; `raw_path` has no query."""
+    """A request line with its headers, checked. Names are lowercase; `raw_path` has no query.
+
+    Not to be changed: requests that are equal to the byte share one.
+    """
 
     __slots__ = (
         "chunked",
@@ -59,9 +63,12 @@ class RequestHead:
         "expects_continue",
         "headers",
         "http_version",
+        "is_forwarded",
+        "is_plain",
         "is_websocket",
         "keep_alive",
         "method",
+        "path",
         "query_string",
         "raw_path",
         "takes_trailers",
@@ -70,6 +77,10 @@ class RequestHead:
     def __init__(self, line: RequestLine, headers: Headers) -> None:
         self.method = line.method
         self.raw_path = line.raw_path
+        self.path = line.raw_path.decode("ascii")
+        """Percent-decoded."""
+        if "%" in self.path:
+            self.path = unquote(self.path)
         self.query_string = line.query_string
         self.http_version = line.http_version
         self.headers = headers
@@ -81,6 +92,19 @@ class RequestHead:
         """The client asks to switch to WebSocket (RFC 6455 section 4.1)."""
         self.takes_trailers = False
         """The client said `TE: trailers` (RFC 9110 section 10.1.4)."""
+        self.is_forwarded = False
+        """A proxy, or a client that plays one, says for whom it asks."""
+        self.is_plain = False
+        """The headers frame no body and mean the same behind every request line of HTTP/1.1."""
+
+    def with_line(self, line: RequestLine) -> "RequestHead":
+        """Return the head of a request with the same headers, which frame no body."""
+        head = RequestHead(line, self.headers)
+        head.keep_alive = self.keep_alive
+        head.takes_trailers = self.takes_trailers
+        head.is_forwarded = self.is_forwarded
+        head.is_plain = self.is_plain
+        return head
 
 
 class RequestSink(Protocol):
@@ -105,6 +129,7 @@ METHODS = frozenset(
 _MEANINGFUL = frozenset(
     (b"host", b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te")
 )
+_FORWARDED_NAMES = (b"x-forwarded-", b"forwarded")
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
 _HTTP_0_9 = re.compile(TOKEN + rb" [\x21-\x7e]++")
@@ -169,6 +194,8 @@ def read_head(line: RequestLine, headers: Headers) -> RequestHead:
     expectations: list[bytes] = []
     for name, value in headers:
         if name not in _MEANINGFUL:
+            if name.startswith(_FORWARDED_NAMES):
+                head.is_forwarded = True
             continue
         if name == b"host":
             hosts += 1
@@ -220,6 +247,7 @@ def read_head(line: RequestLine, headers: Headers) -> RequestHead:
         if wants_upgrade and offers_websocket and head.method == "GET":
             head.is_websocket = not (head.chunked or head.content_length)
         head.keep_alive = not wants_close
+        head.is_plain = not (lengths or codings or expectations or wants_upgrade)
     else:
         # RFC 9112 section 9.3; and Expect means nothing here (RFC 9110 section 10.1.1).
         head.keep_alive = wants_keep_alive and not wants_close

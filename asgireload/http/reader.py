@@ -13,10 +13,12 @@ import re
 
 from asgireload.errors import PeerError
 from asgireload.http.chunked import ChunkedBody
+from asgireload.http.heads import MOST_BYTES, HeadCache
 from asgireload.http.parser import (
     TOKEN,
     RequestHead,
     RequestLimits,
+    RequestLine,
     RequestSink,
     read_head,
     read_request_line,
@@ -37,10 +39,12 @@ class RequestReader:
     """Reads one request after another. Not usable after it has raised PeerError."""
 
     __slots__ = (
+        "_cache",
         "_chunks",
         "_head",
         "_is_over",
         "_limits",
+        "_most_cached",
         "_parse_fields",
         "_partial",
         "_remaining",
@@ -49,8 +53,15 @@ class RequestReader:
     )
 
     def __init__(
-        self, sink: RequestSink, parse_fields: FieldsParser, limits: RequestLimits
+        self,
+        sink: RequestSink,
+        parse_fields: FieldsParser,
+        limits: RequestLimits,
+        cache: HeadCache | None = None,
     ) -> None:
+        """`cache` may be shared by readers with the same limits and parser."""
+        self._cache = cache if cache is not None else HeadCache()
+        self._most_cached = min(MOST_BYTES, limits.head)
         self._sink = sink
         self._parse_fields = parse_fields
         self._limits = limits
@@ -98,6 +109,12 @@ class RequestReader:
             partial.clear()
             self._walk = None
         else:
+            known = self._cache.whole.get(data) if len(data) <= self._most_cached else None
+            if known is not None:
+                self._sink.on_head(known)  # it is no WebSocket handshake, so nobody takes over
+                self._is_over = not known.keep_alive
+                self._sink.on_complete()
+                return b""
             if data[0] == 13:
                 empty_lines = _EMPTY_LINES.match(data)
                 assert empty_lines is not None
@@ -121,15 +138,41 @@ class RequestReader:
         line_end = data.find(b"\r\n")
         line = data[:line_end]
         block = data[line_end + 2 : end + 2]
-        if (
-            line_end > limits.line
-            or end > limits.head
-            or _FIELD_LINES.fullmatch(block) is None
-            or block.count(b"\n") > limits.fields
-        ):
-            _HeadWalk(limits).advance(bytearray(data[: end + 4]))
-            raise AssertionError("a head that fails the quick check fails the thorough one")
-        request_line = read_request_line(line)
+        known = self._cache.blocks.get(block) if end <= self._most_cached else None
+        if known is not None and line_end <= limits.line:
+            request_line = read_request_line(line)
+            if request_line.http_version == "1.1" and request_line.authority is None:
+                head = known.with_line(request_line)
+            else:
+                head = self._read_new(request_line, line, block)
+        else:
+            if (
+                line_end > limits.line
+                or end > limits.head
+                or _FIELD_LINES.fullmatch(block) is None
+                or block.count(b"\n") > limits.fields
+            ):
+                _HeadWalk(limits).advance(bytearray(data[: end + 4]))
+                raise AssertionError("a head that fails the quick check fails the thorough one")
+            request_line = read_request_line(line)
+            head = self._read_new(request_line, line, block)
+            if head.is_plain and request_line.authority is None and end <= self._most_cached:
+                self._cache.keep_block(block, head)
+        if head.is_plain and len(data) == end + 4 <= self._most_cached:
+            self._cache.keep_whole(data, head)
+        rest = data[end + 4 :]
+        if self._sink.on_head(head):
+            self._is_over = True
+            return rest
+        self._head = head
+        if head.chunked:
+            self._chunks = ChunkedBody(limits.head, limits.body)
+        else:
+            self._remaining = head.content_length
+        return self._feed_body(rest)
+
+    def _read_new(self, request_line: RequestLine, line: bytes, block: bytes) -> RequestHead:
+        limits = self._limits
         if request_line.http_version == "1.1" and line[-1:] != b"1":
             line = line[:-1] + b"1"  # no library knows of HTTP/1.2
         try:
@@ -141,16 +184,7 @@ class RequestReader:
         head = read_head(request_line, headers)
         if limits.body is not None and head.content_length > limits.body:
             raise PeerError(413, f"the body is larger than {limits.body} bytes")
-        rest = data[end + 4 :]
-        if self._sink.on_head(head):
-            self._is_over = True
-            return rest
-        self._head = head
-        if head.chunked:
-            self._chunks = ChunkedBody(limits.head, limits.body)
-        else:
-            self._remaining = head.content_length
-        return self._feed_body(rest)
+        return head
 
     def _feed_body(self, data: bytes) -> bytes:
         if self._chunks is not None:

@@ -10,72 +10,66 @@ from asgireload.http.parser import RequestHead
 
 
 def http_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints) -> Scope:
-    scope: Scope = {
-        "type": "http",
-        "http_version": head.http_version,
-        "method": head.method,
-        "scheme": "https" if endpoints.is_secure else "http",
-        "extensions": _http_extensions(head, context),
-    }
-    _add_common(scope, head, context, endpoints)
-    if endpoints.is_trusted_proxy is not False:
-        said = read_forwarded(head, endpoints, context.settings.forwarding)
-        if said is not None:
-            _believe(scope, head, endpoints, said)
-    return scope
-
-
-def _http_extensions(head: RequestHead, context: ServingContext) -> Scope:
+    # Written out in one piece because it runs for every request.
+    root_path = context.settings.root_path
     extensions = context.http_extensions.copy()
     if head.http_version == "1.1":
         extensions["http.response.early_hint"] = {}
         if head.takes_trailers:
             extensions["http.response.trailers"] = {}
-    return extensions
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION},
+        "http_version": head.http_version,
+        "method": head.method,
+        "scheme": "https" if endpoints.is_secure else "http",
+        "path": root_path + head.path,
+        "raw_path": context.raw_root_path + head.raw_path,
+        "query_string": head.query_string,
+        "root_path": root_path,
+        "headers": head.headers.copy(),
+        "client": endpoints.client,
+        "server": endpoints.server,
+        "extensions": extensions,
+    }
+    _add_rest(scope, head, context, endpoints)
+    return scope
 
 
 def websocket_scope(
     head: RequestHead, context: ServingContext, endpoints: Endpoints, subprotocols: list[str]
 ) -> Scope:
+    root_path = context.settings.root_path
     scope: Scope = {
         "type": "websocket",
+        "asgi": {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION},
         "http_version": head.http_version,
         "scheme": "wss" if endpoints.is_secure else "ws",
+        "path": root_path + head.path,
+        "raw_path": context.raw_root_path + head.raw_path,
+        "query_string": head.query_string,
+        "root_path": root_path,
+        "headers": head.headers.copy(),
+        "client": endpoints.client,
+        "server": endpoints.server,
         "subprotocols": subprotocols,
         "extensions": {"asgireload.drain": context.drain, "websocket.http.response": {}},
     }
-    _add_common(scope, head, context, endpoints)
-    if endpoints.is_trusted_proxy is not False:
-        said = read_forwarded(head, endpoints, context.settings.forwarding)
-        if said is not None:
-            _believe(scope, head, endpoints, said)
+    _add_rest(scope, head, context, endpoints)
     return scope
 
 
-def _add_common(
+def _add_rest(
     scope: Scope, head: RequestHead, context: ServingContext, endpoints: Endpoints
 ) -> None:
-    raw_path = head.raw_path
-    path = raw_path.decode("ascii")
-    if "%" in path:
-        path = unquote(path)
-    root_path = context.settings.root_path
-    if root_path:
-        # The path includes the root path, as the specification asks since 2.3 and uvicorn does.
-        path = root_path + path
-        raw_path = root_path.encode() + raw_path
-    scope["asgi"] = {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION}
-    scope["path"] = path
-    scope["raw_path"] = raw_path
-    scope["query_string"] = head.query_string
-    scope["root_path"] = root_path
-    scope["headers"] = head.headers
-    scope["client"] = endpoints.client
-    scope["server"] = endpoints.server
-    if endpoints.ssl_object is not None:
-        scope["extensions"]["tls"] = endpoints.tls
     if context.state is not None:
         scope["state"] = context.state.copy()
+    if endpoints.ssl_object is not None:
+        scope["extensions"]["tls"] = endpoints.tls
+    if head.is_forwarded and endpoints.is_trusted_proxy is not False:
+        said = read_forwarded(head, endpoints, context.settings.forwarding)
+        if said is not None:
+            _believe(scope, head, endpoints, said)
 
 
 def _believe(scope: Scope, head: RequestHead, endpoints: Endpoints, said: Forwarded) -> None:
@@ -90,7 +84,7 @@ def _believe(scope: Scope, head: RequestHead, endpoints: Endpoints, said: Forwar
         scope["headers"] = replace_host(head.headers, said, is_secure=is_secure)
     if said.prefix is not None:
         root_path = unquote(said.prefix.decode("ascii"))
-        scope["path"] = root_path + unquote(head.raw_path.decode("ascii"))
+        scope["path"] = root_path + head.path
         scope["raw_path"] = said.prefix + head.raw_path
         scope["root_path"] = root_path
 

@@ -23,6 +23,10 @@ def _status_line(status: int) -> bytes:
 
 STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 
+MOST_PREPARED = 256
+MOST_PREPARED_BYTES = 2048
+"""Larger heads are prepared anew each time, so the table stays below some 2 MiB."""
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -80,6 +84,88 @@ def frame_early_hints(links: Iterable[bytes]) -> bytes:
     return b"".join(parts)
 
 
+class PreparedHead:
+    """Status line and header lines as they go on the wire, checked, without what depends on the request."""
+
+    __slots__ = ("closes", "has_date", "length", "lines", "status")
+
+    def __init__(
+        self, status: int, lines: bytes, length: int, *, closes: bool, has_date: bool
+    ) -> None:
+        self.status = status
+        self.lines = lines
+        """The default lines included, without Date, framing and Connection."""
+        self.length = length
+        """The announced Content-Length; -1 when there is none."""
+        self.closes = closes
+        """The application asks for the end of the connection."""
+        self.has_date = has_date
+
+
+def prepare_head(
+    status: int,
+    headers: Iterable[tuple[bytes, bytes]],
+    default_lines: tuple[tuple[bytes, bytes], ...] = (),
+) -> PreparedHead:
+    """Check what the application says of its response. Raise AppProtocolError for what cannot be sent."""
+    if not 200 <= status <= 599:
+        raise AppProtocolError(f"{status} is not the status of a final response")
+    parts = [STATUS_LINES[status]]
+    names = set()
+    length = -1
+    closes = False
+    for name, value in headers:
+        lowered = checked_header(name, value)
+        if lowered == b"content-length":
+            if length >= 0 or _LENGTH.fullmatch(value) is None:
+                raise AppProtocolError("Content-Length is not one number")
+            length = int(value)
+            if status == 204 or status == 205:
+                continue  # RFC 9110 section 8.6: 204 has none; that of 205 can only be 0
+        elif lowered == b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise AppProtocolError("the server frames the body; no other coding can be set")
+            continue
+        elif lowered == b"connection":
+            # The connection is the server's; only the wish to end it is heard.
+            closes = closes or b"close" in value.lower()
+            continue
+        names.add(lowered)
+        parts += (name, b": ", value, b"\r\n")
+    for name, line in default_lines:
+        if name not in names:
+            parts.append(line)
+    return PreparedHead(status, b"".join(parts), length, closes=closes, has_date=b"date" in names)
+
+
+class PreparedHeads:
+    """Heads that were prepared before: applications say the same few over and over.
+
+    Bounded; a full table is emptied, and what is still in use comes back at once.
+    """
+
+    __slots__ = ("_default_lines", "_heads")
+
+    def __init__(self, default_lines: tuple[tuple[bytes, bytes], ...]) -> None:
+        self._default_lines = default_lines
+        self._heads: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], PreparedHead] = {}
+
+    def prepare(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> PreparedHead:
+        """Return the head. Raise AppProtocolError as `prepare_head` does."""
+        key = (status, tuple(headers))
+        try:
+            head = self._heads.get(key)
+        except TypeError:  # pairs that are lists, as some applications write them
+            return prepare_head(status, key[1], self._default_lines)
+        if head is None:
+            head = prepare_head(status, key[1], self._default_lines)
+            if len(head.lines) <= MOST_PREPARED_BYTES:
+                if len(self._heads) >= MOST_PREPARED:
+                    self._heads.clear()
+                self._heads[key] = head
+        return head
+
+
 class ResponseFramer:
     """Frames one response: `begin` once, then `frame` for each body piece or `frame_span` around one that
     the kernel sends, then `frame_trailers` while `owes_trailers`.
@@ -132,40 +218,41 @@ class ResponseFramer:
         HTTP/1.1 can carry them. Raise AppProtocolError, with nothing framed, for an illegal header or a
         body that does not fit.
         """
-        if not 200 <= status <= 599:
-            raise AppProtocolError(f"{status} is not the status of a final response")
-        parts = [STATUS_LINES[status]]
-        names = set()
-        length = -1
-        for name, value in headers:
-            lowered = checked_header(name, value)
-            if lowered == b"content-length":
-                if length >= 0 or _LENGTH.fullmatch(value) is None:
-                    raise AppProtocolError("Content-Length is not one number")
-                length = int(value)
-                if status == 204 or status == 205:
-                    continue  # RFC 9110 section 8.6: 204 has none; that of 205 can only be 0
-            elif lowered == b"transfer-encoding":
-                if value.lower() != b"chunked":
-                    raise AppProtocolError("the server frames the body; no other coding can be set")
-                continue
-            elif lowered == b"connection":
-                # The connection is the server's; only the wish to end it is heard.
-                close = close or b"close" in value.lower()
-                continue
-            names.add(lowered)
-            parts += (name, b": ", value, b"\r\n")
-        if date_line and b"date" not in names:
-            parts.append(date_line)
-        for name, line in default_lines:
-            if name not in names:
-                parts.append(line)
+        return self.begin_prepared(
+            prepare_head(status, headers, default_lines),
+            body,
+            more_body=more_body,
+            is_head_request=is_head_request,
+            http_version=http_version,
+            close=close,
+            date_line=date_line,
+            body_length=body_length,
+            sends_trailers=sends_trailers,
+        )
 
+    def begin_prepared(
+        self,
+        head: "PreparedHead",
+        body: bytes,
+        *,
+        more_body: bool,
+        is_head_request: bool,
+        http_version: str,
+        close: bool,
+        date_line: bytes,
+        body_length: int | None = None,
+        sends_trailers: bool = False,
+    ) -> bytes:
+        """See `begin`."""
+        status = head.status
+        lines = head.lines if head.has_date else head.lines + date_line
+        close = close or head.closes
+        length = head.length
         if is_head_request or status == 304 or status == 204:
             self._omits_body = True
         elif status == 205:
             self._omits_body = True
-            parts.append(b"content-length: 0\r\n")  # RFC 9110 section 15.3.6
+            lines += b"content-length: 0\r\n"  # RFC 9110 section 15.3.6
         elif length >= 0:
             if body_length is not None and body_length != length:
                 raise AppProtocolError(
@@ -175,27 +262,26 @@ class ResponseFramer:
         elif sends_trailers and http_version == "1.1":
             self._chunked = True
             self._sends_trailers = True
-            parts.append(b"transfer-encoding: chunked\r\n")
+            lines += b"transfer-encoding: chunked\r\n"
         elif body_length is not None or not more_body:
             if body_length is None:
                 body_length = len(body)
             self._remaining = body_length
-            parts.append(b"content-length: %d\r\n" % body_length)
+            lines += b"content-length: %d\r\n" % body_length
         elif http_version == "1.1":
             self._chunked = True
-            parts.append(b"transfer-encoding: chunked\r\n")
+            lines += b"transfer-encoding: chunked\r\n"
         else:
             self.is_delimited_by_close = True
             close = True
         self.closes = close
         if close:
-            parts.append(b"connection: close\r\n\r\n")
-        elif http_version == "1.0":
-            parts.append(b"connection: keep-alive\r\n\r\n")  # RFC 9112 section 9.3
+            end = b"connection: close\r\n\r\n"
+        elif http_version == "1.1":
+            end = b"\r\n"
         else:
-            parts.append(b"\r\n")
-        parts.append(self.frame(body, more_body=more_body))
-        return b"".join(parts)
+            end = b"connection: keep-alive\r\n\r\n"  # RFC 9112 section 9.3
+        return lines + end + self.frame(body, more_body=more_body)
 
     def frame(self, body: bytes, *, more_body: bool) -> bytes:
         """Return a body piece as it goes on the wire; the last one with the end of the body.

@@ -21,7 +21,7 @@ def begin(status: int = 200, headers: Any = (), body: bytes = b"", **options: An
 def test_default_headers_and_date_give_way_to_the_applications() -> None:
     options = {"default_lines": ((b"server", b"server: us\r\n"),), "date_line": b"date: now\r\n"}
     assert begin(body=b"x", **options) == (
-        b"HTTP/1.1 200 OK\r\ndate: now\r\nserver: us\r\ncontent-length: 1\r\n\r\nx"
+        b"HTTP/1.1 200 OK\r\nserver: us\r\ndate: now\r\ncontent-length: 1\r\n\r\nx"
     )
     headers = [(b"Server", b"app"), (b"DATE", b"then")]
     assert begin(headers=headers, body=b"x", **options) == (

@@ -1,0 +1,1 @@
+"""The benchmark suite: servers in turn, pinned, in interleaved rounds. `python -m benchmarks.suite --help`."""

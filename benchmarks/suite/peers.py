@@ -1,0 +1,70 @@
+"""Installs the servers to compare with into a virtual environment of their own, .venv-bench.
+
+    python -m benchmarks.suite.peers [--environment .venv-bench]
+
+Runs on any Python with the standard library. asgireload comes from this checkout, editable. A peer that
+does not install is named and skipped; without what the suite itself needs, this fails.
+"""
+
+import argparse
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+INSTALL_TIMEOUT = 600
+BASE = (f"{ROOT}[standard]", "fastapi", "django")
+PEERS: tuple[tuple[str, ...], ...] = (
+    ("uvicorn", "httptools", "uvloop", "websockets", "wsproto"),
+    # Its extra "fast" names a parser newer than some indexes have; pip would then take an older gunicorn.
+    ("gunicorn", "gunicorn_h1c"),
+    ("granian",),
+    ("hypercorn",),
+    ("h2corn",),
+    ("fastpysgi",),
+    ("peregrine-server",),
+)
+"""Each group is installed or skipped as one."""
+
+
+def install(python: Path, packages: tuple[str, ...]) -> str | None:
+    """Install with pip and return its last words when it failed."""
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    editable = ["--editable"] if packages is BASE else []
+    try:
+        done = subprocess.run(
+            [*pip, *editable, *packages],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        return f"not installed within {INSTALL_TIMEOUT} s"
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"]
+    return next((line for line in reversed(lines) if "ERROR" in line), lines[-1])
+
+
+def main() -> None:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--environment", type=Path, default=ROOT / ".venv-bench")
+    environment: Path = parser.parse_args().environment
+    python = environment / "bin" / "python"
+    if not python.exists():
+        venv.create(environment, with_pip=True)
+    reason = install(python, BASE)
+    if reason is not None:
+        sys.exit(f"the suite needs {', '.join(BASE)}: {reason}")
+    for packages in PEERS:
+        reason = install(python, packages)
+        print(
+            f"{packages[0]}: installed" if reason is None else f"{packages[0]}: left out: {reason}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Remembering heads, of requests and of responses, changes nothing but the time that it takes."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgireload.errors import AppProtocolError, PeerError
+from asgireload.http.heads import MOST_BYTES, MOST_HEADS, HeadCache
+from asgireload.http.parser import RequestLimits
+from asgireload.http.parsers import parse_fields
+from asgireload.http.reader import RequestReader
+from asgireload.http.writer import MOST_PREPARED, PreparedHeads, prepare_head
+from tests.http.server import serving
+from tests.http.test_exchange import OK
+from tests.http.test_parser import Recorder, requests
+
+
+def read(data: bytes, cache: HeadCache, limits: RequestLimits) -> tuple[list[Any], int | None]:
+    recorder = Recorder()
+    reader = RequestReader(recorder, parse_fields, limits, cache)
+    try:
+        while data:
+            data = reader.feed(data)
+    except PeerError as error:
+        return recorder.events, error.status
+    return recorder.events, None
+
+
+@pytest.fixture(scope="module")
+def warm() -> HeadCache:
+    """A cache that lives through all examples, and fills."""
+    return HeadCache()
+
+
+SMALL_LIMITS = RequestLimits(line=60, head=200, fields=4, body=150)
+
+
+@given(
+    stream=st.lists(requests(), min_size=1, max_size=3),
+    limits=st.just(RequestLimits()),
+    version=st.sampled_from([b"1.1", b"1.0", b"1.2"]),
+    method=st.sampled_from([b"GET", b"HEAD", b"BREW"]),
+)
+def test_a_warm_cache_reads_as_a_cold_one(
+    warm: HeadCache, stream: list[bytes], limits: RequestLimits, version: bytes, method: bytes
+) -> None:
+    whole = b"".join(stream)
+    first = stream[0]
+    variants = [whole, *stream]
+    # The same header lines behind other request lines: another version, method, form of the target.
+    line, _, rest = first.lstrip(b"\r\n").partition(b"\r\n")
+    variants += [method + b" /other?q HTTP/" + version + b"\r\n" + rest]
+    variants += [method + b" http://elsewhere/x HTTP/" + version + b"\r\n" + rest]
+    variants += [line + b"\r\n" + rest]
+    for data in variants:
+        for _ in range(2):
+            assert read(data, warm, limits) == read(data, HeadCache(), limits)
+
+
+@given(data=st.lists(requests(), min_size=1, max_size=2).map(b"".join))
+def test_limits_hold_for_heads_that_are_known(data: bytes) -> None:
+    cache = HeadCache()
+    for _ in range(2):
+        assert read(data, cache, SMALL_LIMITS) == read(data, HeadCache(), SMALL_LIMITS)
+
+
+def test_the_cache_is_bounded() -> None:
+    cache = HeadCache()
+    for number in range(3 * MOST_HEADS):
+        head = b"GET /%d HTTP/1.1\r\nHost: a\r\nx-request-id: %d\r\n\r\n" % (number, number)
+        read(head, cache, RequestLimits())
+        assert len(cache.whole) <= MOST_HEADS
+        assert len(cache.blocks) <= MOST_HEADS
+    cache = HeadCache()
+    read(
+        b"GET / HTTP/1.1\r\nHost: a\r\nx: %b\r\n\r\n" % (b"y" * MOST_BYTES), cache, RequestLimits()
+    )
+    assert not cache.whole
+    assert not cache.blocks
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"Content-Length: 0", b"Expect: 100-continue", b"Connection: upgrade", b"Upgrade: websocket"],
+)
+def test_heads_whose_meaning_hangs_on_more_than_their_bytes_are_not_kept(line: bytes) -> None:
+    cache = HeadCache()
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n%b\r\n\r\n" % line
+    read(head, cache, RequestLimits())
+    assert not cache.whole
+    assert not cache.blocks
+
+
+def test_an_application_may_change_its_headers(run: Any, parser: str) -> None:
+    seen: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(len(scope["headers"]))
+        scope["headers"].append((b"x-mine", b"1"))
+        scope["headers"].remove((b"host", b"a"))
+        scope["extensions"].clear()
+        await send(OK)
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        async with serving(app, parser) as server:
+            client = await server.connect()
+            for _ in range(3):
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\nx: y\r\n\r\n")
+                assert (await client.read_response())[0] == 200
+
+    run(main())
+    assert seen == [2, 2, 2]
+
+
+DEFAULT_LINES = ((b"server", b"server: us\r\n"), (b"x-a", b"x-a: default\r\n"))
+NAMES = st.sampled_from([b"x-a", b"Content-Length", b"connection", b"date", b"bad name", b"server"])
+VALUES = st.sampled_from([b"1", b"2", b"close", b"a\r\nb", b""])
+
+
+def prepared(prepare: Any, status: int, headers: Any) -> Any:
+    try:
+        head = prepare(status, headers)
+    except AppProtocolError as error:
+        return str(error)
+    return head.status, head.lines, head.length, head.closes, head.has_date
+
+
+@given(
+    status=st.sampled_from([200, 204, 304, 99]),
+    headers=st.lists(st.tuples(NAMES, VALUES), max_size=3),
+)
+def test_response_heads_are_prepared_alike_each_time(status: int, headers: Any) -> None:
+    heads = PreparedHeads(DEFAULT_LINES)
+    fresh = prepared(lambda s, h: prepare_head(s, h, DEFAULT_LINES), status, headers)
+    for form in (headers, tuple(headers), [list(pair) for pair in headers], iter(headers)):
+        assert prepared(heads.prepare, status, form) == fresh
+    assert prepared(heads.prepare, status, headers) == fresh
+
+
+def test_prepared_heads_are_bounded() -> None:
+    heads = PreparedHeads(())
+    for number in range(3 * MOST_PREPARED):
+        heads.prepare(200, [(b"content-length", b"%d" % number)])
+        assert len(heads._heads) <= MOST_PREPARED
