@@ -19,7 +19,7 @@ from asgireload.admin.token_file import read_token_file
 from asgireload.config import Config
 from asgireload.draining import DrainReason
 from asgireload.errors import ConfigError, ListenError
-from asgireload.http.connection import HttpConnection
+from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.net.unix import SocketFile
 
@@ -67,11 +67,11 @@ class AdminServer:
                 file = SocketFile.of(sock)
                 undo.callback(file.remove)
                 server = await self._loop.create_unix_server(
-                    lambda: HttpConnection(context), sock=sock
+                    lambda: http_protocol(context), sock=sock
                 )
                 self._files.append(file)
             else:
-                server = await self._loop.create_server(lambda: HttpConnection(context), sock=sock)
+                server = await self._loop.create_server(lambda: http_protocol(context), sock=sock)
             self._servers.append(server)
             self._contexts.append(context)
             self.addresses += (address,)

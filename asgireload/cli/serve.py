@@ -23,6 +23,7 @@ from asgireload.config import (
     render_config,
 )
 from asgireload.errors import AppLoadError, ConfigError, LogConfigError
+from asgireload.http import reader
 from asgireload.http.access_format import check_format
 from asgireload.log import begin_logging, read_user_config
 from asgireload.net.addresses import check_addresses
@@ -89,6 +90,11 @@ def announce(loaded: Loaded) -> None:
         logger.warning("%s", warning)
 
 
+def is_compiled() -> bool:
+    """Whether the modules that run for every request were compiled when the package was built."""
+    return not (reader.__file__ or "").endswith(".py")
+
+
 def version_text() -> str:
     """Return one line: our version, Python's, and which optional parts are installed."""
     parts = ", ".join(
@@ -96,7 +102,8 @@ def version_text() -> str:
         for name in ("uvloop", "httptools")
     )
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"asgireload {__version__} with {python} on {platform.system()} ({parts})"
+    build = "compiled" if is_compiled() else "pure Python"
+    return f"asgireload {__version__} ({build}) with {python} on {platform.system()} ({parts})"
 
 
 class _ServeCommand(click.Command):

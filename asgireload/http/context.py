@@ -10,7 +10,6 @@ import asyncio
 import heapq
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -110,28 +109,12 @@ class LiveConnection(Protocol):
         """Drop the connection now, unsent bytes included."""
 
 
-class UpgradedConnection(asyncio.Protocol, ABC):
-    """A `LiveConnection` that has taken over the transport of an HTTP connection."""
+class UpgradedConnection(LiveConnection, Protocol):
+    """A `LiveConnection` that has taken over the transport of an HTTP connection. The loop calls it as an
+    asyncio.Protocol."""
 
-    @property
-    def idle_since(self) -> float | None:
-        return None
-
-    def make_way(self) -> None:
-        raise AssertionError("never idle")
-
-    @abstractmethod
     def begin(self, data: bytes) -> None:
         """Start, with the bytes that were received behind the request head."""
-
-    @abstractmethod
-    def begin_drain(self) -> None: ...
-
-    @abstractmethod
-    def cut(self) -> None: ...
-
-    @abstractmethod
-    def abort(self) -> None: ...
 
 
 class UpgradeFactory(Protocol):

@@ -8,7 +8,6 @@ framing is HTTP/1's, in one place (`_begin_response`, `_continue_response`).
 import asyncio
 import os
 import time
-from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from asgireload.http.files import FileCarrier, open_file, send_span, span_of
 from asgireload.http.parser import RequestHead
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, http_scope
-from asgireload.http.writer import ResponseFramer, frame_early_hints, prepare_head
+from asgireload.http.writer import AppHeaders, ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 
@@ -141,7 +140,7 @@ class HttpExchange:
         """The client closed its sending side, and it was not yet asked whether it is still there."""
         self._receive_waiters: list[asyncio.Future[None]] | None = None
         self._stage = ResponseStage.WAITING
-        self._start: tuple[int, Iterable[tuple[bytes, bytes]]] = (0, ())
+        self._start: tuple[int, AppHeaders] = (0, ())
         self._sends_trailers = False
         self._framer: ResponseFramer | None = None
         self._status = 0

@@ -8,9 +8,13 @@ import http
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from asgireload.errors import AppProtocolError
 from asgireload.http.chunked import FORBIDDEN_TRAILERS
+
+AppHeaders = Iterable[Any]
+"""Headers as an application gives them: they should be pairs of bytes, and may be anything."""
 
 
 def _status_line(status: int) -> bytes:
@@ -35,13 +39,14 @@ _DANGEROUS_IN_VALUE = re.compile(rb"[\x00\r\n]")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 
 
-def checked_header(name: bytes, value: bytes) -> bytes:
+def checked_header(name: Any, value: Any) -> bytes:
     """Return the name in lowercase. Raise AppProtocolError for what cannot be sent as a header."""
     if type(name) is not bytes or type(value) is not bytes:
         raise AppProtocolError("header names and values must be bytes")
     if _DANGEROUS_IN_VALUE.search(value) is not None:
         raise AppProtocolError(f"the value of {name!r} has a line break or NUL in it")
-    return _checked_name(name)
+    lowered: bytes = _checked_name(name)
+    return lowered
 
 
 # Applications use few header names; the bound is for those that invent them.
@@ -53,7 +58,7 @@ def _checked_name(name: bytes) -> bytes:
 
 
 def frame_switch(
-    headers: Iterable[tuple[bytes, bytes]],
+    headers: AppHeaders,
     *,
     default_lines: tuple[tuple[bytes, bytes], ...] = (),
     date_line: bytes = b"",
@@ -104,7 +109,7 @@ class PreparedHead:
 
 def prepare_head(
     status: int,
-    headers: Iterable[tuple[bytes, bytes]],
+    headers: AppHeaders,
     default_lines: tuple[tuple[bytes, bytes], ...] = (),
 ) -> PreparedHead:
     """Check what the application says of its response. Raise AppProtocolError for what cannot be sent."""
@@ -150,7 +155,7 @@ class PreparedHeads:
         self._default_lines = default_lines
         self._heads: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], PreparedHead] = {}
 
-    def prepare(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> PreparedHead:
+    def prepare(self, status: int, headers: AppHeaders) -> PreparedHead:
         """Return the head. Raise AppProtocolError as `prepare_head` does."""
         key = (status, tuple(headers))
         try:
@@ -198,7 +203,7 @@ class ResponseFramer:
     def begin(
         self,
         status: int,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: AppHeaders,
         body: bytes,
         *,
         more_body: bool,
@@ -313,9 +318,7 @@ class ResponseFramer:
             self._take(size, more_body=more_body)
         return b"", b""
 
-    def frame_trailers(
-        self, headers: Iterable[tuple[bytes, bytes]], *, more_trailers: bool
-    ) -> bytes:
+    def frame_trailers(self, headers: AppHeaders, *, more_trailers: bool) -> bytes:
         """Return trailer lines, with the end of the response unless more follow.
 
         Raise AppProtocolError for a field that is not allowed in a trailer (RFC 9110 section 6.5.1).

@@ -25,7 +25,7 @@ from asgireload.asgi import Message, Scope
 from asgireload.draining import DrainReason
 from asgireload.errors import AppProtocolError, PeerError
 from asgireload.http.access_format import AccessEntry
-from asgireload.http.context import ServingContext, UpgradedConnection, error_logger
+from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.exchange import RETRY_AFTER
 from asgireload.http.lingering import LingeringClose
@@ -68,7 +68,7 @@ class WebSocketState(Enum):
     CLOSED = auto()
 
 
-class WebSocketConnection(UpgradedConnection):
+class WebSocketConnection:
     """Takes over `transport` from an HTTP connection that is registered with the context already.
 
     `begin(data)` starts it, with the bytes that were received behind the handshake request.
@@ -186,7 +186,14 @@ class WebSocketConnection(UpgradedConnection):
             self._write(self._session.release_pongs())
         self._wake_writers()
 
-    # The drain calls these; see `LiveConnection`.
+    # The drain, and whoever needs room, call these; see `LiveConnection`.
+
+    @property
+    def idle_since(self) -> float | None:
+        return None
+
+    def make_way(self) -> None:
+        raise AssertionError("never idle")
 
     def begin_drain(self) -> None:
         if self.state is WebSocketState.OPEN:

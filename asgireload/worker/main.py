@@ -27,7 +27,7 @@ from asgireload.config import Config
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.access_log import open_access_log
-from asgireload.http.connection import HttpConnection
+from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
@@ -220,7 +220,7 @@ class _Worker:
         acceptor = Acceptor(
             loop,
             self._entrances,
-            partial(HttpConnection, context),
+            partial(http_protocol, context),
             record=self._record,
             handshake_timeout=self._config.timeout_handshake,
             greeter=self._make_greeter(loop),

@@ -8,6 +8,7 @@ import pytest
 import asgireload
 from asgireload.cli import serve as serve_module
 from asgireload.cli.main import main
+from asgireload.cli.serve import is_compiled
 from asgireload.config import OPTIONS
 from asgireload.errors import ConfigError
 
@@ -170,7 +171,9 @@ def test_checking_the_configuration_reads_the_file_for_the_log(tmp_path, capsys)
 def test_the_version_names_the_optional_parts(capsys):
     assert main(["--version"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"asgireload {asgireload.__version__} with CPython")
+    # A checkout is never compiled; an installed package may be.
+    build = "(compiled)" if is_compiled() else "(pure Python)"
+    assert shown.startswith(f"asgireload {asgireload.__version__} {build} with CPython")
     assert "uvloop installed" in shown
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.http.access_log import open_access_log
-from asgireload.http.connection import HttpConnection
+from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.request_id import RequestIds
 from asgireload.ipc.scoreboard import Field
@@ -111,7 +111,7 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
         request_ids=RequestIds(config.request_id_header) if config.request_id_header else None,
         **context_options,
     )
-    listener = await loop.create_server(lambda: HttpConnection(context), "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: http_protocol(context), "127.0.0.1", 0)
     server = Server(context, listener.sockets[0].getsockname()[1])
     try:
         yield server

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asgireload.draining import DrainReason
-from asgireload.http.connection import ConnectionState, HttpConnection
+from asgireload.http.connection import ConnectionState, HttpConnection, http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.ipc.scoreboard import Field
 from tests.http.server import Client, Server, serving
@@ -305,7 +305,7 @@ def test_a_unix_socket_has_a_path_and_no_client(run: Any, parser: str, tmp_path:
         loop = asyncio.get_running_loop()
         context = ServingContext(app, HttpSettings(parser=parser), loop)  # type: ignore[arg-type]
         path = str(tmp_path / "socket")
-        listener = await loop.create_unix_server(lambda: HttpConnection(context), path)
+        listener = await loop.create_unix_server(lambda: http_protocol(context), path)
         client = Client(*await asyncio.open_unix_connection(path))
         client.send(GET_CLOSE)
         assert (await client.read_all()).startswith(b"HTTP/1.1 200 OK")

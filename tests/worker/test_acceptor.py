@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from asgireload.http import context
-from asgireload.http.connection import HttpConnection
+from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.ipc.scoreboard import Field, Limit, Record
 from asgireload.net.addresses import ListenerTraits
@@ -32,7 +32,7 @@ class Served:
         self.acceptor = Acceptor(
             loop,
             [Entrance(self.listener, ListenerTraits(proxy=proxy))],
-            partial(HttpConnection, self.context),
+            partial(http_protocol, self.context),
             record=record,
             handshake_timeout=timeout,
             greeter=Greeter(loop, TrustedNetworks.parse("127.0.0.1"), record),

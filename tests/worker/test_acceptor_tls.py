@@ -15,7 +15,7 @@ import websockets.asyncio.client
 
 from asgireload.config import Config
 from asgireload.draining import DrainReason
-from asgireload.http.connection import HttpConnection
+from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.ipc.scoreboard import Field, Limit, Record
 from asgireload.net.addresses import ListenerTraits
@@ -52,7 +52,7 @@ class Server:
         self.acceptor = Acceptor(
             loop,
             [self.entrance],
-            partial(HttpConnection, self.context),
+            partial(http_protocol, self.context),
             record=self.context.record,
             handshake_timeout=handshake_timeout,
         )
