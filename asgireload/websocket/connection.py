@@ -37,7 +37,7 @@ from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 from asgireload.websocket.frames import ABNORMAL
 from asgireload.websocket.handshake import VERSION, Handshake
-from asgireload.websocket.session import Closed, SessionLimits, WebSocketSession
+from asgireload.websocket.session import Closed, SessionLimits, WebSocketSession, weight
 from asgireload.websocket.stalling import StallWatch
 
 _BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
@@ -91,8 +91,10 @@ class WebSocketConnection:
         self._task: asyncio.Task[None] | None = None
         self._early_bytes = b""
         """Received before the application accepted."""
-        self._messages: deque[Message] = deque()
+        self._messages: deque[str | bytes] = deque()
         self._queue_limit = context.settings.ws_max_queue
+        self._room = self._queue_limit
+        """How much more may wait for the application, in places as `weight` counts them."""
         self._receive_waiters: list[asyncio.Future[None]] = []
         self._is_connect_delivered = False
         self._disconnect: Message | None = None
@@ -263,9 +265,12 @@ class WebSocketConnection:
         while True:
             if self._messages:
                 message = self._messages.popleft()
-                if self._is_reading_paused and len(self._messages) <= self._queue_limit // 2:
+                self._room += weight(message)
+                if self._is_reading_paused and self._room >= (self._queue_limit + 1) // 2:
                     self._refill_queue()
-                return message
+                if type(message) is str:
+                    return {"type": "websocket.receive", "text": message}
+                return {"type": "websocket.receive", "bytes": message}
             if self._disconnect is not None:
                 return self._disconnect
             waiter = self.context.loop.create_future()
@@ -428,27 +433,25 @@ class WebSocketConnection:
         session = self._session
         messages = self._messages
         closed: Closed | None = None
-        for event in session.receive(data, self._queue_limit - len(messages)):
-            if type(event) is str:
-                messages.append({"type": "websocket.receive", "text": event})
-            elif type(event) is bytes:
-                messages.append({"type": "websocket.receive", "bytes": event})
-            else:
-                assert isinstance(event, Closed)
+        for event in session.receive(data, self._room):
+            if isinstance(event, Closed):
                 closed = event
+            else:
+                messages.append(event)
+                self._room -= weight(event)
         answer = session.take_answer()
         if answer and self.state is not WebSocketState.CLOSED:
             self._write(answer)
         if closed is not None:
             self._handle_closed(closed)
-        elif session.has_unread_frames or len(messages) >= self._queue_limit:
+        elif session.has_unread_frames or self._room <= 0:
             self._pause_reading()
         self._wake_receivers()
 
     def _refill_queue(self) -> None:
         """Decode what there was no room for, then read on."""
         self._receive_frames(b"")
-        if not self._session.has_unread_frames and len(self._messages) < self._queue_limit:
+        if not self._session.has_unread_frames and self._room > 0:
             self._resume_reading()
 
     def _handle_closed(self, event: Closed) -> None:

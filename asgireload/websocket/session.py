@@ -80,6 +80,11 @@ class Closed:
 Received = str | bytes | Closed
 
 
+def weight(received: Received) -> int:
+    """Return how many places a message takes in a queue: one, and one more for each 64 KiB."""
+    return 1 if isinstance(received, Closed) else 1 + (len(received) >> 16)
+
+
 class WebSocketSession:
     """Not usable for a second connection.
 
@@ -236,7 +241,8 @@ class WebSocketSession:
     # Receiving.
 
     def receive(self, data: bytes, room: int) -> list[Received]:
-        """Return what `data`, behind the bytes kept from before, completes: at most `room` messages.
+        """Return what `data`, behind the bytes kept from before, completes: messages until their `weight`
+        together is `room` or more.
 
         `Closed` comes last, if it comes. Bytes that there is no room for are kept, undecoded; the
         caller stops reading then, or they would grow.
@@ -266,8 +272,12 @@ class WebSocketSession:
         end = len(data)
         first_bytes = self._first_bytes
         self.has_unread_frames = False
+        counted = 0
         while position < end:
-            if len(received) >= room and self.is_open:
+            while counted < len(received):
+                room -= weight(received[counted])
+                counted += 1
+            if room <= 0 and self.is_open:
                 self.has_unread_frames = True
                 break
             if self._remaining:

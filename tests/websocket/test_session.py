@@ -15,6 +15,7 @@ from asgireload.websocket.session import (
     Closed,
     SessionLimits,
     WebSocketSession,
+    weight,
 )
 from tests.websocket.client_frames import MASK, deflated, final_block, frame, head, masked
 
@@ -347,6 +348,20 @@ def test_a_read_of_tiny_frames_makes_no_more_messages_than_there_is_room_for() -
         received = session.receive(b"", 32)
     assert total == 40_000
     assert not session.has_unread_frames
+
+
+def test_a_large_message_takes_several_places() -> None:
+    """One read of compressed frames could otherwise become as many messages of the largest size."""
+    data = frame(0x82, b"x" * 100_000) * 10
+    session = WebSocketSession()
+    assert [len(message) for message in session.receive(data, 3)] == [100_000] * 2  # type: ignore[arg-type]
+    assert session.has_unread_frames
+    assert [weight(message) for message in ("", "x" * 65_535, b"x" * 65_536)] == [1, 1, 2]
+    total = 2
+    while received := session.receive(b"", 4):
+        assert len(received) == 2
+        total += len(received)
+    assert total == 10
 
 
 def test_without_room_bytes_are_kept_in_order() -> None:
