@@ -19,6 +19,7 @@ import math
 import socket
 import struct
 import time
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import cast
 
@@ -28,7 +29,7 @@ from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.exchange import HttpExchange
 from asgireload.http.hosts import names_served_host
-from asgireload.http.lingering import LingeringClose
+from asgireload.http.lingering import LingeringClose, unsent_bytes
 from asgireload.http.parser import RequestHead
 from asgireload.http.reader import RequestReader
 from asgireload.http.writer import CONTINUE, frame_error
@@ -77,6 +78,7 @@ class HttpConnection:
         "_has_peer_closed",
         "_incoming",
         "_is_reading_paused",
+        "_is_waiting_to_deliver",
         "_lingering",
         "_origin",
         "_reader",
@@ -112,6 +114,8 @@ class HttpConnection:
         self._unread = b""
         """What the client sent behind the request in hand."""
         self._upgrade_head: RequestHead | None = None
+        self._is_waiting_to_deliver = False
+        """The response in hand is complete, and the client has yet to take enough of it."""
         self._has_peer_closed = False
         self._is_reading_paused = False
         self._write_waiters: list[asyncio.Future[None]] = []
@@ -152,20 +156,18 @@ class HttpConnection:
         altogether is known only once something is written to it.
         """
         self._has_peer_closed = True
-        if self._lingering is not None or self.state is ConnectionState.CLOSING:
-            return False
-        if self._incoming is not None:
-            # The rest of this body will never come.
+        # A TLS transport closes both sides whatever is returned, and warns about True.
+        if self.endpoints.is_encrypted:
             self._drop_exchange()
             return False
-        exchange = self._current
-        # A TLS transport closes both sides whatever is returned, and warns about True.
-        if exchange is None or self.endpoints.is_encrypted:
-            return False
-        exchange.note_peer_closed()
-        own_socket: socket.socket | None = self._transport.get_extra_info("socket")
-        if own_socket is not None:
-            self._departure = DepartureWatch(own_socket, self.context.loop, self._transport.abort)
+        if self._lingering is not None or self.state is ConnectionState.CLOSING:
+            return self._lingering is not None  # it sees to the end
+        if self._incoming is not None or self._current is None:
+            # The rest of this body, or another request, will never come.
+            self._close(lingers=False)
+        else:
+            self._current.note_peer_closed()
+            self._begin_departure_watch(on_hang_up=None)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -175,19 +177,28 @@ class HttpConnection:
             self._lingering.cancel()
         if self._departure is not None:
             self._departure.cancel()
-        self._drop_exchange()
-        self.resume_writing()
+        self._is_waiting_to_deliver = False
+        # Whatever the log makes of the exchange, nothing waits for this connection any more.
         self.context.unregister(self)
+        self._drop_exchange()
+        self._wake_writers()
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
-        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._unsent_bytes = unsent_bytes(self._transport)
         self._write_deadline = self.context.loop.time() + self.context.settings.write_timeout
         self._arm_timer(self._write_deadline)
 
     def resume_writing(self) -> None:
         self.is_write_paused = False
         self._write_deadline = _NEVER
+        self._wake_writers()
+        if self._is_waiting_to_deliver:
+            self._is_waiting_to_deliver = False
+            self._release_current()
+            self._go_on()
+
+    def _wake_writers(self) -> None:
         waiters, self._write_waiters = self._write_waiters, []
         for waiter in waiters:
             _wake(waiter)
@@ -227,7 +238,7 @@ class HttpConnection:
         self._transport.write(data)
 
     async def wait_writable(self) -> None:
-        while self.is_write_paused:
+        while self.is_write_paused and self.state is not ConnectionState.CLOSING:
             await self._wait_for_write_side()
 
     async def wait_flushed(self) -> None:
@@ -249,10 +260,13 @@ class HttpConnection:
         self._write_waiters.append(waiter)
         loop.add_writer(descriptor, _wake, waiter)
         try:
-            async with asyncio.timeout(self.context.settings.write_timeout):
-                await waiter
-        except TimeoutError:
-            self._drop_stalled()
+            # The kernel says writable in jumps of a third of its buffer; what it got rid of meanwhile counts.
+            unsent = unsent_bytes(self._transport)
+            while not await self._is_done_in_time(waiter):
+                before, unsent = unsent, unsent_bytes(self._transport)
+                if unsent >= before:
+                    self._drop_stalled()
+                    break
         finally:
             loop.remove_writer(descriptor)
             if waiter in self._write_waiters:
@@ -260,13 +274,18 @@ class HttpConnection:
         if self.state is ConnectionState.CLOSING:
             raise ConnectionResetError("the client has left")
 
+    async def _is_done_in_time(self, waiter: "asyncio.Future[None]") -> bool:
+        done, _ = await asyncio.wait([waiter], timeout=self.context.settings.write_timeout)
+        return bool(done)
+
+    def is_gone(self) -> bool:
+        return self.state is ConnectionState.CLOSING or self._transport.is_closing()
+
     def plain_socket(self) -> int | None:
         own_socket: socket.socket | None = self._transport.get_extra_info("socket")
         if self.endpoints.is_encrypted or own_socket is None:
             return None
-        # A socket that was closed may not say so, and its number may be another client's by now.
-        is_gone = self.state is ConnectionState.CLOSING or self._transport.is_closing()
-        return -1 if is_gone else own_socket.fileno()
+        return own_socket.fileno()
 
     def count_sent(self, size: int) -> None:
         self.context.record.values[_BYTES_SENT_TOTAL] += size
@@ -278,9 +297,13 @@ class HttpConnection:
             self._departure.hurry()
 
     def resume_body(self) -> None:
-        if self._incoming is not None:
+        if not self._unread:
             self._resume_reading()
             self._restart_body_timeout()
+
+    def watch_departure(self) -> None:
+        if self._is_reading_paused and self._departure is None:
+            self._begin_departure_watch(on_hang_up=self._note_hang_up)
 
     def must_close_after(self, exchange: HttpExchange, *, is_last_piece: bool) -> bool:
         if not exchange.head.keep_alive:
@@ -298,11 +321,15 @@ class HttpConnection:
             self._resume_reading()
             self._set_timeout(self.context.settings.keep_alive_timeout)
             return
-        is_input_possible = self.context.drain or exchange.head.keep_alive or self._incoming
-        self._release_current()
         if closes or not exchange.is_request_complete:
+            is_input_possible = self.context.drain or exchange.head.keep_alive or self._incoming
+            self._release_current()
             self._close(lingers=bool(is_input_possible))
+        elif self.is_write_paused:
+            # The next request has its turn when the client has taken this response.
+            self._is_waiting_to_deliver = True
         else:
+            self._release_current()
             self._go_on()
 
     def response_broken(self, exchange: HttpExchange, *, needs_reset: bool) -> None:
@@ -319,25 +346,33 @@ class HttpConnection:
         settings = self.context.settings
         if self.state is ConnectionState.IDLE:
             return self._deadline - settings.keep_alive_timeout
-        if self.state is ConnectionState.SILENT:
+        if self.state is ConnectionState.SILENT or self.state is ConnectionState.HEAD:
             return self._deadline - settings.head_timeout
         return None
 
     def make_way(self) -> None:
-        self._close(lingers=False)
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        elif self.state is ConnectionState.HEAD:
+            self._answer(503, "Service Unavailable")
+        else:
+            self._close(lingers=False)
 
     def begin_drain(self) -> None:
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE:
             self._set_timeout(self.context.settings.drain_grace)
         elif self.state is ConnectionState.HEAD:
             self._set_timeout(self._seconds_to_drain_deadline())
+        elif self._current is not None and self._current.is_response_complete:
+            # All that is waited for is the rest of a body that nobody reads.
+            self._set_timeout(self.context.settings.drain_grace)
 
     def cut(self) -> None:
         exchange = self._current
         if exchange is not None and not exchange.is_response_complete:
             self.context.record.values[_CUT_TOTAL] += 1
             is_begun = exchange.is_response_begun
-            self._drop_exchange(cancel=True)
+            self._drop_exchange(503, cancel=True)
             if is_begun:
                 # A reset: an unfinished body must not look complete, whatever its framing.
                 self._reset()
@@ -361,7 +396,7 @@ class HttpConnection:
         except PeerError as error:
             self._refuse(error)
             return
-        if rest and self._upgrade_head is None:
+        if rest and rest != b"\r\n" and self._upgrade_head is None:
             self._unread = rest
             self._pause_reading()
         exchange = self._incoming
@@ -416,20 +451,27 @@ class HttpConnection:
         if exchange is None:
             return
         self._current = None
+        self._request_deadline = _NEVER
+        if self._departure is not None:
+            self._departure.cancel()
+            self._departure = None
         if self._incoming is exchange:
             self._incoming = None
 
-    def _drop_exchange(self, *, cancel: bool = False) -> None:
-        """Let go of the exchange in hand because the client will get no more of its response."""
+    def _drop_exchange(self, status: int = 0, *, cancel: bool = False) -> None:
+        """Let go of the exchange in hand because the client will get no more of its response.
+
+        `status`: what it is answered with instead.
+        """
         exchange = self._current or self._incoming
         self._release_current()
         self._incoming = None
         self._unread = b""
         if exchange is not None:
             if cancel:
-                exchange.abandon()
+                exchange.abandon(status)
             else:
-                exchange.disconnect()
+                exchange.disconnect(status)
 
     def _can_discard_rest(self, exchange: HttpExchange) -> bool:
         head = exchange.head
@@ -441,6 +483,19 @@ class HttpConnection:
             and self._incoming is exchange
             and head.content_length - exchange.body_received <= DISCARD_BYTES
         )
+
+    def _begin_departure_watch(self, on_hang_up: Callable[[], None] | None) -> None:
+        own_socket: socket.socket | None = self._transport.get_extra_info("socket")
+        if self._departure is not None:
+            self._departure.cancel()
+        if own_socket is not None and not self._transport.is_closing():
+            loop = self.context.loop
+            self._departure = DepartureWatch(own_socket, loop, self._transport.abort, on_hang_up)
+
+    def _note_hang_up(self) -> None:
+        """Behind what was not read yet the client has closed its sending side, or has left."""
+        if self._current is not None:
+            self._current.note_peer_closed()
 
     # Faults of the peer.
 
@@ -467,7 +522,7 @@ class HttpConnection:
         """End the exchange in hand, whose request cannot be completed, and the connection."""
         exchange = self._current
         is_begun = exchange is not None and exchange.is_response_begun
-        self._drop_exchange()
+        self._drop_exchange(status)
         if is_begun:
             self._close(lingers=True)
         else:
@@ -577,8 +632,8 @@ class HttpConnection:
             return
         if now >= self._request_deadline:
             self._request_deadline = _NEVER
-            assert self._current is not None
-            self._current.time_out()
+            if self._current is not None:
+                self._current.time_out()
         elif now >= self._deadline:
             self._deadline = _NEVER
             self._give_up_waiting()
@@ -588,7 +643,7 @@ class HttpConnection:
                 self._arm_timer(deadline)
 
     def _makes_write_progress(self) -> bool:
-        unsent = self._transport.get_write_buffer_size()
+        unsent = unsent_bytes(self._transport)
         if unsent >= self._unsent_bytes:
             return False
         self._unsent_bytes = unsent
@@ -637,14 +692,19 @@ class HttpConnection:
         self.state = ConnectionState.CLOSING
         self._cancel_timer()
         self._drop_exchange()
-        if self._transport.is_closing():
+        self._wake_writers()
+        transport = self._transport
+        if transport.is_closing():
             return
-        if lingers and not self._has_peer_closed:
+        if (lingers and not self._has_peer_closed) or transport.get_write_buffer_size():
+            # Also without anything to linger for: a client that reads nothing must not stay for good.
             self._is_reading_paused = False
-            self._lingering = LingeringClose(self._transport, self.context.loop)
+            self._lingering = LingeringClose(
+                transport, self.context.loop, self.context.settings.write_timeout
+            )
             self._lingering.begin()
         else:
-            self._transport.close()
+            transport.close()
 
     def _reset(self) -> None:
         """Close so that the peer sees an error: SO_LINGER with no time turns FIN into RST."""

@@ -45,7 +45,16 @@ class Endpoints:
             self.is_secure = self.is_encrypted or origin.is_secure
         else:
             self._read(transport)
+            if self.client is None and not self._is_local(transport):
+                # It has left before it was asked for its address: nobody that anything is known of.
+                self.is_trusted_proxy = False
         self.client_label = label_of(self.client)
+
+    @staticmethod
+    def _is_local(transport: asyncio.BaseTransport) -> bool:
+        """Whether this is a Unix socket."""
+        own = transport.get_extra_info("sockname")
+        return not isinstance(own, (tuple, list))
 
     def _read(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")

@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from asgireload.asgi import Message, Scope
 from asgireload.errors import AppProtocolError
@@ -20,7 +20,7 @@ from asgireload.http.files import FileCarrier, open_file, send_span, span_of
 from asgireload.http.parser import RequestHead
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, http_scope
-from asgireload.http.writer import AppHeaders, ResponseFramer, frame_early_hints, prepare_head
+from asgireload.http.writer import ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 
@@ -72,6 +72,10 @@ class Carrier(FileCarrier, Protocol):
 
     def must_close_after(self, exchange: "HttpExchange", *, is_last_piece: bool) -> bool:
         """Decide, while the head is framed, whether the connection ends with this response."""
+        ...
+
+    def watch_departure(self) -> None:
+        """The application waits to be told that the client has left; see to it that it will be."""
         ...
 
     def send_continue(self) -> None:
@@ -140,7 +144,7 @@ class HttpExchange:
         """The client closed its sending side, and it was not yet asked whether it is still there."""
         self._receive_waiters: list[asyncio.Future[None]] | None = None
         self._stage = ResponseStage.WAITING
-        self._start: tuple[int, AppHeaders] = (0, ())
+        self._start: tuple[int, tuple[Any, ...]] = (0, ())
         self._sends_trailers = False
         self._framer: ResponseFramer | None = None
         self._status = 0
@@ -195,18 +199,24 @@ class HttpExchange:
         self._has_peer_closed = True
         self._wake_receivers()
 
-    def disconnect(self) -> None:
-        """The client is gone or its request is broken: `receive` says so and `send` raises."""
-        if not self._is_disconnected and not self.is_response_complete:
-            self._log_end(time.monotonic_ns() - self._started_ns, is_complete=False)
+    def disconnect(self, status: int = 0) -> None:
+        """The client is gone or its request is broken: `receive` says so and `send` raises.
+
+        `status`: what the connection answers in the application's place; 0 when it does not.
+        """
+        if status and self._framer is None:
+            self._status = status
+        was_open = not self._is_disconnected and not self.is_response_complete
         self._is_disconnected = True
         self._body = b""
         self._uncount()
         self._wake_receivers()
+        if was_open:
+            self._log_end(time.monotonic_ns() - self._started_ns, is_complete=False)
 
-    def abandon(self) -> None:
-        """Cancel the application. It may refuse; nobody waits for it here."""
-        self.disconnect()
+    def abandon(self, status: int = 0) -> None:
+        """Cancel the application. It may refuse; nobody waits for it here. `status` as in `disconnect`."""
+        self.disconnect(status)
         self._cancel()
 
     def time_out(self) -> None:
@@ -242,7 +252,7 @@ class HttpExchange:
         try:
             if context.admits():
                 await context.app(scope, self.receive, self.send)
-            else:
+            elif not self._is_disconnected:
                 self._write_response(503, b"Service Unavailable", (RETRY_AFTER,))
             if self._stage is not ResponseStage.COMPLETE and not self._is_disconnected:
                 self._end_unanswered()
@@ -277,10 +287,9 @@ class HttpExchange:
             if self._body:
                 body, self._body = self._body, b""
                 more_body = not self.is_request_complete
-                if more_body:
+                self._is_end_delivered = not more_body
+                if len(body) > BODY_HIGH_WATER_BYTES or more_body:
                     self._carrier.resume_body()
-                else:
-                    self._is_end_delivered = True
                 return {"type": "http.request", "body": body, "more_body": more_body}
             if self.is_request_complete and not self._is_end_delivered:
                 self._is_end_delivered = True
@@ -293,6 +302,8 @@ class HttpExchange:
                 self.needs_continue = False
                 if self._framer is None:
                     self._carrier.send_continue()
+            if self.is_request_complete:
+                self._carrier.watch_departure()
             waiter = self._carrier.context.loop.create_future()
             if self._receive_waiters is None:
                 self._receive_waiters = [waiter]
@@ -332,7 +343,7 @@ class HttpExchange:
                     raise ConnectionResetError("the client has left")
         elif kind == "http.response.start" and stage is ResponseStage.WAITING:
             # ASGI: nothing goes out before the first body message, so head and body leave together.
-            self._start = (int(message["status"]), message.get("headers", ()))
+            self._start = (int(message["status"]), _pairs(message.get("headers", ())))
             self._sends_trailers = bool(message.get("trailers", False))
             self._stage = ResponseStage.STARTED
         else:
@@ -380,16 +391,18 @@ class HttpExchange:
     async def _send_file(self, descriptor: int, offset: int, size: int, *, more_body: bool) -> None:
         carrier = self._carrier
         head = b""
-        if self._framer is None:
-            length = None if more_body else size
-            head = self._begin_response(b"", more_body=True, body_length=length)
         framer = self._framer
-        assert framer is not None
+        if framer is None:
+            length = None if more_body else size
+            framer, head = self._frame_head(b"", more_body=True, body_length=length)
         try:
             around = framer.frame_span(size, more_body=more_body)
         except AppProtocolError:
-            self._break_response()
+            if not head:
+                self._break_response()
             raise
+        if head:
+            self._commit_head(framer)
         if around is None:
             carrier.write(head)
         else:
@@ -422,9 +435,15 @@ class HttpExchange:
         if not more_trailers:
             self._complete_response()
 
-    def _begin_response(
-        self, body: bytes, *, more_body: bool, body_length: int | None = None
-    ) -> bytes:
+    def _begin_response(self, body: bytes, *, more_body: bool) -> bytes:
+        framer, data = self._frame_head(body, more_body=more_body, body_length=None)
+        self._commit_head(framer)
+        return data
+
+    def _frame_head(
+        self, body: bytes, *, more_body: bool, body_length: int | None
+    ) -> tuple[ResponseFramer, bytes]:
+        """Frame the head and the first body piece. Nothing has happened yet when this raises."""
         status, headers = self._start
         carrier = self._carrier
         context = carrier.context
@@ -443,9 +462,14 @@ class HttpExchange:
             body_length=body_length,
             sends_trailers=self._sends_trailers and head.takes_trailers,
         )
+        return framer, data
+
+    def _commit_head(self, framer: ResponseFramer) -> None:
+        """The head is about to be written."""
         self._framer = framer
         self._stage = ResponseStage.BODY
-        self._status = status
+        self._status = self._start[0]
+        context = self._carrier.context
         access_log = context.access_log
         if access_log is not None and access_log.logs_at_start:
             access_log.response_begun(
@@ -453,10 +477,9 @@ class HttpExchange:
                 self.head.method,
                 full_path(self.head, context),
                 self.head.http_version,
-                status,
+                self._status,
                 self.request_id,
             )
-        return data
 
     def _default_lines(self) -> tuple[tuple[bytes, bytes], ...]:
         context = self._carrier.context
@@ -486,7 +509,7 @@ class HttpExchange:
                 scheme="https" if self._carrier.endpoints.is_secure else "http",
                 status=self._status,
                 request_headers=head.headers,
-                response_headers=tuple(self._start[1]),
+                response_headers=self._start[1] if self._framer is not None else (),
                 body_bytes=0 if head.method == "HEAD" else self._body_sent,
                 duration_ns=duration_ns,
                 started_at=time.time() - duration_ns / 1e9,
@@ -579,3 +602,11 @@ class HttpExchange:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
+
+
+def _pairs(headers: Any) -> tuple[Any, ...]:
+    """Return what an application gives as headers as a tuple: it is read more than once."""
+    try:
+        return tuple(headers)
+    except TypeError:
+        raise AppProtocolError(f"headers must be pairs of bytes, not {headers!r:.100}") from None

@@ -34,9 +34,12 @@ class FileCarrier(Protocol):
         not read for the write timeout."""
         ...
 
+    def is_gone(self) -> bool:
+        """Whether nothing that is sent from now on can arrive."""
+        ...
+
     def plain_socket(self) -> int | None:
-        """Return the descriptor of the socket, -1 when it is gone, None when bytes must go through the
-        transport."""
+        """Return the descriptor of the socket, or None when bytes must go through the transport."""
         ...
 
     def count_sent(self, size: int) -> None: ...
@@ -98,7 +101,8 @@ async def send_span(carrier: FileCarrier, descriptor: int, offset: int, size: in
     os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_SEQUENTIAL)
     await carrier.wait_flushed()
     sock = carrier.plain_socket()
-    if sock is None or sock < 0:
+    # A socket that was closed may not say so, and its number may be another client's by now.
+    if sock is None or carrier.is_gone():
         raise ConnectionResetError("the client has left")
     # The loop knows the transport's descriptor already; one of our own can be watched beside it.
     own = os.dup(sock)
@@ -136,6 +140,8 @@ async def _copy(carrier: FileCarrier, descriptor: int, offset: int, size: int) -
             data = await _finish(reading)
             if not data:
                 raise EOFError("the file has become shorter while it was sent")
+            if carrier.is_gone():
+                raise ConnectionResetError("the client has left")
             carrier.write(data)
             offset += len(data)
             size -= len(data)

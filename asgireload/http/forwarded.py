@@ -165,10 +165,12 @@ class Forwarding:
                 element = line[start:end].strip(b" \t")
                 end = start - 1
                 hops += 1
+                if hops > MAX_HOPS:
+                    return None
                 if not element:
                     continue
                 said = _read_parameters(element)
-                if said is None or hops > MAX_HOPS:
+                if said is None:
                     return None
                 node = said.get(b"for")
                 client = None if node is None else read_node(node)

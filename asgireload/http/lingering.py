@@ -5,13 +5,15 @@ and a reset discards what the peer has not read yet, the response included (RFC 
 the sending side is closed first, and what arrives is dropped for a bounded time.
 """
 
-import array
 import asyncio
-import fcntl
-import termios
+import socket
+
+from asgireload.net.probing import untaken_bytes
 
 LINGER_SECONDS = 1.0
 """Covers a few round trips of a far client. A client that reads closes much sooner."""
+LINGER_LONGEST = 10.0
+"""Seconds for a client that goes on sending: closing under it would reset what it has yet to read."""
 LINGER_BYTES = 1024 * 1024
 """More than this is not a late request but an upload; it is not worth its bandwidth."""
 STALLED_SECONDS = 30.0
@@ -26,21 +28,34 @@ class LingeringClose:
     """
 
     __slots__ = (
+        "_counted_bytes",
         "_deadline",
         "_dropped_bytes",
         "_is_closed",
+        "_longest",
         "_loop",
+        "_stall_timeout",
         "_timer",
         "_transport",
         "_unsent_bytes",
     )
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        stall_timeout: float | None = None,
+    ) -> None:
+        """`stall_timeout` in seconds stands in for STALLED_SECONDS."""
+        self._stall_timeout = STALLED_SECONDS if stall_timeout is None else stall_timeout
         self._transport = transport
         self._loop = loop
         self._dropped_bytes = 0
+        self._counted_bytes = 0
+        """Of the dropped ones, those up to the last look."""
         self._unsent_bytes = 0
         self._deadline = 0.0
+        self._longest = loop.time() + LINGER_LONGEST
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         """The transport has been closed already, because it speaks TLS."""
@@ -62,7 +77,7 @@ class LingeringClose:
             transport.close()
             self._is_closed = True
         self._unsent_bytes = self._count_unsent()
-        self._deadline = self._loop.time() + STALLED_SECONDS
+        self._deadline = self._loop.time() + self._stall_timeout
         self._timer = self._loop.call_later(LINGER_SECONDS, self._tick)
 
     def drop(self, data: bytes) -> None:
@@ -79,12 +94,18 @@ class LingeringClose:
     def _tick(self) -> None:
         self._timer = None
         unsent = self._count_unsent()
-        if unsent == 0 and self._unsent_bytes == 0:
-            self._close()
-            return
         now = self._loop.time()
-        if unsent < self._unsent_bytes:
-            self._deadline = now + STALLED_SECONDS
+        is_sending, self._counted_bytes = (
+            self._dropped_bytes > self._counted_bytes,
+            self._dropped_bytes,
+        )
+        if unsent == 0 and self._unsent_bytes == 0:
+            if not is_sending or now >= self._longest:
+                self._close()
+                return
+        elif unsent < self._unsent_bytes:
+            self._longest = now + LINGER_LONGEST
+            self._deadline = now + self._stall_timeout
         elif now >= self._deadline:
             self._transport.abort()
             return
@@ -99,16 +120,20 @@ class LingeringClose:
             self._transport.close()
 
     def _count_unsent(self) -> int:
-        """Return how many bytes the peer has yet to take.
+        return unsent_bytes(self._transport)
 
-        asyncio does not show the buffer below TLS. It is empty when the socket's is, so there those bytes
-        count that the peer has not acknowledged (SIOCOUTQ, tcp(7)).
-        """
-        unsent = self._transport.get_write_buffer_size()
-        if self._is_closed:
-            own_socket = self._transport.get_extra_info("socket")
-            if own_socket is not None and own_socket.fileno() >= 0:
-                waiting = array.array("i", [0])
-                fcntl.ioctl(own_socket.fileno(), termios.TIOCOUTQ, waiting)
-                unsent += waiting[0]
-        return unsent
+
+def unsent_bytes(transport: asyncio.Transport) -> int:
+    """Return how many bytes the peer has yet to take: those in the transport, and those in the kernel.
+
+    asyncio does not show the buffer below TLS; it is empty when the socket's is. A transport that has
+    lost its socket holds nothing.
+    """
+    unsent = transport.get_write_buffer_size()
+    own_socket: socket.socket | None = transport.get_extra_info("socket")
+    if own_socket is not None:
+        try:
+            unsent += untaken_bytes(own_socket)
+        except OSError:
+            return unsent  # it is closed, which a copy of its number in the loop does not show
+    return unsent

@@ -1,7 +1,10 @@
-"""Probing a silent peer: whether the other end of a TCP connection is still there (tcp(7))."""
+"""What the kernel knows of the other end of a connection (tcp(7), poll(2))."""
 
+import array
+import fcntl
 import select
 import socket
+import termios
 
 
 def probe_when_quiet(sock: socket.socket, seconds: int) -> None:
@@ -18,6 +21,29 @@ def probe_when_quiet(sock: socket.socket, seconds: int) -> None:
 
 def is_gone(sock: socket.socket) -> bool:
     """Whether the connection was reset, or both its sides are closed; never blocks."""
+    return bool(_poll(sock, 0))  # POLLERR and POLLHUP are always told
+
+
+def has_hung_up(sock: socket.socket) -> bool:
+    """Whether the peer has closed its sending side, or is gone; also with bytes of it unread."""
+    return bool(_poll(sock, select.POLLRDHUP))
+
+
+def untaken_bytes(sock: socket.socket) -> int:
+    """Return how many bytes were given to the kernel that the peer has not acknowledged (SIOCOUTQ)."""
+    descriptor = sock.fileno()
+    if descriptor < 0:
+        return 0
+    waiting = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.TIOCOUTQ, waiting)
+    return waiting[0]
+
+
+def _poll(sock: socket.socket, mask: int) -> int:
+    descriptor = sock.fileno()
+    if descriptor < 0:
+        return select.POLLHUP
     poller = select.poll()
-    poller.register(sock.fileno(), 0)  # POLLERR and POLLHUP are always told (poll(2))
-    return bool(poller.poll(0))
+    poller.register(descriptor, mask)
+    events = poller.poll(0)
+    return events[0][1] if events else 0
