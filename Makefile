@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test lint types docs fuzz soak bench bench-quick autobahn wheel clean
+.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -23,6 +23,16 @@ demo: $(STAMP)
 test: $(STAMP) lint types
 	$(BIN)/python -m tests.prerequisites
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not soak'
+
+# The same tests over an installed wheel whose hot modules are compiled; needs a C compiler.
+COMPILED := build/compiled
+test-compiled: $(STAMP)
+	rm -rf $(COMPILED) && mkdir -p $(COMPILED)/tree
+	ASGIRELOAD_COMPILE=1 $(BIN)/python -m build --wheel --outdir $(COMPILED)/dist .
+	$(PYTHON) -m venv $(COMPILED)/venv
+	$(COMPILED)/venv/bin/pip install --quiet --disable-pip-version-check "$$(echo $(COMPILED)/dist/*.whl)[standard,test]"
+	cp -r tests docs examples benchmarks pyproject.toml $(COMPILED)/tree
+	cd $(COMPILED)/tree && ../venv/bin/python -m pytest -n 2 --dist worksteal -m 'not soak' tests/http tests/websocket tests/worker tests/admin tests/fuzz tests/ipc tests/process tests/cli
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """What is in the wheel: everything the server needs, and nothing else."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def build(tmp_path_factory, **environment):
     """Build in a copy, without the network: the build backend is installed already."""
     pytest.importorskip("hatchling", reason="building the wheel needs hatchling")
     source = tmp_path_factory.mktemp("source")
-    for name in ("asgireload", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("asgireload", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         origin = ROOT / name
         if origin.is_dir():
             shutil.copytree(origin, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -29,9 +29,21 @@ def wheel(tmp_path_factory):
         check=True,
         capture_output=True,
         timeout=60,
+        env={**os.environ, **environment},
     )
     (path,) = target.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build(tmp_path_factory, ASGIRELOAD_COMPILE="0")
+
+
+def test_without_a_compiler_the_wheel_is_pure_python(tmp_path_factory):
+    path = build(tmp_path_factory, CC="/no/such/compiler", ASGIRELOAD_COMPILE="auto")
+    assert path.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".so")]
 
 
 def test_wheel_holds_the_package_its_types_and_its_style_sheet(wheel):

@@ -1,8 +1,8 @@
-"""WebSockets start as HTTP requests: one parser is enough here, the HTTP suite covers the other."""
+"""Every parser that may have read the opening handshake, for the suites of this folder."""
 
 import pytest
 
 
-@pytest.fixture
-def parser() -> str:
-    return "httptools"
+@pytest.fixture(params=["builtin", "httptools", "h11"])
+def parser(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
