@@ -37,38 +37,17 @@ class Endpoints:
         """The client speaks TLS, if not with us then with the proxy."""
         self.is_trusted_proxy: bool | None = None
         """Whether the client's forwarded headers are believed; None until that was asked once."""
-        self.client: Client | None = None
-        self.server: tuple[str, int | None] | None = None
         if origin is not None:
-            self.client = origin.client
-            self.server = origin.server
+            self.client: Client | None = origin.client
+            self.server: tuple[str, int | None] | None = origin.server
             self.is_secure = self.is_encrypted or origin.is_secure
         else:
-            self._read(transport)
-            if self.client is None and not self._is_local(transport):
+            self.client = _client_of(transport)
+            self.server = _server_of(transport)
+            if self.client is None and not _is_local(transport):
                 # It has left before it was asked for its address: nobody that anything is known of.
                 self.is_trusted_proxy = False
         self.client_label = label_of(self.client)
-
-    @staticmethod
-    def _is_local(transport: asyncio.BaseTransport) -> bool:
-        """Whether this is a Unix socket."""
-        own = transport.get_extra_info("sockname")
-        return not isinstance(own, (tuple, list))
-
-    def _read(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        own = transport.get_extra_info("sockname")
-        # A Unix socket has a path, str or bytes for an abstract one; the peer's is empty.
-        if isinstance(peer, (tuple, list)) and len(peer) >= 2:
-            self.client = (str(peer[0]), int(peer[1]))
-        if isinstance(own, (tuple, list)) and len(own) >= 2:
-            self.server = (str(own[0]), int(own[1]))
-        elif own:
-            self.server = (
-                own.decode(errors="replace") if isinstance(own, bytes) else str(own),
-                None,
-            )
 
     @property
     def tls(self) -> dict[str, Any] | None:
@@ -81,3 +60,27 @@ class Endpoints:
 def label_of(client: Client | None) -> str:
     """Return the client of a connection or scope as log lines show it; empty for a Unix socket's."""
     return f"{client[0]}:{client[1]}" if client else ""
+
+
+# A Unix socket has a path, str or bytes for an abstract one; the peer's is empty.
+
+
+def _client_of(transport: asyncio.BaseTransport) -> Client | None:
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, (tuple, list)) and len(peer) >= 2:
+        return str(peer[0]), int(peer[1])
+    return None
+
+
+def _server_of(transport: asyncio.BaseTransport) -> tuple[str, int | None] | None:
+    own = transport.get_extra_info("sockname")
+    if isinstance(own, (tuple, list)) and len(own) >= 2:
+        return str(own[0]), int(own[1])
+    if own:
+        return own.decode(errors="replace") if isinstance(own, bytes) else str(own), None
+    return None
+
+
+def _is_local(transport: asyncio.BaseTransport) -> bool:
+    """Whether this is a Unix socket."""
+    return not isinstance(transport.get_extra_info("sockname"), (tuple, list))

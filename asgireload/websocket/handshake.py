@@ -4,10 +4,11 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable
+from typing import Any
 
 from asgireload.errors import AppProtocolError, PeerError
 from asgireload.http.parser import RequestHead
+from asgireload.http.writer import AppHeaders
 from asgireload.websocket.deflate import DeflateParameters, Offer, negotiate
 
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
@@ -83,7 +84,7 @@ class Handshake:
         self,
         subprotocol: str | None,
         deflate: DeflateParameters | None,
-        extra: Iterable[tuple[bytes, bytes]],
+        extra: AppHeaders,
     ) -> list[tuple[bytes, bytes]]:
         """Return the headers of the 101 response, with those that the application adds.
 
@@ -161,7 +162,7 @@ def _malformed(value: str, position: int) -> PeerError:
     )
 
 
-def _pairs(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _pairs(headers: AppHeaders) -> list[tuple[Any, Any]]:
     try:
         return [(name, value) for name, value in headers]
     except (TypeError, ValueError):
