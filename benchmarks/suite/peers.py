@@ -2,8 +2,9 @@
 
     python -m benchmarks.suite.peers [--environment .venv-bench]
 
-Runs on any Python with the standard library. asgireload comes from this checkout, editable. A peer that
-does not install is named and skipped; without what the suite itself needs, this fails.
+Runs on any Python with the standard library. asgireload is built from this checkout and installed as users
+install it, compiled where there is a compiler; `make bench` does that again before each run. A peer that does
+not install is named and skipped; without what the suite itself needs, this fails.
 """
 
 import argparse
@@ -31,10 +32,9 @@ PEERS: tuple[tuple[str, ...], ...] = (
 def install(python: Path, packages: tuple[str, ...]) -> str | None:
     """Install with pip and return its last words when it failed."""
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    editable = ["--editable"] if packages is BASE else []
     try:
         done = subprocess.run(
-            [*pip, *editable, *packages],
+            [*pip, *packages],
             check=False,
             capture_output=True,
             text=True,

@@ -329,7 +329,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error(str(error))
     if options.quick:
         # Variants of a server, and what the application costs alone, are for the long run.
-        options.chosen_servers = [s for s in options.chosen_servers if " " not in s.name]
+        options.chosen_servers = [
+            s for s in options.chosen_servers if " " not in s.name or s.from_checkout
+        ]
     return options
 
 

@@ -74,10 +74,15 @@ def make_certificate(directory: str) -> tuple[str, str]:
     return certificate, key
 
 
-def server_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a server: ours, without what would configure it."""
+def server_environment(extra: Mapping[str, str], *, from_checkout: bool = True) -> dict[str, str]:
+    """Return the environment for a server: ours, without what would configure it.
+
+    The applications can be imported, and with `from_checkout` all that lies in this checkout: ahead of
+    what is installed.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    return {**kept, "PYTHONPATH": f"{APPS}{os.pathsep}{ROOT}", **extra}
+    places = [str(APPS), str(ROOT)] if from_checkout else [str(APPS)]
+    return {**kept, "PYTHONPATH": os.pathsep.join(places), **extra}
 
 
 @contextmanager
@@ -99,7 +104,9 @@ def running(
         process = subprocess.Popen(
             command_line(server, setting, place, cpus),
             cwd=APPS,
-            env=server_environment(environment),
+            env=server_environment(
+                environment, from_checkout=server.from_checkout or not server.distribution
+            ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

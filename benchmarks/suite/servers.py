@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .cases import Ability, Case, Kind, Setting
+from .cases import QUICK_CASES, Ability, Case, Kind, Setting
 
 MANY = 16384
 """Connections that are allowed where a case opens ten thousand."""
@@ -39,6 +39,8 @@ class Server:
     """It takes part only where each request has its own connection."""
     is_peer: bool = True
     """It is one of the servers that ours is compared with."""
+    from_checkout: bool = False
+    """Run from the sources of this checkout, not as installed. Takes part in the quick cases only."""
 
 
 def _asgireload(setting: Setting, place: Place) -> list[str]:
@@ -164,6 +166,9 @@ _ECHOES = frozenset({Kind.ECHO, Kind.BROADCAST})
 SERVERS: tuple[Server, ...] = (
     Server("asgireload", "asgireload", _ALL, _asgireload, is_peer=False),
     Server(
+        "asgireload pure", "asgireload", _ALL, _asgireload, is_peer=False, from_checkout=True
+    ),
+    Server(
         "asgireload per-slot", "asgireload", _HTTP, _per_slot, only_closing=True, is_peer=False
     ),
     Server("uvicorn", "uvicorn", _ALL, _uvicorn_with("websockets-sansio")),
@@ -191,6 +196,7 @@ def takes_part(server: Server, case: Case) -> bool:
         and (case.only is None or server.name in case.only)
         and (server.kinds is None or case.kind in server.kinds)
         and (not server.only_closing or case.closes)
+        and (not server.from_checkout or case.name in QUICK_CASES)
     )
 
 
