@@ -2,7 +2,8 @@
 
 Clients say nearly the same in every request: one that polls sends the same head again and again, a browser
 the same header lines behind another request line. What was read of them once, and found right, is kept and
-shared by the connections of a worker. Only heads without a body, from HTTP/1.1, whose headers frame nothing.
+shared by the connections of a worker. Only heads from HTTP/1.1 that ask for no upgrade, and as a whole only those
+without a body.
 """
 
 from asgireload.http.parser import RequestHead

@@ -95,11 +95,14 @@ class RequestHead:
         self.is_forwarded = False
         """A proxy, or a client that plays one, says for whom it asks."""
         self.is_plain = False
-        """The headers frame no body and mean the same behind every request line of HTTP/1.1."""
+        """The headers mean the same behind every request line of HTTP/1.1."""
 
     def with_line(self, line: RequestLine) -> "RequestHead":
-        """Return the head of a request with the same headers, which frame no body."""
+        """Return the head of a request with the same headers, which are plain."""
         head = RequestHead(line, self.headers)
+        head.content_length = self.content_length
+        head.chunked = self.chunked
+        head.expects_continue = self.expects_continue
         head.keep_alive = self.keep_alive
         head.takes_trailers = self.takes_trailers
         head.is_forwarded = self.is_forwarded
@@ -247,7 +250,7 @@ def read_head(line: RequestLine, headers: Headers) -> RequestHead:
         if wants_upgrade and offers_websocket and head.method == "GET":
             head.is_websocket = not (head.chunked or head.content_length)
         head.keep_alive = not wants_close
-        head.is_plain = not (lengths or codings or expectations or wants_upgrade)
+        head.is_plain = not wants_upgrade
     else:
         # RFC 9112 section 9.3; and Expect means nothing here (RFC 9110 section 10.1.1).
         head.keep_alive = wants_keep_alive and not wants_close

@@ -158,7 +158,11 @@ class RequestReader:
             head = self._read_new(request_line, line, block)
             if head.is_plain and request_line.authority is None and end <= self._most_cached:
                 self._cache.keep_block(block, head)
-        if head.is_plain and len(data) == end + 4 <= self._most_cached:
+        if (
+            head.is_plain
+            and len(data) == end + 4 <= self._most_cached
+            and not (head.chunked or head.content_length)
+        ):
             self._cache.keep_whole(data, head)
         rest = data[end + 4 :]
         if self._sink.on_head(head):

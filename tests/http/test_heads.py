@@ -81,15 +81,38 @@ def test_the_cache_is_bounded() -> None:
     assert not cache.blocks
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b"Content-Length: 0", b"Expect: 100-continue", b"Connection: upgrade", b"Upgrade: websocket"],
-)
-def test_heads_whose_meaning_hangs_on_more_than_their_bytes_are_not_kept(line: bytes) -> None:
+def test_heads_whose_meaning_hangs_on_more_than_their_bytes_are_not_kept() -> None:
     cache = HeadCache()
-    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n%b\r\n\r\n" % line
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     read(head, cache, RequestLimits())
     assert not cache.whole
+    assert not cache.blocks
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [(b"Content-Length: 3", b"abc"), (b"Transfer-Encoding: chunked", b"1\r\na\r\n0\r\n\r\n")],
+)
+def test_header_lines_that_frame_a_body_are_kept_and_frame_the_next(
+    line: bytes, body: bytes
+) -> None:
+    cache = HeadCache()
+    for target in (b"/one", b"/two"):
+        data = b"POST %b HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n%b" % (target, line, body)
+        for cut in range(len(data)):
+            assert read(data[:cut], cache, RequestLimits()) == read(
+                data[:cut], HeadCache(), RequestLimits()
+            )
+        assert read(data, cache, RequestLimits())[0][-1] == "complete"
+    assert not cache.whole
+    assert len(cache.blocks) == 1
+
+
+def test_a_body_over_the_limit_is_refused_behind_known_lines_too() -> None:
+    cache = HeadCache()
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 151\r\n\r\n"
+    for _ in range(2):
+        assert read(head, cache, SMALL_LIMITS) == ([], 413)
     assert not cache.blocks
 
 
