@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import socket
 import ssl
-import time
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ def ask_and_leave(port: int) -> None:
     """Send half a request and the end of TLS in one segment."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = AUTHORITY.client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
-    with socket.create_connection(("127.0.0.1", port)) as sock:
+    with socket.create_connection(("127.0.0.1", port), 5) as sock:
         while True:
             try:
                 tls.do_handshake()
@@ -33,12 +32,15 @@ def ask_and_leave(port: int) -> None:
                 sock.sendall(outgoing.read())
                 incoming.write(sock.recv(65536))
         sock.sendall(outgoing.read())
-        time.sleep(0.1)
+        sock.recv(
+            65536
+        )  # session tickets (RFC 8446 section 4.6.1): the server's handshake is complete
         tls.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
         with pytest.raises(ssl.SSLError):
             tls.unwrap()
         sock.sendall(outgoing.read())
-        time.sleep(0.2)
+        while sock.recv(65536):
+            pass  # until the server has closed
 
 
 def test_a_request_whose_client_has_left_is_ended_once(
