@@ -327,9 +327,9 @@ class ServingContext:
 
     def count_request(self) -> None:
         """Count a request handed to the application and tell the worker when its limit is reached."""
-        values = self.record.values
-        values[_REQUESTS_TOTAL] += 1
-        if self.request_limit is not None and values[_REQUESTS_TOTAL] >= self.request_limit:
+        record = self.record
+        record.requests += 1
+        if self.request_limit is not None and record.values[_REQUESTS_TOTAL] >= self.request_limit:
             self.request_limit = None
             if self.on_request_limit is not None:
                 self.on_request_limit()

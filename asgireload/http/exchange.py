@@ -28,7 +28,6 @@ BODY_HIGH_WATER_BYTES = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
 
-_EXCHANGES = int(Field.EXCHANGES)
 _APP_ERRORS_TOTAL = int(Field.APP_ERRORS_TOTAL)
 
 
@@ -154,7 +153,9 @@ class HttpExchange:
         self.request_id: str | None = None
         self._started_ns = time.monotonic_ns()
         self._is_counted = True
-        carrier.context.record.values[_EXCHANGES] += 1
+        record = carrier.context.record
+        record.exchanges += 1
+        record.note_time(self._started_ns)
 
     @property
     def is_response_begun(self) -> bool:
@@ -536,10 +537,13 @@ class HttpExchange:
         assert self._framer is not None
         self._stage = ResponseStage.COMPLETE
         self._body = b""
-        duration_ns = time.monotonic_ns() - self._started_ns
-        self._carrier.context.record.observe_response(self._status, duration_ns)
+        now_ns = time.monotonic_ns()
+        duration_ns = now_ns - self._started_ns
+        record = self._carrier.context.record
+        record.observe_response(self._status, duration_ns)
         self._log_end(duration_ns, is_complete=True)
         self._uncount()
+        record.note_time(now_ns)
         self._wake_receivers()
         self._carrier.response_completed(self, closes=self._framer.closes)
 
@@ -593,7 +597,7 @@ class HttpExchange:
     def _uncount(self) -> None:
         if self._is_counted:
             self._is_counted = False
-            self._carrier.context.record.values[_EXCHANGES] -= 1
+            self._carrier.context.record.exchanges -= 1
 
     def _wake_receivers(self) -> None:
         waiters = self._receive_waiters
