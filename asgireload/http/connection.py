@@ -27,7 +27,7 @@ from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints
-from asgireload.http.exchange import HttpExchange
+from asgireload.http.exchange import Carrier, HttpExchange
 from asgireload.http.hosts import names_served_host
 from asgireload.http.lingering import LingeringClose, unsent_bytes
 from asgireload.http.parser import RequestHead
@@ -61,7 +61,7 @@ class ConnectionState(Enum):
     """A WebSocket connection has taken over the socket."""
 
 
-class HttpConnection:
+class HttpConnection(Carrier):
     """Made by `http_protocol` for the loop, which calls it as an asyncio.Protocol.
 
     It does not inherit from that class, whose methods do nothing, because a class that does cannot be
@@ -89,9 +89,6 @@ class HttpConnection:
         "_upgrade_head",
         "_write_deadline",
         "_write_waiters",
-        "context",
-        "endpoints",
-        "is_write_paused",
         "state",
     )
 
@@ -99,7 +96,6 @@ class HttpConnection:
         self.context = context
         self.state = ConnectionState.SILENT
         self.is_write_paused = False
-        self.endpoints: Endpoints
         self._origin = origin
         self._transport: asyncio.Transport
         self._reader = RequestReader(
