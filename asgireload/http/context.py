@@ -7,6 +7,7 @@ on the members of `connections`.
 """
 
 import asyncio
+import contextvars
 import heapq
 import logging
 import time
@@ -159,6 +160,7 @@ class ServingContext:
         "http_extensions",
         "http_scope",
         "loop",
+        "named",
         "on_request_limit",
         "on_room",
         "parse_fields",
@@ -170,6 +172,7 @@ class ServingContext:
         "settings",
         "speaks_websocket",
         "state",
+        "variables",
         "websocket_factory",
     )
 
@@ -242,6 +245,10 @@ class ServingContext:
         self.parse_fields = fields_parser(settings.parser)
         self.on_room: Callable[[], None] | None = None
         """Called when a connection has ended; set by whoever waits for room."""
+        self.variables = contextvars.copy_context()
+        """What tasks that run applications begin with."""
+        self.named = 0
+        """Connections whose tasks have a name."""
         self._overloads = 0
         self._overload_log_at = 0.0
 
