@@ -1,5 +1,6 @@
 """From what clients noted to figures: losses, lateness, gaps and answers of stale code. Pure."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from .records import BROKEN, MOVED, Outcome, Record
 STALL = 0.5
 """Seconds beyond the application's own time after which an answer counts as a stall."""
 STALE_AFTER = 10.0
-"""Seconds after the first answer of a version in which a roll may still let older ones answer. A server that says, or
-shows, that its reload is complete is held to that instead."""
+"""Seconds after the first answer of a version in which a roll may still let older ones answer. A server that
+says, or shows, that its reload is complete is held to that as well."""
 BIN = 0.25
 """Seconds of one mark of the time line."""
 
@@ -98,7 +99,7 @@ def is_stale(record: Record, reloads: Iterable[Reload], first: dict[int, float])
 
 def longest_gap(ends: Sequence[float]) -> float | None:
     """Return the longest time between two of the sorted times; None for fewer than two."""
-    return max((b - a for a, b in zip(ends, ends[1:], strict=False)), default=None)
+    return max((b - a for a, b in itertools.pairwise(ends)), default=None)
 
 
 def judge(records: Sequence[Record], reloads: Sequence[Reload]) -> dict[str, Figures]:

@@ -12,7 +12,7 @@ from asgireload.errors import ControlError
 from benchmarks.suite.clients import LoadError
 
 from .judge import Figures, Kill, Reload, is_explained, judge, total
-from .records import BROKEN, Outcome, Record, kinds_for
+from .records import BROKEN, CROSSED, Outcome, Record, kinds_for
 from .servers import OURS, SERVERS, socket_path
 from .trial import (
     AFTER,
@@ -45,6 +45,8 @@ class KillTrial:
     kills: list[Kill] = field(default_factory=list)
     reloads: list[Reload] = field(default_factory=list)
     figures: Figures = field(default_factory=Figures)
+    crossed: int = 0
+    """WebSocket messages that crossed the close frame of a draining worker: not the work of a kill."""
     explained: int = 0
     """Exchanges that broke with the process that had them."""
     unexplained: list[str] = field(default_factory=list)
@@ -201,8 +203,9 @@ def carry_out(count: int, directory: str, machine: Machine, seed: int) -> KillTr
 def sort_out(trial: KillTrial, found: list[Record]) -> None:
     """Tell what broke with a killed process from what broke otherwise. Pure."""
     trial.figures = total(judge(found, trial.reloads).values())
-    broken = [record for record in found if record.outcome in BROKEN]
+    broken = [r for r in found if r.outcome in BROKEN and r.detail != CROSSED]
     strange = [record for record in broken if not is_explained(record, trial.kills)]
+    trial.crossed = sum(record.detail == CROSSED for record in found)
     trial.explained = len(broken) - len(strange)
     trial.unexplained_count = len(strange)
     trial.unexplained = [describe(record, trial.kills) for record in strange[:MOST_TOLD]]

@@ -24,6 +24,8 @@ class Outcome(Enum):
     """The server does not offer what the kind is about."""
 
 
+CROSSED = "crossed by a close"
+"""Detail of a WebSocket message that was answered by a close frame: the client cannot know whether it was heard."""
 MOVED = "moved"
 """Detail of an answer that came from another process than the one before it on the same connection."""
 
@@ -75,8 +77,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("pipelined", "pipelined", 2, "four requests in one write, five times a second on a fixed schedule"),
     Kind("slow", "slow handlers", 4, "requests that take the application 0.5 s, one after the other"),
     Kind("heads", "half-sent heads", 4, "a new connection; the request's head in three parts over 1 s"),
-    Kind("upload", "uploads", 2, "1 MB in 16 parts over 1.5 s, one after the other"),
-    Kind("download", "downloads", 2, "30 chunks of 8 KB over 1.5 s, one after the other"),
+    Kind("upload", "uploads", 2, "1 MB in 16 parts over 0.8 s, one after the other"),
+    Kind("download", "downloads", 2, "20 chunks of 8 KB over 0.8 s, one after the other"),
     Kind("events", "server-sent events", 6, "an endless stream, one event every 200 ms; comes back when it ends"),
     Kind("websocket", "WebSockets", 6, "one message every 200 ms, each echoed; comes back when closed"),
     Kind(

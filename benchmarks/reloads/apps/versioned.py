@@ -3,11 +3,11 @@
 The driver writes this file anew for each reload, with another number in the line below.
 """
 
-VERSION = 0
-
 import asyncio
 import os
 import time
+
+VERSION = 0
 
 CHUNK = b"x" * 8192
 
