@@ -133,7 +133,7 @@ def judge_kind(
         p99_ms=percentile(late, 0.99) * 1e3 if late else None,
         longest_ms=late[-1] * 1e3 if late else None,
         gap_ms=gap * 1e3 if gap is not None else None,
-        codes=dict(Counter(record.detail for record in ended if record.detail.isdigit())),
+        codes=dict(Counter(record.detail for record in ended if record.detail.isdecimal())),
         reasons=dict(Counter(record.detail for record in ended if record.outcome in BROKEN)),
         is_absent=bool(counts[Outcome.ABSENT]),
     )

@@ -62,14 +62,14 @@ def parse_head(raw: bytes) -> Head:
     """Read the head of an answer with its empty line. Raise BrokenAnswer when it is none."""
     first, *lines = raw.decode("latin-1").split("\r\n")
     words = first.split(" ", 2)
-    if len(words) < 2 or words[0] not in ("HTTP/1.1", "HTTP/1.0") or not words[1].isdigit():
+    if len(words) < 2 or words[0] not in ("HTTP/1.1", "HTTP/1.0") or not words[1].isdecimal():
         raise BrokenAnswer(f"no status line: {first[:60]!r}")
     fields = {}
     for line in lines:
         name, _, value = line.partition(":")
         fields[name.lower()] = value.strip()
     length = fields.get("content-length")
-    if length is not None and not length.isdigit():
+    if length is not None and not length.isdecimal():
         raise BrokenAnswer(f"content-length {length[:20]!r}")
     version, worker = parse_who(fields["x-who"]) if "x-who" in fields else (None, None)
     closes = fields.get("connection", "").lower() == "close"
