@@ -10,10 +10,10 @@ from benchmarks.suite.clients import LoadError
 from benchmarks.suite.load import pinned
 
 from .clients import Effort
-from .judge import Figures, Reload, judge
+from .judge import Figures, Mark, Reload, judge, time_line
 from .records import STEADY
 from .servers import Server
-from .trial import Live, Machine, loaded, reload_once, serving
+from .trial import Bystanders, Live, Machine, loaded, reload_once, serving
 
 PATH = "/work/200"
 """The application burns 200 µs of CPU for each request: then half of saturation is a rate that one client process
@@ -23,6 +23,8 @@ TOO_FAST = 20000.0
 """Requests per second that no server reaches on this path: our own client then sends as fast as answers come."""
 INTERVAL = 5.0
 GOAL = 1.5
+OTHERS_LIMIT = 0.15
+"""Share of a CPU that other processes may use; the reload command itself is one of them."""
 LATE_LIMIT_MS = 20.0
 """By how much the client's own loop may be late (99th percentile) before its figures are refused."""
 
@@ -34,6 +36,11 @@ class Minute:
     figures: Figures
     reloads: list[Reload]
     effort: Effort
+    others_share: float = 0.0
+    """CPU that neither the server nor the clients used meanwhile, as a share of one CPU."""
+    began: float = 0.0
+    line: list[Mark] = field(default_factory=list)
+    """When answers were late, for whoever asks why."""
 
 
 @dataclass(slots=True)
@@ -90,8 +97,9 @@ def spend(live: Live, rate: float, seconds: float, first_version: int | None) ->
     """Keep a steady load up for so long, with reloads from `first_version` on; None: without any."""
     reloads: list[Reload] = []
     with loaded(live, [STEADY], rate=rate, steady_path=PATH) as load:
-        until = time.monotonic() + seconds
-        due = time.monotonic() + INTERVAL / 2
+        bystanders = Bystanders(live.pid)
+        began = time.monotonic()
+        until, due = began + seconds, began + INTERVAL / 2
         while first_version is not None and due < until:
             time.sleep(max(0.0, due - time.monotonic()))
             reloads.append(reload_once(live, first_version + len(reloads)))
@@ -99,10 +107,11 @@ def spend(live: Live, rate: float, seconds: float, first_version: int | None) ->
             due = max(due + INTERVAL, time.monotonic())
         time.sleep(max(0.0, until - time.monotonic()))
         found, effort = load.finish()
+        others = bystanders.share(effort)
     figures = judge(found, reloads).get(STEADY.name)
     if figures is None:
         raise LoadError("the clients noted nothing")
-    return Minute(figures, reloads, effort)
+    return Minute(figures, reloads, effort, others, began, time_line(found, began))
 
 
 def carry_out(server: Server, seconds: float, directory: str, machine: Machine) -> QuietTrial:
@@ -117,6 +126,10 @@ def carry_out(server: Server, seconds: float, directory: str, machine: Machine) 
     except (LoadError, ProcessLookupError) as error:
         trial.failure = str(error)
     for name, minute in (("without", trial.still), ("with", trial.disturbed)):
+        if minute is not None and minute.others_share > OTHERS_LIMIT:
+            trial.notes.append(
+                f"other processes used {minute.others_share:.0%} of a CPU {name} reloads"
+            )
         if minute is not None and minute.effort.late_p99_ms > LATE_LIMIT_MS:
             late = minute.effort.late_p99_ms
             trial.notes.append(f"the clients themselves were {late:.0f} ms late {name} reloads")

@@ -127,12 +127,14 @@ def plain(reason: str) -> str:
 def efforts(trials: Sequence[Trial]) -> str:
     """Return how hard the clients themselves had to work."""
     told = [
-        f"{trial.server} {trial.effort.cpu_share:.0%}, {trial.effort.late_p99_ms:.1f} ms"
+        f"{trial.server} {trial.effort.cpu_share:.0%}, {trial.effort.late_p99_ms:.1f} ms, "
+        f"{trial.others_share:.0%}"
         for trial in trials
         if trial.effort is not None
     ]
     return (
-        "The clients' own share of a CPU, and how late their loop was (99th percentile): " + "; ".join(told) + "."
+        "The clients' own share of a CPU, how late their loop was (99th percentile), and what neither they nor the "
+        "server used of a CPU: " + "; ".join(told) + "."
     )  # fmt: skip
 
 

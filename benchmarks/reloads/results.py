@@ -62,7 +62,14 @@ def _kill(row: dict[str, Any]) -> KillTrial:
 def _minute(row: dict[str, Any] | None) -> Minute | None:
     if row is None:
         return None
-    return Minute(Figures(**row["figures"]), _reloads(row["reloads"]), Effort(**row["effort"]))
+    return Minute(
+        Figures(**row["figures"]),
+        _reloads(row["reloads"]),
+        Effort(**row["effort"]),
+        row["others_share"],
+        row["began"],
+        [Mark(**mark) for mark in row["line"]],
+    )
 
 
 def _quiet(row: dict[str, Any]) -> QuietTrial:

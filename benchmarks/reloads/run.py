@@ -85,8 +85,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         options.reloads = int(options.reloads or RELOADS)
         options.seconds = float(options.seconds or SECONDS)
         options.seed = int(options.seed or 0)
-        names = options.servers or ("" if options.part == MIXED else OURS)
-        options.chosen = choose(names)
+        options.chosen = choose(options.servers or ("" if options.part == MIXED else OURS))
     except ValueError as error:
         parser.error(str(error))
     if options.reloads < 1 or not options.seconds > 0:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.suite.clients import LoadError
 from benchmarks.suite.load import ROOT, pinned, wait_answer
-from benchmarks.suite.measure import tree, wait_settled
+from benchmarks.suite.measure import TICK, cpu_seconds, tree, wait_settled
 from benchmarks.suite.running import free_port, last_words, server_environment, stop
 
 from . import records
@@ -57,8 +57,8 @@ class Live:
     process: "subprocess.Popen[bytes]"
 
     def python(self, arguments: list[str]) -> list[str]:
-        """Return a command that runs beside the server, as an operator would."""
-        return pinned([sys.executable, *arguments], self.machine.server_cpus)
+        """Return a command of an operator. It is no part of the server, and runs beside the clients."""
+        return pinned([sys.executable, *arguments], self.machine.load_cpus)
 
     def environment(self) -> dict[str, str]:
         return environment_for(self.server, self.directory, self.machine)
@@ -75,10 +75,34 @@ class Trial:
     kinds: dict[str, Figures] = field(default_factory=dict)
     line: list[Mark] = field(default_factory=list)
     effort: Effort | None = None
+    others_share: float = 0.0
+    """CPU that neither the server nor the clients used meanwhile, as a share of one CPU."""
     failure: str = ""
     """Why it ended early; empty when it did not."""
     log: str = ""
     """The last line of the server's log that names an error."""
+
+
+def busy_seconds() -> float:
+    """Return the CPU seconds that the whole machine has spent: user, nice, system, interrupts (proc_stat(5))."""
+    with open("/proc/stat") as file:
+        fields = file.readline().split()[1:]
+    user, nice, system, _idle, _waiting, hard, soft = (int(value) for value in fields[:7])
+    return (user + nice + system + hard + soft) * TICK
+
+
+class Bystanders:
+    """Tells what other processes used of the machine: figures taken beside them are worth little."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.began, self.busy, self.server = time.monotonic(), busy_seconds(), cpu_seconds(pid)
+
+    def share(self, clients: Effort) -> float:
+        """Return the CPU of all others since the beginning, as a share of one CPU."""
+        took = time.monotonic() - self.began
+        others = busy_seconds() - self.busy - (cpu_seconds(self.pid) - self.server)
+        return max(0.0, others / took - clients.cpu_share)
 
 
 def environment_for(server: Server, directory: str, machine: Machine) -> dict[str, str]:
@@ -273,6 +297,7 @@ def carry_out(
             serving(server, directory, machine) as live,
             loaded(live, kinds, seed=seed) as load,
         ):
+            bystanders = Bystanders(live.pid)
             trial.began = time.monotonic()
             try:
                 time.sleep(BEFORE)
@@ -284,6 +309,7 @@ def carry_out(
                 trial.failure = str(error)
             trial.seconds = time.monotonic() - trial.began
             found, trial.effort = load.finish()
+            trial.others_share = bystanders.share(trial.effort)
     except LoadError as error:
         trial.failure = trial.failure or str(error)
     trial.kinds = judge(found, trial.reloads)
