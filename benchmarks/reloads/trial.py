@@ -75,12 +75,12 @@ class Trial:
     kinds: dict[str, Figures] = field(default_factory=dict)
     line: list[Mark] = field(default_factory=list)
     effort: Effort | None = None
-    others_share: float = 0.0
-    """CPU that neither the server nor the clients used meanwhile, as a share of one CPU."""
     failure: str = ""
     """Why it ended early; empty when it did not."""
     log: str = ""
     """The last line of the server's log that names an error."""
+    others_share: float = 0.0
+    """CPU that neither the server nor the clients used meanwhile, as a share of one CPU."""
 
 
 def busy_seconds() -> float:
