@@ -21,7 +21,7 @@ import uvloop
 from benchmarks.suite.figures import percentile
 
 from . import records, wire
-from .records import CROSSED, KINDS, MOVED, STEADY, Kind, Outcome, Record
+from .records import CROSSED, KINDS, MOVED, STEADY, WHILE_IDLE, Kind, Outcome, Record
 from .wire import BrokenAnswer
 
 ANSWER_TIMEOUT = 15.0
@@ -158,7 +158,7 @@ class Client:
         if self.streams is not None and (
             self.reader.at_eof() or self.reader.exception() is not None
         ):
-            self.note(Outcome.CLOSED, start, start, detail="while idle")
+            self.note(Outcome.CLOSED, start, start, detail=WHILE_IDLE)
             self.drop()
         if self.streams is not None:
             return True
@@ -295,7 +295,7 @@ async def idle(client: Client) -> None:
         until = time.monotonic() + client.chance.uniform(1.0, 5.0)
         while (left := until - time.monotonic()) > 0:
             if client.streams is not None and await ended_within(client, left):
-                client.note(Outcome.CLOSED, time.monotonic(), time.monotonic(), detail="while idle")
+                client.note(Outcome.CLOSED, time.monotonic(), time.monotonic(), detail=WHILE_IDLE)
                 client.drop()
             elif client.streams is None:
                 await asyncio.sleep(left)

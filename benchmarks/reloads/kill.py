@@ -12,7 +12,7 @@ from asgireload.errors import ControlError
 from benchmarks.suite.clients import LoadError
 
 from .judge import Figures, Kill, Reload, is_explained, judge, total
-from .records import BROKEN, CROSSED, Outcome, Record, kinds_for
+from .records import BROKEN, CROSSED, WHILE_IDLE, Outcome, Record, kinds_for
 from .servers import OURS, SERVERS, socket_path
 from .trial import (
     AFTER,
@@ -54,6 +54,8 @@ class KillTrial:
     unexplained_count: int = 0
     closed: int = 0
     """Connections that ended while idle, with a killed process or otherwise."""
+    closed_otherwise: int = 0
+    """Idle connections among them that ended at no kill."""
     failure: str = ""
 
 
@@ -209,4 +211,8 @@ def sort_out(trial: KillTrial, found: list[Record]) -> None:
     trial.explained = len(broken) - len(strange)
     trial.unexplained_count = len(strange)
     trial.unexplained = [describe(record, trial.kills) for record in strange[:MOST_TOLD]]
-    trial.closed = sum(record.outcome is Outcome.CLOSED for record in found)
+    closed = [record for record in found if record.outcome is Outcome.CLOSED]
+    trial.closed = len(closed)
+    trial.closed_otherwise = sum(
+        record.detail == WHILE_IDLE and not is_explained(record, trial.kills) for record in closed
+    )

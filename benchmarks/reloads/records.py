@@ -26,6 +26,8 @@ class Outcome(Enum):
 
 CROSSED = "crossed by a close"
 """Detail of a WebSocket message that was answered by a close frame: the client cannot know whether it was heard."""
+WHILE_IDLE = "while idle"
+"""Detail of the end of a connection that nobody had announced."""
 MOVED = "moved"
 """Detail of an answer that came from another process than the one before it on the same connection."""
 

@@ -210,7 +210,8 @@ def kill_words(trial: KillTrial) -> list[str]:
     told = (
         f"{whole.answered:,} exchanges were answered; {trial.explained} broke with the process that had "
         f"them; {trial.unexplained_count} broke otherwise. {trial.crossed} WebSocket messages crossed a close "
-        f"frame of the reload itself. {trial.closed} connections were closed while idle or politely; "
+        f"frame of the reload itself. {trial.closed} connections were closed while idle or politely, "
+        f"{trial.closed_otherwise} of them while idle and at no kill; "
         f"{whole.stalls} stalls, {whole.stale} stale answers. Seed {trial.seed}."
     )
     words = [told]

@@ -10,7 +10,15 @@ from benchmarks.reloads.clients import BEHAVIOUR, Effort
 from benchmarks.reloads.judge import Figures, Kill, Mark, Reload
 from benchmarks.reloads.kill import KillTrial
 from benchmarks.reloads.quiet import Minute, QuietTrial
-from benchmarks.reloads.records import CROSSED, KINDS, STEADY, Outcome, Record, kinds_for
+from benchmarks.reloads.records import (
+    CROSSED,
+    KINDS,
+    STEADY,
+    WHILE_IDLE,
+    Outcome,
+    Record,
+    kinds_for,
+)
 from benchmarks.reloads.results import KILL, MIXED, QUIET, Run, dump, load, parse
 from benchmarks.reloads.trial import TEMPLATE, Trial, write_code
 from benchmarks.suite.clients import LoadError
@@ -226,10 +234,13 @@ def test_what_broke_with_a_kill_is_told_from_what_broke_otherwise():
             Record("busy", Outcome.LOST, 4.9, 4.9, 5.01),
             Record("busy", Outcome.LOST, 7.0, 7.0, 7.5, detail="the connection ended"),
             Record("websocket", Outcome.LOST, 7.0, 7.0, 7.5, detail=CROSSED),
-            Record("idle", Outcome.CLOSED, 5.0, 5.0, 5.0),
+            Record("idle", Outcome.CLOSED, 5.0, 5.0, 5.0, detail=WHILE_IDLE),
+            Record("idle", Outcome.CLOSED, 9.0, 9.0, 9.0, detail=WHILE_IDLE),
+            Record("events", Outcome.CLOSED, 9.0, 9.0, 9.0, detail="ended properly"),
         ],
     )
-    assert (trial.explained, trial.unexplained_count, trial.crossed, trial.closed) == (1, 1, 1, 1)
+    assert (trial.explained, trial.unexplained_count, trial.crossed, trial.closed) == (1, 1, 1, 3)
+    assert trial.closed_otherwise == 1
     assert trial.unexplained == [
         "busy: lost after 0.500 s, +2.500 s of killing old: the connection ended"
     ]
