@@ -27,7 +27,7 @@ from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints
-from asgireload.http.exchange import HttpExchange
+from asgireload.http.exchange import Carrier, HttpExchange
 from asgireload.http.hosts import names_served_host
 from asgireload.http.lingering import LingeringClose, unsent_bytes
 from asgireload.http.parser import RequestHead
@@ -40,8 +40,6 @@ DISCARD_BYTES = 64 * 1024
 """The rest of a request body that no one reads is received and dropped up to this size, so that the
 connection can be kept; for more than that, closing is cheaper for both sides."""
 
-_BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
-_BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
 _PEER_ERRORS_TOTAL = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
@@ -63,7 +61,7 @@ class ConnectionState(Enum):
     """A WebSocket connection has taken over the socket."""
 
 
-class HttpConnection:
+class HttpConnection(Carrier):
     """Made by `http_protocol` for the loop, which calls it as an asyncio.Protocol.
 
     It does not inherit from that class, whose methods do nothing, because a class that does cannot be
@@ -91,9 +89,6 @@ class HttpConnection:
         "_upgrade_head",
         "_write_deadline",
         "_write_waiters",
-        "context",
-        "endpoints",
-        "is_write_paused",
         "state",
     )
 
@@ -101,7 +96,6 @@ class HttpConnection:
         self.context = context
         self.state = ConnectionState.SILENT
         self.is_write_paused = False
-        self.endpoints: Endpoints
         self._origin = origin
         self._transport: asyncio.Transport
         self._reader = RequestReader(
@@ -140,7 +134,7 @@ class HttpConnection:
             self.begin_drain()
 
     def data_received(self, data: bytes) -> None:
-        self.context.record.values[_BYTES_RECEIVED_TOTAL] += len(data)
+        self.context.record.bytes_received += len(data)
         if self._lingering is not None:
             self._lingering.drop(data)
         elif self._current is not None and self._incoming is None:
@@ -234,7 +228,7 @@ class HttpConnection:
     # The exchange calls these.
 
     def write(self, data: bytes) -> None:
-        self.context.record.values[_BYTES_SENT_TOTAL] += len(data)
+        self.context.record.bytes_sent += len(data)
         self._transport.write(data)
 
     async def wait_writable(self) -> None:
@@ -288,7 +282,7 @@ class HttpConnection:
         return own_socket.fileno()
 
     def count_sent(self, size: int) -> None:
-        self.context.record.values[_BYTES_SENT_TOTAL] += size
+        self.context.record.bytes_sent += size
 
     def send_continue(self) -> None:
         self.write(CONTINUE)
