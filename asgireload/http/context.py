@@ -26,6 +26,7 @@ from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
 from asgireload.http.request_id import RequestIds
 from asgireload.http.writer import PreparedHeads
+from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.scoreboard import Field, Limit, Record
 
 error_logger = logging.getLogger("asgireload.error")
@@ -109,6 +110,34 @@ class LiveConnection(Protocol):
         """Drop the connection now, unsent bytes included."""
 
 
+class Successor(Protocol):
+    """The worker that follows this one, to which connections go during a drain. Used on the loop only.
+
+    A handover has two phases, so that nothing is ever served twice. Who offers a connection pauses its
+    reading first and then touches nothing, keeping the descriptor, until `settled` is called; the other
+    worker says that it takes it before it reads or writes a byte.
+
+    When the successor is gone, `ServingContext.successor` becomes None and every connection's
+    `begin_drain()` is called once more: it then ends as it does without one.
+    """
+
+    def enlist(self, turn: Callable[[], None]) -> None:
+        """Call `turn` once there is room for an offer: at once, or later, in the order of enlisting.
+
+        Within `turn` the connection may call `take`, once; it need not. Never called when the successor
+        is gone.
+        """
+
+    def take(self, descriptor: int, parcel: Parcel, settled: Callable[[bool], None]) -> bool:
+        """Offer a connection.
+
+        False: not now or never (no room, gone, the parcel is too large); keep it. True: `settled` is called
+        once, later. With True: the connection is the other's, which has not touched it before; close the
+        own descriptor, without shutdown() and without a word. With False: it came back untouched; go on
+        with it.
+        """
+
+
 class UpgradedConnection(LiveConnection, Protocol):
     """A `LiveConnection` that has taken over the transport of an HTTP connection. The loop calls it as an
     asyncio.Protocol."""
@@ -168,6 +197,7 @@ class ServingContext:
         "settings",
         "speaks_websocket",
         "state",
+        "successor",
         "websocket_factory",
     )
 
@@ -222,6 +252,8 @@ class ServingContext:
         self.parse_fields = fields_parser(settings.parser)
         self.on_room: Callable[[], None] | None = None
         """Called when a connection has ended; set by whoever waits for room."""
+        self.successor: Successor | None = None
+        """Set while a drain has a worker to hand connections to."""
         self._overloads = 0
         self._overload_log_at = 0.0
 
