@@ -33,7 +33,7 @@ from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, Successor, error_logger
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
-from asgireload.http.exchange import HttpExchange
+from asgireload.http.exchange import Carrier, HttpExchange
 from asgireload.http.hosts import names_served_host
 from asgireload.http.lingering import LingeringClose, unsent_bytes
 from asgireload.http.parser import RequestHead
@@ -48,8 +48,6 @@ DISCARD_BYTES = 64 * 1024
 """The rest of a request body that no one reads is received and dropped up to this size, so that the
 connection can be kept; for more than that, closing is cheaper for both sides."""
 
-_BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
-_BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
 _PEER_ERRORS_TOTAL = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
@@ -80,7 +78,7 @@ _STATE_OF_PARCEL = {
 }
 
 
-class HttpConnection:
+class HttpConnection(Carrier):
     """Made by `http_protocol` for the loop, which calls it as an asyncio.Protocol.
 
     It does not inherit from that class, whose methods do nothing, because a class that does cannot be
@@ -112,9 +110,6 @@ class HttpConnection:
         "_upgrade_head",
         "_write_deadline",
         "_write_waiters",
-        "context",
-        "endpoints",
-        "is_write_paused",
         "state",
     )
 
@@ -122,7 +117,6 @@ class HttpConnection:
         self.context = context
         self.state = ConnectionState.SILENT
         self.is_write_paused = False
-        self.endpoints: Endpoints
         self._origin = origin
         self._transport: asyncio.Transport
         self._reader = self._new_reader()
@@ -188,7 +182,7 @@ class HttpConnection:
             self.begin_drain()
 
     def data_received(self, data: bytes) -> None:
-        self.context.record.values[_BYTES_RECEIVED_TOTAL] += len(data)
+        self.context.record.bytes_received += len(data)
         if self._lingering is not None:
             self._lingering.drop(data)
         elif self._current is not None and self._incoming is None:
@@ -284,7 +278,7 @@ class HttpConnection:
     # The exchange calls these.
 
     def write(self, data: bytes) -> None:
-        self.context.record.values[_BYTES_SENT_TOTAL] += len(data)
+        self.context.record.bytes_sent += len(data)
         self._transport.write(data)
 
     async def wait_writable(self) -> None:
@@ -338,7 +332,7 @@ class HttpConnection:
         return own_socket.fileno()
 
     def count_sent(self, size: int) -> None:
-        self.context.record.values[_BYTES_SENT_TOTAL] += size
+        self.context.record.bytes_sent += size
 
     def send_continue(self) -> None:
         self.write(CONTINUE)
