@@ -487,9 +487,16 @@ class HttpConnection(Carrier):
     def _go_on(self) -> None:
         """The exchange in hand is over: take the next request, or wait for one."""
         self.state = ConnectionState.IDLE
-        self._set_idle_timeout()
-        if not self.context.drain or not self._hold():
-            self._read_on()
+        settings = self.context.settings
+        if not self.context.drain:
+            self._set_timeout(settings.keep_alive_timeout)
+        elif not self._may_leave():
+            self._set_timeout(settings.drain_grace)
+        else:
+            self._set_timeout(settings.keep_alive_timeout)
+            if self._hold():
+                return
+        self._read_on()
 
     def _read_on(self) -> None:
         data, self._unread = self._unread, b""
@@ -650,7 +657,7 @@ class HttpConnection(Carrier):
 
     def _hold(self) -> bool:
         """Wait for the turn without reading if it comes at once; else go on until then."""
-        if not self._may_leave() or not self._enlist():
+        if not self._enlist():
             return False
         self._is_holding = True
         self._pause_reading()
@@ -741,14 +748,6 @@ class HttpConnection(Carrier):
                 if self.context.drain and not self._may_leave()
                 else self.context.settings.head_timeout
             )
-
-    def _set_idle_timeout(self) -> None:
-        settings = self.context.settings
-        self._set_timeout(
-            settings.drain_grace
-            if self.context.drain and not self._may_leave()
-            else settings.keep_alive_timeout
-        )
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self._has_peer_closed:
