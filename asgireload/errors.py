@@ -11,6 +11,7 @@
     ├── GaveUpError            a crash loop with nothing serving                    exit 4
     ├── ControlError           a running server could not be reached or refused
     ├── ChannelClosedError     the other process of a socket pair is gone
+    ├── ParcelError            a connection cannot be handed to, or taken over from, another worker
     ├── PeerError              bytes from a client that the protocol forbids; carries the status to answer with
     │   └── UnservedHostError  the Host header names a host that is not served
     ├── ProxyHeaderError       a connection does not begin with the PROXY header that it owes
@@ -71,6 +72,10 @@ class ControlError(AsgireloadError):
 
 class ChannelClosedError(AsgireloadError):
     """The process at the other end of a socket pair is gone."""
+
+
+class ParcelError(AsgireloadError):
+    """A connection cannot be handed over: its parcel is too large, or of a kind the receiver does not know."""
 
 
 class PeerError(AsgireloadError):

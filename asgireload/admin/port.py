@@ -97,6 +97,10 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     exchanges_cut: int = 0
     """Exchanges cancelled at the drain deadline."""
     websockets_closed: int = 0
+    handed_over: int = 0
+    """Connections that went on in another worker."""
+    came_back: int = 0
+    """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
 
 
 class CertificateSnapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
 from asgireload.http.request_id import RequestIds
 from asgireload.http.writer import PreparedHeads
+from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.scoreboard import Field, Limit, Record
 
 error_logger = logging.getLogger("asgireload.error")
@@ -34,6 +35,7 @@ error_logger = logging.getLogger("asgireload.error")
 _CONNECTIONS = int(Field.CONNECTIONS)
 _EXCHANGES = int(Field.EXCHANGES)
 _CONNECTIONS_TOTAL = int(Field.CONNECTIONS_TOTAL)
+_TAKEN_OVER_TOTAL = int(Field.TAKEN_OVER_TOTAL)
 _REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
 _SECOND_NS = 1_000_000_000
 ROOM_FRACTION = 64
@@ -110,6 +112,34 @@ class LiveConnection(Protocol):
         """Drop the connection now, unsent bytes included."""
 
 
+class Successor(Protocol):
+    """The worker that follows this one, to which connections go during a drain. Used on the loop only.
+
+    A handover has two phases, so that nothing is ever served twice. Who offers a connection pauses its
+    reading first and then touches nothing, keeping the descriptor, until `settled` is called; the other
+    worker says that it takes it before it reads or writes a byte.
+
+    When the successor is gone, `ServingContext.successor` becomes None and every connection's
+    `begin_drain()` is called once more: it then ends as it does without one.
+    """
+
+    def enlist(self, turn: Callable[[], None]) -> bool:
+        """Call `turn` from the loop when there is room for an offer, in the order of enlisting.
+
+        Within `turn` the connection may call `take`, once; it need not. True: that is in the next turn of
+        the loop or soon after. It is not called once the successor is gone.
+        """
+
+    def take(self, descriptor: int, parcel: Parcel, settled: Callable[[bool], None]) -> bool:
+        """Offer a connection; to be called within a turn only.
+
+        False: never (gone, the parcel is too large); keep it. True: `settled` is called
+        once, later. With True: the connection is the other's, which has not touched it before; close the
+        own descriptor, without shutdown() and without a word. With False: it came back untouched; go on
+        with it.
+        """
+
+
 class UpgradedConnection(LiveConnection, Protocol):
     """A `LiveConnection` that has taken over the transport of an HTTP connection. The loop calls it as an
     asyncio.Protocol."""
@@ -172,6 +202,7 @@ class ServingContext:
         "settings",
         "speaks_websocket",
         "state",
+        "successor",
         "variables",
         "websocket_factory",
     )
@@ -249,14 +280,17 @@ class ServingContext:
         """What tasks that run applications begin with."""
         self.named = 0
         """Connections whose tasks have a name."""
+        self.successor: Successor | None = None
+        """Set while a drain has a worker to hand connections to."""
         self._overloads = 0
         self._overload_log_at = 0.0
 
-    def register(self, connection: LiveConnection) -> None:
+    def register(self, connection: LiveConnection, *, is_new: bool = True) -> None:
+        """Know a connection until `unregister`. One that is not new came from another worker."""
         self.connections.add(connection)
         values = self.record.values
         values[_CONNECTIONS] += 1
-        values[_CONNECTIONS_TOTAL] += 1
+        values[_CONNECTIONS_TOTAL if is_new else _TAKEN_OVER_TOTAL] += 1
 
     def replace(self, old: LiveConnection, new: LiveConnection) -> None:
         """`new` goes on with the socket of `old`; the counters do not move."""
@@ -292,6 +326,11 @@ class ServingContext:
         for _, _, connection in heapq.nsmallest(max(limit // ROOM_FRACTION, 1), idle):
             connection.make_way()
         return bool(idle)
+
+    def has_space(self, pending: int) -> bool:
+        """Whether one more connection fits beside those here and `pending` ones; closes none for it."""
+        limit = self.settings.limit_connections
+        return limit is None or len(self.connections) + pending < limit
 
     def admits(self) -> bool:
         """Whether a request may go to the application; False when `limit_concurrency` is exceeded."""

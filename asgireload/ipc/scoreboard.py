@@ -50,6 +50,10 @@ class Field(IntEnum):
     """First of len(LATENCY_BOUNDS) + 1 non-cumulative buckets."""
     LIMIT_0 = 32
     """First of len(Limit) counters, in the order of `Limit`."""
+    HANDED_OVER_TOTAL = 56
+    """Connections that went on in another worker when this one drained. Behind room for more limits."""
+    TAKEN_OVER_TOTAL = 57
+    """Connections that came from a draining worker; they are not in CONNECTIONS_TOTAL."""
 
 
 class Limit(IntEnum):
@@ -105,7 +109,7 @@ _BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
 _BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
 _LATENCY_NS_TOTAL = int(Field.LATENCY_NS_TOTAL)
 _LATENCY_BUCKET_0 = int(Field.LATENCY_BUCKET_0)
-FIELD_COUNT = Field.LIMIT_0 + len(Limit)
+FIELD_COUNT = Field.TAKEN_OVER_TOTAL + 1
 RECORD_BYTES = 512
 """Eight cache lines: two workers never write to one line."""
 CAPACITY = 1024
@@ -115,6 +119,7 @@ PUBLISH_INTERVAL_NS = 20_000_000
 """Under load the counts of a worker are so much behind, those of an idle worker up to a heartbeat."""
 
 assert Field.LATENCY_BUCKET_0 + len(LATENCY_BOUNDS) + 1 == Field.LIMIT_0
+assert Field.LIMIT_0 + len(Limit) <= Field.HANDED_OVER_TOTAL
 assert FIELD_COUNT * 8 <= RECORD_BYTES
 
 

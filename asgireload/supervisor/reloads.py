@@ -80,6 +80,10 @@ class Reload:
     killed: int = 0
     exchanges_cut: int = 0
     websockets_closed: int = 0
+    handed_over: int = 0
+    """Connections that went on in another worker."""
+    came_back: int = 0
+    """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
 
     @property
     def is_first_load(self) -> bool:
