@@ -18,6 +18,7 @@ client comes back to a worker that stays; see `LiveConnection`.
 
 import asyncio
 import time
+from asyncio import Future
 from collections import deque
 from enum import Enum, auto
 
@@ -271,7 +272,7 @@ class WebSocketConnection:
                 return {"type": "websocket.receive", "bytes": message}
             if self._disconnect is not None:
                 return self._disconnect
-            waiter = self.context.loop.create_future()
+            waiter: asyncio.Future[None] = Future(loop=self.context.loop)
             self._receive_waiters.append(waiter)
             await waiter
 
