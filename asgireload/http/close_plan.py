@@ -37,9 +37,15 @@ class ClosePlan:
         self._next += 1
         return at
 
-    def late_at(self, now: float, count: int, jitter: float) -> float:
-        """Return when one is closed that was not counted, one of `count` that are still open now."""
-        return now + span(count, self._window) * jitter
+    @property
+    def is_full(self) -> bool:
+        """All that were counted have their time; see `late_close_at`."""
+        return self._next >= self._count
+
+
+def late_close_at(now: float, count: int, window: float, jitter: float) -> float:
+    """Return when one is closed that was not counted, one of `count` that are open."""
+    return now + span(count, window) * jitter
 
 
 def span(count: int, window: float) -> float:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from asgireload.asgi import ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.access_log import AccessLog
+from asgireload.http.close_plan import ClosePlan
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.heads import HeadCache
@@ -88,6 +89,11 @@ class HttpSettings:
     ws_per_message_deflate: bool = True
     ws_close_timeout: float = 2.0
     """How long the peer's answer to a close frame is awaited."""
+    ws_close_window: float = 5.0
+    """Over how long a drain spreads the closes of WebSockets, at most."""
+    ws_handover_timeout: float = 5.0
+    """How long an application may take to give its state."""
+    ws_handover_max_state: int = 64 * 1024
 
 
 class LiveConnection(Protocol):
@@ -180,6 +186,7 @@ class ServingContext:
         "access_log",
         "app",
         "background",
+        "close_plan",
         "connections",
         "default_lines",
         "drain",
@@ -254,6 +261,8 @@ class ServingContext:
         """Called when a connection has ended; set by whoever waits for room."""
         self.successor: Successor | None = None
         """Set while a drain has a worker to hand connections to."""
+        self.close_plan: ClosePlan | None = None
+        """Of the WebSockets that a drain closes; made by the first of them."""
         self._overloads = 0
         self._overload_log_at = 0.0
 

@@ -37,7 +37,8 @@ class PartingSocket(Protocol):
         """Whether the application has returned and the transport holds nothing; if it holds something, see to
         it that `Parting.advance` is called when it does not."""
 
-    def descriptor(self) -> int: ...
+    def descriptor(self) -> int:
+        """Return the socket's, or -1 when the connection is about to end by itself."""
 
     def make_parcel(self, app_state: bytes) -> WebSocketParcel: ...
 
@@ -104,9 +105,13 @@ class Parting:
     def _take_turn(self) -> None:
         if self.stage is not PartingStage.ENLISTED:
             return
+        descriptor = self._socket.descriptor()
+        if descriptor < 0:
+            self.cancel()
+            return
         parcel = self._socket.make_parcel(self._app_state)
         self.stage = PartingStage.OFFERED
-        if not self._successor.take(self._socket.descriptor(), parcel, self._settle):
+        if not self._successor.take(descriptor, parcel, self._settle):
             self._settle(False)
 
     def _settle(self, is_taken: bool) -> None:  # noqa: FBT001 - the port's call has one value
