@@ -48,6 +48,16 @@ _COUNTERS = (
     ("sent_bytes", "Bytes written to clients.", Field.BYTES_SENT_TOTAL),
     ("app_errors", "Exceptions that left the application.", Field.APP_ERRORS_TOTAL),
     ("peer_errors", "Connections ended because of malformed bytes.", Field.PEER_ERRORS_TOTAL),
+    (
+        "connections_handed_over",
+        "Connections that went on in another worker when theirs drained.",
+        Field.HANDED_OVER_TOTAL,
+    ),
+    (
+        "connections_taken_over",
+        "Connections that came from a draining worker.",
+        Field.TAKEN_OVER_TOTAL,
+    ),
     ("cut_exchanges", "Exchanges cancelled at a drain deadline.", Field.CUT_TOTAL),
 )
 _RESPONSE_CLASSES = (

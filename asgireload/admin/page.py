@@ -198,6 +198,8 @@ def _retired(reload: ReloadSnapshot) -> str:
         (reload.workers_killed, "killed"),
         (reload.exchanges_cut, "exchanges cut"),
         (reload.websockets_closed, "WebSockets closed"),
+        (reload.handed_over, "connections handed over"),
+        (reload.came_back, "connections came back"),
     ):
         if count:
             counts.append(f"{count} {word}")

@@ -97,6 +97,10 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     exchanges_cut: int = 0
     """Exchanges cancelled at the drain deadline."""
     websockets_closed: int = 0
+    handed_over: int = 0
+    """Connections that went on in another worker."""
+    came_back: int = 0
+    """Connections that were offered to one and not taken."""
 
 
 class CertificateSnapshot(msgspec.Struct, frozen=True, kw_only=True):

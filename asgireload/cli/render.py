@@ -110,6 +110,8 @@ def _reload(reload: ReloadSnapshot) -> str:
         (reload.workers_killed, "workers killed at their deadline"),
         (reload.exchanges_cut, "exchanges cut at the deadline"),
         (reload.websockets_closed, "WebSockets closed"),
+        (reload.handed_over, "connections handed over"),
+        (reload.came_back, "connections came back"),
     ):
         if count:
             lines.append(f"  {what}: {count}")

@@ -5,13 +5,19 @@ Parsing, framing and ASGI live elsewhere; this file decides when to read, when t
     SILENT ──bytes──▶ HEAD ──head──▶ EXCHANGE ──response──▶ IDLE ──bytes──▶ HEAD …
        any of them ──last response, fault, deadline──▶ CLOSING
        HEAD ──WebSocket handshake──▶ UPGRADED (another protocol owns the socket)
+       SILENT, IDLE, HEAD ──offer──▶ OFFERED ──taken──▶ CLOSING, or back to where it was
 
 One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
 complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read.
 
-A drain (see `LiveConnection`) ends the connection without losing a request: a response begun after the
-drain says `Connection: close` when nothing is known to follow, and a connection without a request stays
-open for `drain_grace` seconds, because a request may be on its way.
+A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
+(`context.successor`): between two requests it asks for a turn, and when that comes it is offered with the
+bytes that were read and not served. Until its turn it serves on. TLS, a client that has closed its sending
+side, and what the successor refuses stay here.
+
+Such a connection ends without losing a request: a response begun after the drain says `Connection: close`
+when nothing is known to follow, and a connection without a request stays open for `drain_grace` seconds,
+because a request may be on its way.
 """
 
 import asyncio
@@ -24,15 +30,17 @@ from enum import Enum, auto
 from typing import cast
 
 from asgireload.errors import PeerError, UnservedHostError
-from asgireload.http.context import ServingContext, error_logger
+from asgireload.http.context import ServingContext, Successor, error_logger
 from asgireload.http.departure import DepartureWatch
-from asgireload.http.endpoints import Endpoints
+from asgireload.http.endpoints import Endpoints, resumed_endpoints
 from asgireload.http.exchange import HttpExchange
 from asgireload.http.hosts import names_served_host
 from asgireload.http.lingering import LingeringClose, unsent_bytes
 from asgireload.http.parser import RequestHead
 from asgireload.http.reader import RequestReader
+from asgireload.http.resuming import Resuming
 from asgireload.http.writer import CONTINUE, frame_error
+from asgireload.ipc.parcels import HttpParcel, HttpParcelState
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.proxy_protocol import Origin
 
@@ -59,8 +67,17 @@ class ConnectionState(Enum):
     """A request is being answered, or the unread rest of its body is awaited."""
     CLOSING = auto()
     """The last byte was written; what arrives is dropped."""
+    OFFERED = auto()
+    """Offered to the worker that follows; nothing is read or written until it has answered."""
     UPGRADED = auto()
     """A WebSocket connection has taken over the socket."""
+
+
+_STATE_OF_PARCEL = {
+    "silent": ConnectionState.SILENT,
+    "idle": ConnectionState.IDLE,
+    "head": ConnectionState.HEAD,
+}
 
 
 class HttpConnection:
@@ -77,12 +94,16 @@ class HttpConnection:
         "_departure",
         "_has_peer_closed",
         "_incoming",
+        "_is_holding",
         "_is_reading_paused",
         "_is_waiting_to_deliver",
         "_lingering",
         "_origin",
         "_reader",
+        "_refused_by",
         "_request_deadline",
+        "_state_before",
+        "_successor",
         "_timer",
         "_timer_at",
         "_transport",
@@ -104,9 +125,7 @@ class HttpConnection:
         self.endpoints: Endpoints
         self._origin = origin
         self._transport: asyncio.Transport
-        self._reader = RequestReader(
-            self, context.parse_fields, context.settings.request_limits, context.heads
-        )
+        self._reader = self._new_reader()
         self._current: HttpExchange | None = None
         """The exchange in hand: being answered, or waiting for the rest of its body to be dropped."""
         self._incoming: HttpExchange | None = None
@@ -128,6 +147,13 @@ class HttpConnection:
         self._timer_at = 0.0
         self._lingering: LingeringClose | None = None
         self._departure: DepartureWatch | None = None
+        self._successor: Successor | None = None
+        """Where the connection is enlisted, or offered."""
+        self._refused_by: Successor | None = None
+        self._is_holding = False
+        """Between two requests, and not reading because the turn to leave comes at once."""
+        self._state_before = ConnectionState.SILENT
+        """While OFFERED: what it was."""
 
     # asyncio calls these.
 
@@ -136,6 +162,28 @@ class HttpConnection:
         self.endpoints = Endpoints(transport, self._origin)
         self.context.register(self)
         self._set_timeout(self.context.settings.head_timeout)
+        if self.context.drain:
+            self.begin_drain()
+
+    def resume(self, transport: asyncio.Transport, parcel: HttpParcel) -> None:
+        """Go on with a connection that another worker handed over. Called in place of `connection_made`,
+        when the transport reads already."""
+        self._transport = transport
+        self.endpoints = resumed_endpoints(transport, parcel.facts)
+        self.context.register(self, is_new=False)
+        self.state = _STATE_OF_PARCEL[parcel.state]
+        settings = self.context.settings
+        timeout = (
+            settings.keep_alive_timeout
+            if self.state is ConnectionState.IDLE
+            else settings.head_timeout
+        )
+        # What the client has waited already counts; no more is granted than this worker grants.
+        self._deadline = min(parcel.deadline, self.context.loop.time() + timeout)
+        self._arm_timer(self._deadline)
+        if parcel.unread:
+            self._unread = parcel.unread
+            self._read_on()
         if self.context.drain:
             self.begin_drain()
 
@@ -197,6 +245,8 @@ class HttpConnection:
             self._is_waiting_to_deliver = False
             self._release_current()
             self._go_on()
+        elif self._is_holding and self._is_between_requests():
+            self._enlist()
 
     def _wake_writers(self) -> None:
         waiters, self._write_waiters = self._write_waiters, []
@@ -313,7 +363,9 @@ class HttpConnection:
         ):
             # The body may never come, or is too long to wait for it.
             return True
-        return not self._unread and (bool(self.context.drain) or self._has_peer_closed)
+        return not self._unread and (
+            self._has_peer_closed or (bool(self.context.drain) and not self._may_leave())
+        )
 
     def response_completed(self, exchange: HttpExchange, *, closes: bool) -> None:
         self._request_deadline = _NEVER
@@ -359,6 +411,15 @@ class HttpConnection:
             self._close(lingers=False)
 
     def begin_drain(self) -> None:
+        if self.state is ConnectionState.OFFERED:
+            return
+        if self._may_leave():
+            if self._is_between_requests():
+                self._arm_timer(self._deadline)
+                if not self._enlist():
+                    self._stop_holding()
+            return
+        self._stop_holding()
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE:
             self._set_timeout(self.context.settings.drain_grace)
         elif self.state is ConnectionState.HEAD:
@@ -433,6 +494,10 @@ class HttpConnection:
         """The exchange in hand is over: take the next request, or wait for one."""
         self.state = ConnectionState.IDLE
         self._set_idle_timeout()
+        if not self.context.drain or not self._hold():
+            self._read_on()
+
+    def _read_on(self) -> None:
         data, self._unread = self._unread, b""
         if data:
             self._read(data)
@@ -548,6 +613,9 @@ class HttpConnection:
         if self._has_peer_closed:
             self._close(lingers=False)  # half a connection is of no use to a WebSocket
             return
+        if self.context.drain and self._may_leave():
+            self._hold_handshake(head, rest)
+            return
         make_successor = self.context.websocket_factory
         assert make_successor is not None
         self.state = ConnectionState.UPGRADED
@@ -558,6 +626,117 @@ class HttpConnection:
         self._transport.set_protocol(cast("asyncio.BaseProtocol", successor))
         successor.begin(rest)
 
+    # The way to the worker that follows.
+
+    def _may_leave(self) -> bool:
+        """Whether the worker that follows may take this connection."""
+        successor = self.context.successor
+        return (
+            successor is not None
+            and successor is not self._refused_by
+            and not self._has_peer_closed
+            and not self._transport.is_closing()
+            and self.plain_socket() is not None
+        )
+
+    def _is_between_requests(self) -> bool:
+        return self._current is None and (
+            self.state is ConnectionState.SILENT
+            or self.state is ConnectionState.IDLE
+            or self.state is ConnectionState.HEAD
+        )
+
+    def _enlist(self) -> bool:
+        """Ask for a turn, once. True: it comes before anything else would be read."""
+        successor = self.context.successor
+        if successor is None or self._successor is successor:
+            return False
+        self._successor = successor
+        return successor.enlist(self._take_turn)
+
+    def _hold(self) -> bool:
+        """Wait for the turn without reading if it comes at once; else go on until then."""
+        if not self._may_leave() or not self._enlist():
+            return False
+        self._is_holding = True
+        self._pause_reading()
+        return True
+
+    def _hold_handshake(self, head: RequestHead, rest: bytes) -> None:
+        """A WebSocket that would begin here would have to end at once; let it begin over there."""
+        self._upgrade_head = None
+        self._reader = self._new_reader()
+        self._unread = head.to_bytes() + rest
+        self.state = ConnectionState.HEAD
+        self._set_timeout(self.context.settings.head_timeout)
+        self._is_holding = True
+        self._pause_reading()
+        self._enlist()
+
+    def _stop_holding(self) -> None:
+        if self._is_holding:
+            self._is_holding = False
+            if not self._transport.is_closing():
+                self._transport.set_write_buffer_limits()
+            if self._is_between_requests():
+                self._read_on()
+
+    def _take_turn(self) -> None:
+        successor = self._successor
+        self._successor = None
+        if not self._is_between_requests():
+            return
+        if successor is None or not self._may_leave():
+            self._stop_holding()
+            return
+        # Held until it has gone, or is refused: what comes now is for the other worker to read.
+        self._is_holding = True
+        self._pause_reading()
+        transport = self._transport
+        if transport.get_write_buffer_size():
+            # The other worker could write before the rest of this one's: asks again when all is out.
+            transport.set_write_buffer_limits(0)
+            return
+        descriptor = self.plain_socket()
+        assert descriptor is not None
+        state: HttpParcelState = "idle"
+        if self.state is ConnectionState.SILENT:
+            state = "silent"
+        elif self.state is ConnectionState.HEAD:
+            state = "head"
+        unread = self._reader.partial_bytes() + self._unread
+        parcel = HttpParcel(self.endpoints.facts(), state, self._deadline, unread)
+        self._state_before = self.state
+        self.state = ConnectionState.OFFERED
+        self._successor = successor
+        if successor.take(descriptor, parcel, self._settle):
+            self._cancel_timer()
+        else:
+            self._settle(False)
+
+    def _settle(self, is_taken: bool) -> None:  # noqa: FBT001 - the port's call has one value
+        """Hear what became of the offer."""
+        successor = self._successor
+        self._successor = None
+        if self.state is not ConnectionState.OFFERED:
+            return
+        if is_taken:
+            self.state = ConnectionState.CLOSING
+            self._cancel_timer()
+            self._unread = b""
+            # Without shutdown(): the socket lives on in the other worker.
+            self._transport.close()
+            return
+        self._refused_by = successor
+        self.state = self._state_before
+        self.begin_drain()
+
+    def _new_reader(self) -> RequestReader:
+        context = self.context
+        return RequestReader(
+            self, context.parse_fields, context.settings.request_limits, context.heads
+        )
+
     # Reading and time.
 
     def _note_partial_head(self) -> None:
@@ -565,14 +744,16 @@ class HttpConnection:
             self.state = ConnectionState.HEAD
             self._set_timeout(
                 self._seconds_to_drain_deadline()
-                if self.context.drain
+                if self.context.drain and not self._may_leave()
                 else self.context.settings.head_timeout
             )
 
     def _set_idle_timeout(self) -> None:
         settings = self.context.settings
         self._set_timeout(
-            settings.drain_grace if self.context.drain else settings.keep_alive_timeout
+            settings.drain_grace
+            if self.context.drain and not self._may_leave()
+            else settings.keep_alive_timeout
         )
 
     def _pause_reading(self) -> None:
@@ -672,7 +853,7 @@ class HttpConnection:
             else:
                 record.count_limit(Limit.BODY_TIMEOUT)
                 self._break_off(408, "the request body did not arrive in time")
-        elif self.context.drain:
+        elif self.context.drain and not self._may_leave():
             if self.state is ConnectionState.HEAD:
                 self._answer(503, "Service Unavailable")
             else:
@@ -721,6 +902,17 @@ def http_protocol(context: ServingContext, origin: Origin | None = None) -> asyn
     `origin`: whom a PROXY header names as the ends of the connection.
     """
     return cast("asyncio.BaseProtocol", HttpConnection(context, origin))
+
+
+def resumed_http_protocol(context: ServingContext, parcel: HttpParcel) -> asyncio.BaseProtocol:
+    """Return the protocol for the socket of a connection that another worker handed over."""
+
+    def begin(transport: asyncio.Transport) -> None:
+        connection = HttpConnection(context, None)
+        transport.set_protocol(cast("asyncio.BaseProtocol", connection))
+        connection.resume(transport, parcel)
+
+    return Resuming(context.loop, begin)
 
 
 def _wake(waiter: "asyncio.Future[None]") -> None:

@@ -35,6 +35,7 @@ error_logger = logging.getLogger("asgireload.error")
 _CONNECTIONS = int(Field.CONNECTIONS)
 _EXCHANGES = int(Field.EXCHANGES)
 _CONNECTIONS_TOTAL = int(Field.CONNECTIONS_TOTAL)
+_TAKEN_OVER_TOTAL = int(Field.TAKEN_OVER_TOTAL)
 _REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
 _SECOND_NS = 1_000_000_000
 ROOM_FRACTION = 64
@@ -127,17 +128,17 @@ class Successor(Protocol):
     `begin_drain()` is called once more: it then ends as it does without one.
     """
 
-    def enlist(self, turn: Callable[[], None]) -> None:
-        """Call `turn` once there is room for an offer: at once, or later, in the order of enlisting.
+    def enlist(self, turn: Callable[[], None]) -> bool:
+        """Call `turn` from the loop when there is room for an offer, in the order of enlisting.
 
-        Within `turn` the connection may call `take`, once; it need not. Never called when the successor
-        is gone.
+        Within `turn` the connection may call `take`, once; it need not. True: that is in the next turn of
+        the loop or soon after. It is not called once the successor is gone.
         """
 
     def take(self, descriptor: int, parcel: Parcel, settled: Callable[[bool], None]) -> bool:
-        """Offer a connection.
+        """Offer a connection; to be called within a turn only.
 
-        False: not now or never (no room, gone, the parcel is too large); keep it. True: `settled` is called
+        False: never (gone, the parcel is too large); keep it. True: `settled` is called
         once, later. With True: the connection is the other's, which has not touched it before; close the
         own descriptor, without shutdown() and without a word. With False: it came back untouched; go on
         with it.
@@ -266,11 +267,12 @@ class ServingContext:
         self._overloads = 0
         self._overload_log_at = 0.0
 
-    def register(self, connection: LiveConnection) -> None:
+    def register(self, connection: LiveConnection, *, is_new: bool = True) -> None:
+        """Know a connection until `unregister`. One that is not new came from another worker."""
         self.connections.add(connection)
         values = self.record.values
         values[_CONNECTIONS] += 1
-        values[_CONNECTIONS_TOTAL] += 1
+        values[_CONNECTIONS_TOTAL if is_new else _TAKEN_OVER_TOTAL] += 1
 
     def replace(self, old: LiveConnection, new: LiveConnection) -> None:
         """`new` goes on with the socket of `old`; the counters do not move."""
@@ -306,6 +308,11 @@ class ServingContext:
         for _, _, connection in heapq.nsmallest(max(limit // ROOM_FRACTION, 1), idle):
             connection.make_way()
         return bool(idle)
+
+    def has_space(self, pending: int) -> bool:
+        """Whether one more connection fits beside those here and `pending` ones; closes none for it."""
+        limit = self.settings.limit_connections
+        return limit is None or len(self.connections) + pending < limit
 
     def admits(self) -> bool:
         """Whether a request may go to the application; False when `limit_concurrency` is exceeded."""

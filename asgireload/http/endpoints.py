@@ -5,6 +5,7 @@ import ssl
 from typing import Any
 
 from asgireload.http.tls_extension import describe_tls
+from asgireload.ipc.parcels import Facts
 from asgireload.net.networks import Client
 from asgireload.net.proxy_protocol import Origin
 
@@ -49,12 +50,27 @@ class Endpoints:
                 self.is_trusted_proxy = False
         self.client_label = label_of(self.client)
 
+    def facts(self) -> Facts:
+        """Return what another worker has to know of a plaintext connection that it takes over."""
+        is_known = self.client is not None or self.is_trusted_proxy is not False
+        return Facts(self.client, self.server, self.is_secure, is_known)
+
     @property
     def tls(self) -> dict[str, Any] | None:
         """What the ASGI extension `tls` tells, made once for all scopes; None where no TLS is spoken."""
         if self._tls is None and self.ssl_object is not None:
             self._tls = describe_tls(self.ssl_object)
         return self._tls
+
+
+def resumed_endpoints(transport: asyncio.BaseTransport, facts: Facts) -> Endpoints:
+    """Return the ends of a plaintext connection as the worker knew them that handed it over."""
+    server = facts.server
+    endpoints = Endpoints(transport, Origin(facts.client, server or ("", None), facts.is_secure))
+    endpoints.server = server
+    if not facts.is_peer_known:
+        endpoints.is_trusted_proxy = False
+    return endpoints
 
 
 def label_of(client: Client | None) -> str:

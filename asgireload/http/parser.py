@@ -97,6 +97,13 @@ class RequestHead:
         self.is_plain = False
         """The headers mean the same behind every request line of HTTP/1.1."""
 
+    def to_bytes(self) -> bytes:
+        """Return a head that reads as the same as this one, for another reader."""
+        target = self.raw_path + (b"?" + self.query_string if self.query_string else b"")
+        line = b"%b %b HTTP/%b\r\n" % (self.method.encode(), target, self.http_version.encode())
+        fields = b"".join([b"%b: %b\r\n" % (name, value) for name, value in self.headers])
+        return line + fields + b"\r\n"
+
     def with_line(self, line: RequestLine) -> "RequestHead":
         """Return the head of a request with the same headers, which are plain."""
         head = RequestHead(line, self.headers)

@@ -80,6 +80,10 @@ class RequestReader:
         # A lone CR is the first half of an empty line before a request line.
         return bool(self._partial) and self._partial != b"\r"
 
+    def partial_bytes(self) -> bytes:
+        """Return the part of a head that was received; another reader may be fed with it."""
+        return bytes(self._partial)
+
     def feed(self, data: bytes) -> bytes:
         """Read on, to the end of one request at most; return what is behind it.
 

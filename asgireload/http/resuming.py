@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-Begin = Callable[[asyncio.Transport], asyncio.Protocol]
-"""Makes the real protocol, which behaves as if it had always been there."""
+Begin = Callable[[asyncio.Transport], None]
+"""Sets the real protocol, and lets it go on as if it had always been there."""
 
 
 class Resuming(asyncio.Protocol):
@@ -41,10 +41,10 @@ class Resuming(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        protocol = self._begin(transport)
-        if transport.get_protocol() is self:
-            transport.set_protocol(protocol)
+        self._begin(transport)
+        # Asked each time: a WebSocket handshake changes the protocol once more.
         for data in self._received:
-            protocol.data_received(data)
-        if self._has_peer_closed and not protocol.eof_received():
-            transport.close()
+            cast("asyncio.Protocol", transport.get_protocol()).data_received(data)
+        if self._has_peer_closed:
+            if not cast("asyncio.Protocol", transport.get_protocol()).eof_received():
+                transport.close()

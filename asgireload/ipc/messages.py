@@ -2,7 +2,7 @@
 
     supervisor ──LoadApp, ForkWorker──▶ template
     supervisor ◀──AppLoaded, AppUnsafe, AppFailed, ForkFailed── template
-    supervisor ──Drain, UseCertificates──▶ worker
+    supervisor ──HandOver, Drain, TakeOver, UseCertificates──▶ worker
     supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerDrained── worker
 
 Each message is a frozen value; descriptors travel beside it (`ipc.channel`), in the order its docstring
@@ -102,6 +102,15 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     timeout: float
 
 
+class HandOver(msgspec.Struct, frozen=True, tag=True):
+    """Your connections may go to the worker behind this passage (`ipc.passage`), once you drain. Descriptor:
+    your end. Comes before Drain, and again when another worker takes the place of the one that was named."""
+
+
+class TakeOver(msgspec.Struct, frozen=True, tag=True):
+    """A worker that leaves hands you its connections. Descriptor: your end of the passage."""
+
+
 class UseCertificates(msgspec.Struct, frozen=True, tag=True):
     """Show these certificates on new connections. Descriptor: what TLS is spoken with (`net.tls.seal`)."""
 
@@ -115,11 +124,13 @@ class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
 
     exchanges_cut: int
     websockets_closed: int
+    handed_over: int = 0
+    came_back: int = 0
 
 
 ToTemplate = LoadApp | ForkWorker
 FromTemplate = AppLoaded | AppUnsafe | AppFailed | ForkFailed
-ToWorker = Drain | UseCertificates
+ToWorker = HandOver | Drain | TakeOver | UseCertificates
 FromWorker = (
     WorkerStarted | WorkerStage | WorkerReady | WorkerFailed | WorkerDraining | WorkerDrained
 )

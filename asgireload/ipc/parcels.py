@@ -1,5 +1,9 @@
 """What travels with a connection from a draining worker to its successor: pure values and their bytes.
 
+    old ──Offer──▶ new          a connection, with its socket and its parcel
+    old ◀──Settled── new        which of the offered are the new one's, and which go back
+    old ──Withdrawn──▶ new      the last word: what is not settled stays with the old one
+
 A parcel holds what the socket itself does not say: whose connection it is, what was read from it and not
 yet served, and the deadlines that go on running. The socket travels beside it.
 
@@ -22,6 +26,9 @@ PARCEL_LIMIT = 64 * 1024 * 1024
 message has --ws-max-size (16 MiB), an application's state what it likes."""
 
 
+HttpParcelState = Literal["silent", "idle", "head"]
+
+
 class Facts(msgspec.Struct, frozen=True):
     """Who is at the ends of a connection, as `http.endpoints.Endpoints` knows it."""
 
@@ -38,7 +45,7 @@ class HttpParcel(msgspec.Struct, frozen=True, tag="http"):
     """A plaintext HTTP/1.1 connection between two requests."""
 
     facts: Facts
-    state: Literal["silent", "idle", "head"]
+    state: HttpParcelState
     """Nothing was received yet; a request was served; a part of a head is in `unread`."""
     deadline: float
     """When the client is given up if nothing comes."""
@@ -86,3 +93,37 @@ def decode_parcel(data: bytes) -> Parcel:
         return _decoder.decode(data)
     except msgspec.MsgspecError as error:
         raise ParcelError(f"not a parcel of this version: {error}") from error
+
+
+class Offer(msgspec.Struct, frozen=True, tag=True):
+    """Descriptors: the socket; a sealed memfd with the parcel if `parcel` is empty."""
+
+    number: int
+    parcel: bytes
+
+
+class Settled(msgspec.Struct, frozen=True, tag=True):
+    """Offers by their numbers. Nothing of what is taken was read or written before this was said."""
+
+    taken: tuple[int, ...] = ()
+    refused: tuple[int, ...] = ()
+
+
+class Withdrawn(msgspec.Struct, frozen=True, tag=True):
+    """The old worker serves on by itself whatever was not settled when the passage closed."""
+
+
+PassageMessage = Offer | Settled | Withdrawn
+_message_decoder: msgspec.msgpack.Decoder[PassageMessage] = msgspec.msgpack.Decoder(PassageMessage)
+
+
+def encode_message(message: PassageMessage) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_message(data: bytes) -> PassageMessage:
+    """Raise ParcelError when these bytes are no message that this version knows."""
+    try:
+        return _message_decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise ParcelError(f"not a message of this version: {error}") from error

@@ -49,6 +49,10 @@ class Field(IntEnum):
     """First of len(LATENCY_BOUNDS) + 1 non-cumulative buckets."""
     LIMIT_0 = 32
     """First of len(Limit) counters, in the order of `Limit`."""
+    HANDED_OVER_TOTAL = 56
+    """Connections that went on in another worker when this one drained. Behind room for more limits."""
+    TAKEN_OVER_TOTAL = 57
+    """Connections that came from a draining worker; they are not in CONNECTIONS_TOTAL."""
 
 
 class Limit(IntEnum):
@@ -96,13 +100,14 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 """Upper bounds of the latency buckets in seconds; one more bucket holds what is slower."""
 
 _BOUNDS_NS = tuple(int(bound * 1e9) for bound in LATENCY_BOUNDS)
-FIELD_COUNT = Field.LIMIT_0 + len(Limit)
+FIELD_COUNT = Field.TAKEN_OVER_TOTAL + 1
 RECORD_BYTES = 512
 """Eight cache lines: two workers never write to one line."""
 CAPACITY = 1024
 """Records in a segment: the most workers, old generations included, that can live at once."""
 
 assert Field.LATENCY_BUCKET_0 + len(LATENCY_BOUNDS) + 1 == Field.LIMIT_0
+assert Field.LIMIT_0 + len(Limit) <= Field.HANDED_OVER_TOTAL
 assert FIELD_COUNT * 8 <= RECORD_BYTES
 
 

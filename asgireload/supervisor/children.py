@@ -27,7 +27,9 @@ from asgireload.ipc.messages import (
     Drain,
     ForkFailed,
     ForkWorker,
+    HandOver,
     LoadApp,
+    TakeOver,
     UseCertificates,
     WorkerDrained,
     WorkerDraining,
@@ -231,7 +233,25 @@ class Children:
 
     def drain_worker(self, step: events.DrainWorker) -> None:
         if (worker := self._workers.get(step.worker_id)) is not None:
+            if step.successor is not None:
+                self.pair_workers(step.worker_id, step.successor)
             worker.channel.post(Drain(step.reason.value, step.timeout))
+
+    def pair_workers(self, worker_id: int, successor_id: int) -> None:
+        """Open a passage between a worker and the one that takes its connections over."""
+        worker, successor = self._workers.get(worker_id), self._workers.get(successor_id)
+        if worker is None or successor is None:
+            return
+        try:
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with one, other:
+                # In this order: what the successor never gets, the other sees end.
+                worker.channel.post(HandOver(), [one.fileno()])
+                successor.channel.post(TakeOver(), [other.fileno()])
+        except OSError as error:
+            _logger.error(  # noqa: TRY400 - the text says it all
+                "The connections of worker %d are not handed over: %s", worker_id, error
+            )
 
     def kill_worker(self, worker_id: int, *, dump: bool) -> None:
         worker = self._workers.get(worker_id)
@@ -264,7 +284,11 @@ class Children:
                 event = events.WorkerStoppedAccepting(number)
             case WorkerDrained():
                 event = events.WorkerDrained(
-                    number, message.exchanges_cut, message.websockets_closed
+                    number,
+                    message.exchanges_cut,
+                    message.websockets_closed,
+                    message.handed_over,
+                    message.came_back,
                 )
             case _:
                 raise AssertionError(message)

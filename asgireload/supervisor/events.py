@@ -72,6 +72,8 @@ class WorkerDrained:
     worker_id: int
     exchanges_cut: int
     websockets_closed: int
+    handed_over: int = 0
+    came_back: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,16 @@ class DrainWorker:
     worker_id: int
     reason: DrainReason
     timeout: float
+    successor: int | None = None
+    """The worker that takes its connections over."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Let the connections of a draining worker go to another than was named before."""
+
+    worker_id: int
+    successor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +240,7 @@ Step = (
     | KillTemplate
     | ForkWorker
     | DrainWorker
+    | HandOver
     | KillWorker
     | CloseSlot
     | OpenSlot

@@ -115,6 +115,8 @@ class Worker:
     """What the worker itself said before it died."""
     drain_reason: DrainReason | None = None
     stopped_accepting: bool = False
+    successor: int | None = None
+    """The worker that takes over its connections while it drains."""
     drained: bool = False
     """It has said that it is done, lifespan shutdown included."""
     killed_for: KillReason | None = None

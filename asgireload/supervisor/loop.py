@@ -246,6 +246,8 @@ class _Supervisor:
                 children.fork_worker(step)
             case events.DrainWorker():
                 children.drain_worker(step)
+            case events.HandOver():
+                children.pair_workers(step.worker_id, step.successor)
             case events.KillWorker():
                 children.kill_worker(step.worker_id, dump=step.dump)
             case events.OpenSlot():

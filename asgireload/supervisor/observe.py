@@ -241,6 +241,8 @@ def _worker_drained(worker: Worker, event: WorkerDrained, now: float) -> None:
     if worker.reload is not None:
         worker.reload.exchanges_cut += event.exchanges_cut
         worker.reload.websockets_closed += event.websockets_closed
+        worker.reload.handed_over += event.handed_over
+        worker.reload.came_back += event.came_back
 
 
 def _worker_observed(fleet: Fleet, worker: Worker, event: WorkerObserved, now: float) -> list[Step]:

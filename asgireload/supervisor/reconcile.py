@@ -30,6 +30,7 @@ from asgireload.supervisor.fleet import (
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import SERVING_STEADILY, apply
 from asgireload.supervisor.reloads import Reload, ReloadPhase
+from asgireload.supervisor.succession import renew_successions
 
 _PASSES = 1000
 """Each pass carries the reload at least one slot or phase further, so this is never reached."""
@@ -49,6 +50,7 @@ def reconcile(fleet: Fleet, now: float) -> list[Step]:
             due += _carry_reload(fleet, now)
             for slot in list(fleet.slots):
                 due += _fill(fleet, slot, now)
+            due += renew_successions(fleet)
             due += _steer(fleet)
             due += _retire_templates(fleet, now)
             due += _judge_outage(fleet, now)

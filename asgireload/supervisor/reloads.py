@@ -80,6 +80,10 @@ class Reload:
     killed: int = 0
     exchanges_cut: int = 0
     websockets_closed: int = 0
+    handed_over: int = 0
+    """Connections that went on in another worker."""
+    came_back: int = 0
+    """Connections that were offered to one and not taken."""
 
     @property
     def is_first_load(self) -> bool:

@@ -143,6 +143,8 @@ def take_reload(reload: Reload, around: Surroundings, now: float) -> port.Reload
         workers_killed=reload.killed,
         exchanges_cut=reload.exchanges_cut,
         websockets_closed=reload.websockets_closed,
+        handed_over=reload.handed_over,
+        came_back=reload.came_back,
     )
 
 

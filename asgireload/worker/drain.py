@@ -2,7 +2,8 @@
 
 The order matters. Accepting stops first, so that a connection which still waits in the queue is taken by
 a worker that stays. Then the notice is set, so that a request that slipped in sees it at once. Then every
-connection ends in its own way; `http.connection` and `websocket.connection` say how.
+connection ends in its own way, or moves to the worker that follows; `http.connection`,
+`websocket.connection` and `worker.handover` say how.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from asgireload.draining import DrainReason
 from asgireload.http.context import ServingContext
 from asgireload.ipc.scoreboard import Field
 from asgireload.worker.acceptor import Acceptor
+from asgireload.worker.handover import Handover
 
 CUT_GRACE = 1.0
 """Seconds for connections that are cut to flush their last bytes."""
@@ -22,10 +24,18 @@ CUT_GRACE = 1.0
 class DrainResult:
     exchanges_cut: int
     websockets_closed: int
+    handed_over: int
+    """Connections that went on in another worker."""
+    came_back: int
+    """Connections that were offered to it and not taken."""
 
 
 async def drain(
-    context: ServingContext, acceptor: Acceptor, reason: DrainReason, timeout: float
+    context: ServingContext,
+    acceptor: Acceptor,
+    handover: Handover,
+    reason: DrainReason,
+    timeout: float,
 ) -> DrainResult:
     """Return when no connection is left, at the latest after `timeout` seconds, or CUT_GRACE later when
     that is short.
@@ -36,20 +46,24 @@ async def drain(
     cut_before = context.record.values[Field.CUT_TOTAL]
     context.drain.begin(reason, time.monotonic() + timeout)
     # Those that get their connection object from now on see the notice and do this by themselves.
-    for connection in list(context.connections):
-        connection.begin_drain()
+    handover.begin_drain()
     # The last second of the time is for the connections that are cut to say so.
     patience = timeout - CUT_GRACE if timeout > 2 * CUT_GRACE else timeout
     try:
         async with asyncio.timeout(patience):
             await acceptor.wait_adopted(context.settings.drain_grace)
-            await context.wait_idle()
+            await handover.wait_idle()
     except TimeoutError:
         acceptor.abandon()
+        # What is on its way is decided first, so that nothing is cut here that is served there.
+        handover.withdraw()
         await _cut(context)
+    handover.withdraw()
     return DrainResult(
         exchanges_cut=context.record.values[Field.CUT_TOTAL] - cut_before,
         websockets_closed=websockets,
+        handed_over=handover.handed_over,
+        came_back=handover.came_back,
     )
 
 

@@ -3,7 +3,8 @@
     boot (import if the template did not, lifespan startup, health path)
       ─▶ ready ─▶ drain ─▶ lifespan shutdown ─▶ exit
 
-It reports each stage to the supervisor and takes one command from it: drain. When the supervisor is
+It reports each stage to the supervisor and takes its commands: to drain, to which worker its connections
+may go then, and to take over those of another. When the supervisor is
 gone, seen as end of file on the channel or as SIGTERM from the kernel, it drains by itself.
 """
 
@@ -40,6 +41,8 @@ from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AnyMessage,
     Drain,
+    HandOver,
+    TakeOver,
     UseCertificates,
     WorkerDrained,
     WorkerDraining,
@@ -58,8 +61,9 @@ from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
 from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor, Entrance
-from asgireload.worker.drain import drain
+from asgireload.worker.drain import DrainResult, drain
 from asgireload.worker.greeting import Greeter
+from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.tls import make_contexts
@@ -190,6 +194,7 @@ class _Worker:
         self._channel = channel
         self._orphaned = orphaned
         self._leave: asyncio.Future[_Leave] | None = None
+        self._handover: Handover | None = None
         self._stage = "boot"
         self._record = Record.detached()
         self._entrances: list[Entrance] = []
@@ -227,6 +232,8 @@ class _Worker:
             has_room=context.has_room,
         )
         context.on_room = acceptor.note_room
+        handover = Handover(loop, context)
+        self._handover = handover
         acceptor.start()
         heartbeat = _Heartbeat(loop, self._record)
         self._channel.post(WorkerReady())
@@ -238,10 +245,18 @@ class _Worker:
         for entrance in self._entrances:
             entrance.socket.close()
         self._channel.post(WorkerDraining())
-        result = await drain(context, acceptor, command.reason, command.timeout)
+        result = await drain(context, acceptor, handover, command.reason, command.timeout)
         await lifespan.shutdown(self._config.lifespan_timeout)
         heartbeat.stop()
-        self._channel.post(WorkerDrained(result.exchanges_cut, result.websockets_closed))
+        _log_drain(result)
+        self._channel.post(
+            WorkerDrained(
+                result.exchanges_cut,
+                result.websockets_closed,
+                result.handed_over,
+                result.came_back,
+            )
+        )
         return 0
 
     # --- boot -------------------------------------------------------------------------------------
@@ -325,10 +340,22 @@ class _Worker:
         match message:
             case Drain():
                 self._command(_Leave(DrainReason(message.reason), message.timeout))
+            case HandOver():
+                self._pass(descriptors[0], Handover.hand_to)
+            case TakeOver():
+                self._pass(descriptors[0], Handover.receive)
             case UseCertificates():
                 self._use_certificates(_take_material(descriptors[0]))
             case _:
                 raise AssertionError(message)
+
+    def _pass(self, descriptor: int, take: Callable[[Handover, socket.socket], None]) -> None:
+        """Give a passage to whom it concerns. Where nothing serves yet the other worker sees its end."""
+        passage = socket.socket(fileno=descriptor)
+        if self._handover is None:
+            passage.close()
+        else:
+            take(self._handover, passage)
 
     def _use_certificates(self, material: Material) -> None:
         """Let connections from now on have new certificates; keep the old ones if that fails."""
@@ -348,6 +375,15 @@ class _Worker:
     def _command(self, command: _Leave) -> None:
         if self._leave is not None and not self._leave.done():
             self._leave.set_result(command)
+
+
+def _log_drain(result: DrainResult) -> None:
+    if result.handed_over or result.came_back:
+        _logger.info(
+            "Drained: %d connections handed over, %d of those offered stayed to their end",
+            result.handed_over,
+            result.came_back,
+        )
 
 
 def _take_material(descriptor: int) -> Material:

@@ -23,6 +23,7 @@ from asgireload.net.tls import Material, files_of, read_material
 from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.drain import drain
+from asgireload.worker.handover import Handover
 from asgireload.worker.tls import make_contexts
 from tests.certificates import AUTHORITY
 
@@ -414,7 +415,10 @@ def test_a_client_that_ends_its_side_gets_a_clean_end(run, files, caplog):
 
 async def begin_drain(server, timeout=3.0):
     server.acceptor.stop()
-    return asyncio.create_task(drain(server.context, server.acceptor, DrainReason.RELOAD, timeout))
+    handover = Handover(asyncio.get_running_loop(), server.context)
+    return asyncio.create_task(
+        drain(server.context, server.acceptor, handover, DrainReason.RELOAD, timeout)
+    )
 
 
 def test_a_handshake_under_way_is_completed_and_its_request_answered(run, files):

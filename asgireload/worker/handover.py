@@ -1,0 +1,500 @@
+"""Hand connections to the worker that follows, and take them from the one before.
+
+`worker.offers` says who owns a connection when, `ipc.passage` carries it. Here both are put on the event
+loop, in slices: however many connections move, neither loop is held up for longer than a slice.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from asgireload.errors import ParcelError
+from asgireload.http.connection import resumed_http_protocol
+from asgireload.http.context import LiveConnection, ServingContext
+from asgireload.ipc.parcels import (
+    HttpParcel,
+    Offer,
+    Parcel,
+    PassageMessage,
+    Settled,
+    Withdrawn,
+    decode_parcel,
+    encode_parcel,
+)
+from asgireload.ipc.passage import Passage, Sent, read_parcel
+from asgireload.ipc.scoreboard import Field
+from asgireload.worker.offers import Claims, Fate, Offers, Settle, Turn
+
+SLICE_SECONDS = 0.004
+"""Work on a handover in one turn of the loop: a request that comes meanwhile waits no longer than for one
+slow handler, and the overhead of a turn is small beside it."""
+SLICE_OFFERS = 16
+"""Connections taken over in one turn. Each costs the loop as much again in the turns that follow, when its
+transport is made and begins to read, so a count bounds the whole better than the time of this part."""
+SETTLE_TIMEOUT = 5.0
+"""Seconds that the successor may leave every offer unanswered. Its loop is held up by then, and clients
+whose connections wait are better served here. `Passage.withdraw` says why nothing is served twice."""
+RETRY_SECONDS = 0.02
+"""Between two tries to offer where the system had no room for another descriptor under way."""
+
+_logger = logging.getLogger("asgireload.error")
+
+
+class Sender:
+    """The worker that follows, as connections see it (`http.context.Successor`).
+
+    `on_gone` is called when it can take nothing more, before the connections that came back are told; not
+    after `close()`. Owns the passage.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        passage: Passage,
+        on_gone: Callable[["Sender"], None],
+        on_taken: Callable[[], None],
+    ) -> None:
+        """`on_taken` is called for each connection that has gone over."""
+        self._loop = loop
+        self._passage = passage
+        self._on_gone = on_gone
+        self._on_taken = on_taken
+        self._offers = Offers()
+        self._is_pump_due = False
+        self._retry: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+        loop.add_reader(passage.fileno(), self._hear)
+
+    @property
+    def handed_over(self) -> int:
+        return self._offers.handed_over
+
+    @property
+    def came_back(self) -> int:
+        return self._offers.came_back
+
+    @property
+    def is_open(self) -> bool:
+        return self._offers.is_open
+
+    # Connections call these.
+
+    def enlist(self, turn: Turn) -> bool:
+        is_soon = self._offers.enlist(turn)
+        self._pump_soon()
+        return is_soon and self._retry is None
+
+    def take(self, descriptor: int, parcel: Parcel, settled: Settle) -> bool:
+        if not self._offers.has_room:
+            return False
+        number = self._offers.offer(settled)
+        try:
+            sent = self._passage.offer(number, encode_parcel(parcel), descriptor)
+        except (ParcelError, OSError) as error:
+            _logger.warning("A connection could not be handed over and stays here: %s", error)
+            sent = Sent.GONE
+        if sent is Sent.YES:
+            if self._deadline is None:
+                self._heard_at = self._loop.time()
+                self._deadline = self._loop.call_later(SETTLE_TIMEOUT, self._look_at_deadline)
+            return True
+        self._offers.retract(number)
+        if sent is Sent.NO_ROOM and self._retry is None:
+            # Rare; the connection that met it stays here, and the others wait a little.
+            self._retry = self._loop.call_later(RETRY_SECONDS, self._pump_again)
+        return False
+
+    # The drain calls these.
+
+    def retire(self) -> None:
+        """Another takes its place: give no more turns. What was offered can still be settled."""
+        self._offers.forget_waiting()
+
+    def withdraw(self) -> None:
+        """Keep what is not settled. Idempotent."""
+        if not self._offers.is_open:
+            return
+        keeps = self._passage.withdraw()
+        while self._hear_one():
+            pass
+        self._end(keeps=keeps)
+
+    def close(self) -> None:
+        """Nothing is left to hand over; `on_gone` is not called."""
+        self._on_gone = _ignore
+        self.withdraw()
+
+    # The loop calls these.
+
+    def _pump_soon(self) -> None:
+        if not self._is_pump_due and self._retry is None and self._offers.waiting:
+            self._is_pump_due = True
+            self._loop.call_soon(self._pump)
+
+    def _pump_again(self) -> None:
+        self._retry = None
+        self._pump_soon()
+
+    def _pump(self) -> None:
+        """Give turns as long as there is room, and time in this turn of the loop."""
+        self._is_pump_due = False
+        until = time.monotonic() + SLICE_SECONDS
+        while self._retry is None and (turn := self._offers.next_turn()) is not None:
+            turn()
+            if time.monotonic() >= until:
+                break
+        if self._offers.has_room:
+            self._pump_soon()
+
+    def _hear(self) -> None:
+        until = time.monotonic() + SLICE_SECONDS
+        while self._hear_one():
+            if time.monotonic() >= until:
+                break
+        if self._offers.has_room:
+            self._pump_soon()
+
+    def _hear_one(self) -> bool:
+        """Take one message; False when none is there."""
+        if self._passage.is_closed:
+            return False
+        try:
+            received = self._passage.receive()
+        except BlockingIOError:
+            return False
+        except (ParcelError, OSError) as error:
+            _logger.error("The successor cannot be understood: %s", error)  # noqa: TRY400 - the text says it all
+            # What it has said that it takes is unknown, so nothing that was offered may be served here.
+            self._end(keeps=False)
+            return False
+        if received is None:
+            # It has ended, or takes nothing more; all that it said before has been heard.
+            self._end(keeps=True)
+            return False
+        message, descriptors = received
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if isinstance(message, Settled):
+            self._heard_at = self._loop.time()
+            for settle, is_taken in self._offers.settle(message.taken, message.refused):
+                if is_taken:
+                    self._on_taken()
+                settle(is_taken)
+        return True
+
+    def _look_at_deadline(self) -> None:
+        self._deadline = None
+        if not self._offers.unsettled:
+            return
+        now = self._loop.time()
+        if now >= self._heard_at + SETTLE_TIMEOUT:
+            _logger.warning(
+                "The successor has taken no connection for %g s; %d stay here",
+                SETTLE_TIMEOUT,
+                len(self._offers.unsettled),
+            )
+            self.withdraw()
+            return
+        self._deadline = self._loop.call_at(self._heard_at + SETTLE_TIMEOUT, self._look_at_deadline)
+
+    def _end(self, *, keeps: bool) -> None:
+        if self._passage.is_closed:
+            return
+        self._loop.remove_reader(self._passage.fileno())
+        self._passage.close()
+        for timer in (self._retry, self._deadline):
+            if timer is not None:
+                timer.cancel()
+        told = self._offers.end(keeps=keeps)
+        self._on_gone(self)
+        for settle, is_taken in told:
+            if is_taken:
+                self._on_taken()
+            settle(is_taken)
+
+
+def _ignore(sender: Sender) -> None:
+    """Nobody needs to know."""
+
+
+def resumed_protocol(context: ServingContext, parcel: Parcel) -> Callable[[], asyncio.BaseProtocol]:
+    """Return what makes the protocol that goes on with a connection. Raise ParcelError where none can."""
+    match parcel:
+        case HttpParcel():
+            return partial(resumed_http_protocol, context, parcel)
+        case _:
+            raise ParcelError(
+                f"{type(parcel).__name__} is of a kind that this worker does not serve"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A connection that came through the passage; its socket is nobody's business yet."""
+
+    socket: socket.socket
+    make_protocol: Callable[[], asyncio.BaseProtocol]
+
+
+class Receiver:
+    """Takes over what comes through one passage until the other worker has ended. Owns the passage.
+
+    `accepts` is asked before each connection; what it denies goes back. `on_done` is called once, when the
+    passage is closed.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        passage: Passage,
+        context: ServingContext,
+        accepts: Callable[[], bool],
+        on_done: Callable[["Receiver"], None],
+    ) -> None:
+        self._loop = loop
+        self._passage = passage
+        self._context = context
+        self._accepts = accepts
+        self._on_done = on_done
+        self._claims: Claims[_Arrival] = Claims()
+        self._refused: list[int] = []
+        self._is_waiting_to_say = False
+        self._beginning: set[asyncio.Task[None]] = set()
+        self.taken_over = 0
+        loop.add_reader(passage.fileno(), self._receive)
+
+    @property
+    def pending(self) -> int:
+        """Connections that are taken or held, and have no connection object yet."""
+        return len(self._beginning) + len(self._claims.held)
+
+    def close(self) -> None:
+        """Take nothing more: what was not said to be taken goes back. Idempotent."""
+        if self._passage.is_closed:
+            return
+        for arrival in self._claims.given_up():
+            arrival.socket.close()
+        self._finish()
+
+    async def wait_begun(self) -> None:
+        """Return when every connection that was taken over has its connection object. Cancel freely."""
+        while self._beginning:
+            await asyncio.wait(self._beginning)
+
+    def _receive(self) -> None:
+        """Take a slice of what is there, say so, and begin with it."""
+        is_over = False
+        try:
+            for _ in range(SLICE_OFFERS):
+                received = self._passage.receive()
+                if received is None:
+                    is_over = True
+                    break
+                self._consider(*received)
+        except BlockingIOError:
+            pass
+        except (ParcelError, OSError) as error:
+            _logger.error("The worker before cannot be understood: %s", error)  # noqa: TRY400 - the text says it all
+            self.close()
+            return
+        if not self._claims.is_mute:
+            self._say()
+        if is_over:
+            self._end()
+
+    def _consider(self, message: PassageMessage, descriptors: list[int]) -> None:
+        if isinstance(message, Withdrawn):
+            self._claims.withdrawn()
+        elif isinstance(message, Offer):
+            arrival = self._unpack(message, descriptors) if self._accepts() else None
+            if arrival is not None:
+                self._claims.hold(message.number, arrival)
+                return
+            self._refused.append(message.number)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _unpack(self, offer: Offer, descriptors: list[int]) -> _Arrival | None:
+        """Return what was offered; None for what this version, or this process, cannot take."""
+        if len(descriptors) != (1 if offer.parcel else 2):
+            return None  # no room for another descriptor
+        try:
+            data = offer.parcel or read_parcel(descriptors[1])
+            make_protocol = resumed_protocol(self._context, decode_parcel(data))
+            arrived = socket.socket(fileno=descriptors[0])
+        except (ParcelError, OSError) as error:
+            _logger.warning("A connection is not taken over: %s", error)
+            return None
+        for descriptor in descriptors[1:]:
+            os.close(descriptor)
+        arrived.setblocking(False)
+        return _Arrival(arrived, make_protocol)
+
+    def _say(self) -> None:
+        """Tell what is taken and what goes back. Only then begin with it."""
+        taken = tuple(self._claims.held)
+        if not taken and not self._refused:
+            return
+        match self._passage.say(Settled(taken, tuple(self._refused))):
+            case Sent.YES:
+                self._refused.clear()
+                for arrival in self._claims.said():
+                    self._begin(arrival)
+            case Sent.NO_ROOM:
+                if not self._is_waiting_to_say:
+                    self._is_waiting_to_say = True
+                    self._loop.remove_reader(self._passage.fileno())
+                    self._loop.add_writer(self._passage.fileno(), self._say_again)
+            case Sent.GONE:
+                self._refused.clear()
+                self._claims.muted()
+
+    def _say_again(self) -> None:
+        self._loop.remove_writer(self._passage.fileno())
+        self._is_waiting_to_say = False
+        self._loop.add_reader(self._passage.fileno(), self._receive)
+        self._say()
+
+    def _end(self) -> None:
+        fate, arrivals = self._claims.ended()
+        for arrival in arrivals:
+            if fate is Fate.BEGIN:
+                self._begin(arrival)
+            else:
+                arrival.socket.close()
+        self._finish()
+
+    def _finish(self) -> None:
+        descriptor = self._passage.fileno()
+        self._loop.remove_reader(descriptor)
+        self._loop.remove_writer(descriptor)
+        self._passage.close()
+        self._on_done(self)
+
+    def _begin(self, arrival: _Arrival) -> None:
+        self.taken_over += 1
+        task = self._loop.create_task(self._connect(arrival))
+        self._beginning.add(task)
+        task.add_done_callback(self._begun)
+
+    async def _connect(self, arrival: _Arrival) -> None:
+        await self._loop.connect_accepted_socket(arrival.make_protocol, arrival.socket)
+
+    def _begun(self, task: asyncio.Task[None]) -> None:
+        self._beginning.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.error("A connection that was taken over could not be set up: %s", error)
+
+
+class Handover:
+    """All of one worker's handovers: to whom its connections go, and from whom some come.
+
+    Joined in `worker/main.py`. While a worker serves it only receives. Once it drains it takes in no more
+    than it can pass on.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: ServingContext) -> None:
+        self._loop = loop
+        self._context = context
+        self._senders: list[Sender] = []
+        self._receivers: set[Receiver] = set()
+        self._is_over = False
+
+    # From others.
+
+    def receive(self, sock: socket.socket) -> None:
+        """Take over what comes through `sock`, which becomes ours."""
+        if self._is_over or (self._context.drain and self._context.successor is None):
+            sock.close()  # the other worker sees end of file
+            return
+        self._receivers.add(
+            Receiver(
+                self._loop, Passage(sock), self._context, self._accepts, self._receivers.discard
+            )
+        )
+
+    def _accepts(self) -> bool:
+        context = self._context
+        if context.drain and context.successor is None:
+            return False
+        return context.has_space(sum(receiver.pending for receiver in self._receivers))
+
+    # To others.
+
+    def hand_to(self, sock: socket.socket) -> None:
+        """Let connections go to the worker behind `sock`, which becomes ours.
+
+        That one takes the place of another that was named before.
+        """
+        if self._is_over:
+            sock.close()
+            return
+        for former in self._senders:
+            former.retire()
+        sender = Sender(self._loop, Passage(sock), self._successor_gone, self._count)
+        self._senders.append(sender)
+        self._context.successor = sender
+        if self._context.drain:
+            self.begin_drain()
+
+    def begin_drain(self) -> None:
+        """Have every connection begin to drain, or do so anew, in slices. `context.drain` is set."""
+        if self._context.successor is None:
+            for receiver in list(self._receivers):
+                receiver.close()
+        self._drain_some(list(self._context.connections))
+
+    def _drain_some(self, connections: list[LiveConnection]) -> None:
+        until = time.monotonic() + SLICE_SECONDS
+        known = self._context.connections
+        while connections:
+            connection = connections.pop()
+            if connection in known:
+                connection.begin_drain()
+            if time.monotonic() >= until:
+                self._loop.call_soon(self._drain_some, connections)
+                return
+
+    def _count(self) -> None:
+        self._context.record.values[Field.HANDED_OVER_TOTAL] += 1
+
+    def _successor_gone(self, sender: Sender) -> None:
+        if self._context.successor is sender:
+            self._context.successor = None
+            if self._context.drain:
+                # After those that came back have been told, so that each goes its way once.
+                self._loop.call_soon(self.begin_drain)
+
+    # The end.
+
+    async def wait_idle(self) -> None:
+        """Return when no connection is left here, none on its way, and no application runs. Cancel freely."""
+        while True:
+            for receiver in list(self._receivers):
+                await receiver.wait_begun()
+            await self._context.wait_idle()
+            if not any(receiver.pending for receiver in self._receivers):
+                return
+
+    def withdraw(self) -> None:
+        """Keep what is not settled, and take nothing more. Idempotent."""
+        self._is_over = True
+        self._context.successor = None
+        for receiver in list(self._receivers):
+            receiver.close()
+        for sender in self._senders:
+            sender.close()
+
+    @property
+    def handed_over(self) -> int:
+        return sum(sender.handed_over for sender in self._senders)
+
+    @property
+    def came_back(self) -> int:
+        return sum(sender.came_back for sender in self._senders)
