@@ -714,7 +714,7 @@ class Config:
     )
     ws_handover_max_state: int = _row(
         Size(),
-        64 * 1024,
+        64 * KIBIBYTE,
         STOPPING,
         "Largest such state in bytes.",
     )

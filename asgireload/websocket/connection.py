@@ -360,7 +360,7 @@ class WebSocketConnection:
         context = self.context
         plan = context.close_plan
         now = context.loop.time()
-        jitter = random.random()  # noqa: S311 - it spreads load; nobody gains by guessing it
+        jitter = random.random()  # it spreads load; nobody gains by guessing it
         if plan is None and not is_late:
             plan = ClosePlan(now, self._count_to_close(), self._close_window())
             context.close_plan = plan
@@ -394,7 +394,7 @@ class WebSocketConnection:
 
     def _close_for_drain(self) -> None:
         reason = self.context.drain.reason or DrainReason.RELOAD
-        jitter = random.random()  # noqa: S311 - as above
+        jitter = random.random()
         self._close(reason.websocket_code, close_reason(reason, jitter))
 
     # The application's side.

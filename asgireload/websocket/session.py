@@ -264,7 +264,9 @@ class WebSocketSession:
 
         It must be movable and open, and its answers taken.
         """
-        assert self.is_movable and self.is_open and not self._answer
+        assert self.is_movable
+        assert self.is_open
+        assert not self._answer
         inflater = self._inflater_before if self._source is not None else self._inflater
         partial = None
         if self._opcode:

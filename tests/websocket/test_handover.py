@@ -61,7 +61,9 @@ class Client:
     def _compress(self, payload: bytes) -> bytes:
         deflater = self._deflater
         if deflater is None or self._deflate.client_no_context_takeover:
-            deflater = self._deflater = zlib.compressobj(wbits=-self._deflate.client_max_window_bits)
+            deflater = self._deflater = zlib.compressobj(
+                wbits=-self._deflate.client_max_window_bits
+            )
         return (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
@@ -259,9 +261,7 @@ def test_a_copied_inflater_goes_on_by_itself(one, other):
 def test_a_parcel_gives_back_what_was_packed(waiting, ping_at, request_id, app_state, target):
     head = read_head(read_request_line(b"GET %b HTTP/1.1" % target), list(HEADERS))
     continuation = Continuation(SessionState(b"u"), queued(waiting), ping_at, 17, 18, request_id)
-    parcel = pack(
-        FACTS, head, continuation, subprotocol="chat", deflate=None, app_state=app_state
-    )
+    parcel = pack(FACTS, head, continuation, subprotocol="chat", deflate=None, app_state=app_state)
     resumption = Resumption(decode_parcel(encode_parcel(parcel)))
     assert resumption.continuation == continuation
     assert resumption.continuation.messages() == list(waiting)

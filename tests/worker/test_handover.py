@@ -203,7 +203,9 @@ def test_silent_connection_moves(run, parser):
 
 
 def test_half_a_head_moves_at_every_split(run, parser):
-    request = b"POST /half?x=1 HTTP/1.1\r\nHost: test\r\nX-Long: abc\r\nContent-Length: 3\r\n\r\nabc"
+    request = (
+        b"POST /half?x=1 HTTP/1.1\r\nHost: test\r\nX-Long: abc\r\nContent-Length: 3\r\n\r\nabc"
+    )
     head = request.index(b"\r\n\r\n") + 4
 
     async def scenario():
@@ -376,7 +378,9 @@ def test_deadlines_go_on_running(run):
 
 def test_deadline_is_never_later_than_the_successor_grants(run):
     async def scenario():
-        async with workers(old={"keep_alive_timeout": 600.0}, new={"keep_alive_timeout": 0.05}) as pair:
+        async with workers(
+            old={"keep_alive_timeout": 600.0}, new={"keep_alive_timeout": 0.05}
+        ) as pair:
             client = await pair.connect()
             await ask(client)
             pair.leave()
