@@ -261,11 +261,9 @@ class WebSocketConnection:
 
     def begin_drain(self) -> None:
         if self._parting is not None:
-            if self.context.successor is None:
-                self._parting.fail()
+            self._parting.follow(self.context.successor)
         elif self.state is WebSocketState.OPEN:
-            if self._drain_timer is None:
-                self._leave()
+            self._leave()
         elif self.state is WebSocketState.CONNECTING and self._resumption is None:
             self._set_disconnected(self._drain_code(), "")
             if self._denial is None:
@@ -304,8 +302,12 @@ class WebSocketConnection:
         """Be handed over, or closed at the time that is due to this connection."""
         successor = self.context.successor
         if successor is None or not self._takes_part:
-            self._close_later(is_late=False)
+            if self._drain_timer is None:
+                self._close_later(is_late=False)
             return
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
         self._pause_reading()
         self._ping_at = self._ping_timer.when() if self._ping_timer is not None else None
         self._cancel_ping()
@@ -938,13 +940,9 @@ class WebSocketConnection:
 
 
 def resumed_websocket_protocol(
-    context: ServingContext, parcel: WebSocketParcel
+    context: ServingContext, resumption: Resumption
 ) -> asyncio.BaseProtocol:
-    """Return the protocol for the socket of a WebSocket that another worker handed over.
-
-    Raise ParcelError, before anything is touched, for what this version cannot go on with.
-    """
-    resumption = Resumption(parcel)
+    """Return the protocol for the socket of a WebSocket that another worker handed over."""
 
     def begin(transport: asyncio.Transport) -> None:
         endpoints = resumed_endpoints(transport, resumption.facts)

@@ -91,6 +91,15 @@ class Parting:
             self.stage = PartingStage.ENLISTED
             self._successor.enlist(self._take_turn)
 
+    def follow(self, successor: Successor | None) -> None:
+        """The drain has begun anew: another worker follows, or none."""
+        if successor is None:
+            self.fail()
+        elif successor is not self._successor and self.stage is not PartingStage.OFFERED:
+            self._successor = successor
+            if self.stage is PartingStage.ENLISTED:
+                successor.enlist(self._take_turn)
+
     def fail(self) -> None:
         """Give up, unless it is the successor who decides or all is over."""
         if self.stage not in (PartingStage.OFFERED, PartingStage.DONE, PartingStage.FAILED):

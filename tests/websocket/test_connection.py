@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import struct
 from typing import Any
 
@@ -454,6 +455,20 @@ def test_a_silent_peer_is_closed_after_the_ping_timeout(run: Any, parser: str) -
     run(main())
 
 
+TOLD = {
+    1012: r"service restart; reconnect in about (\d+) ms",
+    1001: r"server stopping; reconnect in about (\d+) ms",
+}
+
+
+async def read_close(client: Client) -> tuple[int, str]:
+    """Read a close frame that must come next; return its code and reason."""
+    head = await asyncio.wait_for(client.reader.readexactly(2), 5)
+    assert head[0] == 0x88
+    payload = await client.reader.readexactly(head[1])
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+
+
 def drain(server: Server, reason: DrainReason = DrainReason.RELOAD) -> None:
     loop = asyncio.get_running_loop()
     server.context.drain.begin(reason, loop.time() + 5)
@@ -480,13 +495,15 @@ def test_a_drain_closes_with_a_code_that_client_and_application_see(
             client.send(frame(1, b"received before"))
             await server.wait_until(lambda: seen)
             drain(server, reason)
-            reply = await client.reader.readexactly(4)
-            assert reply == b"\x88\x02" + struct.pack("!H", code)
+            told, reason_text = await read_close(client)
+            assert told == code
+            assert re.fullmatch(TOLD[code], reason_text)
             assert server.context.connections
             client.send(frame(8, struct.pack("!H", code)))
             assert await client.read_all() == b""
             await server.context.wait_idle()
             assert seen[1]["code"] == code
+            assert seen[1]["reason"] == reason_text
 
     run(main())
 
