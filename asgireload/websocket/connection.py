@@ -30,6 +30,7 @@ from typing import cast
 from asgireload.asgi import Message, Scope
 from asgireload.draining import DrainReason
 from asgireload.errors import AppProtocolError, FrameError, PeerError
+from asgireload.handover import EXTENSION as HANDOVER_EXTENSION
 from asgireload.http.access_format import AccessEntry
 from asgireload.http.close_plan import ClosePlan, close_reason, late_close_at
 from asgireload.http.context import ServingContext, error_logger
@@ -65,8 +66,6 @@ EARLY_BYTES = 64 * 1024
 that is read tells that its peer has left."""
 
 
-HANDOVER_EXTENSION = "asgireload.handover"
-"""Key in `scope["extensions"]`, where a connection can be handed over."""
 SECOND_LOOK_SECONDS = 0.01
 """Enough for the loop to look at its sockets once before a pong is found missing."""
 
