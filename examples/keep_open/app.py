@@ -10,7 +10,6 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qs
 
 VERSION = "1"
 
@@ -66,8 +65,11 @@ async def count(scope: Scope, receive: Receive, send: Send) -> None:
 
     async def tick() -> None:
         while True:
-            await say(send, str(counter["next"]))
-            counter["next"] += 1
+            number = counter["next"]
+            counter["next"] += (
+                1  # first: cancelled while it waits to send, the number is out already
+            )
+            await say(send, str(number))
             await asyncio.sleep(0.1)
 
     ticking = asyncio.ensure_future(tick())
