@@ -199,7 +199,7 @@ def _retired(reload: ReloadSnapshot) -> str:
         (reload.exchanges_cut, "exchanges cut"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
-        (reload.came_back, "connections came back"),
+        (reload.came_back, "offers came back"),
     ):
         if count:
             counts.append(f"{count} {word}")

@@ -100,7 +100,7 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     handed_over: int = 0
     """Connections that went on in another worker."""
     came_back: int = 0
-    """Connections that were offered to one and not taken."""
+    """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
 
 
 class CertificateSnapshot(msgspec.Struct, frozen=True, kw_only=True):

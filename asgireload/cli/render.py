@@ -111,7 +111,7 @@ def _reload(reload: ReloadSnapshot) -> str:
         (reload.exchanges_cut, "exchanges cut at the deadline"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
-        (reload.came_back, "connections came back"),
+        (reload.came_back, "offers came back"),
     ):
         if count:
             lines.append(f"  {what}: {count}")

@@ -83,7 +83,7 @@ class Reload:
     handed_over: int = 0
     """Connections that went on in another worker."""
     came_back: int = 0
-    """Connections that were offered to one and not taken."""
+    """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
 
     @property
     def is_first_load(self) -> bool:

@@ -27,7 +27,7 @@ class DrainResult:
     handed_over: int
     """Connections that went on in another worker."""
     came_back: int
-    """Connections that were offered to it and not taken."""
+    """Offers of a connection that were not taken."""
 
 
 async def drain(

@@ -380,7 +380,7 @@ class _Worker:
 def _log_drain(result: DrainResult) -> None:
     if result.handed_over or result.came_back:
         _logger.info(
-            "Drained: %d connections handed over, %d of those offered stayed to their end",
+            "Drained: %d connections handed over; %d offers came back",
             result.handed_over,
             result.came_back,
         )

@@ -1,0 +1,196 @@
+"""Who takes over the connections of whom."""
+
+import random
+from collections import Counter
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from asgireload.draining import DrainReason
+from asgireload.supervisor import events
+from asgireload.supervisor.fleet import Policy, Slot, Worker, new_fleet
+from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.succession import choose_successor, renew_successions
+from tests.supervisor.world import GOOD, Code, World
+
+
+class Watched(World):
+    """Notes every pairing, and that the successor serves at that moment."""
+
+    def __post_init__(self):
+        self.pairs = []
+        super().__post_init__()
+
+    def _do(self, step):
+        if isinstance(step, events.DrainWorker | events.HandOver):
+            self.pairs.append((step.worker_id, step.successor))
+            if step.successor is not None:
+                assert step.successor != step.worker_id
+                assert step.successor in self.alive
+                assert step.successor in self.accepting
+        super()._do(step)
+
+
+def watched(workers=4, releases=lambda generation: GOOD, seed=0, **policy):
+    world = Watched(Policy(workers=workers, **policy), releases, seed)
+    world.run(5)
+    world.pairs.clear()
+    return world
+
+
+def slots_of(world, pairs):
+    return [(world.workers[old].slot, world.workers[new].slot) for old, new in pairs]
+
+
+def generations_of(world, pairs):
+    return [(world.workers[old].generation, world.workers[new].generation) for old, new in pairs]
+
+
+def test_reload_pairs_each_worker_with_the_new_one_of_its_slot():
+    world = watched()
+    world.reload()
+    world.run(30)
+    assert slots_of(world, world.pairs) == [(slot, slot) for slot in range(4)]
+    assert generations_of(world, world.pairs) == [(1, 2)] * 4
+
+
+def test_recycle_pairs_within_the_generation():
+    world = watched(workers=2, max_requests=100)
+    (worker, _) = world.fleet.workers.values()
+    world.submit(events.WorkerObserved(worker.worker_id, 0.0, 100, None))
+    world.run(5)
+    assert slots_of(world, world.pairs) == [(0, 0)]
+    assert generations_of(world, world.pairs) == [(1, 1)]
+
+
+def test_scale_down_spreads_the_connections_over_those_that_stay():
+    world = watched(workers=12)
+    world.submit(events.ScaleRequested(4))
+    world.run(5)
+    counts = Counter(new for _, new in slots_of(world, world.pairs))
+    assert sorted(old for old, _ in slots_of(world, world.pairs)) == list(range(4, 12))
+    assert counts == {0: 2, 1: 2, 2: 2, 3: 2}
+
+
+def test_one_slot_after_the_other_does_not_always_meet_the_same_sibling():
+    chosen = set()
+    for seed in range(20):
+        world = watched(workers=4, seed=seed)
+        world.submit(events.ScaleRequested(3))
+        world.run(5)
+        chosen.add(slots_of(world, world.pairs)[0][1])
+    assert chosen == {0, 1, 2}
+
+
+def test_roll_that_is_taken_back_pairs_the_new_worker_with_the_old_code():
+    class Flaky:
+        def __init__(self):
+            self.boots = 0
+
+        def __call__(self, generation):
+            return GOOD if generation == 1 else Code(boot_fails=self.boots > 1)
+
+    releases = Flaky()
+    world = watched(workers=2, releases=releases, probation=0)
+    original = world._fork_worker
+
+    def count(step):
+        releases.boots += step.generation == 2
+        original(step)
+
+    world._fork_worker = count
+    world.reload()
+    world.run(60)
+    assert world.serving == [1, 1]
+    assert generations_of(world, world.pairs) == [(1, 2), (2, 1)]
+    assert slots_of(world, world.pairs) == [(0, 0), (0, 0)]
+
+
+def test_stop_hands_nothing_over():
+    world = watched()
+    world.submit(events.StopRequested())
+    world.run(5)
+    assert world.pairs
+    assert all(new is None for _, new in world.pairs)
+
+
+def test_only_worker_that_leaves_by_itself_is_paired_when_the_next_is_ready():
+    world = watched(workers=1)
+    (worker,) = world.fleet.workers.values()
+    world.submit(events.WorkerStoppedAccepting(worker.worker_id))
+    world.run(5)
+    ((old, new),) = world.pairs
+    assert old == worker.worker_id
+    assert world.workers[new].slot == 0
+
+
+def test_successor_that_dies_is_replaced_by_the_next_ready_one():
+    world = watched(workers=1, releases=lambda generation: Code(drains=18.0), drain_timeout=20.0)
+    world.reload()
+    while not world.pairs:
+        world.run(0.5)
+    ((old, new),) = world.pairs
+    world.kill_worker(new)
+    world.run(5)
+    assert [pair[0] for pair in world.pairs[:2]] == [old, old]
+    assert world.pairs[1][1] not in (old, new)
+
+
+@pytest.mark.parametrize("wrong", ["booting", "recycled", "leaving slot", "not promoted"])
+def test_worker_that_does_not_stay_is_no_successor(wrong):
+    fleet = new_fleet(Policy(workers=2), random.Random(0), 0.0)
+    fleet.slots = [Slot(0, serves=1), Slot(1, serves=1, leaving=wrong == "leaving slot")]
+
+    def worker(number, slot, **fields):
+        fields = {"state": State.READY, "generation": 1, **fields}
+        made = Worker(worker_id=number, slot=slot, template_id=1, asked_at=0.0, deadline=None, **fields)
+        fleet.add_worker(made)
+        return made
+
+    leaving = worker(1, 0, state=State.DRAINING, drain_reason=DrainReason.SCALE_DOWN)
+    other = worker(
+        2,
+        1,
+        state=State.BOOTING if wrong == "booting" else State.READY,
+        recycle="age" if wrong == "recycled" else "",
+        generation=2 if wrong == "not promoted" else 1,
+    )
+    assert choose_successor(fleet, leaving) is None
+    other.state, other.recycle, other.generation = State.READY, "", 1
+    fleet.slots[1].leaving = False
+    assert choose_successor(fleet, leaving) == 2
+    assert renew_successions(fleet) == [events.HandOver(1, 2)]
+    assert renew_successions(fleet) == []
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(0, 1000),
+    st.lists(
+        st.sampled_from(["reload", "scale up", "scale down", "kill", "wait", "stop accepting"]),
+        max_size=12,
+    ),
+    st.booleans(),
+)
+def test_whatever_happens_successors_serve_when_they_are_named(seed, doings, overlap):
+    chance = random.Random(seed)
+    codes = [GOOD, Code(boot_fails=True), Code(lives=0.4), Code(drains=5.0)]
+    picked = {1: GOOD}
+
+    def releases(generation):
+        return picked.setdefault(generation, chance.choice(codes))
+
+    world = watched(workers=3, releases=releases, seed=seed, drain_overlap=overlap, probation=0.1)
+    for doing in doings:
+        if doing == "reload":
+            world.reload()
+        elif doing.startswith("scale"):
+            change = 2 if doing == "scale up" else -1
+            world.submit(events.ScaleRequested(world.fleet.wanted_count + change))
+        elif doing == "kill" and world.fleet.workers:
+            world.kill_worker(chance.choice(list(world.fleet.workers)))
+        elif doing == "stop accepting" and world.accepting:
+            world.submit(events.WorkerStoppedAccepting(chance.choice(list(world.accepting))))
+        world.run(chance.choice([0.01, 0.3, 2.0]))
+    world.run(40)
