@@ -144,7 +144,9 @@ def test_worker_that_does_not_stay_is_no_successor(wrong):
 
     def worker(number, slot, **fields):
         fields = {"state": State.READY, "generation": 1, **fields}
-        made = Worker(worker_id=number, slot=slot, template_id=1, asked_at=0.0, deadline=None, **fields)
+        made = Worker(
+            worker_id=number, slot=slot, template_id=1, asked_at=0.0, deadline=None, **fields
+        )
         fleet.add_worker(made)
         return made
 
