@@ -685,7 +685,8 @@ class Config:
         _SECONDS,
         2.0,
         STOPPING,
-        "Seconds a draining worker still answers on connections that are idle; at most the drain's.",
+        "Seconds a draining worker still answers on idle connections that no other worker can take over"
+        " (TLS, a stop); at most the drain's.",
     )
     lifespan_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,

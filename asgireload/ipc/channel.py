@@ -80,12 +80,16 @@ class Channel:
         Raise ChannelClosedError at end of file, BlockingIOError when attached and nothing is there.
         """
         space = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
-        try:
-            data, ancillary, flags, _ = self._socket.recvmsg(
-                MESSAGE_LIMIT, space, socket.MSG_CMSG_CLOEXEC
-            )
-        except ConnectionResetError as error:
-            raise ChannelClosedError(str(error)) from error
+        while True:
+            try:
+                data, ancillary, flags, _ = self._socket.recvmsg(
+                    MESSAGE_LIMIT, space, socket.MSG_CMSG_CLOEXEC
+                )
+            except ConnectionResetError:
+                # Reported once, before what lies in the queue, when the peer has ended without reading
+                # all that we sent (af_unix.c). What it said comes next, then end of file.
+                continue
+            break
         descriptors = array.array("i")
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

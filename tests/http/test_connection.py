@@ -15,6 +15,7 @@ from tests.http.test_exchange import GET, GET_CLOSE, OK, hello, read_body
 
 
 def drain(server: Server, seconds: float = 5.0) -> None:
+    """Drain without a successor, as when the server stops; `worker/test_handover.py` has one."""
     loop = asyncio.get_running_loop()
     server.context.drain.begin(DrainReason.RELOAD, loop.time() + seconds)
     for connection in tuple(server.context.connections):

@@ -160,3 +160,14 @@ def test_descriptors_that_wait_survive_the_caller_closing_its_own(channels):
         right.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_last_words_of_a_peer_that_left_messages_unread_are_heard(channels):
+    """The kernel reports a reset first."""
+    ours, theirs = channels
+    ours.send(Drain("reload", 1.0))
+    theirs.send(WorkerReady())
+    theirs.close()
+    assert ours.receive() == (WorkerReady(), [])
+    with pytest.raises(ChannelClosedError):
+        ours.receive()
