@@ -207,6 +207,7 @@ class ServingContext:
         "state",
         "successor",
         "websocket_factory",
+        "websockets_parted",
     )
 
     def __init__(
@@ -264,6 +265,8 @@ class ServingContext:
         """Set while a drain has a worker to hand connections to."""
         self.close_plan: ClosePlan | None = None
         """Of the WebSockets that a drain closes; made by the first of them."""
+        self.websockets_parted = 0
+        """How many of them another worker goes on with."""
         self._overloads = 0
         self._overload_log_at = 0.0
 

@@ -347,6 +347,7 @@ class WebSocketConnection:
         )
 
     def part(self) -> None:
+        self.context.websockets_parted += 1
         # Without shutdown(): the socket lives on in the other worker.
         self._transport.close()
 

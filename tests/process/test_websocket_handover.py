@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.process.running import Server
+from tests.process.running import Server, wait_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
@@ -110,6 +110,7 @@ def test_a_numbered_echo_is_not_interrupted_by_three_reloads(tmp_path, loop):
                 async with asyncio.timeout(20):
                     while any(each.versions[version] < reached[each] + 20 for each in busy):  # noqa: ASYNC110 - numbers, not an event
                         await asyncio.sleep(0.01)
+                assert server.status()["last_reload"]["websockets_closed"] == 0
             for each in busy:
                 each.is_over = True
         for each in busy:
@@ -168,6 +169,7 @@ def test_clients_that_are_closed_come_back_one_after_the_other_and_to_every_work
         async with asyncio.timeout(60):
             for _ in range(CLIENTS):
                 await came_back.acquire()
+        wait_until(lambda: server.status()["last_reload"]["websockets_closed"] >= CLIENTS)
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
