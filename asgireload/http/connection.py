@@ -33,7 +33,7 @@ from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, Successor, error_logger
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
-from asgireload.http.exchange import HttpExchange
+from asgireload.http.exchange import Carrier, HttpExchange
 from asgireload.http.hosts import names_served_host
 from asgireload.http.lingering import LingeringClose, unsent_bytes
 from asgireload.http.parser import RequestHead
@@ -48,8 +48,6 @@ DISCARD_BYTES = 64 * 1024
 """The rest of a request body that no one reads is received and dropped up to this size, so that the
 connection can be kept; for more than that, closing is cheaper for both sides."""
 
-_BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
-_BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
 _PEER_ERRORS_TOTAL = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
@@ -80,7 +78,7 @@ _STATE_OF_PARCEL = {
 }
 
 
-class HttpConnection:
+class HttpConnection(Carrier):
     """Made by `http_protocol` for the loop, which calls it as an asyncio.Protocol.
 
     It does not inherit from that class, whose methods do nothing, because a class that does cannot be
@@ -112,9 +110,6 @@ class HttpConnection:
         "_upgrade_head",
         "_write_deadline",
         "_write_waiters",
-        "context",
-        "endpoints",
-        "is_write_paused",
         "state",
     )
 
@@ -122,7 +117,6 @@ class HttpConnection:
         self.context = context
         self.state = ConnectionState.SILENT
         self.is_write_paused = False
-        self.endpoints: Endpoints
         self._origin = origin
         self._transport: asyncio.Transport
         self._reader = self._new_reader()
@@ -188,7 +182,7 @@ class HttpConnection:
             self.begin_drain()
 
     def data_received(self, data: bytes) -> None:
-        self.context.record.values[_BYTES_RECEIVED_TOTAL] += len(data)
+        self.context.record.bytes_received += len(data)
         if self._lingering is not None:
             self._lingering.drop(data)
         elif self._current is not None and self._incoming is None:
@@ -284,7 +278,7 @@ class HttpConnection:
     # The exchange calls these.
 
     def write(self, data: bytes) -> None:
-        self.context.record.values[_BYTES_SENT_TOTAL] += len(data)
+        self.context.record.bytes_sent += len(data)
         self._transport.write(data)
 
     async def wait_writable(self) -> None:
@@ -338,7 +332,7 @@ class HttpConnection:
         return own_socket.fileno()
 
     def count_sent(self, size: int) -> None:
-        self.context.record.values[_BYTES_SENT_TOTAL] += size
+        self.context.record.bytes_sent += size
 
     def send_continue(self) -> None:
         self.write(CONTINUE)
@@ -493,9 +487,16 @@ class HttpConnection:
     def _go_on(self) -> None:
         """The exchange in hand is over: take the next request, or wait for one."""
         self.state = ConnectionState.IDLE
-        self._set_idle_timeout()
-        if not self.context.drain or not self._hold():
-            self._read_on()
+        settings = self.context.settings
+        if not self.context.drain:
+            self._set_timeout(settings.keep_alive_timeout)
+        elif not self._may_leave():
+            self._set_timeout(settings.drain_grace)
+        else:
+            self._set_timeout(settings.keep_alive_timeout)
+            if self._hold():
+                return
+        self._read_on()
 
     def _read_on(self) -> None:
         data, self._unread = self._unread, b""
@@ -656,7 +657,7 @@ class HttpConnection:
 
     def _hold(self) -> bool:
         """Wait for the turn without reading if it comes at once; else go on until then."""
-        if not self._may_leave() or not self._enlist():
+        if not self._enlist():
             return False
         self._is_holding = True
         self._pause_reading()
@@ -747,14 +748,6 @@ class HttpConnection:
                 if self.context.drain and not self._may_leave()
                 else self.context.settings.head_timeout
             )
-
-    def _set_idle_timeout(self) -> None:
-        settings = self.context.settings
-        self._set_timeout(
-            settings.drain_grace
-            if self.context.drain and not self._may_leave()
-            else settings.keep_alive_timeout
-        )
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self._has_peer_closed:

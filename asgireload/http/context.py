@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Protocol
 
-from asgireload.asgi import ASGIApp
+from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.access_log import AccessLog
 from asgireload.http.close_plan import ClosePlan
@@ -186,6 +186,7 @@ class ServingContext:
         "_overloads",
         "access_log",
         "app",
+        "asgi",
         "background",
         "close_plan",
         "connections",
@@ -193,6 +194,7 @@ class ServingContext:
         "drain",
         "heads",
         "http_extensions",
+        "http_scope",
         "loop",
         "on_request_limit",
         "on_room",
@@ -251,12 +253,30 @@ class ServingContext:
         self._idle_waiters: list[asyncio.Future[None]] = []
         self.http_extensions: dict[str, Any] = {
             "asgireload.drain": self.drain,
+            "http.response.early_hint": {},
             "http.response.pathsend": {},
             "http.response.zerocopysend": {},
         }
-        """What every HTTP scope offers; each gets a copy."""
+        """What every scope of HTTP/1.1 offers; each gets a copy."""
         if settings.debug_extension:
             self.http_extensions["http.response.debug"] = {}
+        self.asgi = {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION}
+        self.http_scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": self.asgi,
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": "",
+            "raw_path": b"",
+            "query_string": b"",
+            "root_path": settings.root_path,
+            "headers": [],
+            "client": None,
+            "server": None,
+            "extensions": self.http_extensions,
+        }
+        """What `http_scope` makes scopes of."""
         self.heads = HeadCache()
         self.parse_fields = fields_parser(settings.parser)
         self.on_room: Callable[[], None] | None = None
@@ -378,9 +398,9 @@ class ServingContext:
 
     def count_request(self) -> None:
         """Count a request handed to the application and tell the worker when its limit is reached."""
-        values = self.record.values
-        values[_REQUESTS_TOTAL] += 1
-        if self.request_limit is not None and values[_REQUESTS_TOTAL] >= self.request_limit:
+        record = self.record
+        record.requests += 1
+        if self.request_limit is not None and record.values[_REQUESTS_TOTAL] >= self.request_limit:
             self.request_limit = None
             if self.on_request_limit is not None:
                 self.on_request_limit()

@@ -52,7 +52,8 @@ class Endpoints:
 
     def facts(self) -> Facts:
         """Return what another worker has to know of a plaintext connection that it takes over."""
-        is_known = self.client is not None or self.is_trusted_proxy is not False
+        # A Unix socket, which has no port, has a peer without an address.
+        is_known = self.client is not None or self.server is None or self.server[1] is None
         return Facts(self.client, self.server, self.is_secure, is_known)
 
     @property

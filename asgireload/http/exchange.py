@@ -9,14 +9,14 @@ import asyncio
 import os
 import time
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
 from asgireload.asgi import Message, Scope
 from asgireload.errors import AppProtocolError
 from asgireload.http.access_format import AccessEntry
 from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of
-from asgireload.http.files import FileCarrier, open_file, send_span, span_of
+from asgireload.http.files import open_file, send_span, span_of
 from asgireload.http.parser import RequestHead
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, http_scope
@@ -28,7 +28,6 @@ BODY_HIGH_WATER_BYTES = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
 
-_EXCHANGES = int(Field.EXCHANGES)
 _APP_ERRORS_TOTAL = int(Field.APP_ERRORS_TOTAL)
 
 
@@ -59,43 +58,66 @@ RETRY_AFTER = (b"retry-after", b"1")
 """Overload passes, or does not, within moments; a second keeps polite clients from making it worse."""
 
 
-class Carrier(FileCarrier, Protocol):
-    """What an exchange needs of its connection."""
+class Carrier:
+    """What an exchange needs of its connection, which is one of these and a `FileCarrier`.
+
+    A class and no protocol: compiled, its attributes and methods are then found without a lookup.
+    """
+
+    __slots__ = ("context", "endpoints", "is_write_paused")
 
     context: ServingContext
     endpoints: Endpoints
     is_write_paused: bool
 
+    def write(self, data: bytes) -> None:
+        raise NotImplementedError
+
     async def wait_writable(self) -> None:
         """Return when the client has read enough, or is gone."""
-        ...
+        raise NotImplementedError
+
+    async def wait_flushed(self) -> None:
+        raise NotImplementedError
+
+    async def wait_socket_writable(self, descriptor: int) -> None:
+        raise NotImplementedError
+
+    def is_gone(self) -> bool:
+        raise NotImplementedError
+
+    def plain_socket(self) -> int | None:
+        raise NotImplementedError
+
+    def count_sent(self, size: int) -> None:
+        raise NotImplementedError
 
     def must_close_after(self, exchange: "HttpExchange", *, is_last_piece: bool) -> bool:
         """Decide, while the head is framed, whether the connection ends with this response."""
-        ...
+        raise NotImplementedError
 
     def watch_departure(self) -> None:
         """The application waits to be told that the client has left; see to it that it will be."""
-        ...
+        raise NotImplementedError
 
     def send_continue(self) -> None:
         """Write a 100 response: the client should go on, or it is to be found out whether it is there."""
-        ...
+        raise NotImplementedError
 
     def resume_body(self) -> None:
         """The application has read what was held; more may come."""
-        ...
+        raise NotImplementedError
 
     def response_completed(self, exchange: "HttpExchange", *, closes: bool) -> None:
         """The last byte was written. The application may still run."""
-        ...
+        raise NotImplementedError
 
     def response_broken(self, exchange: "HttpExchange", *, needs_reset: bool) -> None:
         """The response cannot be completed: make the truncation visible.
 
         `needs_reset`: an orderly close would look like the end of the body.
         """
-        ...
+        raise NotImplementedError
 
 
 class HttpExchange:
@@ -110,6 +132,7 @@ class HttpExchange:
         "_body_sent",
         "_carrier",
         "_client",
+        "_context",
         "_framer",
         "_has_peer_closed",
         "_is_counted",
@@ -131,6 +154,7 @@ class HttpExchange:
 
     def __init__(self, carrier: Carrier, head: RequestHead) -> None:
         self._carrier = carrier
+        self._context = context = carrier.context
         self.head = head
         self.task: asyncio.Task[None] | None = None
         self.needs_continue = head.expects_continue
@@ -154,7 +178,9 @@ class HttpExchange:
         self.request_id: str | None = None
         self._started_ns = time.monotonic_ns()
         self._is_counted = True
-        carrier.context.record.values[_EXCHANGES] += 1
+        record = context.record
+        record.exchanges += 1
+        record.note_time(self._started_ns)
 
     @property
     def is_response_begun(self) -> bool:
@@ -169,7 +195,7 @@ class HttpExchange:
 
     def start(self) -> None:
         """Begin to run the application."""
-        context = self._carrier.context
+        context = self._context
         self.task = task = context.loop.create_task(self.run())
         # A drain waits for applications, also for what frameworks run behind the response.
         context.background.add(task)
@@ -221,7 +247,7 @@ class HttpExchange:
 
     def time_out(self) -> None:
         """The application has taken too long: answer in its place, or break off, and cancel it."""
-        context = self._carrier.context
+        context = self._context
         context.record.count_limit(Limit.REQUEST_TIMEOUT)
         error_logger.error(
             "%s %s took longer than %g s (timeout_request): the application was cancelled",
@@ -243,7 +269,7 @@ class HttpExchange:
 
     async def run(self) -> None:
         """Call the application and see to it that the client gets an end, whatever it does."""
-        context = self._carrier.context
+        context = self._context
         scope: Scope = http_scope(self.head, context, self._carrier.endpoints)
         self._client = scope["client"]
         if context.request_ids is not None:
@@ -276,7 +302,7 @@ class HttpExchange:
         task = self.task
         if task is not None:
             # One that is cancelled before its first step never comes to the end of `run`.
-            task.add_done_callback(self._carrier.context.remove_background)
+            task.add_done_callback(self._context.remove_background)
             task.cancel()
 
     async def receive(self) -> Message:
@@ -304,7 +330,7 @@ class HttpExchange:
                     self._carrier.send_continue()
             if self.is_request_complete:
                 self._carrier.watch_departure()
-            waiter = self._carrier.context.loop.create_future()
+            waiter = self._context.loop.create_future()
             if self._receive_waiters is None:
                 self._receive_waiters = [waiter]
             else:
@@ -377,12 +403,12 @@ class HttpExchange:
         elif (
             kind == "http.response.debug"
             and stage is ResponseStage.WAITING
-            and self._carrier.context.settings.debug_extension
+            and self._context.settings.debug_extension
         ):
             error_logger.debug(
                 "Debug information of %s %s: %r",
                 self.head.method,
-                full_path(self.head, self._carrier.context),
+                full_path(self.head, self._context),
                 message.get("info"),
             )
         else:
@@ -446,7 +472,7 @@ class HttpExchange:
         """Frame the head and the first body piece. Nothing has happened yet when this raises."""
         status, headers = self._start
         carrier = self._carrier
-        context = carrier.context
+        context = self._context
         head = self.head
         framer = ResponseFramer()
         data = framer.begin_prepared(
@@ -469,7 +495,7 @@ class HttpExchange:
         self._framer = framer
         self._stage = ResponseStage.BODY
         self._status = self._start[0]
-        context = self._carrier.context
+        context = self._context
         access_log = context.access_log
         if access_log is not None and access_log.logs_at_start:
             access_log.response_begun(
@@ -482,7 +508,7 @@ class HttpExchange:
             )
 
     def _default_lines(self) -> tuple[tuple[bytes, bytes], ...]:
-        context = self._carrier.context
+        context = self._context
         if self.request_id is None or context.request_ids is None:
             return context.default_lines
         return (*context.default_lines, context.request_ids.default_line(self.request_id))
@@ -495,7 +521,7 @@ class HttpExchange:
 
     def _log_end(self, duration_ns: int, *, is_complete: bool) -> None:
         """Give the access log its entry, if it wants one of a request that took so long."""
-        context = self._carrier.context
+        context = self._context
         access_log = context.access_log
         if access_log is None or duration_ns < access_log.entry_from_ns:
             return
@@ -536,15 +562,18 @@ class HttpExchange:
         assert self._framer is not None
         self._stage = ResponseStage.COMPLETE
         self._body = b""
-        duration_ns = time.monotonic_ns() - self._started_ns
-        self._carrier.context.record.observe_response(self._status, duration_ns)
+        now_ns = time.monotonic_ns()
+        duration_ns = now_ns - self._started_ns
+        record = self._context.record
+        record.observe_response(self._status, duration_ns)
         self._log_end(duration_ns, is_complete=True)
         self._uncount()
+        record.note_time(now_ns)
         self._wake_receivers()
         self._carrier.response_completed(self, closes=self._framer.closes)
 
     def _report_error(self, what: str) -> None:
-        context = self._carrier.context
+        context = self._context
         context.record.values[_APP_ERRORS_TOTAL] += 1
         error_logger.exception(
             "Exception in ASGI application: %s %s %s",
@@ -560,7 +589,7 @@ class HttpExchange:
             "The application returned without %s its response to %s %s.",
             "starting" if self._stage is ResponseStage.WAITING else "completing",
             self.head.method,
-            full_path(self.head, self._carrier.context),
+            full_path(self.head, self._context),
         )
         self._fail()
 
@@ -593,7 +622,7 @@ class HttpExchange:
     def _uncount(self) -> None:
         if self._is_counted:
             self._is_counted = False
-            self._carrier.context.record.values[_EXCHANGES] -= 1
+            self._context.record.exchanges -= 1
 
     def _wake_receivers(self) -> None:
         waiters = self._receive_waiters

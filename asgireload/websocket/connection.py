@@ -53,8 +53,6 @@ from asgireload.websocket.parting import Parting, PartingStage
 from asgireload.websocket.session import Closed, SessionLimits, WebSocketSession, weight
 from asgireload.websocket.stalling import StallWatch
 
-_BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
-_BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
 _WEBSOCKETS = int(Field.WEBSOCKETS)
 _WEBSOCKETS_TOTAL = int(Field.WEBSOCKETS_TOTAL)
 _APP_ERRORS_TOTAL = int(Field.APP_ERRORS_TOTAL)
@@ -198,7 +196,7 @@ class WebSocketConnection:
     # asyncio calls these.
 
     def data_received(self, data: bytes) -> None:
-        self.context.record.values[_BYTES_RECEIVED_TOTAL] += len(data)
+        self.context.record.bytes_received += len(data)
         if self._lingering is not None:
             self._lingering.drop(data)
         elif self.state is WebSocketState.OPEN or self.state is WebSocketState.CLOSING:
@@ -910,7 +908,7 @@ class WebSocketConnection:
         if data:
             size = len(data)
             self._written_bytes += size
-            self.context.record.values[_BYTES_SENT_TOTAL] += size
+            self.context.record.bytes_sent += size
             self._transport.write(data)
             if self._stall_timer is None:
                 # One timer, not one for each message: it finds nothing waiting and is gone.

@@ -410,12 +410,13 @@ class _Heartbeat:
         self._beat()
 
     def _beat(self) -> None:
-        self._record.values[Field.HEARTBEAT] = time.monotonic_ns()
+        self._record.values[Field.HEARTBEAT] = time.monotonic_ns()  # publishes all counts
         self._timer = self._loop.call_later(HEARTBEAT_INTERVAL, self._beat)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._record.publish()
 
 
 def connections_for_files(limit: int) -> int:

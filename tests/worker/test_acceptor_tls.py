@@ -444,6 +444,36 @@ def test_a_handshake_under_way_is_completed_and_its_request_answered(run, files)
     run(scenario())
 
 
+def test_a_connection_with_tls_ends_politely_although_there_is_a_successor(run, files):
+    async def scenario():
+        settings = HttpSettings(drain_grace=0.2)
+        app = answering(lambda scope: "done")
+        async with serving(app, files, settings=settings) as server:
+            idle, idle_writer = await server.connect()
+            asked, asked_writer = await server.connect()
+            await server.wait_until(lambda: len(server.context.connections) == 2)
+            handover = Handover(asyncio.get_running_loop(), server.context)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            handover.hand_to(ours)
+            server.acceptor.stop()
+            drained = asyncio.create_task(
+                drain(server.context, server.acceptor, handover, DrainReason.RELOAD, 5.0)
+            )
+            await server.wait_until(lambda: server.context.drain)
+            asked_writer.write(GET)
+            head, body = await read_response(asked)
+            assert body == b"done"
+            assert b"connection: close" in head.lower()
+            assert await asyncio.wait_for(idle.read(), PATIENCE) == b""
+            await close(idle_writer)
+            await close(asked_writer)
+            result = await asyncio.wait_for(drained, PATIENCE)
+            assert result.handed_over == result.came_back == 0
+            theirs.close()
+
+    run(scenario())
+
+
 def test_a_drain_waits_for_nobody_who_says_nothing(run, files):
     async def scenario():
         settings = HttpSettings(drain_grace=0.05)

@@ -11,12 +11,14 @@ import pytest
 from asgireload.draining import DrainReason
 from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
-from asgireload.ipc.parcels import Facts, HttpParcel
+from asgireload.ipc.parcels import Facts, HttpParcel, encode_parcel
 from asgireload.ipc.passage import Passage
 from asgireload.ipc.scoreboard import Field
 from asgireload.net.proxy_protocol import Origin
 from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker import handover as handover_module
+from asgireload.worker.acceptor import Acceptor
+from asgireload.worker.drain import drain
 from asgireload.worker.handover import Handover, Receiver, Sender
 from tests.http.server import Client
 
@@ -342,6 +344,90 @@ def test_websocket_handshake_in_the_drain_begins_at_the_successor(run, parser):
     run(scenario())
 
 
+def test_websocket_handshake_that_no_successor_takes_is_answered_with_503(run, parser):
+    handshake = (
+        b"GET /chat HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+    async def scenario():
+        async with workers(parser, new={"limit_connections": 1}) as pair:
+            first, second = await pair.connect(), await pair.connect()
+            for client in (first, second):
+                client.send(GET % b"wait" + handshake)
+            await wait_until(lambda: len(pair.old.scopes) == 2)
+            pair.leave()
+            pair.old.gate.set()
+            heads = []
+            for client in (first, second):
+                assert (await client.read_response())[2] == b"old /wait 0"
+                heads.append((await client.read_until(b"\r\n\r\n"))[:12])
+            assert sorted(heads) == [b"HTTP/1.1 101", b"HTTP/1.1 503"]
+
+    run(scenario())
+
+
+def test_keep_alive_that_was_promised_ends_after_its_grace_when_the_successor_vanishes(run, parser):
+    async def scenario():
+        async with workers(parser, drain_grace=0.05) as pair:
+            client = await pair.connect()
+            client.send(GET % b"wait")
+            await wait_until(lambda: pair.old.scopes)
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pair.old.handover.hand_to(one)
+            pair.old.begin_drain()
+            pair.old.gate.set()
+            _, headers, _ = await client.read_response()
+            assert "connection" not in headers
+            other.close()
+            assert await client.read_all() == b""
+
+    run(scenario())
+
+
+def test_request_crosses_the_end_of_the_successor_and_is_answered(run, parser):
+    async def scenario():
+        async with workers(parser, drain_grace=1.0) as pair:
+            client = await pair.connect()
+            await ask(client)
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pair.old.handover.hand_to(one)
+            pair.old.begin_drain()
+            await wait_until(lambda: pair.old.context.successor._offers.unsettled)
+            # It lies in the socket, which nobody reads while the offer is open.
+            client.send(GET % b"late")
+            await client.writer.drain()
+            other.close()
+            status, headers, body = await client.read_response()
+            assert (status, body, headers["connection"]) == (200, b"old /late 0", "close")
+
+    run(scenario())
+
+
+def test_drain_deadline_withdraws_what_is_on_its_way(run):
+    """The successor never answers; at the deadline what was offered ends here, and cannot be served there."""
+
+    async def scenario():
+        async with workers() as pair:
+            client = await pair.connect()
+            loop = asyncio.get_running_loop()
+            acceptor = Acceptor(
+                loop, [], http_protocol, record=pair.old.context.record, handshake_timeout=1.0
+            )
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pair.old.handover.hand_to(one)
+            result = await drain(
+                pair.old.context, acceptor, pair.old.handover, DrainReason.RELOAD, 0.1
+            )
+            assert (result.handed_over, result.came_back) == (0, 1)
+            assert await client.read_all() == b""
+            pair.new.handover.receive(other)
+            await wait_until(lambda: not pair.new.handover._receivers)
+            assert pair.new.count(Field.TAKEN_OVER_TOTAL) == 0
+
+    run(scenario())
+
+
 def test_origin_from_a_proxy_header_moves_along(run):
     origin = Origin(("192.0.2.7", 4711), ("198.51.100.1", 443), is_secure=True)
 
@@ -473,8 +559,6 @@ def test_what_a_killed_worker_had_offered_is_taken(run):
             ours, theirs = socket.socketpair()
             one, other = Passage.pair()
             parcel = HttpParcel(Facts(("192.0.2.1", 1), ("192.0.2.2", 80)), "silent", 1e12)
-            from asgireload.ipc.parcels import encode_parcel
-
             one.offer(1, encode_parcel(parcel), theirs.fileno())
             theirs.close()
             one.close()
