@@ -24,6 +24,7 @@ import asyncio
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import cast
 
@@ -141,7 +142,7 @@ class WebSocketConnection:
         """The application knows `websocket.handover`."""
         self._parting: Parting | None = None
         self._ping_at: float | None = None
-        """While parting: when the ping timer would have fired."""
+        """When that fires, or would have before the parting; not every loop's timers tell."""
         self._drain_timer: asyncio.TimerHandle | None = None
         """Closes the connection at its time of the drain."""
 
@@ -302,11 +303,8 @@ class WebSocketConnection:
             if self._drain_timer is None:
                 self._close_later(is_late=False)
             return
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
-            self._drain_timer = None
+        self._cancel_drain_timer()
         self._pause_reading()
-        self._ping_at = self._ping_timer.when() if self._ping_timer is not None else None
         self._cancel_ping()
         timeout = self.context.settings.ws_handover_timeout
         self._parting = Parting(self.context.loop, successor, self, timeout)
@@ -370,6 +368,11 @@ class WebSocketConnection:
         else:
             at = plan.next_at(jitter)
         self._drain_timer = context.loop.call_at(at, self._close_for_drain)
+
+    def _cancel_drain_timer(self) -> None:
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
 
     def _close_window(self) -> float:
         """Half of what is left until the deadline, at most: clients have to answer, too."""
@@ -611,7 +614,7 @@ class WebSocketConnection:
         if ping_at is None or self.context.settings.ws_ping_interval is None:
             self._arm_ping()
         else:
-            self._ping_timer = self.context.loop.call_at(
+            self._set_ping_timer(
                 max(ping_at, self.context.loop.time()),
                 self._look_for_pong if self._session.is_pong_awaited else self._send_ping,
             )
@@ -754,9 +757,7 @@ class WebSocketConnection:
     def _bound_close(self) -> None:
         """Make sure that a peer that neither answers nor reads does not hold the connection."""
         self._cancel_ping()
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
-            self._drain_timer = None
+        self._cancel_drain_timer()
         if self._close_timer is None:
             self._close_timer = self.context.loop.call_later(
                 self.context.settings.ws_close_timeout, self._give_up_close
@@ -774,7 +775,11 @@ class WebSocketConnection:
     def _arm_ping(self) -> None:
         interval = self.context.settings.ws_ping_interval
         if interval is not None:
-            self._ping_timer = self.context.loop.call_later(interval, self._send_ping)
+            self._set_ping_timer(self.context.loop.time() + interval, self._send_ping)
+
+    def _set_ping_timer(self, at: float, callback: Callable[[], None]) -> None:
+        self._ping_at = at
+        self._ping_timer = self.context.loop.call_at(at, callback)
 
     def _cancel_ping(self) -> None:
         if self._ping_timer is not None:
@@ -793,7 +798,7 @@ class WebSocketConnection:
         if timeout is None:
             self._arm_ping()
         else:
-            self._ping_timer = self.context.loop.call_later(timeout, self._look_for_pong)
+            self._set_ping_timer(self.context.loop.time() + timeout, self._look_for_pong)
 
     def _look_for_pong(self) -> None:
         # When something kept the loop busy for long, uvloop runs timers before it looks at sockets.
@@ -866,6 +871,7 @@ class WebSocketConnection:
             self.state = WebSocketState.CLOSING
         self._wake_writers()
         self._cancel_ping()
+        self._cancel_drain_timer()
         self._is_reading_paused = False
         self._lingering = LingeringClose(self._transport, self.context.loop)
         self._lingering.begin()

@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from asgireload.draining import DrainReason
-from asgireload.ipc.scoreboard import Field
+from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.websocket.connection import WebSocketConnection
 from tests.http.server import Client, Server, serving
 
@@ -582,6 +582,49 @@ def test_an_application_that_ignores_the_close_is_cut_at_the_deadline(
             await server.context.wait_idle()
             assert ended == [True]
             assert server.count(Field.CUT_TOTAL) == 1
+
+    run(main())
+
+
+def test_closes_of_a_drain_are_spread_and_served_until_then(run: Any, parser: str) -> None:
+    """Nobody waits longer than the window, and nobody is cut off before."""
+
+    async def main() -> None:
+        async with serving(echo, parser, ws_close_window=0.3) as server:
+            clients = [await open_raw(server) for _ in range(30)]
+            loop = asyncio.get_running_loop()
+            times: list[float] = []
+
+            async def wait_closed(client: Client) -> tuple[int, str]:
+                told = await read_close(client)
+                times.append(loop.time())
+                return told
+
+            begun = loop.time()
+            drain(server)
+            told = await asyncio.gather(*map(wait_closed, clients))
+            assert max(times) - begun >= 0.28
+            assert {code for code, _ in told} == {1012}
+            assert len({reason for _, reason in told}) > 10
+
+    run(main())
+
+
+def test_what_ends_before_its_turn_ends_as_ever(run: Any, parser: str) -> None:
+    async def main() -> None:
+        async with serving(echo, parser, ws_close_timeout=0.05) as server:
+            clients = [await open_raw(server) for _ in range(10)]
+            drain(server)
+            drain(server)
+            for client in clients:
+                client.send(frame(8, b"\x03\xe8"))
+            codes = {(await read_close(client))[0] for client in clients}
+            assert 1000 in codes
+            await asyncio.sleep(0.3)  # all turns are over by then, and none was taken
+            for client in clients:
+                await client.close()
+            await server.context.wait_idle()
+            assert server.count(Field.LIMIT_0 + Limit.WS_CLOSE_TIMEOUT) == 0  # type: ignore[arg-type]
 
     run(main())
 
