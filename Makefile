@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick autobahn wheel clean
+.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -70,6 +70,23 @@ bench: $(BENCH_STAMP)
 bench-quick: $(BENCH_STAMP)
 	$(BENCH_INSTALL)
 	$(BENCH_RUN) --quick
+
+# Clients of every kind while the code is replaced. RELOADS, SERVERS and SEED take parts or repeat; CHECKOUT=1 runs
+# asgireload as it lies here, not compiled.
+RELOAD_RUN := $(BENCH)/bin/python -m benchmarks.reloads --reloads '$(RELOADS)' --servers '$(SERVERS)' --seconds '$(SECONDS)' --seed '$(SEED)' $(if $(CHECKOUT),--checkout)
+RELOAD_WHOLE := $(if $(SERVERS)$(RELOADS)$(SECONDS)$(CHECKOUT),,--docs)
+
+reload-bench: $(BENCH_STAMP)
+	$(BENCH_INSTALL)
+	$(RELOAD_RUN) $(RELOAD_WHOLE)
+
+reload-bench-kill: $(BENCH_STAMP)
+	$(BENCH_INSTALL)
+	$(RELOAD_RUN) --kill $(RELOAD_WHOLE)
+
+reload-bench-quiet: $(BENCH_STAMP)
+	$(BENCH_INSTALL)
+	$(RELOAD_RUN) --quiet $(RELOAD_WHOLE)
 
 # The test suite's client has a virtual environment of its own: nothing it needs is ours.
 autobahn: $(STAMP)

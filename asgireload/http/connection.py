@@ -102,6 +102,7 @@ class HttpConnection(Carrier):
         "_request_deadline",
         "_state_before",
         "_successor",
+        "_task_name",
         "_timer",
         "_timer_at",
         "_transport",
@@ -118,6 +119,7 @@ class HttpConnection(Carrier):
         self.state = ConnectionState.SILENT
         self.is_write_paused = False
         self._origin = origin
+        self._task_name = ""
         self._transport: asyncio.Transport
         self._reader = self._new_reader()
         self._current: HttpExchange | None = None
@@ -189,7 +191,7 @@ class HttpConnection(Carrier):
             self._unread += data
             self._pause_reading()
         elif self.state is not ConnectionState.CLOSING:
-            self._read(data)
+            self._read(data, is_first=True)
 
     def eof_received(self) -> bool:
         """Keep the sending side open while complete requests wait for their answers.
@@ -276,6 +278,13 @@ class HttpConnection(Carrier):
             self._incoming = None
 
     # The exchange calls these.
+
+    def task_name(self) -> str:
+        if not self._task_name:
+            self.context.named += 1
+            name = f"http-{self.context.named} {self.endpoints.client_label}"
+            self._task_name = name.rstrip()
+        return self._task_name
 
     def write(self, data: bytes) -> None:
         self.context.record.bytes_sent += len(data)
@@ -444,8 +453,12 @@ class HttpConnection(Carrier):
 
     # Requests in their order.
 
-    def _read(self, data: bytes) -> None:
-        """Read on in a request, or begin the next one."""
+    def _read(self, data: bytes, *, is_first: bool) -> None:
+        """Read on in a request, or begin the next one.
+
+        `is_first`: the loop has called, and not the exchange before. Exchanges that run at once within one
+        another would pile up on the stack, and keep other clients waiting.
+        """
         try:
             rest = self._reader.feed(data)
         except PeerError as error:
@@ -463,13 +476,13 @@ class HttpConnection(Carrier):
                 self._release_current()
                 self._go_on()
         elif exchange is not None:
-            self._start(exchange)
+            self._start(exchange, at_once=is_first)
         elif self._upgrade_head is not None:
             self._upgrade(self._upgrade_head, rest)
         else:
             self._note_partial_head()
 
-    def _start(self, exchange: HttpExchange) -> None:
+    def _start(self, exchange: HttpExchange, *, at_once: bool) -> None:
         self._current = exchange
         self.state = ConnectionState.EXCHANGE
         self.context.count_request()
@@ -482,7 +495,7 @@ class HttpConnection(Carrier):
         if request_timeout is not None:
             self._request_deadline = self.context.loop.time() + request_timeout
             self._arm_timer(self._request_deadline)
-        exchange.start()
+        exchange.start(at_once=at_once)
 
     def _go_on(self) -> None:
         """The exchange in hand is over: take the next request, or wait for one."""
@@ -501,7 +514,7 @@ class HttpConnection(Carrier):
     def _read_on(self) -> None:
         data, self._unread = self._unread, b""
         if data:
-            self._read(data)
+            self._read(data, is_first=False)
             if self.state is ConnectionState.CLOSING or self.state is ConnectionState.UPGRADED:
                 return
         exchange = self._current

@@ -7,6 +7,7 @@ on the members of `connections`.
 """
 
 import asyncio
+import contextvars
 import heapq
 import logging
 import time
@@ -196,6 +197,7 @@ class ServingContext:
         "http_extensions",
         "http_scope",
         "loop",
+        "named",
         "on_request_limit",
         "on_room",
         "parse_fields",
@@ -208,6 +210,7 @@ class ServingContext:
         "speaks_websocket",
         "state",
         "successor",
+        "variables",
         "websocket_factory",
         "websockets_parted",
     )
@@ -281,6 +284,10 @@ class ServingContext:
         self.parse_fields = fields_parser(settings.parser)
         self.on_room: Callable[[], None] | None = None
         """Called when a connection has ended; set by whoever waits for room."""
+        self.variables = contextvars.copy_context()
+        """What tasks that run applications begin with."""
+        self.named = 0
+        """Connections whose tasks have a name."""
         self.successor: Successor | None = None
         """Set while a drain has a worker to hand connections to."""
         self.close_plan: ClosePlan | None = None

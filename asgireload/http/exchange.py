@@ -7,8 +7,10 @@ framing is HTTP/1's, in one place (`_begin_response`, `_continue_response`).
 
 import asyncio
 import os
-import time
+import sys
+from asyncio import Task
 from enum import Enum, auto
+from time import monotonic_ns, time
 from typing import Any
 
 from asgireload.asgi import Message, Scope
@@ -28,6 +30,8 @@ BODY_HIGH_WATER_BYTES = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
 
+_make_task: Any = Task
+_AT_ONCE = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 _APP_ERRORS_TOTAL = int(Field.APP_ERRORS_TOTAL)
 
 
@@ -90,6 +94,10 @@ class Carrier:
         raise NotImplementedError
 
     def count_sent(self, size: int) -> None:
+        raise NotImplementedError
+
+    def task_name(self) -> str:
+        """Return what tasks that run applications for this connection are called."""
         raise NotImplementedError
 
     def must_close_after(self, exchange: "HttpExchange", *, is_last_piece: bool) -> bool:
@@ -156,7 +164,7 @@ class HttpExchange:
         self._carrier = carrier
         self._context = context = carrier.context
         self.head = head
-        self.task: asyncio.Task[None] | None = None
+        self.task: Task[None] | None = None
         self.needs_continue = head.expects_continue
         """The client waits for a 100 before it sends the body (RFC 9110 section 10.1.1)."""
         self.body_received = 0
@@ -176,7 +184,7 @@ class HttpExchange:
         self._client: Client | None = carrier.endpoints.client
         """For the log; a trusted proxy may name another than the peer."""
         self.request_id: str | None = None
-        self._started_ns = time.monotonic_ns()
+        self._started_ns = monotonic_ns()
         self._is_counted = True
         record = context.record
         record.exchanges += 1
@@ -193,10 +201,24 @@ class HttpExchange:
 
     # The connection's side.
 
-    def start(self) -> None:
-        """Begin to run the application."""
+    def start(self, *, at_once: bool) -> None:
+        """Begin to run the application.
+
+        `at_once`: its first step may run before this returns, and with it the whole exchange; Python can
+        do that from 3.12 on. Only where no task is being run already.
+        """
         context = self._context
-        self.task = task = context.loop.create_task(self.run())
+        if at_once and context.loop.get_task_factory() is None:
+            # What the loop would do, but for a name that is not made anew for each request.
+            task = _make_task(
+                self.run(), loop=context.loop, name=self._carrier.task_name(), **_AT_ONCE
+            )
+            if task.done():
+                return
+        else:
+            # Perhaps this is the end of another request: its context variables are not for this one.
+            task = context.variables.copy().run(context.loop.create_task, self.run())
+        self.task = task
         # A drain waits for applications, also for what frameworks run behind the response.
         context.background.add(task)
 
@@ -238,7 +260,7 @@ class HttpExchange:
         self._uncount()
         self._wake_receivers()
         if was_open:
-            self._log_end(time.monotonic_ns() - self._started_ns, is_complete=False)
+            self._log_end(monotonic_ns() - self._started_ns, is_complete=False)
 
     def abandon(self, status: int = 0) -> None:
         """Cancel the application. It may refuse; nobody waits for it here. `status` as in `disconnect`."""
@@ -484,7 +506,7 @@ class HttpExchange:
             is_head_request=head.method == "HEAD",
             http_version=head.http_version,
             close=carrier.must_close_after(self, is_last_piece=not more_body),
-            date_line=context.date_line(time.monotonic_ns()),
+            date_line=context.date_line(monotonic_ns()),
             body_length=body_length,
             sends_trailers=self._sends_trailers and head.takes_trailers,
         )
@@ -538,7 +560,7 @@ class HttpExchange:
                 response_headers=self._start[1] if self._framer is not None else (),
                 body_bytes=0 if head.method == "HEAD" else self._body_sent,
                 duration_ns=duration_ns,
-                started_at=time.time() - duration_ns / 1e9,
+                started_at=time() - duration_ns / 1e9,
                 is_complete=is_complete,
                 request_id=self.request_id,
             )
@@ -562,7 +584,7 @@ class HttpExchange:
         assert self._framer is not None
         self._stage = ResponseStage.COMPLETE
         self._body = b""
-        now_ns = time.monotonic_ns()
+        now_ns = monotonic_ns()
         duration_ns = now_ns - self._started_ns
         record = self._context.record
         record.observe_response(self._status, duration_ns)

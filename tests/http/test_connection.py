@@ -516,9 +516,10 @@ def test_a_request_that_never_reached_the_application_can_be_cut(run: Any, parse
             await server.wait_connected()
             (connection,) = server.context.connections
             assert isinstance(connection, HttpConnection)
-            connection.data_received(GET)
+            # Where Python can, the first one runs at once; the second is never more than a task.
+            connection.data_received(GET + GET)
             connection.cut()
-            assert (await client.read_all()).startswith(b"HTTP/1.1 503 ")
+            assert (await client.read_all()).split(b"HTTP/1.1 ")[-1].startswith(b"503 ")
             await client.close()
             await server.context.wait_idle()
 

@@ -1,0 +1,136 @@
+"""A minute with a reload every five seconds beside a minute without: what a steady load feels of it."""
+
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from benchmarks.suite.clients import LoadError
+from benchmarks.suite.load import pinned
+
+from .clients import Effort
+from .judge import Figures, Mark, Reload, judge, time_line
+from .records import STEADY
+from .servers import Server
+from .trial import Bystanders, Live, Machine, loaded, reload_once, serving
+
+PATH = "/work/200"
+"""The application burns 200 µs of CPU for each request: then half of saturation is a rate that one client process
+can keep up with time to spare."""
+RAMP_SECONDS = 3
+TOO_FAST = 20000.0
+"""Requests per second that no server reaches on this path: our own client then sends as fast as answers come."""
+INTERVAL = 5.0
+GOAL = 1.5
+OTHERS_LIMIT = 0.15
+"""Share of a CPU that other processes may use; the reload command itself is one of them."""
+LATE_LIMIT_MS = 20.0
+"""By how much the client's own loop may be late (99th percentile) before its figures are refused."""
+
+
+@dataclass(slots=True)
+class Minute:
+    """One of the two."""
+
+    figures: Figures
+    reloads: list[Reload]
+    effort: Effort
+    others_share: float = 0.0
+    """CPU that neither the server nor the clients used meanwhile, as a share of one CPU."""
+    began: float = 0.0
+    line: list[Mark] = field(default_factory=list)
+    """When answers were late, for whoever asks why."""
+
+
+@dataclass(slots=True)
+class QuietTrial:
+    """What came of one server."""
+
+    server: str
+    seconds: float
+    saturation: float = 0.0
+    rate: float = 0.0
+    still: Minute | None = None
+    disturbed: Minute | None = None
+    failure: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float | None:
+        """The 99th percentile with reloads over that without."""
+        if self.still is None or self.disturbed is None:
+            return None
+        without, with_them = self.still.figures.p99_ms, self.disturbed.figures.p99_ms
+        return with_them / without if without and with_them else None
+
+
+def parse_rate(output: str) -> float:
+    """Return the requests per second that wrk tells. Raise LoadError. Pure."""
+    found = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    if found is None:
+        raise LoadError(f"wrk told no rate: {output.strip()[-120:]!r}")
+    return float(found[1])
+
+
+def find_saturation(live: Live) -> float:
+    """Return the requests per second that the server answers at most: by wrk, or by our own client without it."""
+    if shutil.which("wrk") is None:
+        with loaded(live, [STEADY], rate=TOO_FAST, steady_path=PATH) as load:
+            time.sleep(RAMP_SECONDS)
+            found, _ = load.finish()
+        figures = judge(found, [])[STEADY.name]
+        seconds = max(r.end for r in found) - min(r.start for r in found)
+        return figures.answered / seconds
+    command = ["wrk", "-t1", f"-c{STEADY.clients}", f"-d{RAMP_SECONDS}s"]
+    done = subprocess.run(
+        pinned([*command, f"http://127.0.0.1:{live.port}{PATH}"], live.machine.load_cpus),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=RAMP_SECONDS + 30,
+    )
+    return parse_rate(done.stdout)
+
+
+def spend(live: Live, rate: float, seconds: float, first_version: int | None) -> Minute:
+    """Keep a steady load up for so long, with reloads from `first_version` on; None: without any."""
+    reloads: list[Reload] = []
+    with loaded(live, [STEADY], rate=rate, steady_path=PATH) as load:
+        bystanders = Bystanders(live.pid)
+        began = time.monotonic()
+        until, due = began + seconds, began + INTERVAL / 2
+        while first_version is not None and due < until:
+            time.sleep(max(0.0, due - time.monotonic()))
+            reloads.append(reload_once(live, first_version + len(reloads)))
+            # One that takes longer than the interval delays the next; it is never asked for twice.
+            due = max(due + INTERVAL, time.monotonic())
+        time.sleep(max(0.0, until - time.monotonic()))
+        found, effort = load.finish()
+        others = bystanders.share(effort)
+    figures = judge(found, reloads).get(STEADY.name)
+    if figures is None:
+        raise LoadError("the clients noted nothing")
+    return Minute(figures, reloads, effort, others, began, time_line(found, began))
+
+
+def carry_out(server: Server, seconds: float, directory: str, machine: Machine) -> QuietTrial:
+    """Measure one server. What fails is part of what is returned."""
+    trial = QuietTrial(server.name, seconds)
+    try:
+        with serving(server, directory, machine) as live:
+            trial.saturation = find_saturation(live)
+            trial.rate = trial.saturation / 2
+            trial.still = spend(live, trial.rate, seconds, None)
+            trial.disturbed = spend(live, trial.rate, seconds, 2)
+    except (LoadError, ProcessLookupError) as error:
+        trial.failure = str(error)
+    for name, minute in (("without", trial.still), ("with", trial.disturbed)):
+        if minute is not None and minute.others_share > OTHERS_LIMIT:
+            trial.notes.append(
+                f"other processes used {minute.others_share:.0%} of a CPU {name} reloads"
+            )
+        if minute is not None and minute.effort.late_p99_ms > LATE_LIMIT_MS:
+            late = minute.effort.late_p99_ms
+            trial.notes.append(f"the clients themselves were {late:.0f} ms late {name} reloads")
+    return trial
