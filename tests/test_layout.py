@@ -13,7 +13,7 @@ LAYERS = [
     {"worker", "admin", "watch"},
     {"websocket"},
     {"http"},
-    {"ipc", "net", "app", "draining"},
+    {"ipc", "net", "app", "draining", "handover"},
     {"log"},
     {"config", "asgi", "bytecode", "frameworks"},
     {"errors"},

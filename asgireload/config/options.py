@@ -700,6 +700,25 @@ class Config:
         STOPPING,
         "Seconds to wait for a client's answer to a WebSocket close.",
     )
+    ws_close_window: float = _row(
+        _SECONDS,
+        5.0,
+        STOPPING,
+        "Seconds over which a worker that leaves spreads the closes of its WebSockets, at most: up to fifty"
+        " a second it needs no longer.",
+    )
+    ws_handover_timeout: float = _row(
+        _SECONDS_ABOVE_ZERO,
+        5.0,
+        STOPPING,
+        "Seconds for an application to give the state of a WebSocket that another worker is to go on with.",
+    )
+    ws_handover_max_state: int = _row(
+        Size(),
+        64 * KIBIBYTE,
+        STOPPING,
+        "Largest such state in bytes.",
+    )
 
     pid_file: str | None = _row(
         Optional(_FILE),

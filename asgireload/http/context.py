@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.access_log import AccessLog
+from asgireload.http.close_plan import ClosePlan
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.heads import HeadCache
@@ -90,6 +91,11 @@ class HttpSettings:
     ws_per_message_deflate: bool = True
     ws_close_timeout: float = 2.0
     """How long the peer's answer to a close frame is awaited."""
+    ws_close_window: float = 5.0
+    """Over how long a drain spreads the closes of WebSockets, at most."""
+    ws_handover_timeout: float = 5.0
+    """How long an application may take to give its state."""
+    ws_handover_max_state: int = 64 * 1024
 
 
 class LiveConnection(Protocol):
@@ -183,6 +189,7 @@ class ServingContext:
         "app",
         "asgi",
         "background",
+        "close_plan",
         "connections",
         "default_lines",
         "drain",
@@ -205,6 +212,7 @@ class ServingContext:
         "successor",
         "variables",
         "websocket_factory",
+        "websockets_parted",
     )
 
     def __init__(
@@ -282,6 +290,10 @@ class ServingContext:
         """Connections whose tasks have a name."""
         self.successor: Successor | None = None
         """Set while a drain has a worker to hand connections to."""
+        self.close_plan: ClosePlan | None = None
+        """Of the WebSockets that a drain closes; made by the first of them."""
+        self.websockets_parted = 0
+        """How many of them another worker goes on with."""
         self._overloads = 0
         self._overload_log_at = 0.0
 

@@ -3,41 +3,55 @@
     CONNECTING ──accept──▶ OPEN ──close frame sent──▶ CLOSING ──reply, timeout──▶ CLOSED
     CONNECTING ──close, denial response, fault, drain──▶ REFUSED ──▶ CLOSED
     OPEN ──close frame received, connection lost──▶ CLOSED
+    OPEN ──handed over (`parting.py`)──▶ PARTING ──taken──▶ CLOSED, or back to OPEN
 
-The opening handshake is in `handshake.py`, frames, messages and the limits on them in `session.py`.
+The opening handshake is in `handshake.py`, frames, messages and the limits on them in `session.py`. A
+connection that another worker handed over begins CONNECTING, too (`resume`): its application accepts it as
+it would a new one, and nothing of that is seen on the wire.
 
 Nothing grows without bound. Messages wait for the application in a queue of `ws_max_queue`; when it is
 full, what was read stays as bytes and the socket is not read. What the application sends waits in the
 transport up to its high-water mark, then `send` waits; a client that takes none of it for
 `write_timeout` seconds is dropped.
 
-A drain closes an open
-socket with 1012 (1001 when the server stops) and answers a handshake under way with 503, so that the
-client comes back to a worker that stays; see `LiveConnection`.
+A drain hands an open socket to the worker that follows, if there is one and the application takes part. Else
+it closes it with 1012 (1001 when the server stops), at the time that `http/close_plan.py` gives it; until
+then the application goes on. A handshake under way is answered with 503, so that the client comes back to a
+worker that stays; see `LiveConnection`.
 """
 
 import asyncio
+import random
 import time
 from asyncio import Future
 from collections import deque
+from collections.abc import Callable
 from enum import Enum, auto
+from typing import cast
 
 from asgireload.asgi import Message, Scope
 from asgireload.draining import DrainReason
-from asgireload.errors import AppProtocolError, PeerError
+from asgireload.errors import AppProtocolError, FrameError, PeerError
+from asgireload.handover import EXTENSION as HANDOVER_EXTENSION
 from asgireload.http.access_format import AccessEntry
+from asgireload.http.close_plan import ClosePlan, close_reason, late_close_at
 from asgireload.http.context import ServingContext, error_logger
-from asgireload.http.endpoints import Endpoints, label_of
+from asgireload.http.endpoints import Endpoints, label_of, resumed_endpoints
 from asgireload.http.exchange import RETRY_AFTER
 from asgireload.http.lingering import LingeringClose
 from asgireload.http.parser import RequestHead
 from asgireload.http.request_id import EXTENSION
+from asgireload.http.resuming import Resuming
 from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
+from asgireload.ipc.parcels import WebSocketParcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
+from asgireload.websocket.deflate import DeflateParameters
 from asgireload.websocket.frames import ABNORMAL
+from asgireload.websocket.handover import Continuation, Resumption, SessionState, pack, queued
 from asgireload.websocket.handshake import VERSION, Handshake
+from asgireload.websocket.parting import Parting, PartingStage
 from asgireload.websocket.session import Closed, SessionLimits, WebSocketSession, weight
 from asgireload.websocket.stalling import StallWatch
 
@@ -60,6 +74,8 @@ class WebSocketState(Enum):
     CONNECTING = auto()
     """The application has not yet answered the handshake."""
     OPEN = auto()
+    PARTING = auto()
+    """The application has given its state; another worker will go on with the connection."""
     CLOSING = auto()
     """Our close frame was sent; the peer's is awaited."""
     REFUSED = auto()
@@ -119,6 +135,17 @@ class WebSocketConnection:
         self._started_ns = time.monotonic_ns()
         self._is_accepted = False
         """There is a session."""
+        self._subprotocol: str | None = None
+        self._deflate: DeflateParameters | None = None
+        self._resumption: Resumption | None = None
+        """Until the application has accepted: what another worker handed over."""
+        self._takes_part = False
+        """The application knows `websocket.handover`."""
+        self._parting: Parting | None = None
+        self._ping_at: float | None = None
+        """When that fires, or would have before the parting; not every loop's timers tell."""
+        self._drain_timer: asyncio.TimerHandle | None = None
+        """Closes the connection at its time of the drain."""
 
     def begin(self, data: bytes) -> None:
         """Check the handshake and call the application, or answer with the reason why not."""
@@ -141,6 +168,33 @@ class WebSocketConnection:
             self._pause_reading()
         self._task = self.context.loop.create_task(self._run())
 
+    def resume(self, resumption: Resumption) -> None:
+        """Go on with a connection that another worker handed over. Called in place of `begin`."""
+        context = self.context
+        context.register(self, is_new=False)
+        continuation = resumption.continuation
+        self._handshake = resumption.handshake
+        self._resumption = resumption
+        self._status = 101
+        self._started_ns = continuation.started_ns
+        self._request_id = continuation.request_id
+        self._written_bytes = continuation.sent_bytes
+        self._subprotocol = resumption.subprotocol
+        self._is_counted = True
+        context.record.values[_WEBSOCKETS] += 1
+        self._open_session(resumption.deflate, continuation.session, is_movable=True)
+        try:
+            self._session.resume(continuation.session)
+        except FrameError as error:
+            # Its limits have been lowered meanwhile.
+            context.record.values[_PEER_ERRORS_TOTAL] += 1
+            if error.limit is not None:
+                context.record.count_limit(Limit(error.limit))
+            self._write(self._session.close(error.code, error.reason))
+            self._linger()
+            return
+        self._task = context.loop.create_task(self._run())
+
     # asyncio calls these.
 
     def data_received(self, data: bytes) -> None:
@@ -153,6 +207,9 @@ class WebSocketConnection:
             self._early_bytes += data
             if len(self._early_bytes) > EARLY_BYTES:
                 self._pause_reading()
+        else:
+            # A loop reads nothing after `pause_reading`; were it otherwise, bytes would be lost in silence.
+            assert self.state is not WebSocketState.PARTING
 
     def eof_received(self) -> bool:
         return False  # a WebSocket has no use for half an open connection (RFC 6455 section 7.1.4)
@@ -160,10 +217,12 @@ class WebSocketConnection:
     def connection_lost(self, error: Exception | None) -> None:
         self._set_disconnected(ABNORMAL, "")
         self.state = WebSocketState.CLOSED
-        for timer in (self._ping_timer, self._close_timer, self._stall_timer):
+        for timer in (self._ping_timer, self._close_timer, self._stall_timer, self._drain_timer):
             if timer is not None:
                 timer.cancel()
-        self._ping_timer = self._close_timer = self._stall_timer = None
+        self._ping_timer = self._close_timer = self._stall_timer = self._drain_timer = None
+        if self._parting is not None:
+            self._parting.cancel()
         if self._lingering is not None:
             self._lingering.cancel()
         self._is_write_paused = False
@@ -173,7 +232,8 @@ class WebSocketConnection:
             self.context.record.values[_WEBSOCKETS] -= 1
         if self._task is not None:
             self.context.add_background(self._task)
-        self._log_end()
+        if self._parting is None or self._parting.stage is not PartingStage.DONE:
+            self._log_end()
         self.context.unregister(self)
 
     def pause_writing(self) -> None:
@@ -186,6 +246,8 @@ class WebSocketConnection:
         if self._is_accepted:
             self._write(self._session.release_pongs())
         self._wake_writers()
+        if self._parting is not None:
+            self._parting.advance()
 
     # The drain, and whoever needs room, call these; see `LiveConnection`.
 
@@ -197,22 +259,32 @@ class WebSocketConnection:
         raise AssertionError("never idle")
 
     def begin_drain(self) -> None:
-        if self.state is WebSocketState.OPEN:
-            self._close(self._drain_code(), "")
-        elif self.state is WebSocketState.CONNECTING:
+        if self._parting is not None:
+            self._parting.follow(self.context.successor)
+        elif self.state is WebSocketState.OPEN:
+            self._leave()
+        elif self.state is WebSocketState.CONNECTING and self._resumption is None:
             self._set_disconnected(self._drain_code(), "")
             if self._denial is None:
                 self._refuse(503, "Service Unavailable")
             # Otherwise the application is within its denial response, which ends by itself.
+        # One that was handed over leaves as soon as it is accepted.
 
     def cut(self) -> None:
         if self._task is not None:
             self.context.record.values[_CUT_TOTAL] += 1
             self.context.add_background(self._task)
             self._task.cancel()
-        if self.state is WebSocketState.OPEN or (
-            self.state is WebSocketState.CONNECTING and self._denial is None
+        parting = self._parting
+        if parting is not None and parting.stage is PartingStage.OFFERED:
+            return  # it is the other worker's to say, which has until `abort`
+        if (
+            self.state is WebSocketState.OPEN
+            or self.state is WebSocketState.PARTING
+            or self._resumption is not None
         ):
+            self._close_for_drain()
+        elif self.state is WebSocketState.CONNECTING and self._denial is None:
             self.begin_drain()
         elif self._lingering is None:
             self._transport.abort()
@@ -223,6 +295,112 @@ class WebSocketConnection:
             self._task.cancel()
         self._transport.abort()
 
+    # The way to the worker that follows, and the parting calls these; see `PartingSocket`.
+
+    def _leave(self) -> None:
+        """Be handed over, or closed at the time that is due to this connection."""
+        successor = self.context.successor
+        if successor is None or not self._takes_part:
+            if self._drain_timer is None:
+                self._close_later(is_late=False)
+            return
+        self._cancel_drain_timer()
+        self._pause_reading()
+        self._cancel_ping()
+        timeout = self.context.settings.ws_handover_timeout
+        self._parting = Parting(self.context.loop, successor, self, timeout)
+        self._wake_receivers()
+
+    def is_settled(self) -> bool:
+        if self._task is not None:
+            return False
+        transport = self._transport
+        if not transport.get_write_buffer_size():
+            return True
+        transport.set_write_buffer_limits(0)  # says so when it is empty
+        return False
+
+    def descriptor(self) -> int:
+        if self._transport.is_closing():
+            return -1
+        return int(self._transport.get_extra_info("socket").fileno())
+
+    def make_parcel(self, app_state: bytes) -> WebSocketParcel:
+        continuation = Continuation(
+            self._session.export(),
+            queued(self._messages),
+            ping_at=self._ping_at,
+            started_ns=self._started_ns,
+            sent_bytes=self._written_bytes,
+            request_id=self._request_id,
+        )
+        return pack(
+            self._endpoints.facts(),
+            self._head,
+            continuation,
+            subprotocol=self._subprotocol,
+            deflate=self._deflate,
+            app_state=app_state,
+        )
+
+    def part(self) -> None:
+        self.context.websockets_parted += 1
+        # Without shutdown(): the socket lives on in the other worker.
+        self._transport.close()
+
+    def stay(self) -> None:
+        if self.state is WebSocketState.PARTING:
+            self.state = WebSocketState.OPEN
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits()
+        self._close_later(is_late=True)
+
+    def _close_later(self, *, is_late: bool) -> None:
+        context = self.context
+        plan = context.close_plan
+        now = context.loop.time()
+        jitter = random.random()  # it spreads load; nobody gains by guessing it
+        if plan is None and not is_late:
+            plan = ClosePlan(now, self._count_to_close(), self._close_window())
+            context.close_plan = plan
+        if plan is None or is_late or plan.is_full:
+            count = context.record.values[_WEBSOCKETS]
+            at = late_close_at(now, count, self._close_window(), jitter)
+        else:
+            at = plan.next_at(jitter)
+        self._drain_timer = context.loop.call_at(at, self._close_for_drain)
+
+    def _cancel_drain_timer(self) -> None:
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+
+    def _close_window(self) -> float:
+        """Half of what is left until the deadline, at most: clients have to answer, too."""
+        settings = self.context.settings
+        deadline = self.context.drain.deadline
+        if deadline is None:
+            return settings.ws_close_window
+        return min(settings.ws_close_window, max(0.0, deadline - time.monotonic()) / 2)
+
+    def _count_to_close(self) -> int:
+        """Return how many WebSockets of this worker are closed because it leaves, this one included."""
+        context = self.context
+        has_successor = context.successor is not None
+        count = 0
+        for connection in context.connections:
+            if isinstance(connection, WebSocketConnection) and (
+                connection.state is WebSocketState.OPEN
+                and not (has_successor and connection._takes_part)
+            ):
+                count += 1
+        return max(count, 1)
+
+    def _close_for_drain(self) -> None:
+        reason = self.context.drain.reason or DrainReason.RELOAD
+        jitter = random.random()
+        self._close(reason.websocket_code, close_reason(reason, jitter))
+
     # The application's side.
 
     async def _run(self) -> None:
@@ -231,13 +409,20 @@ class WebSocketConnection:
         )
         self._client = scope["client"]
         if self.context.request_ids is not None:
-            self._request_id = self.context.request_ids.of(self._head.headers)
+            if self._request_id is None:
+                self._request_id = self.context.request_ids.of(self._head.headers)
             scope["extensions"][EXTENSION] = {"id": self._request_id}
+        if not self._endpoints.is_encrypted:
+            self._offer_handover(scope["extensions"])
         try:
             await self.context.app(scope, self._receive, self._send)
         except asyncio.CancelledError:
             # `cut` and `abort` tell the client themselves; another cancellation is the application's.
-            if self.state is WebSocketState.OPEN or self.state is WebSocketState.CONNECTING:
+            if self.state in (
+                WebSocketState.OPEN,
+                WebSocketState.CONNECTING,
+                WebSocketState.PARTING,
+            ):
                 self._report_error("was cancelled")
         except ConnectionResetError:
             # `send` raises it when the peer has left; that is no fault of anybody.
@@ -247,7 +432,10 @@ class WebSocketConnection:
             self._report_error("failed")
         else:
             if self.state is WebSocketState.OPEN:
-                self._close(1000, "")
+                if self._parting is None:
+                    self._close(1000, "")
+                else:
+                    self._parting.fail()  # unless it has failed already
             elif self.state is WebSocketState.CONNECTING:
                 error_logger.error(
                     "The application returned without accepting or closing the WebSocket %s.",
@@ -256,13 +444,28 @@ class WebSocketConnection:
                 self._fail_handshake()
         finally:
             self._task = None
+            if self._parting is not None:
+                self._parting.advance()
+
+    def _offer_handover(self, extensions: Message) -> None:
+        handover: Message = {"max_state": self.context.settings.ws_handover_max_state}
+        if self._resumption is not None:
+            handover["state"] = self._resumption.app_state
+            # The handshake was answered long ago.
+            del extensions["websocket.http.response"]
+        extensions[HANDOVER_EXTENSION] = handover
 
     async def _receive(self) -> Message:
         if not self._is_connect_delivered:
             self._is_connect_delivered = True
             return {"type": "websocket.connect"}
         while True:
-            if self._messages:
+            if self._parting is not None and self._disconnect is None:
+                # What waits in the queue is for the other worker.
+                if self._parting.is_notice_due:
+                    self._parting.is_notice_due = False
+                    return {"type": "websocket.handover"}
+            elif self._messages:
                 message = self._messages.popleft()
                 self._room += weight(message)
                 if self._is_reading_paused and self._room >= (self._queue_limit + 1) // 2:
@@ -270,7 +473,7 @@ class WebSocketConnection:
                 if type(message) is str:
                     return {"type": "websocket.receive", "text": message}
                 return {"type": "websocket.receive", "bytes": message}
-            if self._disconnect is not None:
+            elif self._disconnect is not None:
                 return self._disconnect
             waiter: asyncio.Future[None] = Future(loop=self.context.loop)
             self._receive_waiters.append(waiter)
@@ -289,12 +492,27 @@ class WebSocketConnection:
                     await self._wait_writable()
             elif kind == "websocket.close":
                 self._close(*_code_and_reason(message))
+            elif kind == "websocket.handover":
+                self._give_state(message)
             else:
                 raise AppProtocolError(f"the message {kind!r} is not allowed on an open WebSocket")
         elif self.state is WebSocketState.CONNECTING:
             await self._send_connecting(kind, message)
         else:
             raise ConnectionResetError("the WebSocket is closed")
+
+    def _give_state(self, message: Message) -> None:
+        parting = self._parting
+        if parting is None:
+            raise AppProtocolError(
+                "websocket.handover is an answer; wait until receive() has returned it"
+            )
+        if parting.stage is PartingStage.ASKED:
+            parting.answer(message.get("state"), self.context.settings.ws_handover_max_state)
+            self.state = WebSocketState.PARTING
+            # Another task of the application may wait to send.
+            self._wake_writers()
+        # Otherwise it comes too late, and the client is to be told to come back.
 
     def _frame(self, message: Message) -> bytes:
         text = message.get("text")
@@ -312,7 +530,9 @@ class WebSocketConnection:
         raise AppProtocolError("websocket.send needs either text or bytes")
 
     async def _send_connecting(self, kind: str, message: Message) -> None:
-        if kind == "websocket.accept" and self._denial_start is None:
+        if self._resumption is not None:
+            self._send_resuming(kind, message, self._resumption)
+        elif kind == "websocket.accept" and self._denial_start is None:
             self._accept(message)
         elif kind == "websocket.close" and self._denial_start is None:
             self._log_handshake("403")
@@ -335,23 +555,17 @@ class WebSocketConnection:
     def _accept(self, message: Message) -> None:
         settings = self.context.settings
         deflate = self._handshake.negotiate_deflate() if settings.ws_per_message_deflate else None
+        subprotocol = message.get("subprotocol")
         head = frame_switch(
-            self._handshake.accept_headers(
-                message.get("subprotocol"), deflate, message.get("headers") or ()
-            ),
+            self._handshake.accept_headers(subprotocol, deflate, message.get("headers") or ()),
             default_lines=self.context.default_lines,
             date_line=self.context.date_line(time.monotonic_ns()),
         )
         self._status = 101
         self._log_handshake("[accepted]")
-        limits = SessionLimits(
-            settings.ws_max_size,
-            settings.ws_max_frame_size,
-            settings.ws_max_fragments,
-            settings.ws_max_inflation_ratio,
-        )
-        self._session = WebSocketSession(limits, deflate)
-        self._is_accepted = True
+        self._subprotocol = subprotocol
+        self._takes_part = bool(message.get("handover")) and not self._endpoints.is_encrypted
+        self._open_session(deflate, None, is_movable=self._takes_part)
         self.state = WebSocketState.OPEN
         values = self.context.record.values
         values[_WEBSOCKETS] += 1
@@ -360,8 +574,59 @@ class WebSocketConnection:
         self._write(head)
         self._arm_ping()
         self._resume_reading()
+        self._take_early()
+
+    def _open_session(
+        self, deflate: DeflateParameters | None, state: SessionState | None, *, is_movable: bool
+    ) -> None:
+        settings = self.context.settings
+        limits = SessionLimits(
+            settings.ws_max_size,
+            settings.ws_max_frame_size,
+            settings.ws_max_fragments,
+            settings.ws_max_inflation_ratio,
+        )
+        self._deflate = deflate
+        self._session = WebSocketSession(limits, deflate, state, is_movable=is_movable)
+        self._is_accepted = True
+
+    def _send_resuming(self, kind: str, message: Message, resumption: Resumption) -> None:
+        """Take the first message for a connection that is open already."""
+        if kind == "websocket.close":
+            self._close(*_code_and_reason(message))
+            return
+        if kind != "websocket.accept":
+            raise AppProtocolError(
+                f"the message {kind!r} is not allowed before a WebSocket that was handed over is accepted"
+            )
+        subprotocol = message.get("subprotocol")
+        if subprotocol != self._subprotocol:
+            raise AppProtocolError(
+                f"the subprotocol of this WebSocket is {self._subprotocol!r} since its handshake, in"
+                f" another worker; it cannot become {subprotocol!r}"
+            )
+        self._takes_part = bool(message.get("handover"))
+        self._resumption = None
+        self.state = WebSocketState.OPEN
+        for waiting in resumption.messages:
+            self._messages.append(waiting)
+            self._room -= weight(waiting)
+        ping_at = resumption.continuation.ping_at
+        if ping_at is None or self.context.settings.ws_ping_interval is None:
+            self._arm_ping()
+        else:
+            self._set_ping_timer(
+                max(ping_at, self.context.loop.time()),
+                self._look_for_pong if self._session.is_pong_awaited else self._send_ping,
+            )
+        self._resume_reading()
+        self._take_early()
+        if self.context.drain and self.state is WebSocketState.OPEN:
+            self.begin_drain()
+
+    def _take_early(self) -> None:
         early, self._early_bytes = self._early_bytes, b""
-        if early:
+        if early or self._session.has_unread_frames:
             self._receive_frames(early)
 
     async def _deny(self, start: Message, message: Message) -> None:
@@ -402,13 +667,17 @@ class WebSocketConnection:
             full_path(self._head, self.context),
             what,
         )
-        if self.state is WebSocketState.OPEN:
+        if self._parting is not None:
+            self._parting.fail()
+        elif self.state is WebSocketState.OPEN:
             self._close(1011, "")
         elif self.state is WebSocketState.CONNECTING:
             self._fail_handshake()
 
     def _fail_handshake(self) -> None:
-        if self._denial is None:
+        if self._resumption is not None:
+            self._close(1011, "")
+        elif self._denial is None:
             self._log_handshake("500")
             self._refuse(500, "Internal Server Error")
         else:
@@ -477,18 +746,19 @@ class WebSocketConnection:
         """
         self._write(self._session.close(code, reason))
         self.state = WebSocketState.CLOSING
+        self._resumption = None
+        if self._parting is not None:
+            self._parting.cancel()
         self._set_disconnected(code, reason)
         self._wake_writers()
         self._bound_close()
-        if self._session.has_unread_frames:
-            self._receive_frames(b"")  # the peer's close may be among them
+        self._take_early()  # the peer's close may be among them
         self._resume_reading()
 
     def _bound_close(self) -> None:
         """Make sure that a peer that neither answers nor reads does not hold the connection."""
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
-            self._ping_timer = None
+        self._cancel_ping()
+        self._cancel_drain_timer()
         if self._close_timer is None:
             self._close_timer = self.context.loop.call_later(
                 self.context.settings.ws_close_timeout, self._give_up_close
@@ -506,7 +776,16 @@ class WebSocketConnection:
     def _arm_ping(self) -> None:
         interval = self.context.settings.ws_ping_interval
         if interval is not None:
-            self._ping_timer = self.context.loop.call_later(interval, self._send_ping)
+            self._set_ping_timer(self.context.loop.time() + interval, self._send_ping)
+
+    def _set_ping_timer(self, at: float, callback: Callable[[], None]) -> None:
+        self._ping_at = at
+        self._ping_timer = self.context.loop.call_at(at, callback)
+
+    def _cancel_ping(self) -> None:
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+            self._ping_timer = None
 
     def _send_ping(self) -> None:
         self._ping_timer = None
@@ -520,7 +799,7 @@ class WebSocketConnection:
         if timeout is None:
             self._arm_ping()
         else:
-            self._ping_timer = self.context.loop.call_later(timeout, self._look_for_pong)
+            self._set_ping_timer(self.context.loop.time() + timeout, self._look_for_pong)
 
     def _look_for_pong(self) -> None:
         # When something kept the loop busy for long, uvloop runs timers before it looks at sockets.
@@ -592,9 +871,8 @@ class WebSocketConnection:
         if self.state is not WebSocketState.REFUSED:
             self.state = WebSocketState.CLOSING
         self._wake_writers()
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
-            self._ping_timer = None
+        self._cancel_ping()
+        self._cancel_drain_timer()
         self._is_reading_paused = False
         self._lingering = LingeringClose(self._transport, self.context.loop)
         self._lingering.begin()
@@ -664,6 +942,20 @@ class WebSocketConnection:
             self._is_reading_paused = False
             if not self._transport.is_closing():  # uvloop raises for a closed transport
                 self._transport.resume_reading()
+
+
+def resumed_websocket_protocol(
+    context: ServingContext, resumption: Resumption
+) -> asyncio.BaseProtocol:
+    """Return the protocol for the socket of a WebSocket that another worker handed over."""
+
+    def begin(transport: asyncio.Transport) -> None:
+        endpoints = resumed_endpoints(transport, resumption.facts)
+        connection = WebSocketConnection(context, transport, endpoints, resumption.head)
+        transport.set_protocol(cast("asyncio.BaseProtocol", connection))
+        connection.resume(resumption)
+
+    return Resuming(context.loop, begin)
 
 
 def _code_and_reason(message: Message) -> tuple[int, str]:

@@ -182,6 +182,14 @@ class Inflater:
             return self._window
         return self._inflater.copy().decompress(_repeat_last(known_bytes), known_bytes)
 
+    def copy(self) -> "Inflater":
+        """Return one that goes on from here by itself. Copy only between two messages."""
+        twin = Inflater(self._window_bits, resets=self._resets, window=self._window)
+        twin._known_bytes = self._known_bytes
+        if self._inflater is not None:
+            twin._inflater = self._inflater.copy()
+        return twin
+
     def _start_over(self) -> "zlib._Decompress":
         """Go on behind the end of a DEFLATE stream; whoever ended it has forgotten its window."""
         self._final_blocks += 1

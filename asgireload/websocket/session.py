@@ -7,8 +7,9 @@ arrives; what arrives of a frame is unmasked, inflated and checked at once. So w
 - the message so far: `message_bytes` at most;
 - for compressed messages, one LZ77 window in each direction (`deflate.py`).
 
-Between two messages that is everything: with the unread bytes and `Inflater.window` another session
-can go on.
+With that another session can go on at any point, in another process: `export` and `resume`. A session that
+may have to (`is_movable`) keeps a compressed message that has come in part as it came, too, with the window
+before it: `message_bytes` and an eighth more at most.
 """
 
 import codecs
@@ -40,6 +41,7 @@ from asgireload.websocket.frames import (
     parse_close,
     unmask,
 )
+from asgireload.websocket.handover import PartialMessage, SessionState
 
 INFLATION_FROM = 1024 * 1024
 """Up to here a message may grow by any factor: it is cheap to hold, and what repeats itself, such as
@@ -106,6 +108,7 @@ class WebSocketSession:
         "_held_ping",
         "_holds_pongs",
         "_inflater",
+        "_inflater_before",
         "_is_compressed",
         "_is_final",
         "_is_over",
@@ -115,15 +118,23 @@ class WebSocketSession:
         "_opcode",
         "_position",
         "_remaining",
+        "_source",
         "_unread",
         "_whole_bytes_limit",
         "has_unread_frames",
+        "is_movable",
         "is_open",
     )
 
     def __init__(
-        self, limits: SessionLimits | None = None, deflate: DeflateParameters | None = None
+        self,
+        limits: SessionLimits | None = None,
+        deflate: DeflateParameters | None = None,
+        state: SessionState | None = None,
+        *,
+        is_movable: bool = False,
     ) -> None:
+        """`state` is what another session of the same connection exported; `resume` must follow then."""
         self._limits = limits if limits is not None else SessionLimits()
         limit = self._limits.message_bytes
         self._message_bytes_limit = limit
@@ -142,8 +153,12 @@ class WebSocketSession:
                 deflate.server_max_window_bits, resets=deflate.server_no_context_takeover
             )
             self._inflater = Inflater(
-                deflate.client_max_window_bits, resets=deflate.client_no_context_takeover
+                deflate.client_max_window_bits,
+                resets=deflate.client_no_context_takeover,
+                window=state.window if state is not None else b"",
             )
+        self.is_movable = is_movable
+        """`export` may be called."""
         self.is_open = True
         """Messages may be sent."""
         self._is_over = False
@@ -172,6 +187,10 @@ class WebSocketSession:
         self._gathered = bytearray()
         self._decoder: codecs.IncrementalDecoder | None = None
         """Finds what is not UTF-8 as soon as it arrives; its output is dropped."""
+        self._source: bytearray | None = None
+        """Of a compressed message in a movable session: its bytes as they came, unmasked."""
+        self._inflater_before: Inflater | None = None
+        """What it began with."""
 
         self._answer = bytearray()
         self._awaited_pong: bytes | None = None
@@ -237,6 +256,60 @@ class WebSocketSession:
         self._holds_pongs = False
         payload, self._held_ping = self._held_ping, None
         return encode_frame(FIN | PONG, payload) if payload is not None and self.is_open else b""
+
+    # From one session to another.
+
+    def export(self) -> SessionState:
+        """Return what a session in another worker goes on with; this one is of no use afterwards.
+
+        It must be movable and open, and its answers taken.
+        """
+        assert self.is_movable
+        assert self.is_open
+        assert not self._answer
+        inflater = self._inflater_before if self._source is not None else self._inflater
+        partial = None
+        if self._opcode:
+            payload = self._gathered if self._source is None else self._source
+            partial = PartialMessage(
+                opcode=self._opcode,
+                is_compressed=self._is_compressed,
+                fragments=self._fragments,
+                payload=bytes(payload),
+                is_final=self._is_final,
+                remaining=self._remaining,
+                key=self._key,
+            )
+        return SessionState(
+            unread=self._unread[self._position :],
+            window=inflater.window() if inflater is not None else b"",
+            awaited_pong=self._awaited_pong,
+            partial=partial,
+        )
+
+    def resume(self, state: SessionState) -> None:
+        """Go on where another session was, which must have been given to `__init__` as well.
+
+        Raise FrameError when the limits have become lower than what has come already.
+        """
+        self._unread = state.unread
+        self.has_unread_frames = bool(state.unread)
+        self._awaited_pong = state.awaited_pong
+        partial = state.partial
+        if partial is None:
+            return
+        self._begin_message(partial.opcode, is_compressed=partial.is_compressed)
+        self._fragments = partial.fragments
+        self._is_final = partial.is_final
+        if len(partial.payload) > (
+            self._compressed_bytes_limit if partial.is_compressed else self._message_bytes_limit
+        ):
+            raise FrameError(TOO_BIG, "the message is too big", limit=Limit.WS_SIZE)
+        if partial.payload:
+            self._arrived_bytes = len(partial.payload)
+            self._take_payload(partial.payload)
+        self._remaining = partial.remaining
+        self._key = partial.key
 
     # Receiving.
 
@@ -368,16 +441,23 @@ class WebSocketSession:
 
     def _begin_frame(self, first: int, length: int, key: bytes, received: list[Received]) -> None:
         if first & 0x0F:
-            self._opcode = first & 0x0F
-            self._is_compressed = bool(first & RSV1)
-            if self._opcode == TEXT:
-                self._decoder = _NEW_DECODER()
+            self._begin_message(first & 0x0F, is_compressed=bool(first & RSV1))
         self._fragments += 1
         self._is_final = bool(first & FIN)
         self._remaining = length
         self._key = key
         if not length and self._is_final:
             self._finish_message(received)
+
+    def _begin_message(self, opcode: int, *, is_compressed: bool) -> None:
+        self._opcode = opcode
+        self._is_compressed = is_compressed
+        if opcode == TEXT:
+            self._decoder = _NEW_DECODER()
+        if is_compressed and self.is_movable:
+            assert self._inflater is not None
+            self._source = bytearray()
+            self._inflater_before = self._inflater.copy()
 
     def _take_piece(self, piece: bytes, received: list[Received]) -> None:
         """Take payload bytes of the frame that has come in part, at least one."""
@@ -387,12 +467,17 @@ class WebSocketSession:
             self._key = self._key[turn:] + self._key[:turn]
         self._remaining -= len(piece)
         self._arrived_bytes += len(piece)
-        if self._is_compressed:
-            assert self._inflater is not None
-            payload = self._inflater.inflate(payload, self._allowed_bytes())
-        self._gather(payload)
+        self._take_payload(payload)
         if not self._remaining and self._is_final:
             self._finish_message(received)
+
+    def _take_payload(self, payload: bytes) -> None:
+        if self._is_compressed:
+            assert self._inflater is not None
+            if self._source is not None:
+                self._source += payload
+            payload = self._inflater.inflate(payload, self._allowed_bytes())
+        self._gather(payload)
 
     def _gather(self, payload: bytes) -> None:
         if self._decoder is not None:
@@ -458,6 +543,8 @@ class WebSocketSession:
         self._arrived_bytes = 0
         self._gathered = bytearray()
         self._decoder = None
+        self._source = None
+        self._inflater_before = None
 
     def _end(self) -> None:
         self._is_over = True

@@ -61,7 +61,7 @@ async def drain(
     handover.withdraw()
     return DrainResult(
         exchanges_cut=context.record.values[Field.CUT_TOTAL] - cut_before,
-        websockets_closed=websockets,
+        websockets_closed=max(websockets - context.websockets_parted, 0),
         handed_over=handover.handed_over,
         came_back=handover.came_back,
     )

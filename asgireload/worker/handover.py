@@ -22,12 +22,15 @@ from asgireload.ipc.parcels import (
     Parcel,
     PassageMessage,
     Settled,
+    WebSocketParcel,
     Withdrawn,
     decode_parcel,
     encode_parcel,
 )
 from asgireload.ipc.passage import Passage, Sent, read_parcel
 from asgireload.ipc.scoreboard import Field
+from asgireload.websocket.connection import resumed_websocket_protocol
+from asgireload.websocket.handover import Resumption
 from asgireload.worker.offers import Claims, Fate, Offers, Settle, Turn
 
 SLICE_SECONDS = 0.004
@@ -228,10 +231,10 @@ def resumed_protocol(context: ServingContext, parcel: Parcel) -> Callable[[], as
     match parcel:
         case HttpParcel():
             return partial(resumed_http_protocol, context, parcel)
-        case _:
-            raise ParcelError(
-                f"{type(parcel).__name__} is of a kind that this worker does not serve"
-            )
+        case WebSocketParcel():
+            if not context.speaks_websocket:
+                raise ParcelError("WebSockets are switched off here")
+            return partial(resumed_websocket_protocol, context, Resumption(parcel))
 
 
 @dataclass(frozen=True, slots=True)

@@ -467,4 +467,7 @@ def http_settings(config: Config, file_limit: int) -> HttpSettings:
         ws_ping_timeout=config.ws_ping_timeout,
         ws_per_message_deflate=config.ws_per_message_deflate,
         ws_close_timeout=config.ws_close_timeout,
+        ws_close_window=config.ws_close_window,
+        ws_handover_timeout=config.ws_handover_timeout,
+        ws_handover_max_state=config.ws_handover_max_state,
     )

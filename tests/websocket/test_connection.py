@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import struct
 from typing import Any
 
@@ -11,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from asgireload.draining import DrainReason
-from asgireload.ipc.scoreboard import Field
+from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.websocket.connection import WebSocketConnection
 from tests.http.server import Client, Server, serving
 
@@ -454,6 +455,20 @@ def test_a_silent_peer_is_closed_after_the_ping_timeout(run: Any, parser: str) -
     run(main())
 
 
+TOLD = {
+    1012: r"service restart; reconnect in about (\d+) ms",
+    1001: r"server stopping; reconnect in about (\d+) ms",
+}
+
+
+async def read_close(client: Client) -> tuple[int, str]:
+    """Read a close frame that must come next; return its code and reason."""
+    head = await asyncio.wait_for(client.reader.readexactly(2), 5)
+    assert head[0] == 0x88
+    payload = await client.reader.readexactly(head[1])
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+
+
 def drain(server: Server, reason: DrainReason = DrainReason.RELOAD) -> None:
     loop = asyncio.get_running_loop()
     server.context.drain.begin(reason, loop.time() + 5)
@@ -480,13 +495,15 @@ def test_a_drain_closes_with_a_code_that_client_and_application_see(
             client.send(frame(1, b"received before"))
             await server.wait_until(lambda: seen)
             drain(server, reason)
-            reply = await client.reader.readexactly(4)
-            assert reply == b"\x88\x02" + struct.pack("!H", code)
+            told, reason_text = await read_close(client)
+            assert told == code
+            assert re.fullmatch(TOLD[code], reason_text)
             assert server.context.connections
             client.send(frame(8, struct.pack("!H", code)))
             assert await client.read_all() == b""
             await server.context.wait_idle()
             assert seen[1]["code"] == code
+            assert seen[1]["reason"] == reason_text
 
     run(main())
 
@@ -565,6 +582,49 @@ def test_an_application_that_ignores_the_close_is_cut_at_the_deadline(
             await server.context.wait_idle()
             assert ended == [True]
             assert server.count(Field.CUT_TOTAL) == 1
+
+    run(main())
+
+
+def test_closes_of_a_drain_are_spread_and_served_until_then(run: Any, parser: str) -> None:
+    """Nobody waits longer than the window, and nobody is cut off before."""
+
+    async def main() -> None:
+        async with serving(echo, parser, ws_close_window=0.3) as server:
+            clients = [await open_raw(server) for _ in range(30)]
+            loop = asyncio.get_running_loop()
+            times: list[float] = []
+
+            async def wait_closed(client: Client) -> tuple[int, str]:
+                told = await read_close(client)
+                times.append(loop.time())
+                return told
+
+            begun = loop.time()
+            drain(server)
+            told = await asyncio.gather(*map(wait_closed, clients))
+            assert max(times) - begun >= 0.28
+            assert {code for code, _ in told} == {1012}
+            assert len({reason for _, reason in told}) > 10
+
+    run(main())
+
+
+def test_what_ends_before_its_turn_ends_as_ever(run: Any, parser: str) -> None:
+    async def main() -> None:
+        async with serving(echo, parser, ws_close_timeout=0.05) as server:
+            clients = [await open_raw(server) for _ in range(10)]
+            drain(server)
+            drain(server)
+            for client in clients:
+                client.send(frame(8, b"\x03\xe8"))
+            codes = {(await read_close(client))[0] for client in clients}
+            assert 1000 in codes
+            await asyncio.sleep(0.3)  # all turns are over by then, and none was taken
+            for client in clients:
+                await client.close()
+            await server.context.wait_idle()
+            assert server.count(Field.LIMIT_0 + Limit.WS_CLOSE_TIMEOUT) == 0  # type: ignore[arg-type]
 
     run(main())
 

@@ -209,8 +209,9 @@ def test_the_extension_tells_versions_and_certificates(run, files):
 def test_websockets_run_over_tls(run, files):
     async def echo(scope, receive, send):
         assert (scope["scheme"], scope["extensions"]["tls"]["tls_version"]) == ("wss", 0x0304)
+        assert "asgireload.handover" not in scope["extensions"]  # it could not be kept
         await receive()
-        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.accept", "handover": True})
         message = await receive()
         await send({"type": "websocket.send", "text": message["text"]})
         await send({"type": "websocket.close"})

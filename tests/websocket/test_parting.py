@@ -1,0 +1,206 @@
+"""Who owns an open WebSocket while it is handed over: exactly one side, whatever happens in which order."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgireload.errors import AppProtocolError
+from asgireload.websocket.parting import Parting, PartingStage
+
+
+class Timer:
+    def __init__(self):
+        self.is_cancelled = False
+
+    def cancel(self):
+        self.is_cancelled = True
+
+
+class Loop:
+    def call_later(self, delay, callback):
+        self.timer, self.delay, self.fire = Timer(), delay, callback
+        return self.timer
+
+
+class Successor:
+    def __init__(self, *, takes=True):
+        self.turns = []
+        self.offers = []
+        self.takes = takes
+
+    def enlist(self, turn):
+        self.turns.append(turn)
+        return True
+
+    def take(self, descriptor, parcel, settled):
+        self.offers.append((descriptor, parcel, settled))
+        return self.takes
+
+
+class Socket:
+    def __init__(self):
+        self.ready = False
+        self.number = 7
+        self.ends = []
+
+    def is_settled(self):
+        return self.ready
+
+    def descriptor(self):
+        return self.number
+
+    def make_parcel(self, app_state):
+        return app_state
+
+    def part(self):
+        self.ends.append("parted")
+
+    def stay(self):
+        self.ends.append("stays")
+
+
+@pytest.fixture
+def scene():
+    return make_scene()
+
+
+def make_scene(**options):
+    loop, successor, socket = Loop(), Successor(**options), Socket()
+    return loop, successor, socket, Parting(loop, successor, socket, 5.0)
+
+
+def offer(successor, socket, parting):
+    parting.answer(b"state", 100)
+    socket.ready = True
+    parting.advance()
+    successor.turns.pop()()
+
+
+def test_it_is_offered_once_all_is_settled_and_its_turn_has_come(scene):
+    loop, successor, socket, parting = scene
+    parting.advance()
+    parting.answer(bytearray(b"state"), 5)
+    parting.advance()
+    assert not successor.turns
+    socket.ready = True
+    parting.advance()
+    parting.advance()
+    assert loop.timer.is_cancelled
+    (turn,) = successor.turns
+    assert parting.stage is PartingStage.ENLISTED
+    turn()
+    ((descriptor, parcel, settled),) = successor.offers
+    assert (descriptor, parcel) == (7, b"state")
+    assert socket.ends == []
+    settled(True)
+    assert socket.ends == ["parted"]
+    assert parting.stage is PartingStage.DONE
+
+
+def test_what_comes_back_stays(scene):
+    _, successor, socket, parting = scene
+    offer(successor, socket, parting)
+    successor.offers[0][2](False)
+    assert socket.ends == ["stays"]
+
+
+def test_what_cannot_be_offered_stays():
+    _, successor, socket, parting = make_scene(takes=False)
+    offer(successor, socket, parting)
+    assert socket.ends == ["stays"]
+
+
+def test_a_connection_that_is_closing_is_not_offered(scene):
+    _, successor, socket, parting = scene
+    socket.number = -1
+    offer(successor, socket, parting)
+    assert not successor.offers
+    assert socket.ends == []
+
+
+def test_the_timeout_counts_until_it_is_enlisted(scene):
+    loop, successor, socket, parting = scene
+    assert loop.delay == 5.0
+    parting.answer(b"", 0)
+    loop.fire()
+    assert socket.ends == ["stays"]
+    socket.ready = True
+    parting.advance()
+    assert not successor.turns
+
+
+def test_another_successor_gives_the_turn_that_the_former_has_forgotten(scene):
+    _, successor, socket, parting = scene
+    parting.answer(b"state", 100)
+    socket.ready = True
+    parting.advance()
+    other = Successor()
+    parting.follow(other)
+    parting.follow(other)
+    assert len(other.turns) == 1
+    other.turns[0]()
+    assert not successor.offers
+    assert len(other.offers) == 1
+    parting.follow(None)  # what is offered is not ours to decide
+    assert socket.ends == []
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        ("text", "must be bytes, not str"),
+        (None, "not NoneType"),
+        (bytes(101), "101 bytes, more than"),
+    ],
+)
+def test_a_state_that_is_none_changes_nothing(scene, state, text):
+    *_, parting = scene
+    with pytest.raises(AppProtocolError, match=text):
+        parting.answer(state, 100)
+    assert parting.stage is PartingStage.ASKED
+
+
+STEPS = [
+    "answer", "ready", "advance", "turn", "taken", "refused", "fail", "cancel", "gone", "other"
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=20), st.booleans())
+def test_in_any_order_of_events_one_side_owns_it(steps, takes):
+    loop, first, socket, parting = make_scene(takes=takes)
+    successors = [first]
+    was_taken = False
+    for step in steps:
+        successor = successors[-1]
+        offers = [each for all_ in successors for each in all_.offers]
+        match step:
+            case "answer":
+                if parting.stage is PartingStage.ASKED:
+                    parting.answer(b"state", 100)
+            case "ready":
+                socket.ready = True
+            case "advance":
+                parting.advance()
+            case "turn":
+                if successor.turns:
+                    successor.turns.pop(0)()
+            case "taken" | "refused":
+                if offers and takes and not hasattr(offers[0][2], "told") and len(offers) == 1:
+                    was_taken = was_taken or (step == "taken" and socket.ends == [])
+                    offers[0][2](step == "taken")
+                    for all_ in successors:
+                        all_.offers.clear()
+            case "fail":
+                loop.fire()
+            case "cancel":
+                if parting.stage is not PartingStage.OFFERED:
+                    parting.cancel()
+            case "gone":
+                parting.follow(None)
+            case "other":
+                successors.append(Successor(takes=takes))
+                parting.follow(successors[-1])
+        assert len(socket.ends) <= 1
+        assert not (was_taken and "stays" in socket.ends)
+        assert sum(len(each.offers) for each in successors) <= 1
+    assert ("parted" in socket.ends) == was_taken
