@@ -381,7 +381,10 @@ class HttpConnection(Carrier):
         self._request_deadline = _NEVER
         if not exchange.is_request_complete and not closes and self._can_discard_rest(exchange):
             self._resume_reading()
-            self._set_timeout(self.context.settings.keep_alive_timeout)
+            settings = self.context.settings
+            self._set_timeout(
+                settings.drain_grace if self.context.drain else settings.keep_alive_timeout
+            )
             return
         if closes or not exchange.is_request_complete:
             is_input_possible = self.context.drain or exchange.head.keep_alive or self._incoming
@@ -429,14 +432,20 @@ class HttpConnection(Carrier):
                 self._arm_timer(self._deadline)
                 if not self._enlist():
                     self._stop_holding()
+            elif not self._is_waiting_to_deliver:
+                self._bound_rest()
             return
         self._stop_holding()
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE:
             self._bound(self.context.settings.drain_grace)
         elif self.state is ConnectionState.HEAD:
             self._bound(self._seconds_to_drain_deadline())
-        elif self._current is not None and self._current.is_response_complete:
-            # All that is waited for is the rest of a body that nobody reads.
+        else:
+            self._bound_rest()
+
+    def _bound_rest(self) -> None:
+        """Where all that is waited for is the rest of a body that nobody reads, the drain does not wait long."""
+        if self._current is not None and self._current.is_response_complete:
             self._set_timeout(self.context.settings.drain_grace)
 
     def cut(self) -> None:

@@ -50,6 +50,10 @@ class Worker:
             await send({"type": "websocket.send", "text": self.name})
             await receive()
             return
+        if scope["path"] == "/early":
+            await self.gate.wait()
+            await respond(send, f"{self.name} early")
+            return
         body = b""
         while (message := await receive())["type"] == "http.request":
             body += message["body"]
@@ -57,10 +61,7 @@ class Worker:
                 break
         if scope["path"] == "/wait":
             await self.gate.wait()
-        text = f"{self.name} {scope['path']} {len(body)}".encode()
-        headers = [(b"content-length", b"%d" % len(text))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": text})
+        await respond(send, f"{self.name} {scope['path']} {len(body)}")
 
     def count(self, field):
         return self.context.record.values[field]
@@ -68,6 +69,12 @@ class Worker:
     def begin_drain(self, timeout=10.0):
         self.context.drain.begin(DrainReason.RELOAD, time.monotonic() + timeout)
         self.handover.begin_drain()
+
+
+async def respond(send, text):
+    headers = [(b"content-length", b"%d" % len(text))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
 
 
 class Pair:
@@ -314,6 +321,27 @@ def test_upload_under_way_ends_at_the_old_worker(run, parser):
             assert (await client.read_response())[2] == b"old /up 6"
             await pair.wait_moved()
             assert (await ask(client))[0] == "new /a 0"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("answered", ["before the drain", "in the drain"])
+def test_rest_of_a_body_that_nobody_reads_holds_a_drain_up_for_its_grace_only(run, answered):
+    async def scenario():
+        async with workers(keep_alive_timeout=60.0, drain_grace=0.1) as pair:
+            client = await pair.connect()
+            client.send(b"POST /early HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhalf")
+            if answered == "before the drain":
+                pair.old.gate.set()
+                assert (await client.read_response())[2] == b"old early"
+            else:
+                await wait_until(lambda: pair.old.scopes)
+            pair.leave()
+            if answered == "in the drain":
+                pair.old.gate.set()
+                assert (await client.read_response())[2] == b"old early"
+            async with asyncio.timeout(3):
+                assert await client.read_all() == b""
 
     run(scenario())
 
