@@ -77,8 +77,16 @@ class Channel:
     def receive(self) -> tuple[AnyMessage, list[int]]:
         """Return the next message and the descriptors that came with it, which the caller now owns.
 
-        Raise ChannelClosedError at end of file, BlockingIOError when attached and nothing is there.
+        Raise ChannelClosedError at end of file, and where this process has no room for the descriptors;
+        BlockingIOError when attached and nothing is there.
         """
+        message, descriptors, is_whole = self._receive()
+        if not is_whole:
+            raise ChannelClosedError("descriptors were lost: the limit of open files is reached")
+        return message, descriptors
+
+    def _receive(self) -> tuple[AnyMessage, list[int], bool]:
+        """False at the end: descriptors came along that there was no room for, so none is given."""
         space = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
         while True:
             try:
@@ -97,12 +105,12 @@ class Channel:
                 descriptors.frombytes(payload[:whole])
         if not data:
             raise ChannelClosedError("end of file")
-        if flags & socket.MSG_CTRUNC:
-            for descriptor in descriptors:
-                os.close(descriptor)
-            raise ChannelClosedError("descriptors were lost: the limit of open files is reached")
+        is_whole = not flags & socket.MSG_CTRUNC
+        if not is_whole:
+            while descriptors:
+                os.close(descriptors.pop())
         try:
-            return _decoder.decode(data), list(descriptors)
+            return _decoder.decode(data), list(descriptors), is_whole
         except msgspec.MsgspecError as error:
             # Only a process of ours can write here; garbage means that user code has written to a
             # descriptor that is not its own. The peer cannot be trusted any more.
@@ -118,7 +126,8 @@ class Channel:
     ) -> None:
         """Deliver messages through `loop`, then call `on_closed` once at end of file.
 
-        Makes the socket non-blocking.
+        A message whose descriptors this process had no room for comes without any: that an application
+        holds too many files is no reason to take the peer for dead. Makes the socket non-blocking.
         """
         self._socket.setblocking(False)
         self._loop = loop
@@ -130,7 +139,7 @@ class Channel:
         """Deliver everything that is there now: what a process said before it ended comes first."""
         while not self.is_closed:
             try:
-                message, descriptors = self.receive()
+                message, descriptors, _ = self._receive()
             except BlockingIOError:
                 return
             except ChannelClosedError:

@@ -340,6 +340,13 @@ class _Worker:
         match message:
             case Drain():
                 self._command(_Leave(DrainReason(message.reason), message.timeout))
+            case HandOver() | TakeOver() | UseCertificates() if not descriptors:
+                # The kernel has closed what did not fit in, so another worker sees the end of its passage.
+                _logger.error(
+                    "%s could not be followed: this worker has as many files open as it may; "
+                    "raise the limit (ulimit -n) or look for files that are not closed",
+                    type(message).__name__,
+                )
             case HandOver():
                 self._pass(descriptors[0], Handover.hand_to)
             case TakeOver():

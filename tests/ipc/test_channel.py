@@ -1,7 +1,9 @@
 """Messages and descriptors between processes."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
 
 import pytest
@@ -15,6 +17,7 @@ from asgireload.ipc.messages import (
     Drain,
     ForkWorker,
     LoadApp,
+    TakeOver,
     WorkerReady,
     shortened,
 )
@@ -171,3 +174,61 @@ def test_last_words_of_a_peer_that_left_messages_unread_are_heard(channels):
     assert ours.receive() == (WorkerReady(), [])
     with pytest.raises(ChannelClosedError):
         ours.receive()
+
+
+@pytest.fixture
+def fill_files():
+    """Return a context in which this process has as many files open as it may."""
+
+    @contextlib.contextmanager
+    def filled():
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.open("/dev/null", os.O_RDONLY)
+        os.close(free)
+        # The lowest free number becomes the limit; higher ones that are open stay so.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    return filled
+
+
+def test_descriptor_without_room_is_missing_and_the_channel_lives(channels, fill_files):
+    ours, theirs = channels
+    passage, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    received = []
+    closed = []
+
+    class Loop:
+        def add_reader(self, descriptor, callback):
+            """The test delivers by itself."""
+
+        def remove_reader(self, descriptor):
+            """As above."""
+
+    theirs.attach(
+        Loop(), lambda message, found: received.append((message, found)), lambda: closed.append(1)
+    )
+    with passage:
+        with end:
+            ours.send(TakeOver(), [end.fileno()])
+        ours.send(Drain("reload", 20.0))
+        with fill_files():
+            theirs.deliver()
+        assert received == [(TakeOver(), []), (Drain("reload", 20.0), [])]
+        assert not closed
+        # Nobody holds the other end, and whoever waits for it sees that.
+        assert passage.recv(1) == b""
+
+
+def test_blocking_receiver_is_told_that_descriptors_were_lost(channels, fill_files):
+    ours, theirs = channels
+    read, write = os.pipe()
+    ours.send(ForkWorker(7, 2, 11), [read, write])
+    with fill_files(), pytest.raises(ChannelClosedError, match="limit of open files"):
+        theirs.receive()
+    os.close(write)
+    assert os.read(read, 1) == b""
+    os.close(read)

@@ -307,3 +307,28 @@ def test_a_stop_still_closes_idle_connections_after_their_grace(tmp_path):
             server.wait_log("shutting down")
             assert idle.socket.recv(1) == b""
         assert server.process.wait(20) == 0
+
+
+def test_worker_that_has_no_room_for_files_goes_on_when_another_leaves(tmp_path):
+    """It cannot be told where the other's connections come from, which is no reason to leave itself."""
+    hoards = (
+        "\nimport resource\nheld = []\n"
+        "async def hoard(scope, receive, send):\n"
+        "    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))\n"
+        "    try:\n"
+        "        while True:\n"
+        "            held.append(os.open('/dev/null', os.O_RDONLY))\n"
+        "    except OSError:\n"
+        "        await version(scope, receive, send)\n"
+        "PATHS['/hoard'] = hoard\n"
+    )
+    write_version(tmp_path, 1, extra=hoards)
+    with Server(tmp_path, *OPTIONS, workers=2) as server, connected(server.port, 1) as (client,):
+        client.send(GET.replace(b"GET /", b"GET /hoard"))
+        _, full = client.answer()
+        (other,) = set(server.worker_pids()) - {full}
+        os.kill(other, signal.SIGTERM)
+        server.wait_log("TakeOver could not be followed")
+        wait_until(lambda: len(server.worker_pids()) == 2 and other not in server.worker_pids())
+        assert client.ask() == (1, full)
