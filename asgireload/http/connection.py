@@ -52,6 +52,9 @@ _PEER_ERRORS_TOTAL = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
 _NEVER = math.inf
+_UNREAD_PATIENCE = 0.1
+"""Seconds, a few turns of the loop, for what came in time while nobody read: on a connection that was on
+its way between two workers, or waited for its turn."""
 
 
 class ConnectionState(Enum):
@@ -90,6 +93,7 @@ class HttpConnection(Carrier):
         "_current",
         "_deadline",
         "_departure",
+        "_granted_deadline",
         "_has_peer_closed",
         "_incoming",
         "_is_holding",
@@ -136,6 +140,8 @@ class HttpConnection(Carrier):
         self._write_waiters: list[asyncio.Future[None]] = []
         self._deadline = _NEVER
         """Of what the state waits for: a head, the rest of a body, another request."""
+        self._granted_deadline = _NEVER
+        """What `_deadline` was before a drain bounded it; it holds again where a worker can follow."""
         self._request_deadline = _NEVER
         self._write_deadline = _NEVER
         self._unsent_bytes = 0
@@ -174,8 +180,9 @@ class HttpConnection(Carrier):
             if self.state is ConnectionState.IDLE
             else settings.head_timeout
         )
+        now = self.context.loop.time()
         # What the client has waited already counts; no more is granted than this worker grants.
-        self._deadline = min(parcel.deadline, self.context.loop.time() + timeout)
+        self._deadline = max(min(parcel.deadline, now + timeout), now + _UNREAD_PATIENCE)
         self._arm_timer(self._deadline)
         if parcel.unread:
             self._unread = parcel.unread
@@ -418,15 +425,16 @@ class HttpConnection(Carrier):
             return
         if self._may_leave():
             if self._is_between_requests():
+                self._unbound()
                 self._arm_timer(self._deadline)
                 if not self._enlist():
                     self._stop_holding()
             return
         self._stop_holding()
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE:
-            self._set_timeout(self.context.settings.drain_grace)
+            self._bound(self.context.settings.drain_grace)
         elif self.state is ConnectionState.HEAD:
-            self._set_timeout(self._seconds_to_drain_deadline())
+            self._bound(self._seconds_to_drain_deadline())
         elif self._current is not None and self._current.is_response_complete:
             # All that is waited for is the rest of a body that nobody reads.
             self._set_timeout(self.context.settings.drain_grace)
@@ -501,13 +509,12 @@ class HttpConnection(Carrier):
         """The exchange in hand is over: take the next request, or wait for one."""
         self.state = ConnectionState.IDLE
         settings = self.context.settings
-        if not self.context.drain:
-            self._set_timeout(settings.keep_alive_timeout)
-        elif not self._may_leave():
-            self._set_timeout(settings.drain_grace)
-        else:
-            self._set_timeout(settings.keep_alive_timeout)
-            if self._hold():
+        self._set_timeout(settings.keep_alive_timeout)
+        if self.context.drain:
+            self._granted_deadline = _NEVER  # was of the wait before
+            if not self._may_leave():
+                self._bound(settings.drain_grace)
+            elif self._hold():
                 return
         self._read_on()
 
@@ -683,6 +690,7 @@ class HttpConnection(Carrier):
         self._unread = head.to_bytes() + rest
         self.state = ConnectionState.HEAD
         self._set_timeout(self.context.settings.head_timeout)
+        self._granted_deadline = _NEVER
         self._is_holding = True
         self._pause_reading()
         self._enlist()
@@ -756,11 +764,10 @@ class HttpConnection(Carrier):
     def _note_partial_head(self) -> None:
         if self._reader.has_partial_head and self.state is not ConnectionState.HEAD:
             self.state = ConnectionState.HEAD
-            self._set_timeout(
-                self._seconds_to_drain_deadline()
-                if self.context.drain and not self._may_leave()
-                else self.context.settings.head_timeout
-            )
+            self._set_timeout(self.context.settings.head_timeout)
+            self._granted_deadline = _NEVER
+            if self.context.drain and not self._may_leave():
+                self._bound(self._seconds_to_drain_deadline())
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self._has_peer_closed:
@@ -793,6 +800,18 @@ class HttpConnection(Carrier):
         """
         self._deadline = self.context.loop.time() + seconds
         self._arm_timer(self._deadline)
+
+    def _bound(self, seconds: float) -> None:
+        """Set another deadline because no worker follows that could take the connection."""
+        if self._granted_deadline == _NEVER:
+            self._granted_deadline = self._deadline
+        self._set_timeout(seconds)
+
+    def _unbound(self) -> None:
+        """A worker follows after all: a client that waits there must not end by what held here."""
+        if self._granted_deadline < _NEVER:
+            self._deadline = self._granted_deadline
+            self._granted_deadline = _NEVER
 
     def _restart_body_timeout(self) -> None:
         if self._incoming is not None:
@@ -859,6 +878,8 @@ class HttpConnection(Carrier):
             else:
                 record.count_limit(Limit.BODY_TIMEOUT)
                 self._break_off(408, "the request body did not arrive in time")
+        elif self._is_holding:
+            self._set_timeout(_UNREAD_PATIENCE)
         elif self.context.drain and not self._may_leave():
             if self.state is ConnectionState.HEAD:
                 self._answer(503, "Service Unavailable")

@@ -375,11 +375,11 @@ def _retire(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
     """Let go what the slot does not owe any more, once what it owes is ready."""
     if slot.serves is None or not _is_ready(fleet, slot, slot.serves):
         return []
-    has_successor = _ready_worker(fleet, slot, slot.serves) is not None
     steps: list[Step] = []
     for worker in fleet.workers_of(slot.index):
         outdated = worker.generation not in (slot.serves, slot.next)
-        recycled = worker.recycle != "" and has_successor
+        # By one of its own generation: in its probation the new code must not give way to the old.
+        recycled = worker.recycle != "" and _ready_worker(fleet, slot, worker.generation)
         if not worker.state.is_live or not (outdated or recycled):
             continue
         if worker.state is State.READY:

@@ -18,7 +18,10 @@ def choose_successor(fleet: Fleet, leaving: Worker) -> int | None:
     """Return the id of the worker that `leaving` hands its connections to; None where nobody stays."""
     if fleet.phase is not Phase.SERVING or leaving.drain_reason is DrainReason.STOP:
         return None
-    staying = [worker for worker in fleet.workers.values() if _stays(fleet, worker, leaving)]
+    serving = [worker for worker in fleet.workers.values() if _stays(fleet, worker, leaving)]
+    # One that is to be recycled passes on in its turn what it gets. That is better than nobody: during a
+    # reload its own successor has to wait, and it may be the only one that serves the new code.
+    staying = [worker for worker in serving if not worker.recycle] or serving
     own = [worker for worker in staying if worker.slot == leaving.slot]
     if own:
         return max(own, key=lambda worker: worker.worker_id).worker_id
@@ -54,8 +57,8 @@ def renew_successions(fleet: Fleet) -> list[Step]:
 
 
 def _stays(fleet: Fleet, worker: Worker, leaving: Worker) -> bool:
-    """Whether the worker serves, and will: it is of the generation that its slot owes."""
-    if worker is leaving or worker.state is not State.READY or worker.recycle:
+    """Whether the worker serves code that stays: it is of the generation that its slot owes."""
+    if worker is leaving or worker.state is not State.READY:
         return False
     slot = next((slot for slot in fleet.slots if slot.index == worker.slot), None)
     if slot is None or slot.leaving or worker.generation != slot.serves:

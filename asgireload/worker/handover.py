@@ -96,6 +96,8 @@ class Sender:
     def take(self, descriptor: int, parcel: Parcel, settled: Settle) -> bool:
         if not self._offers.has_room:
             return False
+        if not self._offers.unsettled:
+            self._heard_at = self._loop.time()  # until now it had nothing to answer
         number = self._offers.offer(settled)
         try:
             sent = self._passage.offer(number, encode_parcel(parcel), descriptor)
@@ -104,7 +106,6 @@ class Sender:
             sent = Sent.GONE
         if sent is Sent.YES:
             if self._deadline is None:
-                self._heard_at = self._loop.time()
                 self._deadline = self._loop.call_later(SETTLE_TIMEOUT, self._look_at_deadline)
             return True
         self._offers.retract(number)

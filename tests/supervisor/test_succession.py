@@ -137,7 +137,41 @@ def test_successor_that_dies_is_replaced_by_the_next_ready_one():
     assert world.pairs[1][1] not in (old, new)
 
 
-@pytest.mark.parametrize("wrong", ["booting", "recycled", "leaving slot", "not promoted"])
+def test_new_worker_that_is_recycled_soon_takes_over_where_nobody_else_can():
+    """Under load it has had its requests before the roll, and its own successor waits for the reload."""
+    world = watched(workers=1, max_requests=100, releases=lambda number: Code(drains=3.0))
+    (old,) = world.fleet.workers
+    world.reload()
+    while (new := max(world.accepting, default=old)) == old:
+        world.run(0.1)
+    world.submit(events.WorkerObserved(new, 0.0, 100, None))
+    world.run(20)
+    assert world.pairs[0] == (old, new)
+    (third,) = world.accepting
+    # It passes on what it got, and the first one does not wait for it in vain either.
+    assert sorted(world.pairs[1:]) == [(old, third), (new, third)]
+
+
+def test_worker_that_is_not_recycled_comes_before_one_that_is():
+    fleet = new_fleet(Policy(workers=3), random.Random(0), 0.0)
+    fleet.slots = [Slot(number, serves=1) for number in range(3)]
+    for number, state in enumerate((State.DRAINING, State.READY, State.READY)):
+        fleet.add_worker(
+            Worker(
+                worker_id=number,
+                slot=number,
+                generation=1,
+                template_id=1,
+                state=state,
+                asked_at=0.0,
+                deadline=None,
+            )
+        )
+    fleet.workers[1].recycle = "age"
+    assert choose_successor(fleet, fleet.workers[0]) == 2
+
+
+@pytest.mark.parametrize("wrong", ["booting", "leaving slot", "not promoted"])
 def test_worker_that_does_not_stay_is_no_successor(wrong):
     fleet = new_fleet(Policy(workers=2), random.Random(0), 0.0)
     fleet.slots = [Slot(0, serves=1), Slot(1, serves=1, leaving=wrong == "leaving slot")]
@@ -155,11 +189,10 @@ def test_worker_that_does_not_stay_is_no_successor(wrong):
         2,
         1,
         state=State.BOOTING if wrong == "booting" else State.READY,
-        recycle="age" if wrong == "recycled" else "",
         generation=2 if wrong == "not promoted" else 1,
     )
     assert choose_successor(fleet, leaving) is None
-    other.state, other.recycle, other.generation = State.READY, "", 1
+    other.state, other.generation = State.READY, 1
     fleet.slots[1].leaving = False
     assert choose_successor(fleet, leaving) == 2
     assert renew_successions(fleet) == [events.HandOver(1, 2)]

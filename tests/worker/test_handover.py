@@ -11,7 +11,7 @@ import pytest
 from asgireload.draining import DrainReason
 from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
-from asgireload.ipc.parcels import Facts, HttpParcel, encode_parcel
+from asgireload.ipc.parcels import Facts, HttpParcel, Settled, encode_parcel
 from asgireload.ipc.passage import Passage
 from asgireload.ipc.scoreboard import Field
 from asgireload.net.proxy_protocol import Origin
@@ -485,7 +485,7 @@ def test_successor_without_room_sends_connections_back_and_they_end_politely(run
             pair.leave()
             await wait_until(lambda: pair.old.handover.came_back == 3)
             assert pair.old.handover.handed_over == 2
-            assert len(pair.new.context.connections) == 2
+            await wait_until(lambda: len(pair.new.context.connections) == 2)
             answers = [await ask(client) for client in clients]
             assert sorted(body for body, _ in answers) == ["new /a 0"] * 2 + ["old /a 0"] * 3
             for body, headers in answers:
@@ -627,6 +627,106 @@ def test_another_successor_takes_the_place_of_one_that_is_gone(run):
             pair.old.gate.set()
             assert (await busy.read_response())[2] == b"old /wait 0"
             assert (await ask(busy))[0] == "new /a 0"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /half HTTP/1.1\r\nho"])
+def test_deadline_of_a_drain_without_successor_does_not_go_along_to_the_next_one(run, begun):
+    """The grace was for a worker that nobody follows; the next one grants what the first had granted."""
+
+    async def scenario():
+        async with workers(keep_alive_timeout=60.0, head_timeout=30.0, drain_grace=0.2) as pair:
+            silent = await pair.connect()
+            client = await pair.connect()
+            await ask(client)
+            client.send(begun)
+            states = ["HEAD" if begun else "IDLE", "SILENT"]
+            await wait_until(
+                lambda: sorted(c.state.name for c in pair.old.context.connections) == states
+            )
+            before = sorted(c.idle_since for c in pair.old.context.connections)
+            pair.old.begin_drain()
+            pair.link()
+            await pair.wait_moved(2)
+            after = sorted(c.idle_since for c in pair.new.context.connections)
+            assert after == pytest.approx(before, abs=0.005)
+            silent.send(GET % b"a")
+            assert (await silent.read_response())[2] == b"new /a 0"
+
+    run(scenario())
+
+
+def test_request_that_came_before_the_deadline_is_answered_by_the_successor_after_it(run, parser):
+    """It waits in the socket while its connection is on its way, and the keep-alive time ends meanwhile."""
+
+    async def scenario():
+        async with workers(parser, keep_alive_timeout=0.3) as pair:
+            client = await pair.connect()
+            await ask(client)
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pair.old.handover.hand_to(one)
+            pair.old.begin_drain()
+            await wait_until(lambda: pair.old.context.successor._offers.unsettled)
+            client.send(GET % b"late")
+            await client.writer.drain()
+            (connection,) = pair.old.context.connections
+            loop = asyncio.get_running_loop()
+            await wait_until(lambda: loop.time() > connection._deadline)
+            pair.new.handover.receive(other)
+            assert (await client.read_response())[2] == b"new /late 0"
+
+    run(scenario())
+
+
+def test_request_that_came_before_the_deadline_is_answered_after_a_refusal(run, parser):
+    async def scenario():
+        async with workers(parser, keep_alive_timeout=0.3) as pair:
+            client = await pair.connect()
+            await ask(client)
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pair.old.handover.hand_to(one)
+            pair.old.begin_drain()
+            await wait_until(lambda: pair.old.context.successor._offers.unsettled)
+            client.send(GET % b"late")
+            await client.writer.drain()
+            (connection,) = pair.old.context.connections
+            loop = asyncio.get_running_loop()
+            await wait_until(lambda: loop.time() > connection._deadline)
+            pair.link()
+            other.close()
+            assert (await client.read_response())[2] == b"new /late 0"
+
+    run(scenario())
+
+
+def test_successor_that_answers_promptly_after_a_pause_is_not_taken_for_stuck(run, monkeypatch):
+    """Its time begins with an offer, not with the last word that it said before."""
+    monkeypatch.setattr(handover_module, "SETTLE_TIMEOUT", 0.3)
+
+    async def scenario():
+        async with workers():
+            loop = asyncio.get_running_loop()
+            one, other = Passage.pair()
+            sender = Sender(loop, one, lambda gone: None, lambda: None)
+            parcel = HttpParcel(Facts(("192.0.2.1", 1), ("192.0.2.2", 80)), "silent", 1e12)
+            settled = []
+            with socket.socket() as offered:
+                assert sender.take(offered.fileno(), parcel, settled.append)
+                first = sender._deadline
+                other.say(Settled((1,)))
+                await wait_until(lambda: settled == [True])
+                await wait_until(lambda: loop.time() > first.when() - 0.05)
+                assert sender.take(offered.fileno(), parcel, settled.append)
+                await wait_until(lambda: sender._deadline is not first or not sender.is_open)
+                assert sender.is_open
+                other.say(Settled((2,)))
+                await wait_until(lambda: settled == [True, True])
+            sender.close()
+            while (received := other.receive()) is not None:
+                for descriptor in received[1]:
+                    os.close(descriptor)
+            other.close()
 
     run(scenario())
 
