@@ -31,7 +31,7 @@ BODY_HIGH_WATER_BYTES = 64 * 1024
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
 
 _make_task: Any = Task
-_AT_ONCE = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+_HAS_EAGER_START = sys.version_info >= (3, 12)
 _APP_ERRORS_TOTAL = int(Field.APP_ERRORS_TOTAL)
 
 
@@ -210,9 +210,11 @@ class HttpExchange:
         context = self._context
         if at_once and context.loop.get_task_factory() is None:
             # What the loop would do, but for a name that is not made anew for each request.
-            task = _make_task(
-                self.run(), loop=context.loop, name=self._carrier.task_name(), **_AT_ONCE
-            )
+            name = self._carrier.task_name()
+            if _HAS_EAGER_START:
+                task = _make_task(self.run(), loop=context.loop, name=name, eager_start=True)
+            else:
+                task = _make_task(self.run(), loop=context.loop, name=name)
             if task.done():
                 return
         else:
@@ -372,10 +374,10 @@ class HttpExchange:
         if kind == "http.response.body" and (
             stage is ResponseStage.STARTED or stage is ResponseStage.BODY
         ):
-            body = message.get("body", b"")
+            body = _value_of(message, "body", b"")
             if type(body) is not bytes:
                 body = bytes(body)
-            more_body = bool(message.get("more_body", False))
+            more_body = bool(_value_of(message, "more_body", False))
             self._body_sent += len(body)
             if self._framer is None:
                 data = self._begin_response(body, more_body=more_body)
@@ -391,8 +393,8 @@ class HttpExchange:
                     raise ConnectionResetError("the client has left")
         elif kind == "http.response.start" and stage is ResponseStage.WAITING:
             # ASGI: nothing goes out before the first body message, so head and body leave together.
-            self._start = (int(message["status"]), _pairs(message.get("headers", ())))
-            self._sends_trailers = bool(message.get("trailers", False))
+            self._start = (int(message["status"]), _pairs(_value_of(message, "headers", ())))
+            self._sends_trailers = bool(_value_of(message, "trailers", False))
             self._stage = ResponseStage.STARTED
         else:
             await self._send_extension(kind, message)
@@ -653,6 +655,14 @@ class HttpExchange:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
+
+
+def _value_of(message: Any, key: str, default: Any) -> Any:
+    if isinstance(
+        message, dict
+    ):  # what it nearly always is, and then found without a lookup of `get`
+        return message.get(key, default)
+    return message.get(key, default)
 
 
 def _pairs(headers: Any) -> tuple[Any, ...]:

@@ -45,7 +45,11 @@ def describe(options: argparse.Namespace) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "commit": first_line(["git", "describe", "--always", "--dirty"]),
-        "pinned": f"servers to CPU {options.server_cpus}, clients to CPU {options.load_cpus}",
+        "pinned": (
+            "nothing"
+            if options.server_cpus is None
+            else f"servers to CPU {options.server_cpus}, clients to CPU {options.load_cpus}"
+        ),
     }
     if options.checkout:
         rows["asgireload"] = "from the checkout, not compiled"
@@ -81,6 +85,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     if options.kill and options.quiet:
         parser.error("--kill and --quiet are two runs")
     options.part = KILL if options.kill else QUIET if options.quiet else MIXED
+    if options.part == QUIET:
+        # Here it matters what a whole machine makes of a reload; elsewhere that clients take nothing away.
+        options.server_cpus = options.load_cpus = None
     try:
         options.reloads = int(options.reloads or RELOADS)
         options.seconds = float(options.seconds or SECONDS)
