@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import time
@@ -332,3 +333,19 @@ def test_worker_that_has_no_room_for_files_goes_on_when_another_leaves(tmp_path)
         server.wait_log("TakeOver could not be followed")
         wait_until(lambda: len(server.worker_pids()) == 2 and other not in server.worker_pids())
         assert client.ask() == (1, full)
+
+
+def test_grace_of_a_worker_that_nobody_followed_at_first_does_not_end_what_moved_later(tmp_path):
+    """The only worker leaves by itself: its successor is forked meanwhile, and grants what it had granted."""
+    write_version(tmp_path, 1)
+    with (
+        Server(tmp_path, *OPTIONS, "--drain-grace", "0.6", workers=1) as server,
+        connected(server.port, 20) as clients,
+    ):
+        for client in clients:
+            first = client.ask()[1]
+        os.kill(first, signal.SIGTERM)
+        # Longer than the grace; a connection that the server ends is readable.
+        assert not select.select([client.socket for client in clients], [], [], 1.5)[0]
+        for client in clients:
+            assert client.ask()[1] != first
