@@ -9,27 +9,36 @@ without a body.
 from asgireload.http.parser import RequestHead
 
 MOST_HEADS = 256
-MOST_BYTES = 2048
-"""Larger heads are not kept: all together the two tables stay below some 2 MiB."""
+MOST_BYTES = 8192
+"""Larger heads are not kept. Cookies and tokens take some KiB, and cost the most to read."""
+TABLE_BYTES = 256 * 1024
+"""Of heads in one table. What is made of them takes about three times as much, so both together stay below
+some 2 MiB."""
 
 
 class HeadCache:
     """Two bounded tables. When one is full it is emptied: what is still in use comes back at once."""
 
-    __slots__ = ("blocks", "whole")
+    __slots__ = ("_block_bytes", "_whole_bytes", "blocks", "whole")
 
     def __init__(self) -> None:
         self.whole: dict[bytes, RequestHead] = {}
         """By all bytes of the head."""
         self.blocks: dict[bytes, RequestHead] = {}
         """By the header lines; the request line in it is that of another request."""
+        self._whole_bytes = 0
+        self._block_bytes = 0
 
     def keep_whole(self, data: bytes, head: RequestHead) -> None:
-        if len(self.whole) >= MOST_HEADS:
+        if len(self.whole) >= MOST_HEADS or self._whole_bytes + len(data) > TABLE_BYTES:
             self.whole.clear()
+            self._whole_bytes = 0
         self.whole[data] = head
+        self._whole_bytes += len(data)
 
     def keep_block(self, block: bytes, head: RequestHead) -> None:
-        if len(self.blocks) >= MOST_HEADS:
+        if len(self.blocks) >= MOST_HEADS or self._block_bytes + len(block) > TABLE_BYTES:
             self.blocks.clear()
+            self._block_bytes = 0
         self.blocks[block] = head
+        self._block_bytes += len(block)

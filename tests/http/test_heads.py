@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.errors import AppProtocolError, PeerError
-from asgireload.http.heads import MOST_BYTES, MOST_HEADS, HeadCache
+from asgireload.http.heads import MOST_BYTES, MOST_HEADS, TABLE_BYTES, HeadCache
 from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import parse_fields
 from asgireload.http.reader import RequestReader
@@ -73,6 +73,16 @@ def test_the_cache_is_bounded() -> None:
         read(head, cache, RequestLimits())
         assert len(cache.whole) <= MOST_HEADS
         assert len(cache.blocks) <= MOST_HEADS
+    large = b"y" * (MOST_BYTES // 2)
+    for number in range(TABLE_BYTES // MOST_BYTES * 6):
+        read(
+            b"GET / HTTP/1.1\r\nHost: a\r\nx: %d%b\r\n\r\n" % (number, large),
+            cache,
+            RequestLimits(),
+        )
+        assert cache.whole
+        assert sum(map(len, cache.whole)) <= TABLE_BYTES
+        assert sum(map(len, cache.blocks)) <= TABLE_BYTES
     cache = HeadCache()
     read(
         b"GET / HTTP/1.1\r\nHost: a\r\nx: %b\r\n\r\n" % (b"y" * MOST_BYTES), cache, RequestLimits()
