@@ -23,7 +23,7 @@ import logging
 import string
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 
@@ -38,11 +38,13 @@ from asgireload.admin.exchange import (
     read_body,
     send_response,
 )
-from asgireload.admin.metrics import MetricsPage
 from asgireload.admin.page import render_page
 from asgireload.admin.port import ReloadSnapshot, ServerPort, StatusSnapshot
 from asgireload.asgi import Receive, Scope, Send
 from asgireload.errors import ControlError, TlsError
+
+if TYPE_CHECKING:
+    from asgireload.admin.metrics import MetricsPage
 
 MAX_WAIT = 3600.0
 """Longest wait for a verdict in seconds, and the one used when the client names none. A reload has its
@@ -85,7 +87,7 @@ class AdminApp:
     def __init__(self, port: ServerPort, access: AccessPolicy) -> None:
         self._port = port
         self._access = access
-        self._metrics = MetricsPage(port.metrics)
+        self._metrics: MetricsPage | None = None
         self._style = files(__package__).joinpath("style.css").read_bytes()
         self._readers: dict[str, Callable[[Request], Response]] = {
             "/": self._get_index,
@@ -195,6 +197,11 @@ class AdminApp:
         return json_response(figures)
 
     def _get_metrics(self, request: Request) -> Response:
+        if self._metrics is None:
+            # The library takes 3 MiB and a part of the start, and not everybody asks for metrics.
+            from asgireload.admin.metrics import MetricsPage
+
+            self._metrics = MetricsPage(self._port.metrics)
         body, content_type = self._metrics.render(request.header(b"accept"))
         return Response(200, body, content_type, ((b"vary", b"accept"),))
 

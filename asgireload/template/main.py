@@ -38,7 +38,7 @@ from asgireload.ipc.titles import set_title
 from asgireload.log import Place, UserConfig, configure_logging, read_user_config
 from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.leftovers import find_leftovers, open_descriptors
-from asgireload.worker.main import WorkerOrder, run_worker
+from asgireload.worker.main import WorkerOrder, import_what_runs, run_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,7 @@ def _load(
         channel.send(AppUnsafe(leftovers.unsafe))
         channel.receive()  # only the end of file can come: another template takes over
         return None
+    import_what_runs(config)
     # Objects that exist now are never garbage collected in workers, so their pages stay shared.
     gc.collect()
     gc.freeze()

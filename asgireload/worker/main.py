@@ -157,6 +157,13 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.SelectorEventLoop
 
 
+def import_what_runs(config: Config) -> None:
+    """Import what a worker would import when it starts, so that forks of this process find it there."""
+    import concurrent.futures.thread  # noqa: F401 - event loops load it when they are made
+
+    loop_factory(config.loop)
+
+
 def _reseed() -> None:
     """Give numpy's global generator its own random numbers in this process.
 
