@@ -311,7 +311,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     # make hands an unset variable down as an empty word
     names = ("rounds", "seconds", "cases", "servers")
     options.given = {name for name in names if getattr(options, name)}
-    options.rounds = options.rounds or 3
+    options.rounds = options.rounds or (2 if options.quick else 3)
     options.seconds = options.seconds or 1
     if options.rounds < 1 or options.seconds < 1:
         parser.error("--rounds and --seconds are whole numbers from 1")
