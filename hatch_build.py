@@ -42,12 +42,14 @@ PACKAGE = "asgireload"
 SCRIPT = """
 import sys
 from mypyc.build import mypycify
-from setuptools import Distribution, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # The types were checked before; what is not compiled is taken as it is, and may lack its dependencies here.
 options = ["--follow-imports=silent", "--ignore-missing-imports"]
 modules = mypycify([*options, *sys.argv[1:]], opt_level="3", group_name="asgireload")
+source = "asgireload/websocket/_masking.c"
+modules.append(Extension("asgireload.websocket._masking", [source], extra_compile_args=["-O3"]))
 distribution = Distribution({"name": "asgireload", "ext_modules": modules})
 command = build_ext(distribution)
 command.inplace = True

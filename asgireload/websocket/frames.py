@@ -1,4 +1,4 @@
-"""WebSocket frames as bytes: masks, headers and close payloads. No state. Source: RFC 6455 sections 5 and 7.4.
+"""WebSocket frames as bytes: headers and close payloads. No state. Source: RFC 6455 sections 5 and 7.4.
 
 How frames become messages is `session.py`; it reads headers itself, because that is its innermost loop.
 """
@@ -56,25 +56,6 @@ _SHORT_HEADS = {
     first: tuple(bytes((first, length)) for length in range(126))
     for first in (FIN | TEXT, FIN | BINARY)
 }
-
-_LANES_FROM = 8192
-"""Measured: a shorter payload is unmasked faster as one number, a longer one in four lanes."""
-_number_of = int.from_bytes
-"""Looked up once: that costs as much as a short payload's conversion."""
-_XOR_TABLES = tuple(bytes(value ^ key for value in range(256)) for key in range(256))
-
-
-def unmask(payload: bytes, key: bytes) -> bytes:
-    """Return `payload` with the four bytes of `key` applied (section 5.3); also masks."""
-    length = len(payload)
-    if length < _LANES_FROM:
-        repeated = (key * (length // 4 + 1))[:length]
-        number: int = _number_of(payload, "little") ^ _number_of(repeated, "little")
-        return number.to_bytes(length, "little")
-    result = bytearray(length)
-    for lane in range(4):
-        result[lane::4] = payload[lane::4].translate(_XOR_TABLES[key[lane]])
-    return bytes(result)
 
 
 def encode_frame(first: int, payload: bytes) -> bytes:

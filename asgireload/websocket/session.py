@@ -39,9 +39,9 @@ from asgireload.websocket.frames import (
     encode_frame,
     explain_first_byte,
     parse_close,
-    unmask,
 )
 from asgireload.websocket.handover import PartialMessage, SessionState
+from asgireload.websocket.masking import unmask
 
 INFLATION_FROM = 1024 * 1024
 """Up to here a message may grow by any factor: it is cheap to hold, and what repeats itself, such as

@@ -1,5 +1,7 @@
 """Frames as bytes, without state."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,21 +15,37 @@ from asgireload.websocket.frames import (
     explain_first_byte,
     is_sendable_code,
     parse_close,
-    unmask,
 )
+from asgireload.websocket.masking import unmask, unmask_slowly
 from tests.websocket.client_frames import masked
 
+Unmask = Callable[[bytes, bytes], bytes]
 
+either = pytest.mark.parametrize(
+    "unmask", sorted({unmask, unmask_slowly}, key=repr), ids=lambda f: f.__name__
+)
+"""The one in C, where this is compiled, and the one in Python."""
+
+
+@either
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 63, 8191, 8192, 8193, 8194, 8195, 30_001])
-def test_masks_of_every_length(length: int) -> None:
+def test_masks_of_every_length(unmask: Unmask, length: int) -> None:
     payload = bytes(index * 7 % 256 for index in range(length))
     assert unmask(payload, b"\x01\x82\x03\xff") == masked(payload, b"\x01\x82\x03\xff")
 
 
+@either
 @given(payload=st.binary(max_size=200), key=st.binary(min_size=4, max_size=4))
-def test_a_mask_undoes_itself(payload: bytes, key: bytes) -> None:
+def test_a_mask_undoes_itself(unmask: Unmask, payload: bytes, key: bytes) -> None:
     assert unmask(payload, key) == masked(payload, key)
     assert unmask(unmask(payload, key), key) == payload
+
+
+def test_a_key_has_four_bytes() -> None:
+    if unmask is unmask_slowly:
+        pytest.skip("not compiled: callers pass four bytes")
+    with pytest.raises(TypeError, match="four bytes"):
+        unmask(b"payload", b"key")
 
 
 @pytest.mark.parametrize(
