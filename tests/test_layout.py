@@ -13,6 +13,7 @@ LAYERS = [
     {"worker", "admin", "watch"},
     {"websocket"},
     {"http"},
+    {"devpage"},
     {"ipc", "net", "app", "draining", "handover"},
     {"log"},
     {"config", "asgi", "bytecode", "frameworks"},
