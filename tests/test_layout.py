@@ -16,6 +16,7 @@ LAYERS = [
     {"devpage"},
     {"ipc", "net", "app", "draining", "handover"},
     {"log"},
+    {"libraries"},
     {"config", "asgi", "bytecode", "frameworks"},
     {"errors"},
 ]
@@ -28,6 +29,7 @@ ALLOWED = {
     ("ipc", "config"),
     # Messages carry values of the rooms they are about.
     ("ipc", "net"),
+    ("ipc", "devpage"),
 }
 TOP = {"__init__", "__main__"}
 """The package's own front door may import what it offers."""

@@ -46,7 +46,7 @@ def test_first_load_of_broken_code_ends_with_status_3_or_keeps_trying_once_it_ha
 
 def test_in_development_a_broken_first_load_waits_for_the_next_change():
     code = {1: Code(import_fails=True)}
-    world = World(Policy(workers=2, wait_for_change=True), lambda number: code.get(number, GOOD))
+    world = World(Policy(workers=2, development=True), lambda number: code.get(number, GOOD))
     world.run(10)
     assert world.exit_code is None
     assert world.verdicts == [(0, "failed")]
