@@ -29,6 +29,7 @@ from asgireload.ipc.messages import (
     ForkWorker,
     HandOver,
     LoadApp,
+    SuccessorSpent,
     TakeOver,
     UseCertificates,
     WorkerDrained,
@@ -246,7 +247,7 @@ class Children:
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with one, other:
                 # In this order: what the successor never gets, the other sees end.
-                worker.channel.post(HandOver(), [one.fileno()])
+                worker.channel.post(HandOver(successor_id), [one.fileno()])
                 successor.channel.post(TakeOver(), [other.fileno()])
         except OSError as error:
             _logger.error(  # noqa: TRY400 - the text says it all
@@ -282,6 +283,8 @@ class Children:
                 )
             case WorkerDraining():
                 event = events.WorkerStoppedAccepting(number)
+            case SuccessorSpent():
+                event = events.SuccessorSpent(number, message.successor)
             case WorkerDrained():
                 event = events.WorkerDrained(
                     number,

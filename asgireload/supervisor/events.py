@@ -68,6 +68,14 @@ class WorkerStoppedAccepting:
 
 
 @dataclass(frozen=True, slots=True)
+class SuccessorSpent:
+    """It takes no more of what this worker hands over."""
+
+    worker_id: int
+    successor: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDrained:
     worker_id: int
     exchanges_cut: int
@@ -123,6 +131,7 @@ Event = (
     | WorkerReady
     | WorkerFailed
     | WorkerStoppedAccepting
+    | SuccessorSpent
     | WorkerDrained
     | WorkerExited
     | WorkerObserved

@@ -117,6 +117,8 @@ class Worker:
     stopped_accepting: bool = False
     successor: int | None = None
     """The worker that takes over its connections while it drains."""
+    spent_successors: set[int] = field(default_factory=set)
+    """Those that take no more of them: so no connection is offered twice to the same worker."""
     drained: bool = False
     """It has said that it is done, lifespan shutdown included."""
     killed_for: KillReason | None = None

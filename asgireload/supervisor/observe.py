@@ -14,6 +14,7 @@ from asgireload.supervisor.events import (
     ScaleRequested,
     Step,
     StopRequested,
+    SuccessorSpent,
     TemplateExited,
     TemplateFailed,
     TemplateLoaded,
@@ -182,6 +183,8 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
             worker.stopped_accepting = True
             if worker.state is State.READY:
                 return _leaves_by_itself(fleet, worker, now)
+        case SuccessorSpent():
+            worker.spent_successors.add(event.successor)
         case WorkerDrained():
             _worker_drained(worker, event, now)
         case WorkerExited():

@@ -2,7 +2,8 @@
 
 The worker of the same slot comes first: it is the one that made the other superfluous. Where there is none,
 because the slot goes away or its new worker is still to boot, a sibling of the newest generation that
-serves takes them, and of several the one that takes over from the fewest.
+serves takes them, and of several the one that takes over from the fewest. One that has no room, or takes
+nothing, is followed by the next that was not yet asked; when all were, what is left ends with its worker.
 """
 
 from collections import Counter
@@ -47,7 +48,11 @@ def renew_successions(fleet: Fleet) -> list[Step]:
         if worker.state is not State.DRAINING or worker.drained:
             continue
         current = fleet.workers.get(worker.successor) if worker.successor is not None else None
-        if current is not None and current.state is State.READY:
+        if (
+            current is not None
+            and current.state is State.READY
+            and current.worker_id not in worker.spent_successors
+        ):
             continue
         successor = choose_successor(fleet, worker)
         if successor is not None and successor != worker.successor:
@@ -59,6 +64,8 @@ def renew_successions(fleet: Fleet) -> list[Step]:
 def _stays(fleet: Fleet, worker: Worker, leaving: Worker) -> bool:
     """Whether the worker serves code that stays: it is of the generation that its slot owes."""
     if worker is leaving or worker.state is not State.READY:
+        return False
+    if worker.worker_id in leaving.spent_successors:
         return False
     slot = next((slot for slot in fleet.slots if slot.index == worker.slot), None)
     if slot is None or slot.leaving or worker.generation != slot.serves:

@@ -52,7 +52,8 @@ class Sender:
     """The worker that follows, as connections see it (`http.context.Successor`).
 
     `on_gone` is called when it can take nothing more, before the connections that came back are told; not
-    after `close()`. Owns the passage.
+    after `close()`. `on_full` is called once, when it has said that it has no room. `number` is its id. Owns the
+    passage.
     """
 
     def __init__(
@@ -61,12 +62,17 @@ class Sender:
         passage: Passage,
         on_gone: Callable[["Sender"], None],
         on_taken: Callable[[], None],
+        on_full: Callable[["Sender"], None],
+        number: int = 0,
     ) -> None:
         """`on_taken` is called for each connection that has gone over."""
+        self.number = number
         self._loop = loop
         self._passage = passage
         self._on_gone = on_gone
         self._on_taken = on_taken
+        self._on_full = on_full
+        self.is_full = False
         self._offers = Offers()
         self._is_pump_due = False
         self._retry: asyncio.TimerHandle | None = None
@@ -87,6 +93,10 @@ class Sender:
         return self._offers.is_open
 
     # Connections call these.
+
+    @property
+    def is_spent(self) -> bool:
+        return self.is_full or not self._offers.is_open
 
     def enlist(self, turn: Turn) -> bool:
         is_soon = self._offers.enlist(turn)
@@ -186,6 +196,10 @@ class Sender:
             os.close(descriptor)
         if isinstance(message, Settled):
             self._heard_at = self._loop.time()
+            if message.is_full and not self.is_full:
+                # It goes on to get offers until another is named: it may be the only one.
+                self.is_full = True
+                self._on_full(self)
             for settle, is_taken in self._offers.settle(message.taken, message.refused):
                 if is_taken:
                     self._on_taken()
@@ -223,7 +237,7 @@ class Sender:
             settle(is_taken)
 
 
-def _ignore(sender: Sender) -> None:
+def _ignore(subject: object) -> None:
     """Nobody needs to know."""
 
 
@@ -268,6 +282,8 @@ class Receiver:
         self._on_done = on_done
         self._claims: Claims[_Arrival] = Claims()
         self._refused: list[int] = []
+        self._is_full = False
+        """Some of them for want of room."""
         self._is_waiting_to_say = False
         self._beginning: set[asyncio.Task[None]] = set()
         self.taken_over = 0
@@ -316,8 +332,10 @@ class Receiver:
         if isinstance(message, Withdrawn):
             self._claims.withdrawn()
         elif isinstance(message, Offer):
-            arrival = self._unpack(message, descriptors) if self._accepts() else None
-            if arrival is not None:
+            arrival = None
+            if not self._accepts():
+                self._is_full = True
+            elif (arrival := self._unpack(message, descriptors)) is not None:
                 self._claims.hold(message.number, arrival)
                 return
             self._refused.append(message.number)
@@ -345,9 +363,10 @@ class Receiver:
         taken = tuple(self._claims.held)
         if not taken and not self._refused:
             return
-        match self._passage.say(Settled(taken, tuple(self._refused))):
+        match self._passage.say(Settled(taken, tuple(self._refused), self._is_full)):
             case Sent.YES:
                 self._refused.clear()
+                self._is_full = False
                 for arrival in self._claims.said():
                     self._begin(arrival)
             case Sent.NO_ROOM:
@@ -400,12 +419,19 @@ class Handover:
     """All of one worker's handovers: to whom its connections go, and from whom some come.
 
     Joined in `worker/main.py`. While a worker serves it only receives. Once it drains it takes in no more
-    than it can pass on.
+    than it can pass on. `on_spent` is called with the number of the successor that takes nothing more, once for
+    each, so that whoever named it can name another.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: ServingContext) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: ServingContext,
+        on_spent: Callable[[int], None] = _ignore,
+    ) -> None:
         self._loop = loop
         self._context = context
+        self._on_spent = on_spent
         self._senders: list[Sender] = []
         self._receivers: set[Receiver] = set()
         self._is_over = False
@@ -431,8 +457,8 @@ class Handover:
 
     # To others.
 
-    def hand_to(self, sock: socket.socket) -> None:
-        """Let connections go to the worker behind `sock`, which becomes ours.
+    def hand_to(self, sock: socket.socket, number: int = 0) -> None:
+        """Let connections go to worker `number` behind `sock`, which becomes ours.
 
         That one takes the place of another that was named before.
         """
@@ -441,7 +467,14 @@ class Handover:
             return
         for former in self._senders:
             former.retire()
-        sender = Sender(self._loop, Passage(sock), self._successor_gone, self._count)
+        sender = Sender(
+            self._loop,
+            Passage(sock),
+            self._successor_gone,
+            self._count,
+            self._successor_full,
+            number,
+        )
         self._senders.append(sender)
         self._context.successor = sender
         if self._context.drain:
@@ -468,9 +501,15 @@ class Handover:
     def _count(self) -> None:
         self._context.record.values[Field.HANDED_OVER_TOTAL] += 1
 
+    def _successor_full(self, sender: Sender) -> None:
+        if self._context.successor is sender:
+            self._on_spent(sender.number)
+
     def _successor_gone(self, sender: Sender) -> None:
         if self._context.successor is sender:
             self._context.successor = None
+            if not sender.is_full:
+                self._on_spent(sender.number)
             if self._context.drain:
                 # After those that came back have been told, so that each goes its way once.
                 self._loop.call_soon(self.begin_drain)

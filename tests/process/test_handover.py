@@ -172,6 +172,22 @@ def test_connections_of_slots_that_are_scaled_away_go_to_a_sibling(tmp_path):
             assert client.ask() == (1, left)
 
 
+def test_what_a_sibling_has_no_room_for_goes_to_the_next(tmp_path):
+    """Those of one slot go away, and are more than fit into either of the two that stay."""
+    write_version(tmp_path, 1)
+    with (
+        Server(tmp_path, *OPTIONS, "--limit-connections", "45", workers=3) as server,
+        connected(server.port, 78) as clients,
+    ):
+        for client in clients:
+            client.ask()
+        assert server.control("scale", "2").returncode == 0
+        wait_until(lambda: len(server.processes()) == 4, what="supervisor, template, two workers")
+        left = server.worker_pids()
+        for client in clients:
+            assert client.ask()[1] in left
+
+
 def test_connections_live_through_a_recycle(tmp_path):
     write_version(tmp_path, 1)
     with (

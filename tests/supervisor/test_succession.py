@@ -29,6 +29,7 @@ class Watched(World):
                 assert step.successor != step.worker_id
                 assert step.successor in self.alive
                 assert step.successor in self.accepting
+                assert step.successor not in self.fleet.workers[step.worker_id].spent_successors
         super()._do(step)
 
 
@@ -171,6 +172,37 @@ def test_worker_that_is_not_recycled_comes_before_one_that_is():
     assert choose_successor(fleet, fleet.workers[0]) == 2
 
 
+def test_one_that_takes_no_more_is_followed_by_each_sibling_once():
+    """All are full in the end; then it stays at that, however often it is looked at."""
+    world = watched(workers=4, releases=lambda generation: Code(drains=8.0))
+    (leaving, *others) = world.fleet.workers
+    world.submit(events.WorkerStoppedAccepting(leaving))
+    asked = []
+    while len(asked) < 3:
+        world.run(0.01)
+        ((old, new),) = world.pairs[len(asked) :]
+        assert old == leaving
+        asked.append(new)
+        world.submit(events.SuccessorSpent(leaving, new))
+    assert len(set(asked)) == 3
+    assert leaving not in asked
+    # The worker that is forked in its place was not asked yet.
+    world.run(1)
+    assert all(old == leaving for old, _ in world.pairs)
+    assert [new for _, new in world.pairs[3:]] in ([], [max(world.fleet.workers)])
+    assert set(asked) <= {*others, max(world.fleet.workers)}
+
+
+def test_what_a_worker_says_of_a_former_successor_changes_nothing():
+    world = watched(workers=3, releases=lambda generation: Code(drains=8.0))
+    leaving, other, third = world.fleet.workers
+    world.submit(events.WorkerStoppedAccepting(leaving))
+    ((_, current),) = world.pairs
+    world.submit(events.SuccessorSpent(leaving, other if current == third else third))
+    world.run(0.01)
+    assert len(world.pairs) == 1
+
+
 @pytest.mark.parametrize("wrong", ["booting", "leaving slot", "not promoted"])
 def test_worker_that_does_not_stay_is_no_successor(wrong):
     fleet = new_fleet(Policy(workers=2), random.Random(0), 0.0)
@@ -203,7 +235,9 @@ def test_worker_that_does_not_stay_is_no_successor(wrong):
 @given(
     st.integers(0, 1000),
     st.lists(
-        st.sampled_from(["reload", "scale up", "scale down", "kill", "wait", "stop accepting"]),
+        st.sampled_from(
+            ["reload", "scale up", "scale down", "kill", "wait", "stop accepting", "spent"]
+        ),
         max_size=12,
     ),
     st.booleans(),
@@ -225,6 +259,10 @@ def test_whatever_happens_successors_serve_when_they_are_named(seed, doings, ove
             world.submit(events.ScaleRequested(world.fleet.wanted_count + change))
         elif doing == "kill" and world.fleet.workers:
             world.kill_worker(chance.choice(list(world.fleet.workers)))
+        elif doing == "spent" and world.pairs:
+            old, new = world.pairs[-1]
+            if new is not None and old in world.fleet.workers:
+                world.submit(events.SuccessorSpent(old, new))
         elif doing == "stop accepting" and world.accepting:
             world.submit(events.WorkerStoppedAccepting(chance.choice(list(world.accepting))))
         world.run(chance.choice([0.01, 0.3, 2.0]))

@@ -395,6 +395,42 @@ def test_websocket_handshake_that_no_successor_takes_is_answered_with_503(run, p
     run(scenario())
 
 
+def test_what_a_full_successor_refuses_is_offered_to_the_next_one(run, parser):
+    """Nothing is refused twice, and nothing closed."""
+
+    async def scenario():
+        async with workers(parser, new={"limit_connections": 2}, drain_grace=5.0) as pair:
+            third = Worker("third", parser, limit_connections=2)
+            spent = []
+            pair.old.handover._on_spent = spent.append
+            clients = [await pair.connect() for _ in range(5)]
+            for client in clients:
+                await ask(client)
+            pair.leave()
+            await wait_until(lambda: spent)
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pair.old.handover.hand_to(one, 3)
+            third.handover.receive(other)
+            await wait_until(lambda: len(spent) == 2)
+            await wait_until(lambda: pair.old.handover.came_back == 4)
+            assert spent == [0, 3]
+            assert len(pair.old.context.connections) == 1
+            answers = [(await ask(client)) for client in clients]
+            assert (
+                sorted(body for body, _ in answers)
+                == ["new /a 0"] * 2 + ["old /a 0"] + ["third /a 0"] * 2
+            )
+            for body, headers in answers:
+                assert ("connection" in headers) == body.startswith("old")
+            third.handover.withdraw()
+            for connection in tuple(third.context.connections):
+                connection.abort()
+            async with asyncio.timeout(5):
+                await third.handover.wait_idle()
+
+    run(scenario())
+
+
 def test_keep_alive_that_was_promised_ends_after_its_grace_when_the_successor_vanishes(run, parser):
     async def scenario():
         async with workers(parser, drain_grace=0.05) as pair:
@@ -736,7 +772,7 @@ def test_successor_that_answers_promptly_after_a_pause_is_not_taken_for_stuck(ru
         async with workers():
             loop = asyncio.get_running_loop()
             one, other = Passage.pair()
-            sender = Sender(loop, one, lambda gone: None, lambda: None)
+            sender = Sender(loop, one, lambda gone: None, lambda: None, lambda full: None)
             parcel = HttpParcel(Facts(("192.0.2.1", 1), ("192.0.2.2", 80)), "silent", 1e12)
             settled = []
             with socket.socket() as offered:
