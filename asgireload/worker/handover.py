@@ -31,6 +31,7 @@ from asgireload.ipc.passage import Passage, Sent, read_parcel
 from asgireload.ipc.scoreboard import Field
 from asgireload.websocket.connection import resumed_websocket_protocol
 from asgireload.websocket.handover import Resumption
+from asgireload.worker.collection import PutOff
 from asgireload.worker.offers import Claims, Fate, Offers, Settle, Turn
 
 SLICE_SECONDS = 0.004
@@ -263,8 +264,8 @@ class _Arrival:
 class Receiver:
     """Takes over what comes through one passage until the other worker has ended. Owns the passage.
 
-    `accepts` is asked before each connection; what it denies goes back. `on_done` is called once, when the
-    passage is closed.
+    `accepts` is asked before each connection; what it denies goes back. `on_arrived` is told of each slice how many
+    came. `on_done` is called once, when the passage is closed.
     """
 
     def __init__(
@@ -273,12 +274,14 @@ class Receiver:
         passage: Passage,
         context: ServingContext,
         accepts: Callable[[], bool],
+        on_arrived: Callable[[int], None],
         on_done: Callable[["Receiver"], None],
     ) -> None:
         self._loop = loop
         self._passage = passage
         self._context = context
         self._accepts = accepts
+        self._on_arrived = on_arrived
         self._on_done = on_done
         self._claims: Claims[_Arrival] = Claims()
         self._refused: list[int] = []
@@ -323,6 +326,8 @@ class Receiver:
             _logger.error("The worker before cannot be understood: %s", error)  # noqa: TRY400 - the text says it all
             self.close()
             return
+        if self._claims.held:
+            self._on_arrived(len(self._claims.held))
         if not self._claims.is_mute:
             self._say()
         if is_over:
@@ -435,6 +440,11 @@ class Handover:
         self._senders: list[Sender] = []
         self._receivers: set[Receiver] = set()
         self._is_over = False
+        self._collection = PutOff(loop, self._running)
+
+    def _running(self) -> int:
+        values = self._context.record.values
+        return values[Field.EXCHANGES] + values[Field.WEBSOCKETS]
 
     # From others.
 
@@ -445,7 +455,12 @@ class Handover:
             return
         self._receivers.add(
             Receiver(
-                self._loop, Passage(sock), self._context, self._accepts, self._receivers.discard
+                self._loop,
+                Passage(sock),
+                self._context,
+                self._accepts,
+                self._collection.note,
+                self._receivers.discard,
             )
         )
 
@@ -528,6 +543,7 @@ class Handover:
     def withdraw(self) -> None:
         """Keep what is not settled, and take nothing more. Idempotent."""
         self._is_over = True
+        self._collection.end()
         self._context.successor = None
         for receiver in list(self._receivers):
             receiver.close()

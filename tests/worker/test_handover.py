@@ -628,7 +628,12 @@ def test_what_a_killed_worker_had_offered_is_taken(run):
             one.close()
             receivers = []
             receiver = Receiver(
-                asyncio.get_running_loop(), other, pair.new.context, lambda: True, receivers.append
+                asyncio.get_running_loop(),
+                other,
+                pair.new.context,
+                lambda: True,
+                lambda arrived: None,
+                receivers.append,
             )
             client = Client(*await asyncio.open_connection(sock=ours))
             pair.clients.append(client)
