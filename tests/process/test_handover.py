@@ -314,6 +314,28 @@ def test_two_thousand_connections_live_through_a_reload(tmp_path, loop):
         assert server.status()["last_reload"]["came_back"] == 0
 
 
+def test_connections_of_sixty_four_workers_live_through_a_reload(tmp_path):
+    write_version(tmp_path, 1)
+    with (
+        Server(tmp_path, *OPTIONS, "--surge", "16", workers=64) as server,
+        connected(server.port, 256) as clients,
+    ):
+        assert len(server.worker_pids()) == 64
+        before = {client.ask() for client in clients}
+        assert {version for version, _ in before} == {1}
+        write_version(tmp_path, 2)
+        server.reload()
+        wait_until(lambda: not server.workers("draining"))
+        after = {client.ask() for client in clients}
+        assert {version for version, _ in after} == {2}
+        # Each went to the new worker of its old one's slot.
+        assert len(after) == len(before)
+        result = server.status()["last_reload"]
+        assert result["handed_over"] == 256
+        assert result["came_back"] == 0
+        print(result["seconds"] if "seconds" in result else result)
+
+
 def test_a_stop_still_closes_idle_connections_after_their_grace(tmp_path):
     write_version(tmp_path, 1)
     with Server(tmp_path, *OPTIONS, "--drain-grace", "0.3", workers=1) as server:
