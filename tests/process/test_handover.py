@@ -333,7 +333,6 @@ def test_connections_of_sixty_four_workers_live_through_a_reload(tmp_path):
         result = server.status()["last_reload"]
         assert result["handed_over"] == 256
         assert result["came_back"] == 0
-        print(result["seconds"] if "seconds" in result else result)
 
 
 def test_a_stop_still_closes_idle_connections_after_their_grace(tmp_path):
