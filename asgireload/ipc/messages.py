@@ -109,6 +109,8 @@ class HandOver(msgspec.Struct, frozen=True, tag=True):
 
     successor: int = 0
     """Its id, to name it in SuccessorSpent; 0: nobody wants to hear of that."""
+    beside: bool = False
+    """It takes its share beside those that were named before, and not their place."""
 
 
 class TakeOver(msgspec.Struct, frozen=True, tag=True):

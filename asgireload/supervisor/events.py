@@ -177,16 +177,16 @@ class DrainWorker:
     worker_id: int
     reason: DrainReason
     timeout: float
-    successor: int | None = None
-    """The worker that takes its connections over."""
+    successors: tuple[int, ...] = ()
+    """The workers that take its connections over."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Let the connections of a draining worker go to another than was named before."""
+    """Let the connections of a draining worker go to others than were named before."""
 
     worker_id: int
-    successor: int
+    successors: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

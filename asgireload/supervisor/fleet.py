@@ -122,8 +122,8 @@ class Worker:
     """What the worker itself said before it died."""
     drain_reason: DrainReason | None = None
     stopped_accepting: bool = False
-    successor: int | None = None
-    """The worker that takes over its connections while it drains."""
+    successors: tuple[int, ...] = ()
+    """The workers that take over its connections while it drains."""
     spent_successors: set[int] = field(default_factory=set)
     """Those that take no more of them: so no connection is offered twice to the same worker."""
     drained: bool = False

@@ -50,7 +50,7 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class Sender:
-    """The worker that follows, as connections see it (`http.context.Successor`).
+    """A worker that follows.
 
     `on_gone` is called when it can take nothing more, before the connections that came back are told; not
     after `close()`. `on_full` is called once, when it has said that it has no room. `number` is its id. Owns the
@@ -93,7 +93,7 @@ class Sender:
     def is_open(self) -> bool:
         return self._offers.is_open
 
-    # Connections call these.
+    # Connections call these, through `Spread`.
 
     @property
     def is_spent(self) -> bool:
@@ -236,6 +236,48 @@ class Sender:
             if is_taken:
                 self._on_taken()
             settle(is_taken)
+
+
+class Spread:
+    """Workers that follow side by side, as one (`http.context.Successor`): each in turn gets a connection.
+
+    It does not change. When one of them takes nothing more, or another is named, a new one takes its place, and
+    connections ask that one for their turn.
+    """
+
+    def __init__(self, senders: list[Sender]) -> None:
+        self.senders = senders
+        self._next = 0
+        self._giving: Sender | None = None
+        self._is_retired = False
+
+    @property
+    def is_spent(self) -> bool:
+        return self._is_retired or all(sender.is_spent for sender in self.senders)
+
+    def enlist(self, turn: Turn) -> bool:
+        for _ in self.senders:
+            sender = self.senders[self._next]
+            self._next = (self._next + 1) % len(self.senders)
+            if sender.is_open:
+                return sender.enlist(partial(self._give, sender, turn))
+        return False
+
+    def take(self, descriptor: int, parcel: Parcel, settled: Settle) -> bool:
+        return self._giving is not None and self._giving.take(descriptor, parcel, settled)
+
+    def retire(self) -> None:
+        """Give no more turns. What was offered can still be settled."""
+        self._is_retired = True
+        for sender in self.senders:
+            sender.retire()
+
+    def _give(self, sender: Sender, turn: Turn) -> None:
+        self._giving = sender
+        try:
+            turn()
+        finally:
+            self._giving = None
 
 
 def _ignore(subject: object) -> None:
@@ -438,6 +480,8 @@ class Handover:
         self._context = context
         self._on_spent = on_spent
         self._senders: list[Sender] = []
+        self._spread: Spread | None = None
+        """Of those that follow now."""
         self._receivers: set[Receiver] = set()
         self._is_over = False
         self._collection = PutOff(loop, self._running)
@@ -472,16 +516,15 @@ class Handover:
 
     # To others.
 
-    def hand_to(self, sock: socket.socket, number: int = 0) -> None:
+    def hand_to(self, sock: socket.socket, number: int = 0, *, beside: bool = False) -> None:
         """Let connections go to worker `number` behind `sock`, which becomes ours.
 
-        That one takes the place of another that was named before.
+        That one takes the place of others that were named before, or its share `beside` them.
         """
         if self._is_over:
             sock.close()
             return
-        for former in self._senders:
-            former.retire()
+        former = self._spread.senders if beside and self._spread is not None else []
         sender = Sender(
             self._loop,
             Passage(sock),
@@ -491,9 +534,15 @@ class Handover:
             number,
         )
         self._senders.append(sender)
-        self._context.successor = sender
+        self._follow([*(each for each in former if not each.is_spent), sender])
         if self._context.drain:
             self.begin_drain()
+
+    def _follow(self, senders: list[Sender]) -> None:
+        if self._spread is not None:
+            self._spread.retire()
+        self._spread = Spread(senders) if senders else None
+        self._context.successor = self._spread
 
     def begin_drain(self) -> None:
         """Have every connection begin to drain, or do so anew, in slices. `context.drain` is set."""
@@ -517,17 +566,32 @@ class Handover:
         self._context.record.values[Field.HANDED_OVER_TOTAL] += 1
 
     def _successor_full(self, sender: Sender) -> None:
-        if self._context.successor is sender:
-            self._on_spent(sender.number)
+        if not self._is_following(sender):
+            return
+        self._on_spent(sender.number)
+        assert self._spread is not None
+        others = [each for each in self._spread.senders if not each.is_spent]
+        if others:
+            self._follow(others)
+            self._begin_anew()
 
     def _successor_gone(self, sender: Sender) -> None:
-        if self._context.successor is sender:
-            self._context.successor = None
-            if not sender.is_full:
-                self._on_spent(sender.number)
-            if self._context.drain:
-                # After those that came back have been told, so that each goes its way once.
-                self._loop.call_soon(self.begin_drain)
+        if not self._is_following(sender):
+            return
+        if not sender.is_full:
+            self._on_spent(sender.number)
+        assert self._spread is not None
+        others = [each for each in self._spread.senders if each.is_open]
+        self._follow([each for each in others if not each.is_spent] or others)
+        self._begin_anew()
+
+    def _is_following(self, sender: Sender) -> bool:
+        return self._spread is not None and sender in self._spread.senders
+
+    def _begin_anew(self) -> None:
+        if self._context.drain:
+            # After those that came back have been told, so that each goes its way once.
+            self._loop.call_soon(self.begin_drain)
 
     # The end.
 
@@ -544,7 +608,7 @@ class Handover:
         """Keep what is not settled, and take nothing more. Idempotent."""
         self._is_over = True
         self._collection.end()
-        self._context.successor = None
+        self._spread = self._context.successor = None
         for receiver in list(self._receivers):
             receiver.close()
         for sender in self._senders:

@@ -356,7 +356,7 @@ class _Worker:
                     type(message).__name__,
                 )
             case HandOver():
-                hand_to = partial(Handover.hand_to, number=message.successor)
+                hand_to = partial(Handover.hand_to, number=message.successor, beside=message.beside)
                 self._pass(descriptors[0], hand_to)
             case TakeOver():
                 self._pass(descriptors[0], Handover.receive)

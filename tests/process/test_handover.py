@@ -172,6 +172,24 @@ def test_connections_of_slots_that_are_scaled_away_go_to_a_sibling(tmp_path):
             assert client.ask() == (1, left)
 
 
+def test_connections_of_a_slot_that_is_scaled_away_are_shared_by_its_siblings(tmp_path):
+    write_version(tmp_path, 1)
+    with (
+        Server(tmp_path, *OPTIONS, workers=4) as server,
+        connected(server.port, 120) as clients,
+    ):
+        for client in clients:
+            client.ask()
+        wait_until(lambda: sum(each["connections"] for each in server.workers()) == 120)
+        before = {worker["slot"]: worker["connections"] for worker in server.workers()}
+        assert server.control("scale", "3").returncode == 0
+        wait_until(lambda: len(server.processes()) == 5, what="supervisor, template, three workers")
+        wait_until(lambda: sum(each["connections"] for each in server.workers()) == 120)
+        left = before.pop(3)
+        for worker in server.workers():
+            assert worker["connections"] - before[worker["slot"]] in (left // 3, left // 3 + 1)
+
+
 def test_what_a_sibling_has_no_room_for_goes_to_the_next(tmp_path):
     """Those of one slot go away, and are more than fit into either of the two that stay."""
     write_version(tmp_path, 1)
