@@ -20,6 +20,7 @@ from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.access_log import AccessLog
 from asgireload.http.close_plan import ClosePlan
+from asgireload.http.deadlines import Deadlines
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.heads import HeadCache
@@ -196,6 +197,7 @@ class ServingContext:
         "background",
         "close_plan",
         "connections",
+        "deadlines",
         "default_lines",
         "drain",
         "heads",
@@ -248,6 +250,7 @@ class ServingContext:
         self.websocket_factory = websocket_factory
         self.speaks_websocket = settings.websocket and websocket_factory is not None
         self.connections: set[LiveConnection] = set()
+        self.deadlines = Deadlines(loop)
         self.background: set[asyncio.Task[None]] = set()
         """Tasks in which applications run, also behind a finished response or for a client that has left."""
         self.access_log = access_log

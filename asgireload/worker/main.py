@@ -36,7 +36,7 @@ from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
 from asgireload.http.request_id import RequestIds
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import raise_file_limit, signal_on_parent_death
+from asgireload.ipc.linux import keep_freed_memory, raise_file_limit, signal_on_parent_death
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AnyMessage,
@@ -74,6 +74,11 @@ ORPHAN_MARGIN = 10
 """Seconds beyond drain and lifespan timeouts after which the kernel ends a worker without a supervisor."""
 
 _logger = logging.getLogger("asgireload.error")
+
+_HEAP_BLOCK_BYTES = 8 * 1024 * 1024
+_KEPT_BYTES = 16 * 1024 * 1024
+"""Bodies are received and made in pieces of hundreds of KiB. By default the C library gives each back to the
+kernel and asks for it anew, zeroed; measured, that was a third of what an upload of 1 MB costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,7 @@ def run_worker(order: WorkerOrder) -> int:
     keep_logging(config, place_of(order))
     set_title("worker", order.name, slot=order.slot, generation=order.generation)
     _reseed()
+    keep_freed_memory(_HEAP_BLOCK_BYTES, _KEPT_BYTES)
     try:
         channel.send(WorkerStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
