@@ -233,6 +233,7 @@ class HttpConnection(Carrier):
         if self._departure is not None:
             self._departure.cancel()
         self._is_waiting_to_deliver = False
+        self._reader.let_go()
         # Whatever the log makes of the exchange, nothing waits for this connection any more.
         self.context.unregister(self)
         self._drop_exchange()
@@ -653,6 +654,7 @@ class HttpConnection(Carrier):
         make_successor = self.context.websocket_factory
         assert make_successor is not None
         self.state = ConnectionState.UPGRADED
+        self._reader.let_go()
         self._cancel_timer()
         self._resume_reading()
         successor = make_successor(self.context, self._transport, self.endpoints, head)

@@ -127,8 +127,13 @@ class Successor(Protocol):
     worker says that it takes it before it reads or writes a byte.
 
     When the successor is gone, `ServingContext.successor` becomes None and every connection's
-    `begin_drain()` is called once more: it then ends as it does without one.
+    `begin_drain()` is called once more: it then ends as it does without one. So it is when another takes the
+    place of one that is gone or full.
     """
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it takes nothing more, so that another may be named in its place: it is gone, or full."""
 
     def enlist(self, turn: Callable[[], None]) -> bool:
         """Call `turn` from the loop when there is room for an offer, in the order of enlisting.

@@ -3,7 +3,8 @@
     supervisor ──LoadApp, ForkWorker──▶ template
     supervisor ◀──AppLoaded, AppUnsafe, AppFailed, ForkFailed── template
     supervisor ──HandOver, Drain, TakeOver, UseCertificates──▶ worker
-    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerDrained── worker
+    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, SuccessorSpent,
+                  WorkerDrained── worker
 
 Each message is a frozen value; descriptors travel beside it (`ipc.channel`), in the order its docstring
 gives, and belong to the receiver, who closes them. End of file on a channel means that the other process
@@ -106,6 +107,11 @@ class HandOver(msgspec.Struct, frozen=True, tag=True):
     """Your connections may go to the worker behind this passage (`ipc.passage`), once you drain. Descriptor:
     your end. Comes before Drain, and again when another worker takes the place of the one that was named."""
 
+    successor: int = 0
+    """Its id, to name it in SuccessorSpent; 0: nobody wants to hear of that."""
+    beside: bool = False
+    """It takes its share beside those that were named before, and not their place."""
+
 
 class TakeOver(msgspec.Struct, frozen=True, tag=True):
     """A worker that leaves hands you its connections. Descriptor: your end of the passage."""
@@ -117,6 +123,12 @@ class UseCertificates(msgspec.Struct, frozen=True, tag=True):
 
 class WorkerDraining(msgspec.Struct, frozen=True, tag=True):
     """The worker has stopped accepting: from now on every new connection goes to others."""
+
+
+class SuccessorSpent(msgspec.Struct, frozen=True, tag=True):
+    """The worker that was named takes nothing more: it has no room, takes nothing, or its passage has ended."""
+
+    successor: int
 
 
 class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
@@ -132,7 +144,13 @@ ToTemplate = LoadApp | ForkWorker
 FromTemplate = AppLoaded | AppUnsafe | AppFailed | ForkFailed
 ToWorker = HandOver | Drain | TakeOver | UseCertificates
 FromWorker = (
-    WorkerStarted | WorkerStage | WorkerReady | WorkerFailed | WorkerDraining | WorkerDrained
+    WorkerStarted
+    | WorkerStage
+    | WorkerReady
+    | WorkerFailed
+    | WorkerDraining
+    | SuccessorSpent
+    | WorkerDrained
 )
 AnyMessage = ToTemplate | FromTemplate | ToWorker | FromWorker
 

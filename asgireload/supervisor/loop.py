@@ -247,7 +247,7 @@ class _Supervisor:
             case events.DrainWorker():
                 children.drain_worker(step)
             case events.HandOver():
-                children.pair_workers(step.worker_id, step.successor)
+                children.pair_workers(step.worker_id, step.successors)
             case events.KillWorker():
                 children.kill_worker(step.worker_id, dump=step.dump)
             case events.OpenSlot():

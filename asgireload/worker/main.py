@@ -42,6 +42,7 @@ from asgireload.ipc.messages import (
     AnyMessage,
     Drain,
     HandOver,
+    SuccessorSpent,
     TakeOver,
     UseCertificates,
     WorkerDrained,
@@ -245,7 +246,7 @@ class _Worker:
             has_room=context.has_room,
         )
         context.on_room = acceptor.note_room
-        handover = Handover(loop, context)
+        handover = Handover(loop, context, self._report_spent)
         self._handover = handover
         acceptor.start()
         heartbeat = _Heartbeat(loop, self._record)
@@ -361,7 +362,8 @@ class _Worker:
                     type(message).__name__,
                 )
             case HandOver():
-                self._pass(descriptors[0], Handover.hand_to)
+                hand_to = partial(Handover.hand_to, number=message.successor, beside=message.beside)
+                self._pass(descriptors[0], hand_to)
             case TakeOver():
                 self._pass(descriptors[0], Handover.receive)
             case UseCertificates():
@@ -376,6 +378,10 @@ class _Worker:
             passage.close()
         else:
             take(self._handover, passage)
+
+    def _report_spent(self, successor: int) -> None:
+        if successor:  # a supervisor of an older version names none, and does not know the message
+            self._channel.post(SuccessorSpent(successor))
 
     def _use_certificates(self, material: Material) -> None:
         """Let connections from now on have new certificates; keep the old ones if that fails."""
