@@ -658,7 +658,8 @@ class Config:
         Switch(),
         False,
         RELOADING,
-        "Let the next slot begin while old workers still drain.",
+        "Let the next slot, and the next reload, begin while old workers still drain; a reload waits while"
+        " four old generations do.",
     )
     keep_generations: int = _row(
         Integer(0, 8),

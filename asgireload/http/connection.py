@@ -31,6 +31,7 @@ from typing import cast
 
 from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, Successor, error_logger
+from asgireload.http.deadlines import COARSE_FROM
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
 from asgireload.http.exchange import Carrier, HttpExchange
@@ -104,6 +105,7 @@ class HttpConnection(Carrier):
         "_reader",
         "_refused_by",
         "_request_deadline",
+        "_slot",
         "_state_before",
         "_successor",
         "_task_name",
@@ -146,7 +148,9 @@ class HttpConnection(Carrier):
         self._write_deadline = _NEVER
         self._unsent_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._slot = 0
+        """Of `context.deadlines`, which stand in for the timer when there is time."""
+        self._timer_at = _NEVER
         self._lingering: LingeringClose | None = None
         self._departure: DepartureWatch | None = None
         self._successor: Successor | None = None
@@ -237,6 +241,7 @@ class HttpConnection(Carrier):
         if self._departure is not None:
             self._departure.cancel()
         self._is_waiting_to_deliver = False
+        self._reader.let_go()
         # Whatever the log makes of the exchange, nothing waits for this connection any more.
         self.context.unregister(self)
         self._drop_exchange()
@@ -674,6 +679,7 @@ class HttpConnection(Carrier):
         make_successor = self.context.websocket_factory
         assert make_successor is not None
         self.state = ConnectionState.UPGRADED
+        self._reader.let_go()
         self._cancel_timer()
         self._resume_reading()
         successor = make_successor(self.context, self._transport, self.endpoints, head)
@@ -852,19 +858,32 @@ class HttpConnection(Carrier):
             self._deadline = self.context.loop.time() + self.context.settings.body_timeout
 
     def _arm_timer(self, deadline: float) -> None:
-        if self._timer is None or self._timer_at > deadline:
-            if self._timer is not None:
-                self._timer.cancel()
+        if self._timer_at > deadline:
+            self._cancel_timer()
             self._timer_at = deadline
-            self._timer = self.context.loop.call_at(deadline, self._on_timer)
+            loop = self.context.loop
+            if deadline - loop.time() < COARSE_FROM:
+                self._timer = loop.call_at(deadline, self._on_timer)
+            else:
+                self._slot = self.context.deadlines.put(self, deadline)
 
     def _cancel_timer(self) -> None:
+        self._timer_at = _NEVER
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        elif self._slot:
+            self.context.deadlines.remove(self, self._slot)
+            self._slot = 0
+
+    def on_deadline(self) -> None:
+        if self._slot:
+            self._cancel_timer()
+            self._on_timer()
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._timer_at = _NEVER
         # Loops fire up to one clock tick early; without a margin the timer would spin for that long.
         now = self.context.loop.time() + 0.001
         if now >= self._write_deadline and not self._makes_write_progress():

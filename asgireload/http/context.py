@@ -20,6 +20,7 @@ from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.access_log import AccessLog
 from asgireload.http.close_plan import ClosePlan
+from asgireload.http.deadlines import Deadlines
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.heads import HeadCache
@@ -136,8 +137,13 @@ class Successor(Protocol):
     worker says that it takes it before it reads or writes a byte.
 
     When the successor is gone, `ServingContext.successor` becomes None and every connection's
-    `begin_drain()` is called once more: it then ends as it does without one.
+    `begin_drain()` is called once more: it then ends as it does without one. So it is when another takes the
+    place of one that is gone or full.
     """
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it takes nothing more, so that another may be named in its place: it is gone, or full."""
 
     def enlist(self, turn: Callable[[], None]) -> bool:
         """Call `turn` from the loop when there is room for an offer, in the order of enlisting.
@@ -201,6 +207,7 @@ class ServingContext:
         "background",
         "close_plan",
         "connections",
+        "deadlines",
         "default_lines",
         "drain",
         "heads",
@@ -254,6 +261,7 @@ class ServingContext:
         self.websocket_factory = websocket_factory
         self.speaks_websocket = settings.websocket and websocket_factory is not None
         self.connections: set[LiveConnection] = set()
+        self.deadlines = Deadlines(loop)
         self.background: set[asyncio.Task[None]] = set()
         """Tasks in which applications run, also behind a finished response or for a client that has left."""
         self.access_log = access_log

@@ -8,7 +8,8 @@
     supervisor ──ForkTemplate──▶ bookmark
     supervisor ◀──BookmarkStarted── bookmark
     supervisor ──HandOver, Drain, TakeOver, Hold, Release, UseCertificates, AssetsChanged──▶ worker
-    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerDrained── worker
+    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, SuccessorSpent,
+                  WorkerDrained── worker
     supervisor ◀──WorkerImported── worker (development)
 
 Each message is a frozen value; descriptors travel beside it (`ipc.channel`), in the order its docstring
@@ -210,6 +211,11 @@ class HandOver(msgspec.Struct, frozen=True, tag=True):
     """Your connections may go to the worker behind this passage (`ipc.passage`), once you drain. Descriptor:
     your end. Comes before Drain, and again when another worker takes the place of the one that was named."""
 
+    successor: int = 0
+    """Its id, to name it in SuccessorSpent; 0: nobody wants to hear of that."""
+    beside: bool = False
+    """It takes its share beside those that were named before, and not their place."""
+
 
 class TakeOver(msgspec.Struct, frozen=True, tag=True):
     """A worker that leaves hands you its connections. Descriptor: your end of the passage."""
@@ -238,6 +244,12 @@ class AssetsChanged(msgspec.Struct, frozen=True, tag=True):
 
 class WorkerDraining(msgspec.Struct, frozen=True, tag=True):
     """The worker has stopped accepting: from now on every new connection goes to others."""
+
+
+class SuccessorSpent(msgspec.Struct, frozen=True, tag=True):
+    """The worker that was named takes nothing more: it has no room, takes nothing, or its passage has ended."""
+
+    successor: int
 
 
 class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
@@ -271,6 +283,7 @@ FromWorker = (
     | WorkerReady
     | WorkerFailed
     | WorkerDraining
+    | SuccessorSpent
     | WorkerDrained
 )
 AnyMessage = ToTemplate | FromTemplate | ToLayer | FromLayer | ToWorker | FromWorker

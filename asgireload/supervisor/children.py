@@ -36,6 +36,7 @@ from asgireload.ipc.messages import (
     LoadApp,
     Mistake,
     Release,
+    SuccessorSpent,
     TakeOver,
     TemplateStarted,
     UseCertificates,
@@ -391,24 +392,28 @@ class Children:
 
     def drain_worker(self, step: events.DrainWorker) -> None:
         if (worker := self._workers.get(step.worker_id)) is not None:
-            if step.successor is not None:
-                self.pair_workers(step.worker_id, step.successor)
+            self.pair_workers(step.worker_id, step.successors)
             worker.channel.post(Drain(step.reason.value, step.timeout))
 
-    def pair_workers(self, worker_id: int, successor_id: int) -> None:
-        """Open a passage between a worker and the one that takes its connections over."""
-        worker, successor = self._workers.get(worker_id), self._workers.get(successor_id)
-        if worker is None or successor is None:
-            return
+    def pair_workers(self, worker_id: int, successor_ids: tuple[int, ...]) -> None:
+        """Open a passage between a worker and each of those that take its connections over."""
+        beside = False
+        for successor_id in successor_ids:
+            worker, successor = self._workers.get(worker_id), self._workers.get(successor_id)
+            if worker is not None and successor is not None:
+                self._pair(worker, successor, beside=beside)
+                beside = True
+
+    def _pair(self, worker: _Worker, successor: _Worker, *, beside: bool) -> None:
         try:
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with one, other:
                 # In this order: what the successor never gets, the other sees end.
-                worker.channel.post(HandOver(), [one.fileno()])
+                worker.channel.post(HandOver(successor.worker_id, beside), [one.fileno()])
                 successor.channel.post(TakeOver(), [other.fileno()])
         except OSError as error:
             _logger.error(  # noqa: TRY400 - the text says it all
-                "The connections of worker %d are not handed over: %s", worker_id, error
+                "The connections of worker %d are not handed over: %s", worker.worker_id, error
             )
 
     def kill_worker(self, worker_id: int, *, dump: bool) -> None:
@@ -450,6 +455,8 @@ class Children:
                 )
             case WorkerDraining():
                 event = events.WorkerStoppedAccepting(number)
+            case SuccessorSpent():
+                event = events.SuccessorSpent(number, message.successor)
             case WorkerDrained():
                 event = events.WorkerDrained(
                     number,

@@ -75,6 +75,14 @@ class WorkerStoppedAccepting:
 
 
 @dataclass(frozen=True, slots=True)
+class SuccessorSpent:
+    """It takes no more of what this worker hands over."""
+
+    worker_id: int
+    successor: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDrained:
     worker_id: int
     exchanges_cut: int
@@ -140,6 +148,7 @@ Event = (
     | WorkerReady
     | WorkerFailed
     | WorkerStoppedAccepting
+    | SuccessorSpent
     | WorkerDrained
     | WorkerExited
     | WorkerObserved
@@ -190,16 +199,16 @@ class DrainWorker:
     worker_id: int
     reason: DrainReason
     timeout: float
-    successor: int | None = None
-    """The worker that takes its connections over."""
+    successors: tuple[int, ...] = ()
+    """The workers that take its connections over."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Let the connections of a draining worker go to another than was named before."""
+    """Let the connections of a draining worker go to others than were named before."""
 
     worker_id: int
-    successor: int
+    successors: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,11 @@ ABORT_GRACE = 2.0
 EXIT_GRACE = 1.5
 """Seconds beyond drain and lifespan timeouts that a worker gets to leave the interpreter."""
 
+OLD_GENERATIONS = 4
+"""Committed generations of which workers may still drain when another reload begins, under `--drain-overlap`.
+Each takes the memory of its workers until the drain deadline. Reloads every few seconds over streams that do not
+end would otherwise pile up as many as fit into that time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -69,6 +74,8 @@ class KillReason(Enum):
     DRAIN_TIMEOUT = "drain timeout"
     DISCARDED = "discarded"
     """It never served and is not needed any more."""
+    CROWDED = "too many old generations"
+    """Newer code is to be loaded, and OLD_GENERATIONS still drain (development)."""
     STOP = "stop"
 
 
@@ -131,8 +138,10 @@ class Worker:
     stopped_accepting: bool = False
     is_held: bool = False
     """It lets new requests wait."""
-    successor: int | None = None
-    """The worker that takes over its connections while it drains."""
+    successors: tuple[int, ...] = ()
+    """The workers that take over its connections while it drains."""
+    spent_successors: set[int] = field(default_factory=set)
+    """Those that take no more of them: so no connection is offered twice to the same worker."""
     drained: bool = False
     """It has said that it is done, lifespan shutdown included."""
     killed_for: KillReason | None = None

@@ -311,7 +311,7 @@ class _Supervisor:
             case events.DrainWorker():
                 children.drain_worker(step)
             case events.HandOver():
-                children.pair_workers(step.worker_id, step.successor)
+                children.pair_workers(step.worker_id, step.successors)
             case events.HoldWorker():
                 children.hold_worker(step.worker_id, self._fleet.policy.hold_timeout)
             case events.ReleaseWorker():

@@ -16,6 +16,7 @@ from asgireload.supervisor.events import (
     ScaleRequested,
     Step,
     StopRequested,
+    SuccessorSpent,
     TemplateExited,
     TemplateFailed,
     TemplateLoaded,
@@ -31,6 +32,7 @@ from asgireload.supervisor.events import (
 )
 from asgireload.supervisor.fleet import (
     EXIT_GRACE,
+    OLD_GENERATIONS,
     Fleet,
     Generation,
     KillReason,
@@ -206,6 +208,8 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
             worker.stopped_accepting = True
             if worker.state is State.READY:
                 return _leaves_by_itself(fleet, worker, now)
+        case SuccessorSpent():
+            worker.spent_successors.add(event.successor)
         case WorkerDrained():
             _worker_drained(worker, event, now)
         case WorkerExited():
@@ -332,13 +336,19 @@ def _count_exit(fleet: Fleet, worker: Worker, event: WorkerExited) -> None:
 def _left_after_drain(worker: Worker, event: WorkerExited, now: float) -> list[Step]:
     killed = worker.killed_for is not None
     if worker.reload is not None:
-        name, detail = ("killed", "drain timeout") if killed else ("drained", "")
+        name = "killed" if killed else "drained"
+        detail = worker.killed_for.value if worker.killed_for is not None else ""
         worker.reload.note(worker.slot, name, now, worker.generation, detail)
         if killed:
             worker.reload.killed += 1
         else:
             worker.reload.drained += 1
-    if killed and worker.killed_for is not KillReason.STOP:
+    if worker.killed_for is KillReason.CROWDED:
+        text = (
+            f"Worker {worker.pid} was ended before its time: {OLD_GENERATIONS} old generations still drained, "
+            "and newer code is to be loaded"
+        )
+    elif killed and worker.killed_for is not KillReason.STOP:
         lost = "" if worker.drained else "; its lifespan shutdown may not have run"
         text = f"Worker {worker.pid} did not leave in time and was killed{lost}"
     elif not killed and not event.clean:

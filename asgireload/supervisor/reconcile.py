@@ -23,6 +23,7 @@ from asgireload.supervisor.events import (
 from asgireload.supervisor.fleet import (
     ABORT_GRACE,
     BROKEN_MOMENT,
+    OLD_GENERATIONS,
     SUPERSEDED_PATIENCE,
     Fleet,
     KillReason,
@@ -170,7 +171,7 @@ def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
     if reload is None:
         if fleet.pending is not None and _may_begin(fleet, fleet.pending, now):
             return transitions.begin(fleet, now)
-        return []
+        return _make_way(fleet, now)
     match reload.phase:
         case ReloadPhase.PREPARING:
             _begin_proving(fleet, reload, now)
@@ -192,15 +193,35 @@ def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
 
 def _may_begin(fleet: Fleet, pending: Reload, now: float) -> bool:
     """Without `--drain-overlap` a reload waits for the old workers of the one before, so that at most
-    one old generation takes memory; with it they are left to their deadlines."""
+    one old generation takes memory; with it, for the oldest of OLD_GENERATIONS."""
     if now < _coalesce_until(fleet, pending):
         return False
     if _is_importing_old_code(fleet) and now < pending.requested_at + SUPERSEDED_PATIENCE:
         # It could still write outdated bytecode, behind the eyes that look for it.
         return False
-    return fleet.policy.drain_overlap or not any(
-        worker.reload is not None for worker in fleet.workers.values()
-    )
+    return len(_old_generations(fleet)) < (OLD_GENERATIONS if fleet.policy.drain_overlap else 1)
+
+
+def _old_generations(fleet: Fleet) -> set[int]:
+    """Return those whose workers drain because of a reload."""
+    return {worker.generation for worker in fleet.workers.values() if worker.reload is not None}
+
+
+def _make_way(fleet: Fleet, now: float) -> list[Step]:
+    """In development newly saved code does not wait for the oldest generation: that one's workers are ended."""
+    old = _old_generations(fleet)
+    if (
+        fleet.pending is None
+        or not fleet.policy.development
+        or len(old) < OLD_GENERATIONS
+        or now < _coalesce_until(fleet, fleet.pending)
+    ):
+        return []
+    steps: list[Step] = []
+    for worker in fleet.workers.values():
+        if worker.generation == min(old) and worker.state is State.DRAINING:
+            steps += transitions.kill_worker(worker, KillReason.CROWDED, now)
+    return steps
 
 
 def _is_importing_old_code(fleet: Fleet) -> bool:

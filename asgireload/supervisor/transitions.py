@@ -32,7 +32,7 @@ from asgireload.supervisor.fleet import (
 )
 from asgireload.supervisor.lifecycle import Change, State, advance
 from asgireload.supervisor.reloads import Failure, Outcome, Reload, ReloadPhase
-from asgireload.supervisor.succession import choose_successor
+from asgireload.supervisor.succession import choose_successors
 
 HISTORY_LIMIT = 100
 """Reloads remembered; a record is a few kilobytes, a traceback included."""
@@ -110,8 +110,8 @@ def drain_worker(fleet: Fleet, worker: Worker, reason: DrainReason, now: float) 
     if reason is DrainReason.RELOAD and fleet.reload is not None:
         worker.reload = fleet.reload
         fleet.reload.note(worker.slot, "retire", now, worker.generation)
-    worker.successor = choose_successor(fleet, worker)
-    return [DrainWorker(worker.worker_id, reason, policy.drain_timeout, worker.successor)]
+    worker.successors = choose_successors(fleet, worker)
+    return [DrainWorker(worker.worker_id, reason, policy.drain_timeout, worker.successors)]
 
 
 def kill_worker(worker: Worker, why: KillReason, now: float, *, dump: bool = False) -> list[Step]:
