@@ -168,6 +168,8 @@ class HttpConnection(Carrier):
         self.endpoints = Endpoints(transport, self._origin)
         self.context.register(self)
         self._set_timeout(self.context.settings.head_timeout)
+        if self.context.is_held:
+            self.hold()
         if self.context.drain:
             self.begin_drain()
 
@@ -188,7 +190,10 @@ class HttpConnection(Carrier):
         # What the client has waited already counts; no more is granted than this worker grants.
         self._deadline = max(min(parcel.deadline, now + timeout), now + _UNREAD_PATIENCE)
         self._arm_timer(self._deadline)
-        if parcel.unread:
+        if self.context.is_held:
+            self._unread = parcel.unread
+            self.hold()
+        elif parcel.unread:
             self._unread = parcel.unread
             self._read_on()
         if self.context.drain:
@@ -201,6 +206,9 @@ class HttpConnection(Carrier):
         elif self._current is not None and self._incoming is None:
             self._unread += data
             self._pause_reading()
+        elif self._is_holding:
+            # It was on its way when reading was paused.
+            self._unread += data
         elif self.state is not ConnectionState.CLOSING:
             self._read(data, is_first=True)
 
@@ -428,14 +436,28 @@ class HttpConnection(Carrier):
         else:
             self._close(lingers=False)
 
+    def hold(self) -> None:
+        if self._is_between_requests() and not self._transport.is_closing():
+            self._deadline = _NEVER
+            self._is_holding = True
+            self._pause_reading()
+
+    def release(self) -> None:
+        if self._is_holding and self.state is not ConnectionState.OFFERED:
+            settings = self.context.settings
+            is_idle = self.state is ConnectionState.IDLE
+            self._set_timeout(settings.keep_alive_timeout if is_idle else settings.head_timeout)
+            self._stop_holding()
+
     def begin_drain(self) -> None:
         if self.state is ConnectionState.OFFERED:
             return
         if self._may_leave():
             if self._is_between_requests():
                 self._unbound()
-                self._arm_timer(self._deadline)
-                if not self._enlist():
+                if self._deadline < _NEVER:
+                    self._arm_timer(self._deadline)
+                if not self._enlist() and not self.context.is_held:
                     self._stop_holding()
             elif not self._is_waiting_to_deliver:
                 self._bound_rest()
@@ -530,6 +552,9 @@ class HttpConnection(Carrier):
                 self._bound(settings.drain_grace)
             elif self._hold():
                 return
+        if self.context.is_held and (not self.context.drain or self._may_leave()):
+            self.hold()
+            return
         self._read_on()
 
     def _read_on(self) -> None:

@@ -47,6 +47,10 @@ ROOM_IDLE_SECONDS = 0.5
 OVERLOAD_LOG_INTERVAL = 1.0
 
 
+STALE_LINE = (b"asgireload-stale", b"asgireload-stale: 1\r\n")
+"""Development: the code that answers is older than what was saved."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
     """The slice of the configuration that connections read. Times are seconds, sizes bytes."""
@@ -108,6 +112,12 @@ class LiveConnection(Protocol):
 
     def make_way(self) -> None:
         """Close an idle connection because there are too many."""
+
+    def hold(self) -> None:
+        """Begin no request until `release`, or until it is handed over; `context.is_held` is set."""
+
+    def release(self) -> None:
+        """Go on; `context.is_held` is not set any more."""
 
     def begin_drain(self) -> None:
         """End politely: called once after `context.drain` was set."""
@@ -203,6 +213,7 @@ class ServingContext:
         "heads",
         "http_extensions",
         "http_scope",
+        "is_held",
         "loop",
         "named",
         "on_request_limit",
@@ -259,6 +270,8 @@ class ServingContext:
             (name, name + b": " + value + b"\r\n") for name, value in settings.default_headers
         )
         self.prepared_heads = PreparedHeads(self.default_lines)
+        self.is_held = False
+        """Newer code is on its way: connections begin no request."""
         self._date_line = b""
         self._date_until = 0
         self._idle_waiters: list[asyncio.Future[None]] = []
@@ -370,6 +383,12 @@ class ServingContext:
             self._overloads = 0
             self._overload_log_at = now + OVERLOAD_LOG_INTERVAL
         return False
+
+    def mark_stale(self) -> None:
+        """Say with each response from now on that newer code has been saved."""
+        if STALE_LINE not in self.default_lines:
+            self.default_lines = (*self.default_lines, STALE_LINE)
+            self.prepared_heads = PreparedHeads(self.default_lines)
 
     def add_background(self, task: "asyncio.Task[None]") -> None:
         """Keep a task alive, and the drain waiting for it, until it ends."""

@@ -121,8 +121,28 @@ def resident_bytes(pid: int) -> int | None:
         return None
 
 
+def process_state(pid: int) -> str:
+    """Return the letter of a process's state, such as R or S; empty when it is gone: proc_pid_stat(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1].decode()
+    except OSError:
+        return ""
+
+
 MOST_FILES = 1 << 20
 """Container runtimes set hard limits of a billion, and programs that loop over all descriptors exist."""
+
+
+def started_at(pid: int) -> int | None:
+    """Return when a process was started, in clock ticks since the system was: with its number, no two
+    processes have the same (proc_pid_stat(5)). None when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name, in brackets, may hold anything.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def raise_file_limit() -> int:

@@ -9,7 +9,7 @@ import signal
 import threading
 from types import FrameType
 
-_NOT_FOR_CHILDREN = (
+NOT_FOR_CHILDREN = (
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -20,6 +20,8 @@ _NOT_FOR_CHILDREN = (
     signal.SIGWINCH,
     signal.SIGALRM,
 )
+"""A fresh interpreter is started with them blocked: one that hears of Ctrl-C before its handlers stand ends with
+a traceback of its own."""
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
@@ -28,8 +30,14 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 
 def make_quiet(*more: signal.Signals) -> None:
     """Let the signals that are meant for the supervisor, and `more`, pass without effect."""
-    for number in (*_NOT_FOR_CHILDREN, *more):
+    for number in (*NOT_FOR_CHILDREN, *more):
         signal.signal(number, _nothing)
+
+
+def begin_quiet(*more: signal.Signals) -> None:
+    """The same in an interpreter that was just started, with signals blocked."""
+    make_quiet(*more)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def restore_in_forks() -> None:
@@ -38,7 +46,7 @@ def restore_in_forks() -> None:
     They inherit our handlers: `multiprocessing.Process.terminate()` would have no effect. The signals
     are held around the fork, because Python forgets in the child those that arrive at once.
     """
-    ours = (*_NOT_FOR_CHILDREN, signal.SIGTERM)
+    ours = (*NOT_FOR_CHILDREN, signal.SIGTERM)
     held = threading.local()  # masks belong to threads, and several may fork
 
     def hold() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from asgireload.draining import DrainReason
+from asgireload.supervisor.reloads import Failure
 
 # --- events ---------------------------------------------------------------------------------------
 
@@ -12,6 +13,10 @@ class TemplateLoaded:
     template_id: int
     seconds: float
     native_threads: tuple[str, ...] = ()
+    broken: Failure | None = None
+    """Development: why the code cannot serve; it shows that instead."""
+    detail: str = ""
+    """What was read, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class WorkerReachedStage:
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
     worker_id: int
+    broken: Failure | None = None
+    """Development: why the application did not start; the worker shows that instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,16 @@ class WorkerObserved:
     heartbeat_age: float | None
     requests: int
     rss_bytes: int | None
+    is_asleep: bool = False
+    """It waits for something outside its loop: as in a debugger, and unlike one that computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeChanging:
+    """Development: files change, so what serves is out of date. A ReloadRequested follows."""
+
+    gives_up: bool
+    """Code that is being loaded may be half old and half new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +152,7 @@ Event = (
     | WorkerDrained
     | WorkerExited
     | WorkerObserved
+    | CodeChanging
     | ReloadRequested
     | ScaleRequested
     | StopRequested
@@ -148,6 +166,10 @@ class StartTemplate:
     template_id: int
     generation: int
     preload: bool
+    failure: Failure | None = None
+    """Import nothing, and show this."""
+    becomes_worker: bool = False
+    """It is to be the first worker itself, and forks none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +209,20 @@ class HandOver:
 
     worker_id: int
     successors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldWorker:
+    """Development: let new requests wait for new code."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseWorker:
+    """Let a worker that was held go on: there is no new code, or it cannot be had."""
+
+    worker_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +286,8 @@ Step = (
     | ForkWorker
     | DrainWorker
     | HandOver
+    | HoldWorker
+    | ReleaseWorker
     | KillWorker
     | CloseSlot
     | OpenSlot

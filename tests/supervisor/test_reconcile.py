@@ -46,7 +46,7 @@ def test_first_load_of_broken_code_ends_with_status_3_or_keeps_trying_once_it_ha
 
 def test_in_development_a_broken_first_load_waits_for_the_next_change():
     code = {1: Code(import_fails=True)}
-    world = World(Policy(workers=2, wait_for_change=True), lambda number: code.get(number, GOOD))
+    world = World(Policy(workers=2, development=True), lambda number: code.get(number, GOOD))
     world.run(10)
     assert world.exit_code is None
     assert world.verdicts == [(0, "failed")]
@@ -374,9 +374,7 @@ def test_reloads_over_streams_that_do_not_end_keep_one_old_generation():
 @pytest.mark.parametrize("is_development", [False, True])
 def test_old_generations_are_bounded_where_they_overlap(is_development):
     """A server waits with the next reload, and keeps its promise to streams; development does not wait."""
-    policy = Policy(
-        workers=2, surge=2, probation=0, drain_overlap=True, wait_for_change=is_development
-    )
+    policy = Policy(workers=2, surge=2, probation=0, drain_overlap=True, development=is_development)
     world = started(policy, lambda number: Code(drains=15.0))
     old = []
     for _ in range(12):
