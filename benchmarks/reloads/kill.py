@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asgireload.admin.client import AdminClient
@@ -177,6 +177,12 @@ def carry_out(count: int, directory: str, machine: Machine, seed: int) -> KillTr
     trial = KillTrial(seed)
     found: list[Record] = []
     server = next(server for server in SERVERS if server.name == OURS)
+    # Two workers killed within a minute look like code that dies, and it would be taken back: rightly, but what the
+    # former code answers then is no stale answer.
+    command = server.command
+    server = replace(
+        server, command=lambda port, place: [*command(port, place), "--revert-window", "0"]
+    )
     try:
         with (
             serving(server, directory, machine) as live,

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from asgireload.admin.client import AdminClient
+from asgireload.errors import ControlError
 from benchmarks.suite.clients import LoadError
 from benchmarks.suite.load import ROOT, pinned, wait_answer
 from benchmarks.suite.measure import TICK, cpu_seconds, tree, wait_settled
@@ -21,7 +23,7 @@ from . import records
 from .clients import STOP_TIMEOUT, Effort, Order
 from .judge import Figures, Mark, Reload, judge, time_line
 from .records import Kind, Record
-from .servers import OURS, Completion, Server, reload_command
+from .servers import OURS, Completion, Server, reload_command, socket_path
 
 TEMPLATE = Path(__file__).parent / "apps" / "versioned.py"
 VERSION_LINE = "VERSION = 0\n"
@@ -267,12 +269,30 @@ def end_reload(command: "subprocess.Popen[str]", reload: Reload) -> None:
     reload.verdict = lines[0]
 
 
+def ask_verdict(live: Live, reload: Reload) -> None:
+    """Make asgireload reload, wait for the verdict and note it. Raise LoadError when there is none.
+
+    What `asgireload reload --wait` does, without an interpreter that starts for it beside the load: the other
+    servers are told by a signal.
+    """
+    path = f"/reload?wait=1&timeout={RELOAD_TIMEOUT:g}"
+    client = AdminClient(socket_path(live.directory))
+    try:
+        status, said = client.request("POST", path, RELOAD_TIMEOUT + 5)
+    except ControlError as error:
+        raise LoadError(str(error)) from error
+    assert isinstance(said, dict)
+    if status == 200:
+        reload.complete = time.monotonic()
+    reload.verdict = str(said.get("detail") or said.get("outcome"))
+
+
 def reload_once(live: Live, version: int) -> Reload:
     """Replace the code, ask for a reload, and wait for its end. Raise LoadError when the server is gone."""
     write_code(live.directory, version)
     reload = Reload(version, time.monotonic())
     if live.server.completion is Completion.VERDICT:
-        end_reload(begin_reload(live), reload)
+        ask_verdict(live, reload)
     else:
         before = workers_of(live.pid)
         os.kill(live.pid, signal.SIGHUP)
