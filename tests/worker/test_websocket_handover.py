@@ -391,6 +391,8 @@ def test_what_one_successor_has_no_room_for_goes_to_the_next(run):
             here.name_successor(0, 2)
             await wait_until(lambda: first.context.is_idle)
             assert spent == [7]
+            # The sockets are theirs; their applications may yet have to begin.
+            await wait_until(lambda: len(b.scopes) + len(c.scopes) == 3)
             assert (len(b.scopes), len(c.scopes)) == (1, 2)
             answers = []
             for client in clients:
