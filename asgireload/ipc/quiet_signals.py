@@ -9,7 +9,7 @@ import signal
 import threading
 from types import FrameType
 
-_NOT_FOR_CHILDREN = (
+NOT_FOR_CHILDREN = (
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -27,9 +27,14 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 
 
 def make_quiet(*more: signal.Signals) -> None:
-    """Let the signals that are meant for the supervisor, and `more`, pass without effect."""
-    for number in (*_NOT_FOR_CHILDREN, *more):
+    """Let the signals that are meant for the supervisor, and `more`, pass without effect.
+
+    Those that were blocked until now are let through.
+    """
+    quiet = (*NOT_FOR_CHILDREN, *more)
+    for number in quiet:
         signal.signal(number, _nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, quiet)
 
 
 def restore_in_forks() -> None:
@@ -38,7 +43,7 @@ def restore_in_forks() -> None:
     They inherit our handlers: `multiprocessing.Process.terminate()` would have no effect. The signals
     are held around the fork, because Python forgets in the child those that arrive at once.
     """
-    ours = (*_NOT_FOR_CHILDREN, signal.SIGTERM)
+    ours = (*NOT_FOR_CHILDREN, signal.SIGTERM)
     held = threading.local()  # masks belong to threads, and several may fork
 
     def hold() -> None:

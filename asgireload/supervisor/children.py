@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,13 +42,12 @@ from asgireload.net.addresses import ListenerTraits
 from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.fault import readable
+from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.spawning import TEMPLATE_MODULE, describe_exit, spawn
 from asgireload.supervisor.tally import Tally, Values
 
-TEMPLATE_MODULE = "asgireload.template.main"
 FAULT_LIMIT = 32_000
 """Bytes of a fault file that are read: the stacks of a few dozen threads."""
-_CHANNEL_DESCRIPTOR = 3
-"""Number of a template's channel in its own process."""
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -91,9 +89,11 @@ class Children:
         on_event: Callable[[events.Event], None],
         certificates: Certificates,
         traits: tuple[ListenerTraits, ...],
+        head_start: HeadStart,
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
-        with its `traits`. The certificates have been loaded, and are the caller's to close."""
+        with its `traits`. The certificates have been loaded, and are the caller's to close, as is the
+        head start when no template has taken it."""
         self._loop = loop
         self._config = config
         self._directory = directory
@@ -101,6 +101,7 @@ class Children:
         self._on_event = on_event
         self._certificates = certificates
         self._traits = traits
+        self._head_start = head_start
         self._certified_generation: int | None = None
         """The newest generation that certificates were read for."""
         self._scoreboard = Scoreboard.create()
@@ -124,7 +125,7 @@ class Children:
             self._loop.call_soon(self._on_event, gone)
             return
         try:
-            template = _start_template(step.template_id, step.generation)
+            template = self._make_template(step.template_id, step.generation)
         except OSError as error:
             exited = events.TemplateExited(step.template_id, f"could not be started: {error}")
             self._loop.call_soon(self._on_event, exited)
@@ -144,6 +145,24 @@ class Children:
             name=self._config.app,
         )
         channel.post(order, [self._scoreboard.descriptor, template.fault_file])
+
+    def _make_template(self, template_id: int, generation: int) -> _Template:
+        """Raise OSError when a process or a descriptor cannot be had; then nothing stays open."""
+        with contextlib.ExitStack() as opened:
+            fault_file = _fault_file("template")
+            opened.callback(os.close, fault_file)
+            begun = self._head_start.take()
+            if begun is not None:
+                channel = Channel(begun.socket)
+                opened.callback(channel.close)  # then it ends by itself
+                process = ProcessHandle(begun.pid)
+            else:
+                channel, theirs = Channel.pair()
+                opened.callback(channel.close)
+                with theirs:
+                    process = ProcessHandle(spawn(TEMPLATE_MODULE, theirs.fileno()))
+            opened.pop_all()
+        return _Template(template_id, generation, process, channel, fault_file)
 
     def close_template(self, template_id: int) -> None:
         """Let it go: it ends when its channel is closed."""
@@ -415,66 +434,6 @@ def heartbeat_age(record: Record) -> float | None:
     """Return the seconds since the worker's loop last turned, None before its first turn."""
     beat = record.values[Field.HEARTBEAT]
     return max(0.0, time.monotonic() - beat / 1e9) if beat else None
-
-
-def describe_exit(code: int) -> str:
-    """Return an exit code, negative for a signal, in words."""
-    if code >= 0:
-        return f"exit status {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
-
-
-def _start_template(template_id: int, generation: int) -> _Template:
-    """Raise OSError when a process or a descriptor cannot be had; then nothing stays open."""
-    with contextlib.ExitStack() as opened:
-        fault_file = _fault_file("template")
-        opened.callback(os.close, fault_file)
-        channel, theirs = Channel.pair()
-        opened.callback(channel.close)
-        with theirs:
-            process = ProcessHandle(_spawn_template(theirs.fileno()))
-        opened.pop_all()
-    return _Template(template_id, generation, process, channel, fault_file)
-
-
-def _spawn_template(channel: int) -> int:
-    """Start a fresh interpreter with `channel` as its only inherited descriptor; return its process number.
-
-    Every other descriptor of ours closes itself on exec. Signals that the supervisor blocks or ignores
-    are given back their defaults.
-    """
-    arguments = [
-        sys.executable,
-        *_interpreter_options(),
-        "-m",
-        TEMPLATE_MODULE,
-        str(_CHANNEL_DESCRIPTOR),
-    ]
-    return os.posix_spawn(
-        sys.executable,
-        arguments,
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, channel, _CHANNEL_DESCRIPTOR)],
-        setsigmask=(),
-        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-    )
-
-
-def _interpreter_options() -> list[str]:
-    """Options of this interpreter that the application's must have as well.
-
-    `-P` keeps the working directory out of the import path; the application's directory is put there
-    by name.
-    """
-    options = ["-P", *(f"-W{option}" for option in sys.warnoptions)]
-    if sys.flags.optimize:
-        options.append("-" + "O" * sys.flags.optimize)
-    for name, value in sys._xoptions.items():
-        options += ["-X", name if value is True else f"{name}={value}"]
-    return options
 
 
 def _fault_file(role: str) -> int:

@@ -25,6 +25,7 @@ from asgireload.supervisor.certificates import CHECK_INTERVAL, Certificates
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.fleet import Fleet, Phase, Policy, new_fleet
+from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
@@ -40,15 +41,18 @@ OBSERVE_INTERVAL = 1.0
 _logger = logging.getLogger("asgireload.error")
 
 
-def run(config: Config) -> int:
-    """Serve until told to stop; return the exit status. Errors at start are logged, not raised."""
+def run(config: Config, head_start: HeadStart) -> int:
+    """Serve until told to stop; return the exit status. Errors at start are logged, not raised.
+
+    The first template takes the head start; one that is not taken stays the caller's.
+    """
     signals.hold()
     set_title("supervisor", config.app)
     try:
         begin_logging(config)
         check_requirements(config)
         with asyncio.Runner() as runner:
-            return runner.run(_serve(config))
+            return runner.run(_serve(config, head_start))
     except AsgireloadError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
         return error.exit_code
@@ -91,7 +95,7 @@ def launch_directory() -> str:
         return here
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, head_start: HeadStart) -> int:
     become_subreaper()
     certificates = Certificates(config, launch_directory())
     try:
@@ -99,7 +103,7 @@ async def _serve(config: Config) -> int:
         listeners = open_listeners(config)
         try:
             loop = asyncio.get_running_loop()
-            return await _Supervisor(loop, config, listeners, certificates).run()
+            return await _Supervisor(loop, config, listeners, certificates, head_start).run()
         finally:
             listeners.close()
     finally:
@@ -116,6 +120,7 @@ class _Supervisor:
         config: Config,
         listeners: Listeners,
         certificates: Certificates,
+        head_start: HeadStart,
     ) -> None:
         now = loop.time()
         self._loop = loop
@@ -133,6 +138,7 @@ class _Supervisor:
             self._on_event,
             certificates,
             listeners.traits(),
+            head_start,
         )
         self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(

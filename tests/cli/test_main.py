@@ -7,8 +7,8 @@ import pytest
 
 import asgireload
 from asgireload.cli import serve as serve_module
+from asgireload.cli.command import is_compiled
 from asgireload.cli.main import main
-from asgireload.cli.serve import is_compiled
 from asgireload.config import OPTIONS
 from asgireload.errors import ConfigError
 
@@ -31,7 +31,7 @@ def served(monkeypatch):
     """Collect the configurations that would be served."""
     found = []
 
-    def serve(config):
+    def serve(config, head_start):
         found.append(config)
         return 4
 
