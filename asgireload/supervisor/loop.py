@@ -6,14 +6,16 @@ this file has them carried out. Nothing here waits for a child.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from asgireload.admin.server import AdminServer, start_admin
+from asgireload.admin.entrances import AdminEntrance, open_admin
 from asgireload.config import Config
 from asgireload.errors import AsgireloadError, ControlError, LogConfigError, TlsError
 from asgireload.ipc.linux import become_subreaper, resident_bytes
@@ -34,6 +36,9 @@ from asgireload.supervisor.reloads import Outcome, Reload, describe_steps
 from asgireload.supervisor.requirements import check_requirements
 from asgireload.supervisor.snapshots import Surroundings
 from asgireload.watch.watcher import watch
+
+if TYPE_CHECKING:
+    from asgireload.admin.server import AdminServer
 
 OBSERVE_INTERVAL = 1.0
 """Seconds between two looks at heartbeats, request counts and memory."""
@@ -159,18 +164,30 @@ class _Supervisor:
     async def run(self) -> int:
         """Serve until every child has left; return the exit status."""
         config = self._config
-        admin: AdminServer = await start_admin(self._loop, self._control, config)
-        try:
+        with contextlib.ExitStack() as opened:
+            entrances = open_admin(config)
+            for entrance in entrances:
+                opened.callback(entrance.close)
             if config.pid_file is not None:
                 write_pid_file(config.pid_file)
-            self._install_signals()
-            _logger.info("Started parent process [%d]", os.getpid())
-            jobs = [self._keep_running(self._observe)]
-            if config.reload:
-                jobs.append(self._keep_running(self._watch))
-            if self._certificates.is_spoken:
-                jobs.append(self._keep_running(self._watch_certificates))
-            self._reconcile()
+                opened.callback(remove_pid_file, config.pid_file)
+            opened.callback(self._children.close)
+            status = await self._serve(entrances)
+        _logger.info("Finished parent process [%d]", os.getpid())
+        return status
+
+    async def _serve(self, entrances: Sequence[AdminEntrance]) -> int:
+        config = self._config
+        self._install_signals()
+        _logger.info("Started parent process [%d]", os.getpid())
+        jobs = [self._keep_running(self._observe)]
+        if config.reload:
+            jobs.append(self._keep_running(self._watch))
+        if self._certificates.is_spoken:
+            jobs.append(self._keep_running(self._watch_certificates))
+        self._reconcile()
+        admin = await self._start_admin(entrances)
+        try:
             status = await self._finished
             for job in jobs:
                 job.cancel()
@@ -178,12 +195,18 @@ class _Supervisor:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            await admin.close()
-            self._children.close()
-            if config.pid_file is not None:
-                remove_pid_file(config.pid_file)
-        _logger.info("Finished parent process [%d]", os.getpid())
+            if admin is not None:
+                await admin.close()
         return status
+
+    async def _start_admin(self, entrances: Sequence[AdminEntrance]) -> "AdminServer | None":
+        if not entrances:
+            return None
+        # Imported when the template has its order, which it follows meanwhile; and at once, not when
+        # somebody connects: by then another version may lie on disk.
+        from asgireload.admin.server import start_admin
+
+        return await start_admin(self._loop, self._control, entrances)
 
     async def _watch(self) -> None:
         await watch(self._config, lambda change: self._ask_reload(change, supersede=True))
