@@ -1,35 +1,34 @@
-"""What can happen to the fleet (events), and what a decision asks to be done (steps). Values only."""
+"""What can happen to the fleet (events), and what a decision asks to be done (steps). Values only.
 
-from dataclasses import dataclass
+Structs, as making two dozen dataclasses of them would be a tenth of what a start takes.
+"""
+
+from msgspec import Struct
 
 from asgireload.draining import DrainReason
 
 # --- events ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateLoaded:
+class TemplateLoaded(Struct, frozen=True):
     template_id: int
     seconds: float
     native_threads: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateUnsafe:
+class TemplateUnsafe(Struct, frozen=True):
     template_id: int
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateFailed:
+class TemplateFailed(Struct, frozen=True):
     template_id: int
     summary: str
     traceback: str
     stage: str = "import"
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateExited:
+class TemplateExited(Struct, frozen=True):
     template_id: int
     description: str
     """Such as `exit status 3` or `killed by SIGSEGV`."""
@@ -37,38 +36,32 @@ class TemplateExited:
     """Stacks that the dying process left in its fault file."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStarted:
+class WorkerStarted(Struct, frozen=True):
     worker_id: int
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReachedStage:
+class WorkerReachedStage(Struct, frozen=True):
     worker_id: int
     stage: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(Struct, frozen=True):
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerFailed:
+class WorkerFailed(Struct, frozen=True):
     worker_id: int
     stage: str
     summary: str
     traceback: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStoppedAccepting:
+class WorkerStoppedAccepting(Struct, frozen=True):
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDrained:
+class WorkerDrained(Struct, frozen=True):
     worker_id: int
     exchanges_cut: int
     websockets_closed: int
@@ -76,8 +69,7 @@ class WorkerDrained:
     came_back: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(Struct, frozen=True):
     worker_id: int
     description: str
     clean: bool
@@ -85,8 +77,7 @@ class WorkerExited:
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerObserved:
+class WorkerObserved(Struct, frozen=True):
     """A regular look at a ready worker."""
 
     worker_id: int
@@ -95,20 +86,17 @@ class WorkerObserved:
     rss_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadRequested:
+class ReloadRequested(Struct, frozen=True):
     origin: str
     supersede: bool = False
     """Give up a reload whose code is still booting: newer code is there (file watcher)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleRequested:
+class ScaleRequested(Struct, frozen=True):
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(Struct, frozen=True):
     at_once: bool = False
     exit_code: int = 0
 
@@ -134,37 +122,32 @@ Event = (
 # --- steps ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class StartTemplate:
+class StartTemplate(Struct, frozen=True):
     template_id: int
     generation: int
     preload: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CloseTemplate:
+class CloseTemplate(Struct, frozen=True):
     """Let a template go; it ends when its channel closes."""
 
     template_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class KillTemplate:
+class KillTemplate(Struct, frozen=True):
     template_id: int
     dump: bool = False
     """Ask for its stacks first (SIGABRT); a second, silent kill follows if it lives on."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForkWorker:
+class ForkWorker(Struct, frozen=True):
     worker_id: int
     template_id: int
     slot: int
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class DrainWorker:
+class DrainWorker(Struct, frozen=True):
     worker_id: int
     reason: DrainReason
     timeout: float
@@ -172,48 +155,41 @@ class DrainWorker:
     """The worker that takes its connections over."""
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(Struct, frozen=True):
     """Let the connections of a draining worker go to another than was named before."""
 
     worker_id: int
     successor: int
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(Struct, frozen=True):
     worker_id: int
     dump: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CloseSlot:
+class CloseSlot(Struct, frozen=True):
     """The highest slot is empty and gone."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSlot:
+class OpenSlot(Struct, frozen=True):
     """A slot was added at the end; its listeners must exist before the next fork."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class SteerAway:
+class SteerAway(Struct, frozen=True):
     """New connections must go to no slot of these, and to all others."""
 
     slots: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class StopAccepting:
+class StopAccepting(Struct, frozen=True):
     """Close the listening sockets: the server stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Struct, frozen=True):
     """A line for the log."""
 
     level: str
@@ -222,13 +198,11 @@ class Say:
     generation: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SpeakVerdict:
+class SpeakVerdict(Struct, frozen=True):
     reload_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """Everything has left; the supervisor ends with this status."""
 
     exit_code: int

@@ -100,6 +100,8 @@ def _load(
         if not order.preload:
             channel.send(AppLoaded(time.monotonic() - started))
             return loaded
+        # What is ours is no garbage, and need not be looked through while the application is imported.
+        gc.freeze()
         app = load_app(config.app, factory=config.factory, app_dir=app_dir)
     except ChannelClosedError:
         raise
@@ -116,8 +118,10 @@ def _load(
         channel.receive()  # only the end of file can come: another template takes over
         return None
     import_what_runs(config)
-    # Objects that exist now are never garbage collected in workers, so their pages stay shared.
-    gc.collect()
+    # Objects that exist now are never garbage collected in workers, so their pages stay shared. What the
+    # import left behind at the end goes first; looking through what is old, which the collector did while
+    # it grew, would take a tenth of the time of an import.
+    gc.collect(1)
     gc.freeze()
     channel.send(AppLoaded(time.monotonic() - started, leftovers.native_threads))
     return dataclasses.replace(loaded, app=app)
