@@ -21,6 +21,7 @@ from asgireload.app import format_user_traceback, load_app, summarize
 from asgireload.asgi import ASGIApp
 from asgireload.bytecode import remove_doubtful_bytecode
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
+from asgireload.http.context import HttpSettings
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
 from asgireload.ipc.messages import (
@@ -38,7 +39,7 @@ from asgireload.ipc.titles import set_title
 from asgireload.log import Place, UserConfig, configure_logging, read_user_config
 from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.leftovers import find_leftovers, open_descriptors
-from asgireload.worker.main import WorkerOrder, import_what_runs, run_worker
+from asgireload.worker.main import WorkerOrder, prepare, run_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class _Loaded:
 
     order: LoadApp
     app: ASGIApp | None
+    settings: HttpSettings | None
     log_config: UserConfig | None
     app_dir: str
     """Resolved once: a symlink that moves later must not lead a worker of this generation elsewhere."""
@@ -94,7 +96,7 @@ def _load(
         before = open_descriptors()
         log_config = _configure_logging(order, app_dir)
         stage = "import"
-        loaded = _Loaded(order, None, log_config, app_dir, scoreboard, fault_file, supervisor)
+        loaded = _Loaded(order, None, None, log_config, app_dir, scoreboard, fault_file, supervisor)
         if config.env_file is not None:
             _load_env_file(config.env_file)
         if not order.preload:
@@ -103,6 +105,7 @@ def _load(
         # What is ours is no garbage, and need not be looked through while the application is imported.
         gc.freeze()
         app = load_app(config.app, factory=config.factory, app_dir=app_dir)
+        settings = prepare(config)
     except ChannelClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
@@ -117,14 +120,13 @@ def _load(
         channel.send(AppUnsafe(leftovers.unsafe))
         channel.receive()  # only the end of file can come: another template takes over
         return None
-    import_what_runs(config)
     # Objects that exist now are never garbage collected in workers, so their pages stay shared. What the
     # import left behind at the end goes first; looking through what is old, which the collector did while
     # it grew, would take a tenth of the time of an import.
     gc.collect(1)
     gc.freeze()
     channel.send(AppLoaded(time.monotonic() - started, leftovers.native_threads))
-    return dataclasses.replace(loaded, app=app)
+    return dataclasses.replace(loaded, app=app, settings=settings)
 
 
 def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
@@ -150,6 +152,7 @@ def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
                 generation=loaded.order.generation,
                 slot=message.slot,
                 app=loaded.app,
+                settings=loaded.settings,
                 log_config=loaded.log_config,
                 app_dir=loaded.app_dir,
                 channel=own_channel,

@@ -85,6 +85,8 @@ class WorkerOrder:
     slot: int
     app: ASGIApp | None
     """None: the template holds no code, the worker imports the application."""
+    settings: HttpSettings | None
+    """What the template has prepared; None: the worker makes them."""
     log_config: UserConfig | None
     """What --log-config says, as the template has read it. It is in force where `app` is not None."""
     app_dir: str
@@ -157,11 +159,16 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.SelectorEventLoop
 
 
-def import_what_runs(config: Config) -> None:
-    """Import what a worker would import when it starts, so that forks of this process find it there."""
+def prepare(config: Config) -> HttpSettings:
+    """Do what each worker would do alike when it starts, so that forks of this process find it done.
+
+    Not only for its time: whatever a worker runs, it writes reference counts to, and has a page of its own
+    from then on.
+    """
     import concurrent.futures.thread  # noqa: F401 - event loops load it when they are made
 
     loop_factory(config.loop)
+    return http_settings(config, raise_file_limit())
 
 
 def _reseed() -> None:
@@ -318,7 +325,7 @@ class _Worker:
                 raise
         context = ServingContext(
             app,
-            http_settings(self._config, raise_file_limit()),
+            self._order.settings or http_settings(self._config, raise_file_limit()),
             loop,
             state=lifespan.state,
             record=self._record,
