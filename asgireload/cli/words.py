@@ -6,7 +6,8 @@ memory for as long as the server runs. Where words are plain, click reads the sa
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from asgireload.config import OPTIONS, FlagValue
 from asgireload.config.kinds import Kind, Several
@@ -14,8 +15,7 @@ from asgireload.config.kinds import Kind, Several
 CONFIG_FLAGS = ("-c", "--config")
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Struct, frozen=True):
     """What a command line says of what is to be served."""
 
     app: str | None
@@ -23,8 +23,7 @@ class Words:
     flags: Sequence[FlagValue]
 
 
-@dataclass(frozen=True, slots=True)
-class _Flag:
+class _Flag(Struct, frozen=True):
     """One spelling of an option on the command line."""
 
     place: int

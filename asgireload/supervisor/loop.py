@@ -57,10 +57,16 @@ def run(config: Config, head_start: HeadStart) -> int:
         begin_logging(config)
         check_requirements(config)
         with asyncio.Runner() as runner:
-            return runner.run(_serve(config, head_start))
+            try:
+                return runner.run(_serve(config, head_start))
+            finally:
+                # A loop that closes forgets where signals are written to before it forgets their handlers.
+                signals.hold_children()
     except AsgireloadError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
         return error.exit_code
+    finally:
+        signals.release_children()
 
 
 def make_policy(config: Config) -> Policy:

@@ -61,5 +61,14 @@ def hold() -> None:
     )
 
 
+def hold_children() -> None:
+    """Block what tells of children that end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, CHILD)
+
+
+def release_children() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD)
+
+
 def release() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
