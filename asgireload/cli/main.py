@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from asgireload.cli.commands import COMMAND_HELP, report
 from asgireload.errors import AsgireloadError
+from asgireload.supervisor import signals
 from asgireload.supervisor.head_start import HeadStart
 
 _SERVES_NOTHING = frozenset({"--help", "--version", "--print-config", "--check-config"})
@@ -26,24 +27,37 @@ _SERVES_NOTHING = frozenset({"--help", "--version", "--print-config", "--check-c
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: those of the process) name; return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    head_start = HeadStart()
     try:
         if words and words[0] in COMMAND_HELP:
-            from asgireload.cli.control import control
-            from asgireload.cli.parsing import run_command
-
-            status = run_command(control, words)
-            return status if isinstance(status, int) else 0
-        if words and _SERVES_NOTHING.isdisjoint(words):
-            head_start.begin()
-        return _serve(words, head_start)
+            return _control(words)
+        return _begin_serving(words)
     except AsgireloadError as error:
         return report(str(error), error.exit_code)
     except KeyboardInterrupt:
-        # Only before the server handles signals itself, or in a waiting command.
+        # Only where there was nothing to serve, or in a waiting command.
         return 130
+
+
+def _control(words: Sequence[str]) -> int:
+    from asgireload.cli.control import control
+    from asgireload.cli.parsing import run_command
+
+    status = run_command(control, words)
+    return status if isinstance(status, int) else 0
+
+
+def _begin_serving(words: Sequence[str]) -> int:
+    # From now on a signal waits for its handler. A reload that is asked for a moment too early would end
+    # the process, and Ctrl-C would interrupt an import, which not every library survives.
+    before = signals.hold()
+    head_start = HeadStart()
+    try:
+        if words and _SERVES_NOTHING.isdisjoint(words):
+            head_start.begin()
+        return _serve(words, head_start)
     finally:
         head_start.end()
+        signals.restore(before)
 
 
 def _serve(words: Sequence[str], head_start: HeadStart) -> int:

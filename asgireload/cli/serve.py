@@ -40,9 +40,6 @@ def load_words(words: Words) -> Loaded:
 
 def serve(config: Config, head_start: HeadStart) -> int:
     """Serve until told to stop; return the exit status. The head start is the caller's to end."""
-    # From now on a signal waits for its handler. Before, a reload asked for a moment too early would
-    # end the process, as these signals do by default.
-    signals.hold()
     # The supervisor brings the event loop and much else that help and checks do without.
     from asgireload.supervisor.loop import run
 
@@ -57,12 +54,14 @@ def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:
     loaded = config_from_keywords(app, keywords, os.environ)
     check(loaded)
     announce(loaded)
+    before = signals.hold()
     head_start = HeadStart()
     try:
         head_start.begin()
         status = serve(loaded.config, head_start)
     finally:
         head_start.end()
+        signals.restore(before)
     if status:
         sys.exit(status)
 
