@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet autobahn wheel clean
+.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet dev-bench autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -87,6 +87,16 @@ reload-bench-kill: $(BENCH_STAMP)
 reload-bench-quiet: $(BENCH_STAMP)
 	$(BENCH_INSTALL)
 	$(RELOAD_RUN) --quiet $(RELOAD_WHOLE)
+
+# How soon a saved file is served, beside other servers in reload mode; about 8 minutes. EDITS, PROJECTS and SERVERS take parts.
+DEV_BENCH_STAMP := $(BENCH)/.installed-development
+$(DEV_BENCH_STAMP): pyproject.toml benchmarks/suite/peers.py
+	$(PYTHON) -m benchmarks.suite.peers --environment $(BENCH) --development
+	@touch $(DEV_BENCH_STAMP)
+
+dev-bench: $(DEV_BENCH_STAMP)
+	$(BENCH_INSTALL)
+	$(BENCH)/bin/python -m benchmarks.development --edits '$(or $(EDITS),0)' --projects '$(PROJECTS)' --servers '$(SERVERS)' $(if $(EDITS)$(PROJECTS)$(SERVERS),,--docs)
 
 # The test suite's client has a virtual environment of its own: nothing it needs is ours.
 autobahn: $(STAMP)

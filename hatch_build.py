@@ -22,6 +22,7 @@ MODULES = (
     "http/chunked.py",
     "http/connection.py",
     "http/context.py",
+    "http/deadlines.py",
     "http/endpoints.py",
     "http/exchange.py",
     "http/heads.py",

@@ -33,15 +33,18 @@ def check_import_string(import_string: str) -> None:
         )
 
 
-def load_app(import_string: str, *, factory: bool = False, app_dir: str = "") -> ASGIApp:
+def load_app(
+    import_string: str, *, factory: bool = False, app_dir: str = "", looks_for_bytecode: bool = True
+) -> ASGIApp:
     """Import the application and return it.
 
     `app_dir` (or the working directory) becomes `sys.path[0]` with its symbolic links resolved: a
     generation that began in one release goes on importing from it after a `current` link has moved.
-    `factory` calls the attribute, as `<module>:<factory>()` does. Raise AppLoadError when the module or
+    `factory` calls the attribute, as `<module>:<factory>()` does. Doubtful bytecode below it is removed
+    first, unless somebody sees to that while it is imported. Raise AppLoadError when the module or
     attribute does not exist or is not an ASGI 3 application; errors of the user's code pass unchanged.
     """
-    app = load_attribute(import_string, app_dir)
+    app = load_attribute(import_string, app_dir, looks_for_bytecode=looks_for_bytecode)
     match = _IMPORT_STRING.fullmatch(import_string)
     assert match is not None
     name = f'"{match["attribute"]}" in module "{match["module"]}"'
@@ -59,7 +62,9 @@ def load_app(import_string: str, *, factory: bool = False, app_dir: str = "") ->
     return cast("ASGIApp", app)
 
 
-def load_attribute(import_string: str, app_dir: str = "") -> Any:
+def load_attribute(
+    import_string: str, app_dir: str = "", *, looks_for_bytecode: bool = True
+) -> Any:
     """Import what `<module>:<attribute>` names, as `load_app` does, and return it as it is.
 
     Raise AppLoadError when there is no such module or attribute; errors of the user's code pass unchanged.
@@ -70,7 +75,8 @@ def load_attribute(import_string: str, app_dir: str = "") -> Any:
     directory = os.path.realpath(app_dir or os.getcwd())
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
-    remove_doubtful_bytecode(directory)
+    if looks_for_bytecode:
+        remove_doubtful_bytecode(directory)
     module = _import(match["module"], directory)
     return _find_attribute(module, match["module"], match["attribute"])
 
@@ -117,7 +123,8 @@ def split_reason(reason: str) -> tuple[str, str]:
 
     Frameworks give their whole traceback; the line is its first behind the last frame.
     """
-    lines = reason.strip().splitlines()
+    # The indentation of the first line says whether it is a frame.
+    lines = reason.rstrip().lstrip("\n").splitlines()
     if len(lines) < 2:
         return reason.strip(), ""
     after_frames = 0
@@ -127,7 +134,8 @@ def split_reason(reason: str) -> tuple[str, str]:
     # The source line of the last frame, and its markers, are indented by four.
     while after_frames < len(lines) - 1 and lines[after_frames].startswith("    "):
         after_frames += 1
-    return lines[after_frames], reason
+    # A reason that was cut off may end with a frame.
+    return lines[min(after_frames, len(lines) - 1)].strip(), reason
 
 
 def format_user_traceback(error: BaseException) -> str:
@@ -213,7 +221,7 @@ def _drop_our_frames(report: traceback.TracebackException, seen: set[int]) -> No
     if id(report) in seen:
         return
     seen.add(id(report))
-    kept = [frame for frame in report.stack if not _is_hidden(frame.filename)]
+    kept = [frame for frame in report.stack if not is_hidden(frame.filename)]
     is_syntax_error = getattr(report, "lineno", None) is not None
     if kept or is_syntax_error:
         report.stack[:] = kept
@@ -222,5 +230,6 @@ def _drop_our_frames(report: traceback.TracebackException, seen: set[int]) -> No
             _drop_our_frames(other, seen)
 
 
-def _is_hidden(filename: str) -> bool:
+def is_hidden(filename: str) -> bool:
+    """Return whether a frame of this file is asgireload's own or the import machinery's."""
     return filename.startswith((_OUR_DIRECTORY, *_IMPORT_MACHINERY))

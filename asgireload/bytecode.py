@@ -21,7 +21,7 @@ def remove_doubtful_bytecode(directory: str) -> int:
 
     A file that cannot be looked at or removed is left: importing it says more than we could.
     """
-    return sum(_remove_if_doubtful(path) for path in _sources(directory))
+    return sum(remove_if_doubtful(path) for path in _sources(directory))
 
 
 def _sources(directory: str) -> Iterator[str]:
@@ -32,11 +32,19 @@ def _sources(directory: str) -> Iterator[str]:
                 yield os.path.join(parent, name)
 
 
-def _remove_if_doubtful(source: str) -> bool:
+def remove_if_doubtful(source: str, *, is_strict: bool = False) -> bool:
+    """Remove the bytecode of one source file if it is doubtful; return whether it was.
+
+    `is_strict`, for development: a file may also come with an old time of change into the place of another
+    (`mv`, `cp -p`, `rsync -t`). In images with bytecode in them that is so for every file, and no harm.
+    """
     bytecode = cache_from_source(source)
     try:
         compiled_at = os.stat(bytecode).st_mtime
-        if compiled_at >= os.stat(source).st_mtime + DOUBTFUL_SECONDS:
+        status = os.stat(source)
+        # The time of change of the entry is the kernel's own: nobody can set it back.
+        changed_at = max(status.st_mtime, status.st_ctime) if is_strict else status.st_mtime
+        if compiled_at >= changed_at + DOUBTFUL_SECONDS:
             return False
         os.unlink(bytecode)
     except OSError:

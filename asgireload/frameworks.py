@@ -18,7 +18,10 @@ def import_the_rest() -> None:
     if "django.core.handlers.base" in sys.modules:
         from django.conf import settings
 
-        importlib.import_module(settings.ROOT_URLCONF)
+        # Django may serve for its database layer alone, or have been imported by somebody's tools.
+        root = getattr(settings, "ROOT_URLCONF", None) if settings.configured else None
+        if root is not None:
+            importlib.import_module(root)
     if "fastapi.telemetry" in sys.modules:
         # Its own business, which another version may have arranged otherwise: what matters is told by the
         # lifespan, which asks for it.

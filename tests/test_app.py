@@ -212,6 +212,9 @@ def test_an_error_of_our_own_keeps_its_frames():
             "ValidationError: 1 validation error for Settings\nfoo\n  Field required\n    For more see x",
             "ValidationError: 1 validation error for Settings",
         ),
+        ('  File "/a/b.py", line 3\n    x = (\n        ^\nSyntaxError: no', "SyntaxError: no"),
+        ('Traceback:\n  File "/a/b.py", line 3, in f', 'File "/a/b.py", line 3, in f'),
+        ("\n  it failed\nfor ever\n", "it failed"),
     ],
 )
 def test_reason_of_a_failed_start_is_told_in_a_line(reason, summary):

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from asgireload.bytecode import remove_doubtful_bytecode
+from asgireload.bytecode import remove_doubtful_bytecode, remove_if_doubtful
 
 
 def load(directory):
@@ -47,3 +47,27 @@ def test_bytecode_of_old_sources_and_of_packages_is_kept(tmp_path):
     (installed / "module.py").write_text("X = 1\n")
     load(installed)
     assert remove_doubtful_bytecode(str(tmp_path)) == 0
+
+
+def test_a_file_moved_into_the_place_of_another_is_not_trusted_in_development(tmp_path):
+    """PITFALLS 54: size and time of change in whole seconds are equal, so Python sees no difference."""
+    at = 1_700_000_000 * 10**9
+    source, other = tmp_path / "module.py", tmp_path / "other.txt"
+    save(source, "X = 1\n", at)
+    save(other, "X = 2\n", at)
+    assert load(tmp_path) == "1"
+    other.rename(source)
+    assert load(tmp_path) == "1", "the trap: Python takes the old bytecode"
+    assert not remove_if_doubtful(str(source))
+    assert remove_if_doubtful(str(source), is_strict=True)
+    assert load(tmp_path) == "2"
+
+
+def test_bytecode_that_is_newer_than_everything_else_is_kept_in_development(tmp_path):
+    source = tmp_path / "module.py"
+    save(source, "X = 1\n", 1_700_000_000 * 10**9)
+    load(tmp_path)
+    (bytecode,) = (tmp_path / "__pycache__").iterdir()
+    later = source.stat().st_ctime_ns + 3 * 10**9
+    os.utime(bytecode, ns=(later, later))
+    assert not remove_if_doubtful(str(source), is_strict=True)

@@ -13,8 +13,10 @@ LAYERS = [
     {"worker", "admin", "watch"},
     {"websocket"},
     {"http"},
+    {"devpage"},
     {"ipc", "net", "app", "draining", "handover"},
     {"log"},
+    {"libraries"},
     {"config", "asgi", "bytecode", "frameworks"},
     {"errors"},
 ]
@@ -27,6 +29,7 @@ ALLOWED = {
     ("ipc", "config"),
     # Messages carry values of the rooms they are about.
     ("ipc", "net"),
+    ("ipc", "devpage"),
 }
 TOP = {"__init__", "__main__"}
 """The package's own front door may import what it offers."""

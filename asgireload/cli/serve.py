@@ -40,6 +40,9 @@ def load_words(words: Words) -> Loaded:
 
 def serve(config: Config, head_start: HeadStart) -> int:
     """Serve until told to stop; return the exit status. The head start is the caller's to end."""
+    if config.reload:
+        # In development templates are forked from a base, which needs the processor now.
+        head_start.end()
     # The supervisor brings the event loop and much else that help and checks do without.
     from asgireload.supervisor.loop import run
 

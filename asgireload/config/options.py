@@ -659,7 +659,8 @@ class Config:
         Switch(),
         False,
         RELOADING,
-        "Let the next slot begin while old workers still drain.",
+        "Let the next slot, and the next reload, begin while old workers still drain; a reload waits while"
+        " four old generations do.",
     )
     keep_generations: int = _row(
         Integer(0, 8),
@@ -780,10 +781,32 @@ class Config:
     )
     reload_delay: float = _row(
         _SECONDS,
-        0.25,
+        0.05,
         DEVELOPMENT,
-        "Seconds without further changes to wait for before reloading.",
+        "Seconds without further changes to wait for when several files change; the first is taken at"
+        " once.",
         uvicorn="reload_delay",
+    )
+    reload_poll: float | None = _row(
+        Optional(_SECONDS),
+        None,
+        DEVELOPMENT,
+        "Seconds between looks at every file, for file systems that do not tell of changes. Default:"
+        " only for those that are known not to; 0 never looks.",
+    )
+    reload_hold_timeout: float = _row(
+        _SECONDS,
+        10.0,
+        DEVELOPMENT,
+        "Seconds a new request waits for code that was saved before it; then the old code answers, and"
+        " says so with a header asgireload-stale.",
+    )
+    reload_browser: bool = _row(
+        Switch(),
+        False,
+        DEVELOPMENT,
+        "With --reload: pages load themselves again after a reload, and exchange style sheets and"
+        " images that are saved, without one.",
     )
     debug_extension: bool = _row(
         Switch(),

@@ -17,6 +17,8 @@ _USELESS_WITHOUT = (
     ("reload_include", "reload"),
     ("reload_exclude", "reload"),
     ("reload_delay", "reload"),
+    ("reload_poll", "reload"),
+    ("reload_hold_timeout", "reload"),
     ("max_requests_jitter", "max_requests"),
     ("access_log_format", "access_log"),
     ("access_log_file", "access_log"),

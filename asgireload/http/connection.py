@@ -31,6 +31,7 @@ from typing import cast
 
 from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, Successor, error_logger
+from asgireload.http.deadlines import COARSE_FROM
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
 from asgireload.http.exchange import Carrier, HttpExchange
@@ -104,6 +105,7 @@ class HttpConnection(Carrier):
         "_reader",
         "_refused_by",
         "_request_deadline",
+        "_slot",
         "_state_before",
         "_successor",
         "_task_name",
@@ -146,7 +148,9 @@ class HttpConnection(Carrier):
         self._write_deadline = _NEVER
         self._unsent_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._slot = 0
+        """Of `context.deadlines`, which stand in for the timer when there is time."""
+        self._timer_at = _NEVER
         self._lingering: LingeringClose | None = None
         self._departure: DepartureWatch | None = None
         self._successor: Successor | None = None
@@ -164,6 +168,8 @@ class HttpConnection(Carrier):
         self.endpoints = Endpoints(transport, self._origin)
         self.context.register(self)
         self._set_timeout(self.context.settings.head_timeout)
+        if self.context.is_held:
+            self.hold()
         if self.context.drain:
             self.begin_drain()
 
@@ -184,7 +190,10 @@ class HttpConnection(Carrier):
         # What the client has waited already counts; no more is granted than this worker grants.
         self._deadline = max(min(parcel.deadline, now + timeout), now + _UNREAD_PATIENCE)
         self._arm_timer(self._deadline)
-        if parcel.unread:
+        if self.context.is_held:
+            self._unread = parcel.unread
+            self.hold()
+        elif parcel.unread:
             self._unread = parcel.unread
             self._read_on()
         if self.context.drain:
@@ -197,6 +206,9 @@ class HttpConnection(Carrier):
         elif self._current is not None and self._incoming is None:
             self._unread += data
             self._pause_reading()
+        elif self._is_holding:
+            # It was on its way when reading was paused.
+            self._unread += data
         elif self.state is not ConnectionState.CLOSING:
             self._read(data, is_first=True)
 
@@ -229,6 +241,7 @@ class HttpConnection(Carrier):
         if self._departure is not None:
             self._departure.cancel()
         self._is_waiting_to_deliver = False
+        self._reader.let_go()
         # Whatever the log makes of the exchange, nothing waits for this connection any more.
         self.context.unregister(self)
         self._drop_exchange()
@@ -423,14 +436,28 @@ class HttpConnection(Carrier):
         else:
             self._close(lingers=False)
 
+    def hold(self) -> None:
+        if self._is_between_requests() and not self._transport.is_closing():
+            self._deadline = _NEVER
+            self._is_holding = True
+            self._pause_reading()
+
+    def release(self) -> None:
+        if self._is_holding and self.state is not ConnectionState.OFFERED:
+            settings = self.context.settings
+            is_idle = self.state is ConnectionState.IDLE
+            self._set_timeout(settings.keep_alive_timeout if is_idle else settings.head_timeout)
+            self._stop_holding()
+
     def begin_drain(self) -> None:
         if self.state is ConnectionState.OFFERED:
             return
         if self._may_leave():
             if self._is_between_requests():
                 self._unbound()
-                self._arm_timer(self._deadline)
-                if not self._enlist():
+                if self._deadline < _NEVER:
+                    self._arm_timer(self._deadline)
+                if not self._enlist() and not self.context.is_held:
                     self._stop_holding()
             elif not self._is_waiting_to_deliver:
                 self._bound_rest()
@@ -525,6 +552,9 @@ class HttpConnection(Carrier):
                 self._bound(settings.drain_grace)
             elif self._hold():
                 return
+        if self.context.is_held and (not self.context.drain or self._may_leave()):
+            self.hold()
+            return
         self._read_on()
 
     def _read_on(self) -> None:
@@ -649,6 +679,7 @@ class HttpConnection(Carrier):
         make_successor = self.context.websocket_factory
         assert make_successor is not None
         self.state = ConnectionState.UPGRADED
+        self._reader.let_go()
         self._cancel_timer()
         self._resume_reading()
         successor = make_successor(self.context, self._transport, self.endpoints, head)
@@ -827,19 +858,32 @@ class HttpConnection(Carrier):
             self._deadline = self.context.loop.time() + self.context.settings.body_timeout
 
     def _arm_timer(self, deadline: float) -> None:
-        if self._timer is None or self._timer_at > deadline:
-            if self._timer is not None:
-                self._timer.cancel()
+        if self._timer_at > deadline:
+            self._cancel_timer()
             self._timer_at = deadline
-            self._timer = self.context.loop.call_at(deadline, self._on_timer)
+            loop = self.context.loop
+            if deadline - loop.time() < COARSE_FROM:
+                self._timer = loop.call_at(deadline, self._on_timer)
+            else:
+                self._slot = self.context.deadlines.put(self, deadline)
 
     def _cancel_timer(self) -> None:
+        self._timer_at = _NEVER
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        elif self._slot:
+            self.context.deadlines.remove(self, self._slot)
+            self._slot = 0
+
+    def on_deadline(self) -> None:
+        if self._slot:
+            self._cancel_timer()
+            self._on_timer()
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._timer_at = _NEVER
         # Loops fire up to one clock tick early; without a margin the timer would spin for that long.
         now = self.context.loop.time() + 0.001
         if now >= self._write_deadline and not self._makes_write_progress():

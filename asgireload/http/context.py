@@ -20,6 +20,7 @@ from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.access_log import AccessLog
 from asgireload.http.close_plan import ClosePlan
+from asgireload.http.deadlines import Deadlines
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.heads import HeadCache
@@ -44,6 +45,10 @@ ROOM_FRACTION = 64
 ROOM_IDLE_SECONDS = 0.5
 """A connection that has waited for less may have its request on the way."""
 OVERLOAD_LOG_INTERVAL = 1.0
+
+
+STALE_LINE = (b"asgireload-stale", b"asgireload-stale: 1\r\n")
+"""Development: the code that answers is older than what was saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,12 @@ class LiveConnection(Protocol):
     def make_way(self) -> None:
         """Close an idle connection because there are too many."""
 
+    def hold(self) -> None:
+        """Begin no request until `release`, or until it is handed over; `context.is_held` is set."""
+
+    def release(self) -> None:
+        """Go on; `context.is_held` is not set any more."""
+
     def begin_drain(self) -> None:
         """End politely: called once after `context.drain` was set."""
 
@@ -126,8 +137,13 @@ class Successor(Protocol):
     worker says that it takes it before it reads or writes a byte.
 
     When the successor is gone, `ServingContext.successor` becomes None and every connection's
-    `begin_drain()` is called once more: it then ends as it does without one.
+    `begin_drain()` is called once more: it then ends as it does without one. So it is when another takes the
+    place of one that is gone or full.
     """
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it takes nothing more, so that another may be named in its place: it is gone, or full."""
 
     def enlist(self, turn: Callable[[], None]) -> bool:
         """Call `turn` from the loop when there is room for an offer, in the order of enlisting.
@@ -191,11 +207,13 @@ class ServingContext:
         "background",
         "close_plan",
         "connections",
+        "deadlines",
         "default_lines",
         "drain",
         "heads",
         "http_extensions",
         "http_scope",
+        "is_held",
         "loop",
         "named",
         "on_request_limit",
@@ -243,6 +261,7 @@ class ServingContext:
         self.websocket_factory = websocket_factory
         self.speaks_websocket = settings.websocket and websocket_factory is not None
         self.connections: set[LiveConnection] = set()
+        self.deadlines = Deadlines(loop)
         self.background: set[asyncio.Task[None]] = set()
         """Tasks in which applications run, also behind a finished response or for a client that has left."""
         self.access_log = access_log
@@ -251,6 +270,8 @@ class ServingContext:
             (name, name + b": " + value + b"\r\n") for name, value in settings.default_headers
         )
         self.prepared_heads = PreparedHeads(self.default_lines)
+        self.is_held = False
+        """Newer code is on its way: connections begin no request."""
         self._date_line = b""
         self._date_until = 0
         self._idle_waiters: list[asyncio.Future[None]] = []
@@ -362,6 +383,12 @@ class ServingContext:
             self._overloads = 0
             self._overload_log_at = now + OVERLOAD_LOG_INTERVAL
         return False
+
+    def mark_stale(self) -> None:
+        """Say with each response from now on that newer code has been saved."""
+        if STALE_LINE not in self.default_lines:
+            self.default_lines = (*self.default_lines, STALE_LINE)
+            self.prepared_heads = PreparedHeads(self.default_lines)
 
     def add_background(self, task: "asyncio.Task[None]") -> None:
         """Keep a task alive, and the drain waiting for it, until it ends."""

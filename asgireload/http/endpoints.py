@@ -30,10 +30,12 @@ class Endpoints:
     )
 
     def __init__(self, transport: asyncio.BaseTransport, origin: Origin | None = None) -> None:
-        self.ssl_object: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        self._tls: dict[str, Any] | None = None
         self.is_encrypted = transport.get_extra_info("sslcontext") is not None
         """This transport speaks TLS."""
+        self.ssl_object: ssl.SSLObject | None = (
+            transport.get_extra_info("ssl_object") if self.is_encrypted else None
+        )
+        self._tls: dict[str, Any] | None = None
         self.is_secure = self.is_encrypted
         """The client speaks TLS, if not with us then with the proxy."""
         self.is_trusted_proxy: bool | None = None

@@ -29,6 +29,8 @@ from asgireload.net.networks import Client
 BODY_HIGH_WATER_BYTES = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
+APART_BYTES = 64 * 1024
+"""From so many on, a piece of a response body is written by itself."""
 
 _make_task: Any = Task
 _HAS_EAGER_START = sys.version_info >= (3, 12)
@@ -379,12 +381,15 @@ class HttpExchange:
                 body = bytes(body)
             more_body = bool(_value_of(message, "more_body", False))
             self._body_sent += len(body)
-            if self._framer is None:
-                data = self._begin_response(body, more_body=more_body)
+            if len(body) >= APART_BYTES:
+                self._write_apart(body, more_body=more_body)
             else:
-                data = self._continue_response(self._framer, body, more_body=more_body)
-            if data:
-                self._carrier.write(data)
+                if self._framer is None:
+                    data = self._begin_response(body, more_body=more_body)
+                else:
+                    data = self._continue_response(self._framer, body, more_body=more_body)
+                if data:
+                    self._carrier.write(data)
             if not more_body:
                 self._end_body()
             elif self._carrier.is_write_paused:
@@ -444,7 +449,7 @@ class HttpExchange:
         framer = self._framer
         if framer is None:
             length = None if more_body else size
-            framer, head = self._frame_head(b"", more_body=True, body_length=length)
+            framer, head = self._frame_head(size, more_body=True, body_length=length)
         try:
             around = framer.frame_span(size, more_body=more_body)
         except AppProtocolError:
@@ -486,24 +491,48 @@ class HttpExchange:
             self._complete_response()
 
     def _begin_response(self, body: bytes, *, more_body: bool) -> bytes:
-        framer, data = self._frame_head(body, more_body=more_body, body_length=None)
+        framer, head = self._frame_head(len(body), more_body=more_body, body_length=None)
+        data = head + framer.frame(body, more_body=more_body)
         self._commit_head(framer)
         return data
 
+    def _write_apart(self, body: bytes, *, more_body: bool) -> None:
+        """Write a large piece as it is: another call costs less than a copy of it behind its head."""
+        carrier = self._carrier
+        framer = self._framer
+        head = b""
+        if framer is None:
+            framer, head = self._frame_head(len(body), more_body=more_body, body_length=None)
+        try:
+            around = framer.frame_span(len(body), more_body=more_body)
+        except AppProtocolError:
+            if not head:
+                self._break_response()
+            raise
+        if head:
+            self._commit_head(framer)
+        before, behind = around or (b"", b"")
+        if head or before:
+            carrier.write(head + before)
+        if around is not None:
+            carrier.write(body)
+            if behind:
+                carrier.write(behind)
+
     def _frame_head(
-        self, body: bytes, *, more_body: bool, body_length: int | None
+        self, size: int, *, more_body: bool, body_length: int | None
     ) -> tuple[ResponseFramer, bytes]:
-        """Frame the head and the first body piece. Nothing has happened yet when this raises."""
+        """Frame the head before a body piece of `size` bytes. Nothing has happened yet when this raises."""
         status, headers = self._start
         carrier = self._carrier
         context = self._context
         head = self.head
         framer = ResponseFramer()
-        data = framer.begin_prepared(
+        data = framer.begin_head(
             context.prepared_heads.prepare(status, headers)
             if self.request_id is None
             else prepare_head(status, headers, self._default_lines()),
-            body,
+            size,
             more_body=more_body,
             is_head_request=head.method == "HEAD",
             http_version=head.http_version,

@@ -35,6 +35,22 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _TLS_HANDSHAKE = 0x16  # RFC 8446 section 5.1: type of the first record
 
 
+class _Nobody:
+    """The sink of a reader that reads no more."""
+
+    def on_head(self, head: RequestHead) -> bool:
+        raise AssertionError("a request for nobody")
+
+    def on_body(self, data: bytes) -> None:
+        raise AssertionError("a body for nobody")
+
+    def on_complete(self) -> None:
+        raise AssertionError("an end for nobody")
+
+
+_NOBODY = _Nobody()
+
+
 class RequestReader:
     """Reads one request after another. Not usable after it has raised PeerError."""
 
@@ -83,6 +99,11 @@ class RequestReader:
     def partial_bytes(self) -> bytes:
         """Return the part of a head that was received; another reader may be fed with it."""
         return bytes(self._partial)
+
+    def let_go(self) -> None:
+        """Read no more, and forget the sink: it refers to its reader, and both should end without the
+        garbage collector."""
+        self._sink = _NOBODY
 
     def feed(self, data: bytes) -> bytes:
         """Read on, to the end of one request at most; return what is behind it.

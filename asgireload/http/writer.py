@@ -223,9 +223,9 @@ class ResponseFramer:
         HTTP/1.1 can carry them. Raise AppProtocolError, with nothing framed, for an illegal header or a
         body that does not fit.
         """
-        return self.begin_prepared(
+        lines = self.begin_head(
             prepare_head(status, headers, default_lines),
-            body,
+            len(body),
             more_body=more_body,
             is_head_request=is_head_request,
             http_version=http_version,
@@ -234,11 +234,12 @@ class ResponseFramer:
             body_length=body_length,
             sends_trailers=sends_trailers,
         )
+        return lines + self.frame(body, more_body=more_body)
 
-    def begin_prepared(
+    def begin_head(
         self,
         head: "PreparedHead",
-        body: bytes,
+        size: int,
         *,
         more_body: bool,
         is_head_request: bool,
@@ -248,7 +249,10 @@ class ResponseFramer:
         body_length: int | None = None,
         sends_trailers: bool = False,
     ) -> bytes:
-        """See `begin`."""
+        """Return the head of a response whose first body piece has `size` bytes; see `begin`.
+
+        The piece is for `frame` or `frame_span`, which may still find that it does not fit.
+        """
         status = head.status
         lines = head.lines if head.has_date else head.lines + date_line
         close = close or head.closes
@@ -270,7 +274,7 @@ class ResponseFramer:
             lines += b"transfer-encoding: chunked\r\n"
         elif body_length is not None or not more_body:
             if body_length is None:
-                body_length = len(body)
+                body_length = size
             self._remaining = body_length
             lines += b"content-length: %d\r\n" % body_length
         elif http_version == "1.1":
@@ -286,7 +290,7 @@ class ResponseFramer:
             end = b"\r\n"
         else:
             end = b"connection: keep-alive\r\n\r\n"  # RFC 9112 section 9.3
-        return lines + end + self.frame(body, more_body=more_body)
+        return lines + end
 
     def frame(self, body: bytes, *, more_body: bool) -> bytes:
         """Return a body piece as it goes on the wire; the last one with the end of the body.

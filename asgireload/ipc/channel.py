@@ -7,6 +7,7 @@ place elsewhere.
 
 import array
 import os
+import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -117,6 +118,11 @@ class Channel:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise ChannelClosedError(f"unreadable message: {error}") from error
+
+    def has_message(self, timeout: float = 0.0) -> bool:
+        """Whether `receive` would return at once, or raise, within `timeout` seconds."""
+        readable, _, _ = select.select([self._socket], [], [], timeout)
+        return bool(readable)
 
     def attach(
         self,

@@ -33,6 +33,26 @@ def signal_on_parent_death(number: signal.Signals) -> None:
     _prctl(_PR_SET_PDEATHSIG, number)
 
 
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_MALLOC_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def keep_freed_memory(mmap_from: int, trim_from: int) -> None:
+    """Keep freed memory for the next allocation instead of giving it back each time: mallopt(3).
+
+    Blocks of up to `mmap_from` bytes come from the heap, whose free end is given back only from `trim_from`
+    bytes on. Inherited by forked processes. Does nothing where the C library is not glibc, or where the
+    environment has settings of its own for it.
+    """
+    if any(name in os.environ for name in _MALLOC_SETTINGS):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, mmap_from)
+        mallopt(_M_TRIM_THRESHOLD, trim_from)
+
+
 class _SignalStack(ctypes.Structure):
     """stack_t in sigaltstack(2)."""
 
@@ -101,8 +121,28 @@ def resident_bytes(pid: int) -> int | None:
         return None
 
 
+def process_state(pid: int) -> str:
+    """Return the letter of a process's state, such as R or S; empty when it is gone: proc_pid_stat(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1].decode()
+    except OSError:
+        return ""
+
+
 MOST_FILES = 1 << 20
 """Container runtimes set hard limits of a billion, and programs that loop over all descriptors exist."""
+
+
+def started_at(pid: int) -> int | None:
+    """Return when a process was started, in clock ticks since the system was: with its number, no two
+    processes have the same (proc_pid_stat(5)). None when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name, in brackets, may hold anything.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def raise_file_limit() -> int:

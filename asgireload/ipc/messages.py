@@ -2,8 +2,15 @@
 
     supervisor ──LoadApp, ForkWorker──▶ template
     supervisor ◀──AppLoaded, AppUnsafe, AppFailed, ForkFailed── template
-    supervisor ──HandOver, Drain, TakeOver, UseCertificates──▶ worker
-    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerDrained── worker
+    supervisor ◀──TemplateStarted, AppImported, BaseMisfit, BookmarkTaken── template (development)
+    supervisor ──BuildBase, ForkTemplate──▶ base
+    supervisor ◀──BaseBuilt, BaseUnfit── base
+    supervisor ──ForkTemplate──▶ bookmark
+    supervisor ◀──BookmarkStarted── bookmark
+    supervisor ──HandOver, Drain, TakeOver, Hold, Release, UseCertificates, AssetsChanged──▶ worker
+    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, SuccessorSpent,
+                  WorkerDrained── worker
+    supervisor ◀──WorkerImported── worker (development)
 
 Each message is a frozen value; descriptors travel beside it (`ipc.channel`), in the order its docstring
 gives, and belong to the receiver, who closes them. End of file on a channel means that the other process
@@ -14,6 +21,15 @@ import msgspec
 
 from asgireload.config import Config
 from asgireload.net.addresses import ListenerTraits
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """Why code cannot serve, for the verdict."""
+
+    stage: str
+    """What was being done: import, lifespan, health …"""
+    summary: str
+    traceback: str
 
 
 class LoadApp(msgspec.Struct, frozen=True, tag=True):
@@ -27,6 +43,17 @@ class LoadApp(msgspec.Struct, frozen=True, tag=True):
     """Working directory as the user typed it, so that a `current` symlink is followed anew."""
     name: str
     """For process titles."""
+    mistake: Mistake | None = None
+    """Import nothing, and serve this instead."""
+    becomes_worker: bool = False
+    """Do not fork when a worker is asked for, but be it."""
+    bookmark: str = ""
+    """Leave a bookmark before the module of this name is imported; empty: leave none."""
+    base_variables: dict[str, str | None] | None = None
+    """What the libraries of the base have found in the environment beside what every process has; None
+    where there is no base."""
+    ignored_variables: tuple[str, ...] = ()
+    """Variables that are different at each load, and so cannot be what libraries are set up with."""
 
 
 class AppLoaded(msgspec.Struct, frozen=True, tag=True):
@@ -35,6 +62,12 @@ class AppLoaded(msgspec.Struct, frozen=True, tag=True):
     seconds: float
     native_threads: tuple[str, ...] = ()
     """Names of threads that Python does not know (OpenBLAS, jemalloc …): harmless, for the log."""
+    mistake: Mistake | None = None
+    """It could not be imported, and workers will serve that."""
+    modules: tuple[str, ...] = ()
+    """The last of the application's modules that were read for this load."""
+    module_count: int = 0
+    """How many they were."""
 
 
 class AppUnsafe(msgspec.Struct, frozen=True, tag=True):
@@ -50,6 +83,70 @@ class AppFailed(msgspec.Struct, frozen=True, tag=True):
     traceback: str
     stage: str = "import"
     """What failed, for the verdict: import or logging."""
+
+
+class AppImported(msgspec.Struct, frozen=True, tag=True):
+    """What the template, or the worker that it has become, has imported.
+
+    Descriptor: an `ipc.records.ImportRecord`.
+    """
+
+    is_whole: bool
+    """The import went through to its end."""
+
+
+class BaseMisfit(msgspec.Struct, frozen=True, tag=True):
+    """The application changes the environment otherwise than the libraries of its base have found it. Another
+    template must import everything anew; nothing follows from this one."""
+
+    variables: tuple[str, ...]
+
+
+class BookmarkTaken(msgspec.Struct, frozen=True, tag=True):
+    """A process that sleeps in the middle of the import was left behind. Descriptors: its channel, and the
+    files that it has read (`ipc.records.FilesRead`)."""
+
+    module: str
+    """It is imported next there."""
+
+
+class BuildBase(msgspec.Struct, frozen=True, tag=True):
+    """First message to a base. Descriptor: the `ipc.records.ImportRecord` of a template."""
+
+    config: Config
+    directory: str
+    """Working directory as the user typed it."""
+    excluded: tuple[str, ...] = ()
+    """Modules whose import leaves behind what a fork does not carry over."""
+
+
+class BaseBuilt(msgspec.Struct, frozen=True, tag=True):
+    """The base can fork templates. Descriptor: `ipc.records.BaseContents`."""
+
+    seconds: float
+
+
+class BaseUnfit(msgspec.Struct, frozen=True, tag=True):
+    """Importing a module early has made this process unfit to fork from; it ends."""
+
+    module: str
+    reason: str
+
+
+class ForkTemplate(msgspec.Struct, frozen=True, tag=True):
+    """Fork a template. Descriptor: its channel."""
+
+
+class TemplateStarted(msgspec.Struct, frozen=True, tag=True):
+    """First message of a template that was forked: it is a child of the supervisor."""
+
+    pid: int
+
+
+class BookmarkStarted(msgspec.Struct, frozen=True, tag=True):
+    """First message of a bookmark."""
+
+    pid: int
 
 
 class ForkWorker(msgspec.Struct, frozen=True, tag=True):
@@ -85,6 +182,9 @@ class WorkerStage(msgspec.Struct, frozen=True, tag=True):
 class WorkerReady(msgspec.Struct, frozen=True, tag=True):
     """Lifespan startup is complete and the worker accepts connections."""
 
+    mistake: Mistake | None = None
+    """The application did not start, and the worker serves that."""
+
 
 class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
     """The boot failed; the worker ends."""
@@ -92,6 +192,11 @@ class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
     stage: str
     summary: str
     traceback: str
+
+
+class WorkerImported(msgspec.Struct, frozen=True, tag=True):
+    """Development: what the worker has imported since it was forked. Descriptor: an
+    `ipc.records.ImportRecord` of libraries."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
@@ -106,17 +211,45 @@ class HandOver(msgspec.Struct, frozen=True, tag=True):
     """Your connections may go to the worker behind this passage (`ipc.passage`), once you drain. Descriptor:
     your end. Comes before Drain, and again when another worker takes the place of the one that was named."""
 
+    successor: int = 0
+    """Its id, to name it in SuccessorSpent; 0: nobody wants to hear of that."""
+    beside: bool = False
+    """It takes its share beside those that were named before, and not their place."""
+
 
 class TakeOver(msgspec.Struct, frozen=True, tag=True):
     """A worker that leaves hands you its connections. Descriptor: your end of the passage."""
+
+
+class Hold(msgspec.Struct, frozen=True, tag=True):
+    """Newer code is on its way: begin no request. Connections are accepted by its workers."""
+
+    timeout: float
+    """Seconds after which the worker goes on nevertheless, and says that its answers are stale."""
+
+
+class Release(msgspec.Struct, frozen=True, tag=True):
+    """The newer code cannot be had: go on, and say that the answers are stale."""
 
 
 class UseCertificates(msgspec.Struct, frozen=True, tag=True):
     """Show these certificates on new connections. Descriptor: what TLS is spoken with (`net.tls.seal`)."""
 
 
+class AssetsChanged(msgspec.Struct, frozen=True, tag=True):
+    """Style sheets or images were saved: tell the pages that are open (--reload-browser)."""
+
+    names: tuple[str, ...]
+
+
 class WorkerDraining(msgspec.Struct, frozen=True, tag=True):
     """The worker has stopped accepting: from now on every new connection goes to others."""
+
+
+class SuccessorSpent(msgspec.Struct, frozen=True, tag=True):
+    """The worker that was named takes nothing more: it has no room, takes nothing, or its passage has ended."""
+
+    successor: int
 
 
 class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
@@ -129,12 +262,31 @@ class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
 
 
 ToTemplate = LoadApp | ForkWorker
-FromTemplate = AppLoaded | AppUnsafe | AppFailed | ForkFailed
-ToWorker = HandOver | Drain | TakeOver | UseCertificates
-FromWorker = (
-    WorkerStarted | WorkerStage | WorkerReady | WorkerFailed | WorkerDraining | WorkerDrained
+FromTemplate = (
+    AppLoaded
+    | AppUnsafe
+    | AppFailed
+    | ForkFailed
+    | TemplateStarted
+    | AppImported
+    | BaseMisfit
+    | BookmarkTaken
 )
-AnyMessage = ToTemplate | FromTemplate | ToWorker | FromWorker
+ToLayer = BuildBase | ForkTemplate
+FromLayer = BaseBuilt | BaseUnfit | BookmarkStarted
+ToWorker = HandOver | Drain | TakeOver | Hold | Release | UseCertificates | AssetsChanged
+FromWorker = (
+    AppImported
+    | WorkerImported
+    | WorkerStarted
+    | WorkerStage
+    | WorkerReady
+    | WorkerFailed
+    | WorkerDraining
+    | SuccessorSpent
+    | WorkerDrained
+)
+AnyMessage = ToTemplate | FromTemplate | ToLayer | FromLayer | ToWorker | FromWorker
 
 TEXT_LIMIT = 100_000
 """Longest traceback sent, in bytes of UTF-8: below `channel.MESSAGE_LIMIT` with a summary beside it."""

@@ -107,6 +107,8 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
 
     taken: tuple[int, ...] = ()
     refused: tuple[int, ...] = ()
+    is_full: bool = False
+    """Some are refused for want of room, so another worker may take them."""
 
 
 class Withdrawn(msgspec.Struct, frozen=True, tag=True):

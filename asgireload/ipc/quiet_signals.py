@@ -20,6 +20,8 @@ NOT_FOR_CHILDREN = (
     signal.SIGWINCH,
     signal.SIGALRM,
 )
+"""A fresh interpreter is started with them blocked: one that hears of Ctrl-C before its handlers stand ends with
+a traceback of its own."""
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
@@ -27,14 +29,15 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 
 
 def make_quiet(*more: signal.Signals) -> None:
-    """Let the signals that are meant for the supervisor, and `more`, pass without effect.
-
-    Those that were blocked until now are let through.
-    """
-    quiet = (*NOT_FOR_CHILDREN, *more)
-    for number in quiet:
+    """Let the signals that are meant for the supervisor, and `more`, pass without effect."""
+    for number in (*NOT_FOR_CHILDREN, *more):
         signal.signal(number, _nothing)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, quiet)
+
+
+def begin_quiet(*more: signal.Signals) -> None:
+    """The same in an interpreter that was just started, with signals blocked."""
+    make_quiet(*more)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def restore_in_forks() -> None:

@@ -11,28 +11,39 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from asgireload.config import Config
 from asgireload.errors import TlsError
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import ProcessHandle, resident_bytes
+from asgireload.ipc.heartbeat import silent_after
+from asgireload.ipc.linux import ProcessHandle, process_state, resident_bytes
 from asgireload.ipc.messages import (
     AnyMessage,
     AppFailed,
+    AppImported,
     AppLoaded,
     AppUnsafe,
+    AssetsChanged,
+    BaseMisfit,
+    BookmarkTaken,
     Drain,
     ForkFailed,
     ForkWorker,
     HandOver,
+    Hold,
     LoadApp,
+    Mistake,
+    Release,
+    SuccessorSpent,
     TakeOver,
+    TemplateStarted,
     UseCertificates,
     WorkerDrained,
     WorkerDraining,
     WorkerFailed,
+    WorkerImported,
     WorkerReady,
     WorkerStage,
     WorkerStarted,
@@ -42,23 +53,40 @@ from asgireload.net.addresses import ListenerTraits
 from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.fault import readable
+from asgireload.supervisor.foundation import Foundation
 from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.layer_processes import Layer, Plan, Spare
+from asgireload.supervisor.reloads import Failure
 from asgireload.supervisor.spawning import TEMPLATE_MODULE, describe_exit, spawn
 from asgireload.supervisor.tally import Tally, Values
 
 FAULT_LIMIT = 32_000
 """Bytes of a fault file that are read: the stacks of a few dozen threads."""
+MOST_ASSETS = 64
+"""Changed files of which pages are told by name; more of them are a build or a checkout."""
+MANY_ASSETS = "many files"
+"""Stands for more: no page has a file of this name, so each loads itself again."""
 
 _logger = logging.getLogger("asgireload.error")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Template:
-    template_id: int
-    generation: int
-    process: ProcessHandle
+    step: events.StartTemplate
     channel: Channel
+    theirs: socket.socket
+    """Its end of the channel, until it has been passed on."""
     fault_file: int
+    process: ProcessHandle | None = None
+    """None: not started yet, or forked and not heard of."""
+    layer: Layer | None = None
+    """What it was forked from."""
+    has_loaded: bool = False
+    is_killed: bool = False
+
+    @property
+    def template_id(self) -> int:
+        return self.step.template_id
 
 
 @dataclass(slots=True)
@@ -70,7 +98,12 @@ class _Worker:
     record: Record
     channel: Channel
     fault_file: int
+    layer: Layer | None
+    """What its template was forked from."""
     process: ProcessHandle | None = None
+    has_spoken: bool = False
+    """It is ready, or has said why it is not."""
+    is_killed: bool = False
 
 
 class Children:
@@ -89,11 +122,12 @@ class Children:
         on_event: Callable[[events.Event], None],
         certificates: Certificates,
         traits: tuple[ListenerTraits, ...],
+        foundation: Foundation,
         head_start: HeadStart,
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
-        with its `traits`. The certificates have been loaded, and are the caller's to close, as is the
-        head start when no template has taken it."""
+        with its `traits`. The certificates have been loaded, and are the caller's to close, as are the
+        foundation, and the head start when no template has taken it."""
         self._loop = loop
         self._config = config
         self._directory = directory
@@ -101,6 +135,7 @@ class Children:
         self._on_event = on_event
         self._certificates = certificates
         self._traits = traits
+        self._foundation = foundation
         self._head_start = head_start
         self._certified_generation: int | None = None
         """The newest generation that certificates were read for."""
@@ -124,65 +159,170 @@ class Children:
             self._loop.call_soon(self._on_event, failed)
             self._loop.call_soon(self._on_event, gone)
             return
+        template = self._open_template(step)
+        if template is not None:
+            self._foundation.provide(
+                step.template_id,
+                lambda plan: self._launch(template, plan),
+                imports=step.failure is None,
+                preload=step.preload,
+            )
+
+    def _open_template(self, step: events.StartTemplate) -> _Template | None:
+        """Make what belongs to a template; the process is still to come."""
         try:
-            template = self._make_template(step.template_id, step.generation)
+            with contextlib.ExitStack() as opened:
+                fault_file = _fault_file("template")
+                opened.callback(os.close, fault_file)
+                template = _Template(step, *Channel.pair(), fault_file)
+                opened.pop_all()
         except OSError as error:
-            exited = events.TemplateExited(step.template_id, f"could not be started: {error}")
-            self._loop.call_soon(self._on_event, exited)
-            return
+            self._not_started(step.template_id, f"could not be started: {error}")
+            return None
         self._templates[step.template_id] = template
-        channel = template.channel
-        channel.attach(
-            self._loop,
-            lambda message, descriptors: self._template_said(template, message),
-            lambda: None,  # its exit tells more
-        )
+        self._attach_template(template)
+        return template
+
+    def _not_started(self, template_id: int, why: str) -> None:
+        self._loop.call_soon(self._on_event, events.TemplateExited(template_id, why))
+
+    def _launch(self, template: _Template, plan: Plan) -> None:
+        """Start the process, and tell it what to do."""
+        step = template.step
+        if self._templates.get(template.template_id) is not template:
+            return  # it was killed while it waited
+        try:
+            template.layer = plan.layer
+            if plan.spare is not None:
+                self._take_spare(template, plan.spare)
+            elif plan.layer is not None:
+                plan.fork(template.theirs)
+            elif (begun := self._take_begun()) is not None:
+                self._take_spare(template, begun)
+            else:
+                process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
+                template.process = ProcessHandle(process)
+        except OSError as error:
+            self._forget_template(template)
+            self._not_started(template.template_id, f"could not be started: {error}")
+            return
+        template.theirs.close()
+        failure = step.failure
         order = LoadApp(
             generation=step.generation,
             config=self._config,
             preload=step.preload,
             directory=self._directory,
             name=self._config.app,
+            becomes_worker=step.becomes_worker,
+            mistake=Mistake(failure.stage, failure.summary, failure.traceback) if failure else None,
+            bookmark=plan.bookmark,
+            base_variables=plan.layer.variables if plan.layer is not None else None,
+            ignored_variables=plan.ignored_variables,
         )
-        channel.post(order, [self._scoreboard.descriptor, template.fault_file])
+        template.channel.post(order, [self._scoreboard.descriptor, template.fault_file])
 
-    def _make_template(self, template_id: int, generation: int) -> _Template:
-        """Raise OSError when a process or a descriptor cannot be had; then nothing stays open."""
-        with contextlib.ExitStack() as opened:
-            fault_file = _fault_file("template")
-            opened.callback(os.close, fault_file)
-            begun = self._head_start.take()
-            if begun is not None:
-                channel = Channel(begun.socket)
-                opened.callback(channel.close)  # then it ends by itself
-                process = ProcessHandle(begun.pid)
-            else:
-                channel, theirs = Channel.pair()
-                opened.callback(channel.close)
-                with theirs:
-                    process = ProcessHandle(spawn(TEMPLATE_MODULE, theirs.fileno()))
-            opened.pop_all()
-        return _Template(template_id, generation, process, channel, fault_file)
+    def _take_begun(self) -> Spare | None:
+        """Return the template that was begun before there was an order; once."""
+        begun = self._head_start.take()
+        if begun is None:
+            return None
+        try:
+            return Spare(Channel(begun.socket), ProcessHandle(begun.pid))
+        except OSError:
+            begun.socket.close()  # then it ends by itself
+            raise
+
+    def _take_spare(self, template: _Template, spare: Spare) -> None:
+        """Let a process that waits already be the template."""
+        template.channel.close()
+        template.channel, template.process = spare.channel, spare.process
+        self._attach_template(template)
+
+    def _attach_template(self, template: _Template) -> None:
+        template.channel.attach(
+            self._loop,
+            lambda message, descriptors: self._template_said(template, message, descriptors),
+            lambda: self._template_closed(template),
+        )
+
+    def _launch_anew(self, template: _Template) -> None:
+        """Start the same template in a fresh interpreter: what it was forked from may be at fault."""
+        self._forget_template(template)
+        anew = self._open_template(template.step)
+        if anew is not None:
+            self._launch(anew, Plan())
+
+    def _forget_template(self, template: _Template) -> None:
+        """Give back what belongs to it; a process that it still has is killed."""
+        del self._templates[template.template_id]
+        template.channel.close()
+        template.theirs.close()
+        if template.process is not None:
+            template.process.send(signal.SIGKILL)
+            template.process.close()
+        os.close(template.fault_file)
 
     def close_template(self, template_id: int) -> None:
         """Let it go: it ends when its channel is closed."""
         if (template := self._templates.get(template_id)) is not None:
-            template.channel.close()
+            template.is_killed = True
+            if template.process is None:
+                self.kill_template(template_id, dump=False)
+            else:
+                template.channel.close()
 
     def kill_template(self, template_id: int, *, dump: bool) -> None:
-        if (template := self._templates.get(template_id)) is not None:
+        template = self._templates.get(template_id)
+        if template is None:
+            return
+        template.is_killed = True
+        if template.process is None:
+            template.channel.deliver()  # its number may be there, unread
+        if template.process is not None:
             template.process.send(signal.SIGABRT if dump else signal.SIGKILL)
+        elif self._templates.get(template_id) is template:
+            # Not forked yet, or it ends when it says its number to nobody.
+            self._forget_template(template)
+            self._foundation.template_gone(template_id)
+            self._not_started(template_id, "it was not started")
 
     def template_pid(self, template_id: int) -> int | None:
         template = self._templates.get(template_id)
-        return template.process.pid if template is not None else None
+        return template.process.pid if template is not None and template.process else None
 
-    def _template_said(self, template: _Template, message: AnyMessage) -> None:
+    def _template_closed(self, template: _Template) -> None:
+        """End of file. Of one whose number is known the exit tells more."""
+        if template.process is None and template.template_id in self._templates:
+            self._foundation.distrust(template.layer)
+            self._launch_anew(template)
+
+    def _template_said(
+        self, template: _Template, message: AnyMessage, descriptors: list[int]
+    ) -> None:
         number = template.template_id
         match message:
+            case TemplateStarted():
+                template.process = ProcessHandle(message.pid)
+                return
+            case AppImported():
+                self._foundation.take_record(descriptors[0], is_whole=message.is_whole)
+                return
+            case BookmarkTaken():
+                self._foundation.take_bookmark(number, template.layer, message.module, descriptors)
+                return
+            case BaseMisfit():
+                self._foundation.take_misfit(template.layer, message.variables)
+                self._launch_anew(template)
+                return
             case AppLoaded():
+                template.has_loaded = True
                 event: events.Event = events.TemplateLoaded(
-                    number, message.seconds, message.native_threads
+                    number,
+                    message.seconds,
+                    message.native_threads,
+                    _failure(message.mistake),
+                    _describe_load(message, template.layer),
                 )
             case AppUnsafe():
                 event = events.TemplateUnsafe(number, message.reasons)
@@ -210,16 +350,23 @@ class Children:
         index = self._free_records.pop()
         record = self._scoreboard.record(index)
         record.clear()
+        template = self._templates.get(step.template_id)
         worker = _Worker(
-            step.worker_id, step.slot, step.generation, index, record, channel, fault_file
+            step.worker_id,
+            step.slot,
+            step.generation,
+            index,
+            record,
+            channel,
+            fault_file,
+            template.layer if template is not None else None,
         )
         self._workers[step.worker_id] = worker
         channel.attach(
             self._loop,
-            lambda message, descriptors: self._worker_said(worker, message),
+            lambda message, descriptors: self._worker_said(worker, message, descriptors),
             lambda: self._worker_closed(worker),
         )
-        template = self._templates.get(step.template_id)
         if template is not None:
             certificates = self._certificates.descriptor
             order = ForkWorker(
@@ -236,8 +383,16 @@ class Children:
             except OSError as error:
                 # The worker's end closes below, and its end of file tells the rest.
                 _logger.error("Descriptors could not be passed to a template: %s", error)  # noqa: TRY400
+            if template.step.becomes_worker:
+                self._turn_into(template, worker)
         # From now on the only other end is the worker's: when it is gone we see end of file.
         theirs.close()
+
+    def _turn_into(self, template: _Template, worker: _Worker) -> None:
+        """The template's process is the worker's from now on."""
+        worker.process, template.process = template.process, None
+        self._forget_template(template)
+        self._foundation.template_gone(template.template_id)
 
     def _open_worker_ends(self) -> tuple[Channel, socket.socket, int]:
         """Return our end of a channel, the worker's, and its fault file. Raise OSError without leaks."""
@@ -252,30 +407,35 @@ class Children:
 
     def drain_worker(self, step: events.DrainWorker) -> None:
         if (worker := self._workers.get(step.worker_id)) is not None:
-            if step.successor is not None:
-                self.pair_workers(step.worker_id, step.successor)
+            self.pair_workers(step.worker_id, step.successors)
             worker.channel.post(Drain(step.reason.value, step.timeout))
 
-    def pair_workers(self, worker_id: int, successor_id: int) -> None:
-        """Open a passage between a worker and the one that takes its connections over."""
-        worker, successor = self._workers.get(worker_id), self._workers.get(successor_id)
-        if worker is None or successor is None:
-            return
+    def pair_workers(self, worker_id: int, successor_ids: tuple[int, ...]) -> None:
+        """Open a passage between a worker and each of those that take its connections over."""
+        beside = False
+        for successor_id in successor_ids:
+            worker, successor = self._workers.get(worker_id), self._workers.get(successor_id)
+            if worker is not None and successor is not None:
+                self._pair(worker, successor, beside=beside)
+                beside = True
+
+    def _pair(self, worker: _Worker, successor: _Worker, *, beside: bool) -> None:
         try:
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with one, other:
                 # In this order: what the successor never gets, the other sees end.
-                worker.channel.post(HandOver(), [one.fileno()])
+                worker.channel.post(HandOver(successor.worker_id, beside), [one.fileno()])
                 successor.channel.post(TakeOver(), [other.fileno()])
         except OSError as error:
             _logger.error(  # noqa: TRY400 - the text says it all
-                "The connections of worker %d are not handed over: %s", worker_id, error
+                "The connections of worker %d are not handed over: %s", worker.worker_id, error
             )
 
     def kill_worker(self, worker_id: int, *, dump: bool) -> None:
         worker = self._workers.get(worker_id)
         if worker is None:
             return
+        worker.is_killed = True
         if worker.process is None:
             worker.channel.deliver()  # its number may be there, unread
         if worker.process is not None:
@@ -285,22 +445,33 @@ class Children:
             worker.channel.close()
             self._loop.call_soon(self._worker_closed, worker)
 
-    def _worker_said(self, worker: _Worker, message: AnyMessage) -> None:
+    def _worker_said(self, worker: _Worker, message: AnyMessage, descriptors: list[int]) -> None:
         number = worker.worker_id
         match message:
             case WorkerStarted():
-                worker.process = ProcessHandle(message.pid)
+                if worker.process is None:
+                    worker.process = ProcessHandle(message.pid)
                 event: events.Event = events.WorkerStarted(number, message.pid)
             case WorkerStage():
                 event = events.WorkerReachedStage(number, message.stage)
+            case AppImported():
+                self._foundation.take_record(descriptors[0], is_whole=message.is_whole)
+                return
+            case WorkerImported():
+                self._foundation.take_later_imports(descriptors[0])
+                return
             case WorkerReady():
-                event = events.WorkerReady(number)
+                worker.has_spoken = True
+                event = events.WorkerReady(number, _failure(message.mistake))
             case WorkerFailed():
+                worker.has_spoken = True
                 event = events.WorkerFailed(
                     number, message.stage, message.summary, message.traceback
                 )
             case WorkerDraining():
                 event = events.WorkerStoppedAccepting(number)
+            case SuccessorSpent():
+                event = events.SuccessorSpent(number, message.successor)
             case WorkerDrained():
                 event = events.WorkerDrained(
                     number,
@@ -323,10 +494,21 @@ class Children:
         worker.channel.close()
         if worker.process is not None:
             worker.process.close()
+        if not worker.has_spoken and not worker.is_killed and worker.layer is not None:
+            self._foundation.distrust(worker.layer, next_too=True)
         self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())
         self._free_records.append(worker.record_index)
         fault = _read_fault(worker.fault_file)
         self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault))
+
+    def tell_assets(self, paths: Iterable[str]) -> None:
+        """Let every worker tell its open pages of these files."""
+        found = {os.path.basename(path).encode("utf-8", "replace").decode() for path in paths}
+        names = tuple(sorted(found))
+        if len(names) > MOST_ASSETS:
+            names = (MANY_ASSETS,)
+        for worker in self._workers.values():
+            worker.channel.post(AssetsChanged(names))
 
     # --- certificates -----------------------------------------------------------------------------
 
@@ -378,12 +560,16 @@ class Children:
             for worker in list(self._workers.values()):
                 if worker.process is None:
                     worker.channel.deliver()
+            for template in list(self._templates.values()):
+                if template.process is None:
+                    template.channel.deliver()
+            self._foundation.hear()
             _, status = os.waitpid(seen.si_pid, 0)
             self._ended(seen.si_pid, os.waitstatus_to_exitcode(status))
 
     def _ended(self, pid: int, code: int) -> None:
-        for template in self._templates.values():
-            if template.process.pid == pid:
+        for template in list(self._templates.values()):
+            if template.process is not None and template.process.pid == pid:
                 self._template_ended(template, code)
                 return
         for worker in list(self._workers.values()):
@@ -392,19 +578,39 @@ class Children:
                 if worker.worker_id in self._workers:
                     self._forget_worker(worker, describe_exit(code), clean=code == 0)
                 return
+        if self._foundation.collected(pid, code):
+            return
         _logger.debug("Collected process %d, not one of ours (%s)", pid, describe_exit(code))
 
     def _template_ended(self, template: _Template, code: int) -> None:
         template.channel.deliver()
+        if self._templates.get(template.template_id) is not template:
+            return  # what it said last has put another in its place
+        if template.layer is not None and not template.has_loaded and not template.is_killed:
+            self._foundation.distrust(template.layer)
+            self._launch_anew(template)
+            return
         template.channel.close()
+        assert template.process is not None
         template.process.close()
         del self._templates[template.template_id]
+        self._foundation.template_gone(template.template_id)
         fault = _read_fault(template.fault_file)
         self._on_event(events.TemplateExited(template.template_id, describe_exit(code), fault))
 
+    def hold_worker(self, worker_id: int, timeout: float) -> None:
+        if (worker := self._workers.get(worker_id)) is not None:
+            worker.channel.post(Hold(timeout))
+
+    def release_worker(self, worker_id: int) -> None:
+        if (worker := self._workers.get(worker_id)) is not None:
+            worker.channel.post(Release())
+
     # --- looking ----------------------------------------------------------------------------------
 
-    def observe(self, worker_id: int, *, with_memory: bool) -> events.WorkerObserved | None:
+    def observe(
+        self, worker_id: int, *, with_memory: bool, with_sleep: bool = False
+    ) -> events.WorkerObserved | None:
         """Return a regular look at one worker, None when it is gone."""
         worker = self._workers.get(worker_id)
         if worker is None:
@@ -412,12 +618,20 @@ class Children:
         memory = None
         if with_memory and worker.process is not None:
             memory = resident_bytes(worker.process.pid)
+        age = heartbeat_age(worker.record)
         return events.WorkerObserved(
             worker_id,
-            heartbeat_age(worker.record),
+            age,
             worker.record.values[Field.REQUESTS_TOTAL],
             memory,
+            is_asleep=with_sleep and self._is_asleep(worker, age),
         )
+
+    def _is_asleep(self, worker: _Worker, age: float | None) -> bool:
+        """Its loop does not turn, and it does not compute either."""
+        if worker.process is None or age is None or age < silent_after(self._config):
+            return False
+        return process_state(worker.process.pid) == "S"
 
     def record_of(self, worker_id: int) -> Values | None:
         worker = self._workers.get(worker_id)
@@ -428,6 +642,23 @@ class Children:
             (worker.slot, worker.generation, worker.record.snapshot())
             for worker in self._workers.values()
         ]
+
+
+def _failure(mistake: Mistake | None) -> Failure | None:
+    if mistake is None:
+        return None
+    return Failure(mistake.stage, mistake.summary, mistake.traceback)
+
+
+def _describe_load(loaded: AppLoaded, layer: Layer | None) -> str:
+    """Return what was read for a load, for whoever waits for a save; empty where nobody looked."""
+    if not loaded.module_count:
+        return ""
+    names = ", ".join(loaded.modules)
+    more = loaded.module_count - len(loaded.modules)
+    what = f"{more} modules and {names}" if more else names
+    place = layer.name if layer is not None else "a fresh interpreter"
+    return f"read {what} in {loaded.seconds * 1000:.0f} ms, from {place}"
 
 
 def heartbeat_age(record: Record) -> float | None:

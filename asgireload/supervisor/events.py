@@ -6,6 +6,7 @@ Structs, as making two dozen dataclasses of them would be a tenth of what a star
 from msgspec import Struct
 
 from asgireload.draining import DrainReason
+from asgireload.supervisor.reloads import Failure
 
 # --- events ---------------------------------------------------------------------------------------
 
@@ -14,6 +15,10 @@ class TemplateLoaded(Struct, frozen=True):
     template_id: int
     seconds: float
     native_threads: tuple[str, ...] = ()
+    broken: Failure | None = None
+    """Development: why the code cannot serve; it shows that instead."""
+    detail: str = ""
+    """What was read, for the log."""
 
 
 class TemplateUnsafe(Struct, frozen=True):
@@ -48,6 +53,8 @@ class WorkerReachedStage(Struct, frozen=True):
 
 class WorkerReady(Struct, frozen=True):
     worker_id: int
+    broken: Failure | None = None
+    """Development: why the application did not start; the worker shows that instead."""
 
 
 class WorkerFailed(Struct, frozen=True):
@@ -59,6 +66,13 @@ class WorkerFailed(Struct, frozen=True):
 
 class WorkerStoppedAccepting(Struct, frozen=True):
     worker_id: int
+
+
+class SuccessorSpent(Struct, frozen=True):
+    """It takes no more of what this worker hands over."""
+
+    worker_id: int
+    successor: int
 
 
 class WorkerDrained(Struct, frozen=True):
@@ -84,6 +98,15 @@ class WorkerObserved(Struct, frozen=True):
     heartbeat_age: float | None
     requests: int
     rss_bytes: int | None
+    is_asleep: bool = False
+    """It waits for something outside its loop: as in a debugger, and unlike one that computes."""
+
+
+class CodeChanging(Struct, frozen=True):
+    """Development: files change, so what serves is out of date. A ReloadRequested follows."""
+
+    gives_up: bool
+    """Code that is being loaded may be half old and half new."""
 
 
 class ReloadRequested(Struct, frozen=True):
@@ -111,9 +134,11 @@ Event = (
     | WorkerReady
     | WorkerFailed
     | WorkerStoppedAccepting
+    | SuccessorSpent
     | WorkerDrained
     | WorkerExited
     | WorkerObserved
+    | CodeChanging
     | ReloadRequested
     | ScaleRequested
     | StopRequested
@@ -126,6 +151,10 @@ class StartTemplate(Struct, frozen=True):
     template_id: int
     generation: int
     preload: bool
+    failure: Failure | None = None
+    """Import nothing, and show this."""
+    becomes_worker: bool = False
+    """It is to be the first worker itself, and forks none."""
 
 
 class CloseTemplate(Struct, frozen=True):
@@ -151,15 +180,27 @@ class DrainWorker(Struct, frozen=True):
     worker_id: int
     reason: DrainReason
     timeout: float
-    successor: int | None = None
-    """The worker that takes its connections over."""
+    successors: tuple[int, ...] = ()
+    """The workers that take its connections over."""
 
 
 class HandOver(Struct, frozen=True):
-    """Let the connections of a draining worker go to another than was named before."""
+    """Let the connections of a draining worker go to others than were named before."""
 
     worker_id: int
-    successor: int
+    successors: tuple[int, ...]
+
+
+class HoldWorker(Struct, frozen=True):
+    """Development: let new requests wait for new code."""
+
+    worker_id: int
+
+
+class ReleaseWorker(Struct, frozen=True):
+    """Let a worker that was held go on: there is no new code, or it cannot be had."""
+
+    worker_id: int
 
 
 class KillWorker(Struct, frozen=True):
@@ -215,6 +256,8 @@ Step = (
     | ForkWorker
     | DrainWorker
     | HandOver
+    | HoldWorker
+    | ReleaseWorker
     | KillWorker
     | CloseSlot
     | OpenSlot

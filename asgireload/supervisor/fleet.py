@@ -11,10 +11,20 @@ from asgireload.draining import DrainReason
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Failure, Reload
 
+BROKEN_MOMENT = 0.06
+"""Seconds without further changes before broken code is shown: it may be half a checkout."""
+SUPERSEDED_PATIENCE = 10.0
+"""Seconds that new code waits for the end of processes that were importing older code. They were sent
+SIGKILL, so only a file system that does not answer can hold them longer."""
 ABORT_GRACE = 2.0
 """Seconds that a process gets to write its stacks after SIGABRT, before SIGKILL."""
 EXIT_GRACE = 1.5
 """Seconds beyond drain and lifespan timeouts that a worker gets to leave the interpreter."""
+
+OLD_GENERATIONS = 4
+"""Committed generations of which workers may still drain when another reload begins, under `--drain-overlap`.
+Each takes the memory of its workers until the drain deadline. Reloads every few seconds over streams that do not
+end would otherwise pile up as many as fit into that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +51,13 @@ class Policy:
     max_workers: int = 512
     coalesce_window: float = 0.05
     """How long a reload waits for more requests that mean the same, so that all get one id."""
-    wait_for_change: bool = False
-    """Development: broken code at the first boot waits for the next reload instead of ending the server."""
+    development: bool = False
+    """Broken code is shown instead of refused, and broken code at the first boot waits for the next
+    reload instead of ending the server."""
+    is_patient: bool = False
+    """Development at a terminal: a worker may sit in a debugger, so it is not killed for being silent."""
+    hold_timeout: float = 0.0
+    """How long workers let new requests wait for newer code; 0: they do not."""
 
 
 class Phase(Enum):
@@ -59,6 +74,8 @@ class KillReason(Enum):
     DRAIN_TIMEOUT = "drain timeout"
     DISCARDED = "discarded"
     """It never served and is not needed any more."""
+    CROWDED = "too many old generations"
+    """Newer code is to be loaded, and OLD_GENERATIONS still drain (development)."""
     STOP = "stop"
 
 
@@ -79,6 +96,8 @@ class Template:
     deadline: float | None
     """When loading must be done, or leaving must have led to an exit."""
     dumped: bool = False
+    becomes_worker: bool = False
+    was_loaded: bool = False
 
 
 @dataclass(slots=True)
@@ -92,6 +111,8 @@ class Generation:
     """A worker of it has been ready."""
     retried: bool = False
     """Its boot was tried again without preloading."""
+    broken: Failure | None = None
+    """Development: it shows this instead of the application."""
     committed_at: float | None = None
     trial_until: float | None = None
     """Crashes before this moment count against the generation as a whole."""
@@ -115,8 +136,12 @@ class Worker:
     """What the worker itself said before it died."""
     drain_reason: DrainReason | None = None
     stopped_accepting: bool = False
-    successor: int | None = None
-    """The worker that takes over its connections while it drains."""
+    is_held: bool = False
+    """It lets new requests wait."""
+    successors: tuple[int, ...] = ()
+    """The workers that take over its connections while it drains."""
+    spent_successors: set[int] = field(default_factory=set)
+    """Those that take no more of them: so no connection is offered twice to the same worker."""
     drained: bool = False
     """It has said that it is done, lifespan shutdown included."""
     killed_for: KillReason | None = None
@@ -170,6 +195,12 @@ class Fleet:
     pending: Reload | None = None
     history: list[Reload] = field(default_factory=list)
     """Newest first, the running and pending ones not included."""
+    is_changing: bool = False
+    """Development: files have changed, and the reload for them is still to be asked for."""
+    changed_at: float = float("-inf")
+    """When they changed last."""
+    is_unsafe: bool = False
+    """The application could not be shared by forking when it was loaded last."""
     last_reload_id: int = 0
     last_child_id: int = 0
     last_generation: int = 0

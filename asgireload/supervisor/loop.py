@@ -11,13 +11,15 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from asgireload.admin.entrances import AdminEntrance, open_admin
 from asgireload.config import Config
 from asgireload.errors import AsgireloadError, ControlError, LogConfigError, TlsError
+from asgireload.ipc.heartbeat import heartbeat_interval
 from asgireload.ipc.linux import become_subreaper, resident_bytes
 from asgireload.ipc.titles import set_title
 from asgireload.log import begin_logging, log_fields
@@ -26,22 +28,26 @@ from asgireload.supervisor import events, signals
 from asgireload.supervisor.certificates import CHECK_INTERVAL, Certificates
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
-from asgireload.supervisor.fleet import Fleet, Phase, Policy, new_fleet
+from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
+from asgireload.supervisor.foundation import Foundation
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
 from asgireload.supervisor.reconcile import next_deadline, reconcile
-from asgireload.supervisor.reloads import Outcome, Reload, describe_steps
-from asgireload.supervisor.requirements import check_requirements
+from asgireload.supervisor.reloads import Outcome
+from asgireload.supervisor.requirements import check_requirements, looks_like_production
 from asgireload.supervisor.snapshots import Surroundings
-from asgireload.watch.watcher import watch
+from asgireload.supervisor.verdicts import describe_verdict
+from asgireload.watch.changes import Changes
+from asgireload.watch.filters import describe
+from asgireload.watch.watcher import Watcher
 
 if TYPE_CHECKING:
     from asgireload.admin.server import AdminServer
 
-OBSERVE_INTERVAL = 1.0
-"""Seconds between two looks at heartbeats, request counts and memory."""
+RESTART_PAUSE = 1.0
+"""Seconds before a job that failed is started again."""
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -69,15 +75,41 @@ def run(config: Config, head_start: HeadStart) -> int:
         signals.release_children()
 
 
+DEVELOPMENT_DRAIN = 5.0
+"""Seconds that old code may go on with what is open, under --reload: a page that listens to a stream has the
+new code's only when the old one has ended."""
+
+
 def make_policy(config: Config) -> Policy:
     """Return the slice of the configuration that decisions depend on."""
+    policy = _serving_policy(config)
+    if not config.reload:
+        return policy
+    # The newest code counts: it is tried on everybody at once, and nothing goes back to what was before.
+    return replace(
+        policy,
+        development=True,
+        is_patient=config.workers == 1 and os.isatty(0),
+        hold_timeout=config.reload_hold_timeout,
+        coalesce_window=0.0,
+        probation=0.0,
+        surge=max(config.surge, config.workers),
+        drain_overlap=True,
+        drain_timeout=min(config.drain_timeout, DEVELOPMENT_DRAIN),
+        keep_generations=0,
+        revert_window=0.0,
+        give_up_after=0.0,
+    )
+
+
+def _serving_policy(config: Config) -> Policy:
     return Policy(
         workers=config.workers,
         preload=config.preload,
         boot_timeout=config.boot_timeout,
-        probation=0.0 if config.reload else config.probation,
+        probation=config.probation,
         surge=config.surge,
-        drain_overlap=config.drain_overlap or config.reload,
+        drain_overlap=config.drain_overlap,
         keep_generations=config.keep_generations,
         revert_window=config.revert_window,
         give_up_after=config.give_up_after,
@@ -88,7 +120,6 @@ def make_policy(config: Config) -> Policy:
         max_requests_jitter=config.max_requests_jitter,
         max_rss=config.max_rss,
         worker_lifetime=config.worker_lifetime,
-        wait_for_change=config.reload,
     )
 
 
@@ -141,6 +172,8 @@ class _Supervisor:
         self._finished: asyncio.Future[int] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
+        self._watcher = Watcher(config, self) if config.reload else None
+        self._foundation = Foundation(loop, config, launch_directory(), self._watch_libraries)
         self._children = Children(
             loop,
             config,
@@ -149,6 +182,7 @@ class _Supervisor:
             self._on_event,
             certificates,
             listeners.traits(),
+            self._foundation,
             head_start,
         )
         self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
@@ -164,7 +198,7 @@ class _Supervisor:
             certificates=certificates,
         )
         self._control = Control(
-            loop, self._fleet, self._children, self._surroundings, certificates, self._on_event
+            loop, self._fleet, self._children, self._surroundings, certificates, self._on_command
         )
 
     async def run(self) -> int:
@@ -178,22 +212,29 @@ class _Supervisor:
                 write_pid_file(config.pid_file)
                 opened.callback(remove_pid_file, config.pid_file)
             opened.callback(self._children.close)
-            status = await self._serve(entrances)
+            status = await self._look_after_children(entrances)
         _logger.info("Finished parent process [%d]", os.getpid())
         return status
 
-    async def _serve(self, entrances: Sequence[AdminEntrance]) -> int:
+    async def _look_after_children(self, entrances: Sequence[AdminEntrance]) -> int:
         config = self._config
-        self._install_signals()
-        _logger.info("Started parent process [%d]", os.getpid())
-        jobs = [self._keep_running(self._observe)]
-        if config.reload:
-            jobs.append(self._keep_running(self._watch))
-        if self._certificates.is_spoken:
-            jobs.append(self._keep_running(self._watch_certificates))
-        self._reconcile()
-        admin = await self._start_admin(entrances)
+        admin: AdminServer | None = None
         try:
+            self._install_signals()
+            _logger.info("Started parent process [%d]", os.getpid())
+            if looks_like_production(config, os.environ, is_terminal=os.isatty(2)):
+                _logger.warning(
+                    "--reload is for development: whatever is written to the watched directories is"
+                    " served, and connections and memory pay for it"
+                )
+            jobs = [self._keep_running(self._observe)]
+            if self._watcher is not None:
+                jobs.append(self._keep_running(self._watcher.run))
+                self._foundation.begin()
+            if self._certificates.is_spoken:
+                jobs.append(self._keep_running(self._watch_certificates))
+            self._reconcile()
+            admin = await self._start_admin(entrances)
             status = await self._finished
             for job in jobs:
                 job.cancel()
@@ -203,6 +244,8 @@ class _Supervisor:
                 self._timer.cancel()
             if admin is not None:
                 await admin.close()
+            self._foundation.stop()
+            await self._foundation.wait_stopped(ABORT_GRACE)
         return status
 
     async def _start_admin(self, entrances: Sequence[AdminEntrance]) -> "AdminServer | None":
@@ -214,8 +257,24 @@ class _Supervisor:
 
         return await start_admin(self._loop, self._control, entrances)
 
-    async def _watch(self) -> None:
-        await watch(self._config, lambda change: self._ask_reload(change, supersede=True))
+    def _watch_libraries(self, directories: Iterable[str]) -> None:
+        if self._watcher is not None:
+            self._watcher.watch_libraries(directories)
+
+    def on_changing(self, changes: Changes, *, gives_up: bool) -> None:
+        """The watcher has seen a change."""
+        self._foundation.take_changes(changes)
+        if changes.asks_for_reload:
+            self._on_event(events.CodeChanging(gives_up))
+
+    def on_settled(self, changes: Changes, *, gives_up: bool) -> None:
+        """The watcher says that what is there now is to be loaded."""
+        self._ask_reload(f"changed: {describe(changes.paths)}", supersede=gives_up, is_watched=True)
+
+    def on_assets(self, paths: frozenset[str]) -> None:
+        """The watcher has seen files that open pages exchange by themselves."""
+        _logger.info("Changed for open pages: %s", describe(paths))
+        self._children.tell_assets(paths)
 
     async def _watch_certificates(self) -> None:
         while True:
@@ -240,7 +299,7 @@ class _Supervisor:
                     await job()
                 except Exception:
                     _logger.exception("A job of the supervisor failed and is started again")
-                await asyncio.sleep(OBSERVE_INTERVAL)
+                await asyncio.sleep(RESTART_PAUSE)
 
         return self._loop.create_task(run())
 
@@ -249,6 +308,12 @@ class _Supervisor:
     def _on_event(self, event: events.Event) -> None:
         self._perform(apply(self._fleet, event, self._loop.time()))
         self._reconcile()
+
+    def _on_command(self, event: events.Event) -> None:
+        """Somebody wants something: not what was seen, which events tell."""
+        if isinstance(event, events.ReloadRequested):
+            self._foundation.begin_anew()
+        self._on_event(event)
 
     def _reconcile(self) -> None:
         now = self._loop.time()
@@ -282,7 +347,11 @@ class _Supervisor:
             case events.DrainWorker():
                 children.drain_worker(step)
             case events.HandOver():
-                children.pair_workers(step.worker_id, step.successor)
+                children.pair_workers(step.worker_id, step.successors)
+            case events.HoldWorker():
+                children.hold_worker(step.worker_id, self._fleet.policy.hold_timeout)
+            case events.ReleaseWorker():
+                children.release_worker(step.worker_id)
             case events.KillWorker():
                 children.kill_worker(step.worker_id, dump=step.dump)
             case events.OpenSlot():
@@ -296,6 +365,7 @@ class _Supervisor:
             case events.SpeakVerdict():
                 self._speak_verdict(step.reload_id)
             case events.StopAccepting():
+                self._foundation.stop()
                 # Workers close theirs as they drain; then new connections are refused at once.
                 self._listeners.close()
             case events.Finish():
@@ -305,8 +375,12 @@ class _Supervisor:
         reload = next(known for known in self._fleet.history if known.reload_id == reload_id)
         if reload.outcome is Outcome.COMMITTED and self._announced:
             self._follow_log_config()
-        _log_verdict(reload, self._fleet)
-        if reload.outcome is Outcome.COMMITTED and not self._announced:
+        verdict = describe_verdict(
+            reload, self._fleet.ready_count, is_development=self._fleet.policy.development
+        )
+        if verdict is not None:
+            _logger.log(verdict.level, "%s", verdict.text)
+        if reload.serving is not None and not self._announced:
             self._announced = True
             for url in self._surroundings.listeners:
                 _logger.info("asgireload running on %s (Press CTRL+C to quit)", url)
@@ -343,13 +417,19 @@ class _Supervisor:
             add(number, self._children.reap)
         signals.release()
 
-    def _ask_reload(self, origin: str, *, supersede: bool = False) -> None:
+    def _ask_reload(
+        self, origin: str, *, supersede: bool = False, is_watched: bool = False
+    ) -> None:
         if self._fleet.phase is not Phase.SERVING:
             _logger.warning("%s: no reload, the server is stopping", origin)
             return
         if self._fleet.reload is not None:
             _logger.info("%s: a reload runs; the next one serves this request", origin)
-        self._on_event(events.ReloadRequested(origin, supersede))
+        event = events.ReloadRequested(origin, supersede)
+        if is_watched:
+            self._on_event(event)
+        else:
+            self._on_command(event)
 
     def _ask_stop(self, origin: str, *, at_once: bool = False) -> None:
         again = self._fleet.phase is not Phase.SERVING and origin == "SIGINT"
@@ -365,17 +445,21 @@ class _Supervisor:
     # --- looking after workers --------------------------------------------------------------------
 
     async def _observe(self) -> None:
+        interval = heartbeat_interval(self._config)
         while True:
             before = self._loop.time()
-            await asyncio.sleep(OBSERVE_INTERVAL)
-            if self._loop.time() - before > 2 * OBSERVE_INTERVAL:
+            await asyncio.sleep(interval)
+            if self._loop.time() - before > 2 * interval:
                 # We were not running (a paused container, a suspended machine, a stopped terminal), so
                 # the workers were not either; their heartbeats get another round.
                 continue
             for worker in list(self._fleet.workers.values()):
-                if worker.state is State.READY:
+                is_patient = self._fleet.policy.is_patient
+                if worker.state is State.READY or (is_patient and worker.state is State.DRAINING):
                     seen = self._children.observe(
-                        worker.worker_id, with_memory=self._config.max_rss is not None
+                        worker.worker_id,
+                        with_memory=self._config.max_rss is not None,
+                        with_sleep=is_patient,
                     )
                     if seen is not None:
                         self._perform(apply(self._fleet, seen, self._loop.time()))
@@ -387,40 +471,3 @@ def _say(step: events.Say) -> None:
     level = logging.getLevelNamesMapping()[step.level.upper()]
     fields = log_fields("supervisor", step.slot, step.generation)
     _logger.log(level, "%s%s", place, step.text, extra=fields)
-
-
-def _log_verdict(reload: Reload, fleet: Fleet) -> None:
-    seconds = (reload.ended_at or 0.0) - (reload.started_at or reload.requested_at)
-    name = f"Reload {reload.reload_id}" if reload.reload_id else "Start"
-    outcome = reload.outcome
-    steps = "".join(f"\n{line}" for line in describe_steps(reload))
-    if outcome is Outcome.COMMITTED:
-        if reload.reload_id:
-            text = "%s committed in %.2f s: generation %s serves with %d workers%s"
-            _logger.info(text, name, seconds, reload.target, fleet.ready_count, steps)
-        return
-    if outcome is Outcome.ABANDONED:
-        _logger.warning("%s abandoned: the server stops", name)
-        return
-    failure = reload.failure
-    reason = f"{failure.stage}: {failure.summary}" if failure is not None else "unknown"
-    if reload.serving is None:
-        goes_on = "nothing serves"
-    elif reload.uniform:
-        goes_on = f"generation {reload.serving} goes on serving"
-    else:
-        goes_on = "slots serve different generations until the next reload"
-    details = f"\n{failure.traceback.rstrip()}" if failure is not None and failure.traceback else ""
-    level = logging.INFO if outcome is Outcome.SUPERSEDED else logging.ERROR
-    _logger.log(
-        level,
-        "%s %s after %.2f s (generation %s): %s; %s%s%s",
-        name,
-        outcome.value,
-        seconds,
-        reload.target,
-        reason,
-        goes_on,
-        steps,
-        details,
-    )

@@ -7,13 +7,16 @@ from asgireload.draining import DrainReason
 from asgireload.supervisor import transitions
 from asgireload.supervisor.backoff import STEADY_AFTER, delay
 from asgireload.supervisor.events import (
+    CodeChanging,
     Event,
+    HoldWorker,
     OpenSlot,
     ReloadRequested,
     Say,
     ScaleRequested,
     Step,
     StopRequested,
+    SuccessorSpent,
     TemplateExited,
     TemplateFailed,
     TemplateLoaded,
@@ -29,6 +32,7 @@ from asgireload.supervisor.events import (
 )
 from asgireload.supervisor.fleet import (
     EXIT_GRACE,
+    OLD_GENERATIONS,
     Fleet,
     Generation,
     KillReason,
@@ -39,10 +43,15 @@ from asgireload.supervisor.fleet import (
     Worker,
 )
 from asgireload.supervisor.lifecycle import Change, State, advance
-from asgireload.supervisor.reloads import Failure, Outcome, Reload, ReloadPhase
+from asgireload.supervisor.reloads import Failure, Outcome, ReloadPhase
 
 EARLY_DEATHS_LIMIT = 3
 """Crashes of a generation under trial that take it back; 2 where fewer than three workers serve."""
+DEBUGGER_GRACE = 5.0
+"""Seconds that a draining worker gets beyond the last look that found it in a debugger: more than lie
+between two looks."""
+CRASHES_SHOWN_AFTER = 2
+"""Development: deaths of young workers in one slot, after which a page says so instead of another try."""
 SERVING_STEADILY = 1.0
 """Seconds a worker must be ready for the server to count as serving, for `give_up_after`."""
 
@@ -58,6 +67,8 @@ def apply(fleet: Fleet, event: Event, now: float) -> list[Step]:
             return _template_failed(fleet, event, now)
         case TemplateExited():
             return _template_exited(fleet, event, now)
+        case CodeChanging():
+            return _code_changing(fleet, event, now)
         case ReloadRequested():
             return _reload_requested(fleet, event, now)
         case ScaleRequested():
@@ -77,7 +88,14 @@ def _template_loaded(fleet: Fleet, event: TemplateLoaded) -> list[Step]:
     if template is None or template.state is not TemplateState.LOADING:
         return []
     template.state = TemplateState.LOADED
+    template.was_loaded = True
     template.deadline = None
+    generation = fleet.generations[template.generation]
+    generation.broken = generation.broken or event.broken
+    if template.preload and event.broken is None:
+        fleet.is_unsafe = False
+    if fleet.reload is not None and fleet.reload.target == template.generation:
+        fleet.reload.detail = event.detail
     if event.native_threads:
         names = ", ".join(event.native_threads)
         return [
@@ -96,6 +114,7 @@ def _template_unsafe(fleet: Fleet, event: TemplateUnsafe, now: float) -> list[St
         return []
     generation = fleet.generations[template.generation]
     generation.unsafe_reasons = event.reasons
+    fleet.is_unsafe = True
     warning = Say(
         "warning",
         "The application cannot be shared by forking, so each worker imports it by itself: "
@@ -144,7 +163,7 @@ def _template_exited(fleet: Fleet, event: TemplateExited, now: float) -> list[St
         and reload.phase is not ReloadPhase.RESTORING
     ):
         failure = Failure("boot", f"the template died: {event.description}", event.fault)
-        return transitions.fail(fleet, failure, Outcome.FAILED, now)
+        return _refuse(fleet, generation, failure, now)
     if template.generation != fleet.serving:
         return []
     text = (
@@ -160,6 +179,13 @@ def _loading_failed(fleet: Fleet, template: Template, failure: Failure, now: flo
     if reload is None or reload.target != template.generation:
         # A template without code that was to replace a lost one: tried again by reconcile.
         return [Say("error", f"Template: {failure.summary}", generation=template.generation)]
+    return _refuse(fleet, fleet.generations[template.generation], failure, now)
+
+
+def _refuse(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
+    """The generation that is being loaded cannot be started. In development that is shown, once."""
+    if fleet.policy.development and generation.broken is None:
+        return transitions.show_failure(fleet, generation, failure, now)
     return transitions.fail(fleet, failure, Outcome.FAILED, now)
 
 
@@ -174,7 +200,7 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
         case WorkerReachedStage():
             worker.stage = event.stage
         case WorkerReady():
-            return _worker_ready(fleet, worker, now)
+            return _worker_ready(fleet, worker, event, now)
         case WorkerFailed():
             worker.failure = Failure(event.stage, event.summary, event.traceback, worker.slot)
             _expect_exit(worker, now)
@@ -182,6 +208,8 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
             worker.stopped_accepting = True
             if worker.state is State.READY:
                 return _leaves_by_itself(fleet, worker, now)
+        case SuccessorSpent():
+            worker.spent_successors.add(event.successor)
         case WorkerDrained():
             _worker_drained(worker, event, now)
         case WorkerExited():
@@ -193,13 +221,15 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
     return []
 
 
-def _worker_ready(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
+def _worker_ready(fleet: Fleet, worker: Worker, event: WorkerReady, now: float) -> list[Step]:
     worker.state = advance(worker.state, Change.READY)
     if worker.state is not State.READY:
         return []
     worker.ready_at = now
     worker.deadline = None
-    fleet.generations[worker.generation].proven = True
+    generation = fleet.generations[worker.generation]
+    generation.proven = True
+    generation.broken = generation.broken or event.broken
     if fleet.reload is not None:
         fleet.reload.note(worker.slot, "ready", now, worker.generation)
     return []
@@ -246,10 +276,14 @@ def _worker_drained(worker: Worker, event: WorkerDrained, now: float) -> None:
 
 
 def _worker_observed(fleet: Fleet, worker: Worker, event: WorkerObserved, now: float) -> list[Step]:
+    age = event.heartbeat_age
+    if worker.state is State.DRAINING and event.is_asleep and fleet.phase is Phase.SERVING:
+        # The developer looks at something in the old code; the new code serves beside it.
+        worker.deadline = max(worker.deadline or now, now + DEBUGGER_GRACE)
     if worker.state is not State.READY:
         return []
-    age = event.heartbeat_age
-    if age is not None and age > fleet.policy.heartbeat_timeout:
+    is_patient = fleet.policy.is_patient
+    if age is not None and age > fleet.policy.heartbeat_timeout and not is_patient:
         text = f"Worker {worker.pid} has not turned its loop for {age:.1f} s and is replaced"
         return [
             Say("error", text, slot=worker.slot, generation=worker.generation),
@@ -302,13 +336,19 @@ def _count_exit(fleet: Fleet, worker: Worker, event: WorkerExited) -> None:
 def _left_after_drain(worker: Worker, event: WorkerExited, now: float) -> list[Step]:
     killed = worker.killed_for is not None
     if worker.reload is not None:
-        name, detail = ("killed", "drain timeout") if killed else ("drained", "")
+        name = "killed" if killed else "drained"
+        detail = worker.killed_for.value if worker.killed_for is not None else ""
         worker.reload.note(worker.slot, name, now, worker.generation, detail)
         if killed:
             worker.reload.killed += 1
         else:
             worker.reload.drained += 1
-    if killed and worker.killed_for is not KillReason.STOP:
+    if worker.killed_for is KillReason.CROWDED:
+        text = (
+            f"Worker {worker.pid} was ended before its time: {OLD_GENERATIONS} old generations still drained, "
+            "and newer code is to be loaded"
+        )
+    elif killed and worker.killed_for is not KillReason.STOP:
         lost = "" if worker.drained else "; its lifespan shutdown may not have run"
         text = f"Worker {worker.pid} did not leave in time and was killed{lost}"
     elif not killed and not event.clean:
@@ -353,7 +393,7 @@ def _boot_failed(
         slot.serves, slot.next = generation.number, None
         return _fill_later(fleet, slot, worker, failure, now)
     reload.note(slot.index, "crashed", now, generation.number, failure.summary)
-    return transitions.fail(fleet, failure, Outcome.FAILED, now)
+    return _refuse(fleet, generation, failure, now)
 
 
 def _may_retry(fleet: Fleet, worker: Worker, generation: Generation) -> bool:
@@ -398,7 +438,12 @@ def _crashed(
             return []
     if age >= STEADY_AFTER:
         slot.failures = 0
+        if fleet.policy.development:
+            fleet.own_reloads = 0
     steps = _fill_later(fleet, slot, worker, failure, now)
+    is_hopeless = fleet.own_reloads >= 1 or slot.failures > CRASHES_SHOWN_AFTER
+    if fleet.policy.development and is_hopeless and fleet.reload is None and age < STEADY_AFTER:
+        return steps + transitions.show_crash(fleet, failure, now)
     return steps + _count_early_death(fleet, generation, failure, now)
 
 
@@ -444,23 +489,37 @@ def _fill_later(
 # --- commands -------------------------------------------------------------------------------------
 
 
+def _code_changing(fleet: Fleet, event: CodeChanging, now: float) -> list[Step]:
+    if fleet.phase is not Phase.SERVING:
+        return []
+    fleet.is_changing = True
+    fleet.changed_at = now
+    fleet.own_reloads = 0
+    fleet.reload_not_before = now
+    # Workers that were held too long have gone on; for what is saved now they wait again.
+    steps: list[Step] = [
+        HoldWorker(worker.worker_id)
+        for worker in fleet.workers.values()
+        if worker.is_held and worker.state.is_live
+    ]
+    return steps + (_supersede(fleet, now) if event.gives_up else [])
+
+
+def _supersede(fleet: Fleet, now: float) -> list[Step]:
+    """Give up a reload whose code is still booting."""
+    running = fleet.reload
+    if running is None or running.phase not in (ReloadPhase.PREPARING, ReloadPhase.PROVING):
+        return []
+    failure = Failure("import", "newer code arrived while this one was starting")
+    return transitions.fail(fleet, failure, Outcome.SUPERSEDED, now)
+
+
 def _reload_requested(fleet: Fleet, event: ReloadRequested, now: float) -> list[Step]:
     if fleet.phase is not Phase.SERVING:
         return []
-    if fleet.pending is None:
-        fleet.last_reload_id += 1
-        fleet.pending = Reload(fleet.last_reload_id, now, [event.origin])
-    elif len(fleet.pending.origins) < transitions.ORIGIN_LIMIT:
-        fleet.pending.origins.append(event.origin)
-    running = fleet.reload
-    if (
-        event.supersede
-        and running is not None
-        and running.phase in (ReloadPhase.PREPARING, ReloadPhase.PROVING)
-    ):
-        failure = Failure("import", "newer code arrived while this one was starting")
-        return transitions.fail(fleet, failure, Outcome.SUPERSEDED, now)
-    return []
+    fleet.is_changing = False
+    transitions.ask_reload(fleet, event.origin, now).shows = None
+    return _supersede(fleet, now) if event.supersede else []
 
 
 def _scale_requested(fleet: Fleet, event: ScaleRequested) -> list[Step]:

@@ -12,7 +12,9 @@ from asgireload.supervisor.events import (
     CloseSlot,
     CloseTemplate,
     Finish,
+    HoldWorker,
     KillTemplate,
+    ReleaseWorker,
     ReloadRequested,
     Say,
     SteerAway,
@@ -20,6 +22,9 @@ from asgireload.supervisor.events import (
 )
 from asgireload.supervisor.fleet import (
     ABORT_GRACE,
+    BROKEN_MOMENT,
+    OLD_GENERATIONS,
+    SUPERSEDED_PATIENCE,
     Fleet,
     KillReason,
     Phase,
@@ -51,6 +56,7 @@ def reconcile(fleet: Fleet, now: float) -> list[Step]:
             for slot in list(fleet.slots):
                 due += _fill(fleet, slot, now)
             due += renew_successions(fleet)
+            due += _hold(fleet)
             due += _steer(fleet)
             due += _retire_templates(fleet, now)
             due += _judge_outage(fleet, now)
@@ -66,6 +72,7 @@ def _position(fleet: Fleet) -> tuple[object, ...]:
     return (
         fleet.phase,
         reload and (reload.reload_id, reload.phase),
+        fleet.pending is not None,
         tuple((slot.serves, slot.next) for slot in fleet.slots),
     )
 
@@ -82,9 +89,13 @@ def next_deadline(fleet: Fleet, now: float) -> float | None:
     ]
     if fleet.reload is not None:
         times += [fleet.reload.probation_until, fleet.reload.restore_deadline]
+        shown_at = _broken_until(fleet, fleet.reload)
+        times.append(shown_at if shown_at > now else None)
     if fleet.pending is not None:
         until = _coalesce_until(fleet, fleet.pending)
         times.append(until if until > now else None)
+        patience = fleet.pending.requested_at + SUPERSEDED_PATIENCE
+        times.append(patience if patience > now and _is_importing_old_code(fleet) else None)
     if fleet.reload_not_before > now:
         times.append(fleet.reload_not_before)
     if _is_out(fleet):
@@ -160,7 +171,7 @@ def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
     if reload is None:
         if fleet.pending is not None and _may_begin(fleet, fleet.pending, now):
             return transitions.begin(fleet, now)
-        return []
+        return _make_way(fleet, now)
     match reload.phase:
         case ReloadPhase.PREPARING:
             _begin_proving(fleet, reload, now)
@@ -182,11 +193,48 @@ def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
 
 def _may_begin(fleet: Fleet, pending: Reload, now: float) -> bool:
     """Without `--drain-overlap` a reload waits for the old workers of the one before, so that at most
-    one old generation takes memory; with it they are left to their deadlines."""
+    one old generation takes memory; with it, for the oldest of OLD_GENERATIONS."""
     if now < _coalesce_until(fleet, pending):
         return False
-    return fleet.policy.drain_overlap or not any(
-        worker.reload is not None for worker in fleet.workers.values()
+    if _is_importing_old_code(fleet) and now < pending.requested_at + SUPERSEDED_PATIENCE:
+        # It could still write outdated bytecode, behind the eyes that look for it.
+        return False
+    return len(_old_generations(fleet)) < (OLD_GENERATIONS if fleet.policy.drain_overlap else 1)
+
+
+def _old_generations(fleet: Fleet) -> set[int]:
+    """Return those whose workers drain because of a reload."""
+    return {worker.generation for worker in fleet.workers.values() if worker.reload is not None}
+
+
+def _make_way(fleet: Fleet, now: float) -> list[Step]:
+    """In development newly saved code does not wait for the oldest generation: that one's workers are ended."""
+    old = _old_generations(fleet)
+    if (
+        fleet.pending is None
+        or not fleet.policy.development
+        or len(old) < OLD_GENERATIONS
+        or now < _coalesce_until(fleet, fleet.pending)
+    ):
+        return []
+    steps: list[Step] = []
+    for worker in fleet.workers.values():
+        if worker.generation == min(old) and worker.state is State.DRAINING:
+            steps += transitions.kill_worker(worker, KillReason.CROWDED, now)
+    return steps
+
+
+def _is_importing_old_code(fleet: Fleet) -> bool:
+    """Development: something that was killed in the middle of its import has not ended yet."""
+    return fleet.policy.development and (
+        any(
+            template.state is TemplateState.LEAVING and not template.was_loaded
+            for template in fleet.templates.values()
+        )
+        or any(
+            worker.state is State.DYING and worker.ready_at is None
+            for worker in fleet.workers.values()
+        )
     )
 
 
@@ -194,13 +242,23 @@ def _coalesce_until(fleet: Fleet, pending: Reload) -> float:
     return pending.requested_at + (0 if pending.is_first_load else fleet.policy.coalesce_window)
 
 
+def _broken_until(fleet: Fleet, reload: Reload) -> float:
+    """Return until when broken code must wait, for it may have been read in the middle of a change."""
+    generation = fleet.generations.get(reload.target) if reload.target is not None else None
+    if generation is None or generation.broken is None or reload.phase is not ReloadPhase.PREPARING:
+        return float("-inf")
+    return fleet.changed_at + BROKEN_MOMENT
+
+
 def _begin_proving(fleet: Fleet, reload: Reload, now: float) -> None:
-    if fleet.loaded_template(reload.target) is None:
+    if fleet.loaded_template(reload.target) is None or now < _broken_until(fleet, reload):
         return
     reload.phase = ReloadPhase.PROVING
-    # The first load has nothing to protect: all slots boot side by side.
+    # The first load has nothing to protect, and in development only the newest code counts: then all slots
+    # boot side by side.
     staying = [slot for slot in fleet.slots if not slot.leaving]
-    for slot in staying if reload.source is None else staying[:1]:
+    is_trial = reload.source is not None and not fleet.policy.development
+    for slot in staying[:1] if is_trial else staying:
         slot.next = reload.target
         slot.not_before = now  # the backoff was the old code's
 
@@ -361,12 +419,20 @@ def _miss_template(fleet: Fleet, generation: int, now: float) -> list[Step]:
     known = fleet.generations[generation]
     if known.template_id is not None:
         return []
+    reload = fleet.reload
+    if fleet.policy.development and reload is not None and reload.target == generation:
+        # Its template has become the only worker, and now there are to be more.
+        return transitions.start_template(
+            fleet, generation, now, preload=not known.retried, failure=known.broken
+        )
     if known.retried or fleet.policy.preload is False:
         if now < fleet.reload_not_before:
             return []
         fleet.reload_not_before = now + ABORT_GRACE
         return transitions.start_template(fleet, generation, now, preload=False)
     if fleet.reload is None and fleet.pending is None and now >= fleet.reload_not_before:
+        if fleet.policy.development:
+            return transitions.replace_lost_worker(fleet, now)
         return apply(fleet, ReloadRequested("lost template"), now)
     return []
 
@@ -421,6 +487,35 @@ def _empty(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
         fleet.slots.pop()
         steps.append(CloseSlot(slot.index))
     return steps
+
+
+def _hold(fleet: Fleet) -> list[Step]:
+    """Development: requests that come after a save wait for what was saved. A worker that is starting is told,
+    too, before it accepts anything."""
+    if fleet.policy.hold_timeout <= 0:
+        return []
+    steps: list[Step] = []
+    for worker in fleet.workers.values():
+        if not worker.state.is_live:
+            continue
+        is_outdated = _is_outdated(fleet, worker)
+        if is_outdated != worker.is_held:
+            worker.is_held = is_outdated
+            step = HoldWorker if is_outdated else ReleaseWorker
+            steps.append(step(worker.worker_id))
+    return steps
+
+
+def _is_outdated(fleet: Fleet, worker: Worker) -> bool:
+    """Newer code than the worker's is there, or on its way."""
+    reload = fleet.reload
+    if fleet.is_changing or fleet.pending is not None:
+        return True
+    return (
+        reload is not None
+        and reload.phase is not ReloadPhase.RESTORING
+        and worker.generation != reload.target
+    )
 
 
 # --- templates ------------------------------------------------------------------------------------

@@ -73,6 +73,10 @@ class Reload:
     ending: Outcome = Outcome.FAILED
     """The outcome that RESTORING leads to."""
     failure: Failure | None = None
+    detail: str = ""
+    """What was read for it, for the log."""
+    shows: Failure | None = None
+    """Development: nothing is loaded for it, and this is shown."""
     serving: int | None = None
     uniform: bool = True
     steps: list[SlotStep] = field(default_factory=list)

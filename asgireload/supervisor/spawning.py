@@ -14,9 +14,9 @@ CHANNEL_DESCRIPTOR = 3
 def spawn(module: str, channel: int) -> int:
     """Run `module` with `channel` as its only inherited descriptor; return its process number.
 
-    Every other descriptor of ours closes itself on exec. Signals that the supervisor ignores are given back
-    their defaults. Those that must not end a child wait until it has called `make_quiet()`: Ctrl-C reaches
-    the whole process group, also while an interpreter is still starting. Raise OSError.
+    Every other descriptor of ours closes itself on exec. Signals that the supervisor blocks or ignores
+    are given back their defaults; those that are for the supervisor only are blocked until the child is ready
+    for them (`begin_quiet`). Raise OSError.
     """
     arguments = [
         sys.executable,
@@ -30,7 +30,7 @@ def spawn(module: str, channel: int) -> int:
         arguments,
         os.environ,
         file_actions=[(os.POSIX_SPAWN_DUP2, channel, CHANNEL_DESCRIPTOR)],
-        setsigmask=(*NOT_FOR_CHILDREN, signal.SIGTERM),
+        setsigmask=NOT_FOR_CHILDREN,
         setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
     )
 

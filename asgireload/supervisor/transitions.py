@@ -24,6 +24,7 @@ from asgireload.supervisor.fleet import (
     Generation,
     KillReason,
     Phase,
+    Policy,
     Slot,
     Template,
     TemplateState,
@@ -31,7 +32,7 @@ from asgireload.supervisor.fleet import (
 )
 from asgireload.supervisor.lifecycle import Change, State, advance
 from asgireload.supervisor.reloads import Failure, Outcome, Reload, ReloadPhase
-from asgireload.supervisor.succession import choose_successor
+from asgireload.supervisor.succession import choose_successors
 
 HISTORY_LIMIT = 100
 """Reloads remembered; a record is a few kilobytes, a traceback included."""
@@ -50,17 +51,28 @@ def new_id(fleet: Fleet) -> int:
 # --- children -------------------------------------------------------------------------------------
 
 
-def start_template(fleet: Fleet, generation: int, now: float, *, preload: bool) -> list[Step]:
+def start_template(
+    fleet: Fleet, generation: int, now: float, *, preload: bool, failure: Failure | None = None
+) -> list[Step]:
     template = Template(
         template_id=new_id(fleet),
         generation=generation,
         preload=preload,
         state=TemplateState.LOADING,
-        deadline=now + fleet.policy.boot_timeout,
+        deadline=_boot_deadline(fleet.policy, now),
+        # Where there is one worker a fork would only take time. If it dies, the code is loaded again.
+        becomes_worker=fleet.policy.development and preload and fleet.wanted_count == 1,
     )
     fleet.templates[template.template_id] = template
     fleet.generations[generation].template_id = template.template_id
-    return [StartTemplate(template.template_id, generation, preload)]
+    return [
+        StartTemplate(template.template_id, generation, preload, failure, template.becomes_worker)
+    ]
+
+
+def _boot_deadline(policy: Policy, now: float) -> float | None:
+    """Code that waits in a debugger while it is imported or started is not late."""
+    return None if policy.is_patient else now + policy.boot_timeout
 
 
 def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> list[Step]:
@@ -72,7 +84,7 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
         template_id=template.template_id,
         state=State.STARTING,
         asked_at=now,
-        deadline=now + policy.boot_timeout,
+        deadline=_boot_deadline(policy, now),
     )
     if policy.max_requests is not None:
         worker.request_limit = policy.max_requests + fleet.rng.randint(
@@ -81,6 +93,9 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
     if policy.worker_lifetime is not None:
         worker.age_limit = policy.worker_lifetime * (1 + fleet.rng.uniform(0, LIFETIME_JITTER))
     fleet.add_worker(worker)
+    if template.becomes_worker:
+        del fleet.templates[template.template_id]
+        fleet.generations[template.generation].template_id = None
     if fleet.reload is not None:
         fleet.reload.note(slot.index, "fork", now, template.generation)
     return [ForkWorker(worker.worker_id, template.template_id, slot.index, template.generation)]
@@ -95,8 +110,8 @@ def drain_worker(fleet: Fleet, worker: Worker, reason: DrainReason, now: float) 
     if reason is DrainReason.RELOAD and fleet.reload is not None:
         worker.reload = fleet.reload
         fleet.reload.note(worker.slot, "retire", now, worker.generation)
-    worker.successor = choose_successor(fleet, worker)
-    return [DrainWorker(worker.worker_id, reason, policy.drain_timeout, worker.successor)]
+    worker.successors = choose_successors(fleet, worker)
+    return [DrainWorker(worker.worker_id, reason, policy.drain_timeout, worker.successors)]
 
 
 def kill_worker(worker: Worker, why: KillReason, now: float, *, dump: bool = False) -> list[Step]:
@@ -143,12 +158,56 @@ def begin(fleet: Fleet, now: float) -> list[Step]:
         steps.append(
             Say("info", f"Reload {reload.reload_id} begins ({asked})", generation=reload.target)
         )
+    if reload.shows is not None:
+        fleet.generations[reload.target].broken = reload.shows
+        return steps + start_template(fleet, reload.target, now, preload=True, failure=reload.shows)
     preload = fleet.policy.preload is not False
+    if fleet.policy.development and fleet.policy.preload is None and fleet.is_unsafe:
+        # It was so a moment ago; finding out anew would cost each save a second load.
+        preload = False
     return steps + start_template(fleet, reload.target, now, preload=preload)
+
+
+def replace_lost_worker(fleet: Fleet, now: float) -> list[Step]:
+    """Development: the only worker has died, and it was its own template: load what is there now."""
+    fleet.own_reloads += 1
+    fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
+    ask_reload(fleet, "a worker is missing", now)
+    return []
+
+
+def show_crash(fleet: Fleet, failure: Failure, now: float) -> list[Step]:
+    """Development: what serves keeps dying, so the next generation only says so."""
+    ask_reload(fleet, "a worker died", now).shows = failure
+    return []
+
+
+def ask_reload(fleet: Fleet, origin: str, now: float) -> Reload:
+    """Return the pending reload, new or not, with one more who asks for it."""
+    if fleet.pending is None:
+        fleet.last_reload_id += 1
+        fleet.pending = Reload(fleet.last_reload_id, now, [origin])
+    elif len(fleet.pending.origins) < ORIGIN_LIMIT:
+        fleet.pending.origins.append(origin)
+    return fleet.pending
 
 
 def retry_without_preload(fleet: Fleet, generation: Generation, now: float) -> list[Step]:
     """Start the generation again in a template that imports nothing; workers import by themselves."""
+    steps = _begin_again(fleet, generation, now)
+    generation.retried = True
+    return steps + start_template(fleet, generation.number, now, preload=False)
+
+
+def show_failure(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
+    """Start the generation again in a template that imports nothing and shows why it could not."""
+    steps = _begin_again(fleet, generation, now)
+    generation.broken = failure
+    return steps + start_template(fleet, generation.number, now, preload=True, failure=failure)
+
+
+def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]:
+    """Let go of what there is of a generation that is being loaded."""
     steps: list[Step] = []
     for worker in list(fleet.workers.values()):
         if worker.generation == generation.number and worker.state.is_live:
@@ -161,10 +220,10 @@ def retry_without_preload(fleet: Fleet, generation: Generation, now: float) -> l
         if template is not None:
             template.state = TemplateState.LEAVING
             steps += kill_template(template, now)
-    generation.retried = True
     if fleet.reload is not None:
         fleet.reload.phase = ReloadPhase.PREPARING
-    return steps + start_template(fleet, generation.number, now, preload=False)
+        fleet.reload.probation_until = None
+    return steps
 
 
 def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[Step]:
@@ -243,7 +302,11 @@ def commit(fleet: Fleet, now: float) -> list[Step]:
         fleet.previous.insert(0, reload.source)
         del fleet.previous[fleet.policy.keep_generations :]
     fleet.serving = reload.target
-    fleet.own_reloads = 0
+    if target.broken is not None:
+        reload.failure = target.broken
+        return _conclude(fleet, reload, Outcome.FAILED, now)
+    if not fleet.policy.development:
+        fleet.own_reloads = 0
     return _conclude(fleet, reload, Outcome.COMMITTED, now)
 
 
@@ -279,12 +342,12 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
     if not reload.is_first_load:
         fleet.outcomes[outcome.value] = fleet.outcomes.get(outcome.value, 0) + 1
     steps: list[Step] = [SpeakVerdict(reload.reload_id)]
-    if outcome is Outcome.FAILED:
+    if outcome is Outcome.FAILED and fleet.serving != reload.target:
         # The first try of our own to replace a lost template comes soon, later ones back off.
         fleet.own_reloads += 1
         fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
-    if reload.source is None and outcome is Outcome.FAILED and fleet.phase is Phase.SERVING:
-        if fleet.policy.wait_for_change:
+    if fleet.serving is None and outcome is Outcome.FAILED and fleet.phase is Phase.SERVING:
+        if fleet.policy.development:
             steps.append(Say("warning", "Nothing serves yet; waiting for the next change"))
         else:
             steps += stop(fleet, now, exit_code=StartupError.exit_code, at_once=True)

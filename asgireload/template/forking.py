@@ -1,10 +1,10 @@
-"""Fork a worker that becomes a child of the supervisor.
+"""Fork a process that becomes a child of the supervisor: a worker, or in development a template.
 
     template ──fork──▶ middle ──fork──▶ worker
                          └─ exits at once; the kernel gives the worker to the next subreaper, the supervisor
 
-The worker must not go on before that has happened: PR_SET_PDEATHSIG fires when the parent of the moment
-dies, and the parent of the first moment is the middle process. So it waits at a gate that the template
+The child must not go on before that has happened: PR_SET_PDEATHSIG fires when the parent of the moment
+dies, and the parent of the first moment is the middle process. So it waits at a gate that the one that forks
 opens once it has collected the middle process, by when the adoption is complete.
 
 The caller has no second thread and no event loop.
@@ -17,15 +17,15 @@ from enum import Enum
 
 
 class Side(Enum):
-    TEMPLATE = "template"
-    WORKER = "worker"
+    PARENT = "parent"
+    CHILD = "child"
 
 
 def fork_adopted() -> Side:
     """Fork twice and return in both processes, saying which one this is.
 
-    All signals are blocked in the worker, which unblocks them when its own handlers stand. Raise
-    OSError in the template when no process could be made.
+    All signals are blocked in the child, which unblocks them when its own handlers stand. Raise
+    OSError in the parent when no process could be made.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -40,13 +40,13 @@ def fork_adopted() -> Side:
         raise
     if middle == 0:
         _be_middle()
-        # Only the worker gets here.
+        # Only the child gets here.
         os.close(opener)
         opened = os.read(gate, 1)
         os.close(gate)
         if not opened:
-            os._exit(1)  # the template died meanwhile; nobody has heard of this worker
-        return Side.WORKER
+            os._exit(1)  # the parent died meanwhile; nobody has heard of this child
+        return Side.CHILD
     _, status = os.waitpid(middle, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(gate)
@@ -56,7 +56,7 @@ def fork_adopted() -> Side:
         os.write(opener, b"g")
     finally:
         os.close(opener)
-    return Side.TEMPLATE
+    return Side.PARENT
 
 
 def _be_middle() -> None:

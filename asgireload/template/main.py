@@ -1,199 +1,203 @@
-"""The template: a fresh interpreter that imports the application once and forks workers on command.
+"""The template: a process that imports the application once and forks workers on command.
 
 Started by the supervisor as `python -m asgireload.template.main DESCRIPTOR`, where DESCRIPTOR is its
-channel. It runs no event loop and no thread of its own: it waits in `recvmsg`, forks, and waits again,
-until its channel closes. A worker returns out of the waiting loop and runs at the bottom of the stack,
-so it ends like any Python program, exit handlers included.
+channel, and in development also forked: from a base, which holds the libraries (`base.py`), or from a
+bookmark in the middle of an earlier import (`bookmark.py`). It runs no event loop and no thread of its own:
+it waits in `recvmsg`, forks, and waits again, until its channel closes. A worker returns out of the waiting
+loop and runs at the bottom of the stack, so it ends like any Python program, exit handlers included.
 """
 
 import contextlib
-import dataclasses
-import faulthandler
 import gc
 import os
 import signal
 import socket
 import sys
-import time
-from dataclasses import dataclass
+from functools import partial
 
 from asgireload.app import format_user_traceback, load_app, summarize
 from asgireload.asgi import ASGIApp
-from asgireload.bytecode import remove_doubtful_bytecode
+from asgireload.devpage.failure import make_failure_app
+from asgireload.devpage.reading import report_from_text, report_of
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
-from asgireload.http.context import HttpSettings
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
+from asgireload.ipc.linux import raise_file_limit, signal_on_parent_death
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AppFailed,
+    AppImported,
     AppLoaded,
     AppUnsafe,
+    BaseMisfit,
     ForkFailed,
     ForkWorker,
-    LoadApp,
+    Mistake,
     shortened,
 )
-from asgireload.ipc.quiet_signals import make_quiet
-from asgireload.ipc.titles import set_title
-from asgireload.log import Place, UserConfig, configure_logging, read_user_config
+from asgireload.ipc.quiet_signals import begin_quiet
+from asgireload.ipc.records import ImportRecord, seal
+from asgireload.template.bookmark import take_bookmark
 from asgireload.template.forking import Side, fork_adopted
-from asgireload.template.leftovers import find_leftovers, open_descriptors
-from asgireload.worker.main import WorkerOrder, prepare, run_worker
+from asgireload.template.importing import ImportWatch, changed_variables, record_imports
+from asgireload.template.leftovers import Leftovers, find_leftovers
+from asgireload.template.session import Session
+from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
 
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """What a worker takes over from the template."""
-
-    order: LoadApp
-    app: ASGIApp | None
-    settings: HttpSettings | None
-    log_config: UserConfig | None
-    app_dir: str
-    """Resolved once: a symlink that moves later must not lead a worker of this generation elsewhere."""
-    scoreboard: int
-    fault_file: int
-    supervisor: int
+TELL_DELAY = 0.1
+"""Seconds without a command before the supervisor is told what was imported: processors are for workers
+that start."""
+NAMED_MODULES = 3
+"""How many of the modules that were read are named in the log; the last ones tell most."""
 
 
 def main() -> int:
     """Run the template, and later, in forked processes, the worker; return the exit status."""
     supervisor = os.getppid()
     signal_on_parent_death(signal.SIGKILL)
-    make_quiet(signal.SIGTERM)
-    with socket.socket(fileno=int(sys.argv[1])) as sock:
-        sock.set_inheritable(False)
-        channel = Channel(sock)
-        try:
-            message, descriptors = channel.receive()
-            assert isinstance(message, LoadApp)
-            loaded = _load(channel, message, descriptors, supervisor)
-            worker = _fork_on_command(channel, loaded) if loaded is not None else None
-        except ChannelClosedError:
-            # The supervisor let us go, or is dead. Exit handlers that the application registered while
-            # it was imported belong to workers.
-            os._exit(0)
+    begin_quiet(signal.SIGTERM)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    return be_template(Session(Channel(sock), supervisor))
+
+
+def be_template(session: Session) -> int:
+    """Load the application as the supervisor says, then fork; return the status of a worker that was forked.
+
+    The template itself ends within.
+    """
+    try:
+        session.begin()
+        app = _load(session)
+        worker = _fork_on_command(session, app) if session.is_loaded else None
+    except ChannelClosedError:
+        # The supervisor let us go, or is dead. Exit handlers that the application registered while
+        # it was imported belong to workers.
+        os._exit(0)
     if worker is None:
         os._exit(1)
     return run_worker(worker)
 
 
-def _load(
-    channel: Channel, order: LoadApp, descriptors: list[int], supervisor: int
-) -> _Loaded | None:
-    """Import the application and report; return None when it cannot be imported."""
-    scoreboard, fault_file = descriptors
-    config = order.config
-    faulthandler.enable(fault_file)
-    enlarge_signal_stack()
-    set_title("template", order.name, generation=order.generation)
-    started = time.monotonic()
-    stage = "logging"
+# --- loading --------------------------------------------------------------------------------------
+
+
+def _load(session: Session) -> ASGIApp | None:
+    """Import the application and report. None: workers import it, or it could not be imported.
+
+    Whether workers can be forked, `session.is_loaded` says. In development they always can: what could not
+    be imported is replaced by an application that says so.
+    """
+    order = session.order
+    mistake = order.mistake
     try:
-        os.chdir(order.directory)
-        app_dir = os.path.realpath(config.app_dir or ".")
-        before = open_descriptors()
-        log_config = _configure_logging(order, app_dir)
-        stage = "import"
-        loaded = _Loaded(order, None, None, log_config, app_dir, scoreboard, fault_file, supervisor)
-        if config.env_file is not None:
-            _load_env_file(config.env_file)
+        session.prepare()
+        if mistake is not None:
+            app_dir = session.app_dir
+            report = report_from_text(
+                "crash", mistake.stage, mistake.summary, mistake.traceback, app_dir
+            )
+            return _loaded(session, make_failure_app(report), mistake=mistake)
         if not order.preload:
-            channel.send(AppLoaded(time.monotonic() - started))
-            return loaded
-        # What is ours is no garbage, and need not be looked through while the application is imported.
-        gc.freeze()
-        app = load_app(config.app, factory=config.factory, app_dir=app_dir)
-        settings = prepare(config)
+            return _loaded(session, None)
+        return _import(session)
     except ChannelClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
-        channel.send(
-            AppFailed(
-                shortened(_summary(error), SUMMARY_LIMIT), shortened(_traceback(error)), stage
-            )
+        return _failed(session, error)
+
+
+def _import(session: Session) -> ASGIApp | None:
+    config = session.order.config
+    session.stage = "import"
+    if not config.reload:
+        # What is ours is no garbage, and need not be looked through while the application is imported.
+        gc.freeze()
+        app = load_app(config.app, factory=config.factory, app_dir=session.app_dir)
+    else:
+        watch = ImportWatch(
+            session.places, session.order.bookmark, lambda: take_bookmark(session, watch)
         )
-        return None
-    leftovers = find_leftovers(before)
-    if leftovers.unsafe and config.preload is None:
-        channel.send(AppUnsafe(leftovers.unsafe))
-        channel.receive()  # only the end of file can come: another template takes over
-        return None
-    # Objects that exist now are never garbage collected in workers, so their pages stay shared. What the
-    # import left behind at the end goes first; looking through what is old, which the collector did while
-    # it grew, would take a tenth of the time of an import.
-    gc.collect(1)
-    gc.freeze()
-    channel.send(AppLoaded(time.monotonic() - started, leftovers.native_threads))
-    return dataclasses.replace(loaded, app=app, settings=settings)
-
-
-def _fork_on_command(channel: Channel, loaded: _Loaded) -> WorkerOrder:
-    """Fork until the channel closes; return in each worker, with what it shall do."""
-    while True:
-        message, descriptors = channel.receive()
-        assert isinstance(message, ForkWorker)
-        try:
-            side = fork_adopted()
-        except OSError as error:
-            channel.send(ForkFailed(message.worker_id, str(error)))
-            side = Side.TEMPLATE
-        if side is Side.WORKER:
-            # The exit of the template must not be hidden from the supervisor by our copy.
-            channel.close()
-            with contextlib.suppress(OSError):
-                os.close(loaded.fault_file)
-            own_channel, own_fault_file, *others = descriptors
-            certificates = others.pop(0) if message.has_tls else None
-            return WorkerOrder(
-                config=loaded.order.config,
-                name=loaded.order.name,
-                generation=loaded.order.generation,
-                slot=message.slot,
-                app=loaded.app,
-                settings=loaded.settings,
-                log_config=loaded.log_config,
-                app_dir=loaded.app_dir,
-                channel=own_channel,
-                fault_file=own_fault_file,
-                scoreboard=loaded.scoreboard,
-                record=message.record,
-                listeners=tuple(zip(others, message.listeners, strict=True)),
-                certificates=certificates,
-                supervisor=loaded.supervisor,
+        session.watch = watch
+        with watch:
+            app = load_app(
+                config.app,
+                factory=config.factory,
+                app_dir=session.app_dir,
+                looks_for_bytecode=False,
             )
-        for descriptor in descriptors:
-            os.close(descriptor)
+    # From here on it may be another process than the one that began: one that was forked from a bookmark.
+    leftovers = find_leftovers(session.descriptors)
+    is_forked_from = not session.order.becomes_worker
+    if leftovers.unsafe and config.preload is None and is_forked_from:
+        session.channel.send(AppUnsafe(leftovers.unsafe))
+        session.channel.receive()  # only the end of file can come: another template takes over
+        return None
+    if misfits := _misfits(session):
+        session.channel.send(BaseMisfit(misfits))
+        session.channel.receive()
+        return None
+    import_what_runs(config)
+    # Whatever a worker runs, it writes reference counts to, and has a page of its own from then on. So what
+    # would be the same in all of them is made here.
+    session.settings = http_settings(config, raise_file_limit())
+    return _loaded(session, app, leftovers)
 
 
-def _configure_logging(order: LoadApp, app_dir: str) -> UserConfig | None:
-    """Set up logging and return what --log-config says. Raise LogConfigError.
-
-    Handlers of the user may start threads or open connections. Where workers do not share the import
-    they do not share these either: each applies the file by itself.
-    """
-    config = order.config
-    log_config = None
-    if config.log_config is not None:
-        log_config = read_user_config(config.log_config)
-        # Classes that it names are the user's code.
-        remove_doubtful_bytecode(app_dir)
-    configure_logging(
-        config,
-        Place("template", generation=order.generation, tag="template"),
-        log_config if order.preload else None,
-        import_from=app_dir,
+def _misfits(session: Session) -> tuple[str, ...]:
+    """Return the variables that the libraries of the base have found otherwise than the application would
+    have had it: `OMP_NUM_THREADS` and the like count when they are set before the import."""
+    order = session.order
+    if order.base_variables is None:
+        return ()
+    expected = order.base_variables
+    actual = changed_variables(session.environment, os.environ)
+    return tuple(
+        name
+        for name in sorted({*expected, *actual} - set(order.ignored_variables))
+        if (name in expected) != (name in actual) or expected[name] != actual[name]
     )
-    return log_config
 
 
-def _load_env_file(path: str) -> None:
-    from dotenv import load_dotenv  # an extra: loaded only when asked for
+def _loaded(
+    session: Session,
+    app: ASGIApp | None,
+    leftovers: Leftovers | None = None,
+    mistake: Mistake | None = None,
+) -> ASGIApp | None:
+    if not session.order.config.reload:
+        # Objects that exist now are never garbage collected in workers, so their pages stay shared. What the
+        # import left behind at the end goes first; looking through what is old, which the collector did
+        # while it grew, would take a tenth of the time of an import. Where each save loads anew, even this
+        # takes longer than it could ever save.
+        gc.collect(1)
+        gc.freeze()
+    watch = session.watch
+    modules = list(watch.files)[watch.read_before :] if watch is not None else []
+    session.channel.send(
+        AppLoaded(
+            session.seconds,
+            leftovers.native_threads if leftovers is not None else (),
+            mistake,
+            tuple(modules[-NAMED_MODULES:]),
+            len(modules),
+        )
+    )
+    session.is_loaded = True
+    session.is_stand_in = mistake is not None
+    return app
 
-    if not os.path.isfile(path):
-        raise AppLoadError(f"--env-file {path}: no such file")
-    load_dotenv(path)
+
+def _failed(session: Session, error: BaseException) -> ASGIApp | None:
+    """Report a failure; in development, go on with an application that shows it."""
+    stage = session.stage
+    mistake = Mistake(
+        stage, shortened(_summary(error), SUMMARY_LIMIT), shortened(_traceback(error))
+    )
+    if session.order.config.reload and stage == "import":
+        report = report_of(error, session.app_dir, kind="import", stage=stage)
+        return _loaded(session, make_failure_app(report), mistake=mistake)
+    session.channel.send(AppFailed(mistake.summary, mistake.traceback, stage))
+    return None
 
 
 def _summary(error: BaseException) -> str:
@@ -205,6 +209,68 @@ def _traceback(error: BaseException) -> str:
         return ""  # its text names file and place; the frames would be those of logging.config
     cause = error.__cause__ if isinstance(error, AppLoadError) else error
     return format_user_traceback(cause) if cause is not None else ""
+
+
+# --- forking --------------------------------------------------------------------------------------
+
+
+def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | None:
+    """Fork until the channel closes; return in each worker, with what it shall do."""
+    channel = session.channel
+    while True:
+        if session.watch is not None and session.has_forked and not channel.has_message(TELL_DELAY):
+            _tell_imports(session)
+        message, descriptors = channel.receive()
+        assert isinstance(message, ForkWorker)
+        try:
+            side = Side.CHILD if session.order.becomes_worker else fork_adopted()
+        except OSError as error:
+            channel.send(ForkFailed(message.worker_id, str(error)))
+            side = Side.PARENT
+        if side is Side.CHILD:
+            # The exit of the template must not be hidden from the supervisor by our copy.
+            channel.close()
+            with contextlib.suppress(OSError):
+                os.close(session.fault_file)
+            own_channel, own_fault_file, *others = descriptors
+            certificates = others.pop(0) if message.has_tls else None
+            return WorkerOrder(
+                config=session.order.config,
+                name=session.order.name,
+                generation=session.order.generation,
+                slot=message.slot,
+                app=app,
+                settings=session.settings,
+                is_stand_in=session.is_stand_in,
+                log_config=session.log_config,
+                app_dir=session.app_dir,
+                channel=own_channel,
+                fault_file=own_fault_file,
+                scoreboard=session.scoreboard,
+                record=message.record,
+                listeners=tuple(zip(others, message.listeners, strict=True)),
+                certificates=certificates,
+                supervisor=session.supervisor,
+                record_imports=partial(_record_imports, session) if session.watch else None,
+            )
+        for descriptor in descriptors:
+            os.close(descriptor)
+        session.has_forked = True
+
+
+def _tell_imports(session: Session) -> None:
+    """Say what was imported, once, when the workers are on their way: nobody waits for it."""
+    descriptor = seal(_record_imports(session))
+    try:
+        session.channel.send(AppImported(is_whole=not session.is_stand_in), [descriptor])
+    finally:
+        os.close(descriptor)
+
+
+def _record_imports(session: Session) -> ImportRecord:
+    watch, session.watch = session.watch, None
+    assert watch is not None
+    return record_imports(watch, session.places, session.environment, os.environ)
 
 
 if __name__ == "__main__":

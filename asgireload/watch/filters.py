@@ -1,7 +1,8 @@
 """Which changed paths mean new code. Pure.
 
 Patterns are matched against the file's name and against its path below the watched directory. By default
-Python files count; version control, virtual environments, caches and editors' temporary files never do.
+Python files count; version control, virtual environments, caches and editors' temporary files do not. What
+the user says is stronger than the defaults: `--reload-include .env` means that file, although it is hidden.
 """
 
 import os
@@ -9,27 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
+from asgireload.devpage.events import is_exchangeable
+
 DEFAULT_INCLUDE = ("*.py",)
 DEFAULT_EXCLUDE = (".*", "*.py[cod]", "*.sw?", "*~", "#*#", "4913")
 """Hidden files, bytecode, and what vim and emacs write while they save."""
 IGNORED_DIRECTORIES = frozenset(
-    {
-        "__pycache__",
-        "site-packages",
-        "node_modules",
-        "venv",
-        ".venv",
-        ".git",
-        ".hg",
-        ".svn",
-        ".tox",
-        ".nox",
-        ".mypy_cache",
-        ".ruff_cache",
-        ".pytest_cache",
-        ".hypothesis",
-    }
+    {"__pycache__", "site-packages", "dist-packages", "node_modules", "venv"}
 )
+"""Beside hidden ones, which those of tools are (.git, .venv, .tox, .mypy_cache …)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +26,32 @@ class PathFilter:
     """Answers for each path whether a change of it asks for a reload."""
 
     directories: tuple[str, ...]
-    include: tuple[str, ...] = DEFAULT_INCLUDE
-    exclude: tuple[str, ...] = DEFAULT_EXCLUDE
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    with_assets: bool = False
+    """Style sheets and images are accepted, too. They ask for no reload: open pages exchange them."""
+
+    def is_asset(self, path: str) -> bool:
+        """Whether a change of it is told to pages, and to nobody else: also where the user includes it."""
+        return self.with_assets and is_exchangeable(path)
 
     def accepts(self, path: str) -> bool:
         below = self._below(path)
         *parents, name = below.split(os.sep)
-        if not IGNORED_DIRECTORIES.isdisjoint(parents):
+        if not all(is_entered(parent) for parent in parents):
             return False
         if _matches(name, below, self.exclude):
             return False
-        return _matches(name, below, self.include)
+        if _matches(name, below, self.include):
+            return True
+        is_meant = self.is_asset(path) or _matches(name, below, DEFAULT_INCLUDE)
+        return is_meant and not _matches(name, below, DEFAULT_EXCLUDE)
+
+    def enters(self, directory: str) -> bool:
+        """Whether a file in this directory could be accepted: others are not even watched."""
+        below = self._below(directory)
+        name = os.path.basename(directory)
+        return is_entered(name) and not _matches(name, below, self.exclude)
 
     def _below(self, path: str) -> str:
         """Return the path below the watched directory that holds it.
@@ -62,14 +66,19 @@ class PathFilter:
 
 
 def make_filter(
-    directories: Sequence[str], include: Iterable[str], exclude: Iterable[str]
+    directories: Sequence[str],
+    include: Iterable[str],
+    exclude: Iterable[str],
+    *,
+    with_assets: bool = False,
 ) -> PathFilter:
-    """Return the filter for absolute `directories`; the user's patterns are added to the defaults."""
-    return PathFilter(
-        tuple(directories),
-        (*DEFAULT_INCLUDE, *include),
-        (*DEFAULT_EXCLUDE, *exclude),
-    )
+    """Return the filter for absolute `directories`; the user's patterns come before the defaults."""
+    return PathFilter(tuple(directories), tuple(include), tuple(exclude), with_assets)
+
+
+def is_entered(name: str) -> bool:
+    """Whether a directory of this name may hold code: hidden ones, caches and the like do not."""
+    return not name.startswith(".") and name not in IGNORED_DIRECTORIES
 
 
 def describe(paths: Iterable[str], most: int = 3) -> str:

@@ -1,120 +1,219 @@
-"""Watch the application's files and report bursts of changes.
+"""Watch the application's files: say at once that something changes, and when to load it.
 
-watchfiles does the watching; it runs in a thread of the supervisor, which starts its children by exec,
-so no fork can meet it. A burst of changes (a checkout, a formatter) is one report, once it has been
-quiet for `reload_delay`.
+The kernel tells (`tree.py`); where it cannot, files are looked at (`polling.py`). What follows from a change
+is decided in `bursts.py`; this file waits, and carries the news to whoever reloads.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Iterable
+from typing import Protocol
 
 from asgireload.config import Config
-from asgireload.watch.filters import describe, make_filter
+from asgireload.watch.bursts import Bursts, Verdict
+from asgireload.watch.changes import Changes
+from asgireload.watch.filters import make_filter
+from asgireload.watch.polling import Picture, compare, is_remote, take_picture
+from asgireload.watch.tree import Tree
 
-RETRY_INTERVAL = 1.0
-"""Seconds before a watch that broke (a directory was deleted, limits were hit) is set up again."""
-LOOK_INTERVAL = 1.0
+LOOK_INTERVAL = 3.0
 """Seconds between two looks whether the watched directories are still the same ones."""
-LONGEST_BURST = 10
-"""Quiet periods after which a burst is reported although it goes on, so that a file which changes all the
-time does not keep everything else waiting."""
-STEP_MILLISECONDS = 50
-"""How long watchfiles gathers changes before it hands them over."""
+PROJECT_FILE = "pyproject.toml"
+"""In the working directory; says which libraries there shall be."""
+CLOCK_GRAIN = 0.02
+"""Seconds by which a file system's clock may be behind: it ticks with the kernel's timer."""
+POLL_INTERVAL = 0.5
+"""Seconds between two looks at every file, where the kernel cannot tell and nothing else is asked for."""
+POLL_SHARE = 20
+"""Looking takes at most one part in so many of the time: a slow file system is asked less often."""
 
 _logger = logging.getLogger("asgireload.error")
 
-Identity = tuple[int, int]
-"""Device and inode of a directory."""
+
+class ChangeListener(Protocol):
+    """Who is told."""
+
+    def on_changing(self, changes: Changes, *, gives_up: bool) -> None:
+        """Files have changed and more may follow. `gives_up`: a load that has begun may be half and half."""
+
+    def on_settled(self, changes: Changes, *, gives_up: bool) -> None:
+        """Load what is there now: `changes` since the load before."""
+
+    def on_assets(self, paths: frozenset[str]) -> None:
+        """Style sheets or images were saved, which open pages can exchange (--reload-browser)."""
 
 
-async def watch(config: Config, on_change: Callable[[str], None]) -> None:
-    """Call `on_change` with a description of each burst, until cancelled.
+class Watcher:
+    """Watches what `config` says and tells `listener`, within `run()`."""
 
-    Needs the package watchfiles.
-    """
-    directories = _directories(config)
-    _logger.info("Watching %s for changes", ", ".join(directories))
-    burst = _Burst(asyncio.get_running_loop(), config.reload_delay, on_change)
-    chosen = make_filter(directories, config.reload_include, config.reload_exclude)
-    while True:
-        try:
-            await _watch_these(_identities(directories), chosen.accepts, burst)
-        except (OSError, RuntimeError) as error:
-            _logger.warning("Watching for changes failed (%s); trying again", error)
-        await asyncio.sleep(RETRY_INTERVAL)
-        returned = [name for name in directories if name in _identities(directories)]
-        burst.add(set(returned))
-
-
-async def _watch_these(
-    watched: dict[str, Identity], accepts: Callable[[str], bool], burst: "_Burst"
-) -> None:
-    """Return when one of the directories is gone or another one, or a missing one is back."""
-    import watchfiles  # an extra: loaded only in development
-
-    with contextlib.ExitStack() as held:
-        # While a directory is held open its inode cannot be given to the one that replaces it.
-        for directory in watched:
-            held.callback(os.close, os.open(directory, os.O_DIRECTORY))
-        async for changes in watchfiles.awatch(
-            *watched,
-            watch_filter=lambda change, path: accepts(path),
-            debounce=STEP_MILLISECONDS,
-            step=STEP_MILLISECONDS,
-            rust_timeout=int(LOOK_INTERVAL * 1000),
-            yield_on_timeout=True,
-        ):
-            burst.add({path for _, path in changes})
-            # A watch follows the directory, not its name: one that was made anew under the old name
-            # would be silent for ever.
-            if _identities(list(watched)) != watched:
-                return
-
-
-class _Burst:
-    """Changes that belong together: reported when there were no more for a while."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, quiet: float, report: Callable[[str], None]
-    ) -> None:
-        self._loop = loop
-        self._quiet = quiet
-        self._report = report
-        self._paths: set[str] = set()
+    def __init__(self, config: Config, listener: ChangeListener) -> None:
+        self._listener = listener
+        self._directories = watched_directories(config)
+        self._filter = make_filter(
+            self._directories,
+            config.reload_include,
+            config.reload_exclude,
+            with_assets=config.reload_browser,
+        )
+        self._environment_file = (
+            os.path.realpath(config.env_file) if config.env_file is not None else None
+        )
+        self._project_file = os.path.realpath(PROJECT_FILE)
+        self._poll_interval = _poll_interval(config, self._directories)
+        self._bursts = Bursts(config.reload_delay)
+        self._libraries: tuple[str, ...] = ()
+        self._tree: Tree | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._latest = 0.0
+        self._began_at = time.time()
 
-    def add(self, paths: set[str]) -> None:
-        if not paths:
+    def watch_libraries(self, directories: Iterable[str]) -> None:
+        """Tell of libraries that change in these directories from now on, where the kernel can tell."""
+        self._libraries = tuple(directories)
+        if self._tree is not None:
+            self._watch_libraries(self._tree)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        _logger.info("Watching %s for changes", ", ".join(self._directories))
+        try:
+            if self._poll_interval is None:
+                try:
+                    tree = Tree(
+                        self._directories, self._filter, self._environment_file, self._project_file
+                    )
+                    # Seconds, for a tree of a hundred thousand directories.
+                    found = await asyncio.to_thread(tree.begin, self._began_at - CLOCK_GRAIN)
+                    await self._follow(tree, found)
+                except OSError as error:
+                    _logger.warning(
+                        "The kernel cannot watch so much (%s): files are looked at every %g s."
+                        " Raise fs.inotify.max_user_watches and max_user_instances (sysctl), or name"
+                        " fewer directories with --reload-dir",
+                        error.strerror,
+                        POLL_INTERVAL,
+                    )
+            await self._poll(self._poll_interval or POLL_INTERVAL)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    # --- the kernel tells -------------------------------------------------------------------------
+
+    async def _follow(self, tree: Tree, found: Changes) -> None:
+        """Raise OSError when a limit of the kernel is reached later on."""
+        loop = asyncio.get_running_loop()
+        broken: asyncio.Future[None] = loop.create_future()
+
+        def on_readable() -> None:
+            try:
+                self._take(tree.read())
+            except OSError as error:
+                loop.remove_reader(tree.fileno())
+                if not broken.done():
+                    broken.set_exception(error)
+
+        self._tree = tree
+        try:
+            self._watch_libraries(tree)
+            self._take(found)
+            loop.add_reader(tree.fileno(), on_readable)
+            while True:
+                done, _ = await asyncio.wait((broken,), timeout=LOOK_INTERVAL)
+                if done:
+                    broken.result()
+                self._take(tree.check())
+        finally:
+            self._tree = None
+            loop.remove_reader(tree.fileno())
+            tree.close()
+
+    def _watch_libraries(self, tree: Tree) -> None:
+        try:
+            tree.watch_libraries(self._libraries)
+        except OSError as error:
+            _logger.debug("Libraries are not watched: %s", error)
+
+    # --- looking at files -------------------------------------------------------------------------
+
+    async def _poll(self, interval: float) -> None:
+        others = [path for path in (self._environment_file, self._project_file) if path is not None]
+        loop = asyncio.get_running_loop()
+        before: Picture | None = None
+        while True:
+            began = loop.time()
+            after = await asyncio.to_thread(take_picture, self._directories, self._filter, others)
+            if before is not None:
+                changes = compare(before, after)
+                self._take(self._with_environment(changes))
+            before = after
+            await asyncio.sleep(max(interval, POLL_SHARE * (loop.time() - began)))
+
+    def _with_environment(self, changes: Changes) -> Changes:
+        """Tell what was changed beside the application apart from what asks for a reload."""
+        if self._project_file in changes.paths:
+            changes = Changes(is_environment=True) | changes.without(self._is_quiet)
+        if self._environment_file in changes.paths:
+            changes |= Changes(is_environment=True)
+        return changes
+
+    def _is_quiet(self, path: str) -> bool:
+        return path == self._project_file and not self._filter.accepts(path)
+
+    # --- the news ---------------------------------------------------------------------------------
+
+    def _take(self, changes: Changes) -> None:
+        assets = frozenset(filter(self._filter.is_asset, changes.arrived))
+        if assets:
+            self._listener.on_assets(assets)
+        changes = changes.without(self._filter.is_asset)
+        if not changes:
             return
-        now = self._loop.time()
+        if not changes.asks_for_reload:
+            self._listener.on_changing(changes, gives_up=False)
+            return
+        loop = asyncio.get_running_loop()
+        verdict = self._bursts.add(changes, loop.time())
+        self._listener.on_changing(changes, gives_up=verdict.gives_up)
+        self._pass_on(verdict)
+        self._set_timer(loop)
+
+    def _on_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        # A timer may fire a clock tick early.
+        self._pass_on(self._bursts.expire(loop.time() + 0.001))
+        self._set_timer(loop)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        else:
-            self._latest = now + self._quiet * LONGEST_BURST
-        self._paths |= paths
-        self._timer = self._loop.call_at(min(now + self._quiet, self._latest), self._finish)
+            self._timer = None
+        if self._bursts.deadline is not None:
+            self._timer = loop.call_at(self._bursts.deadline, self._on_timer)
 
-    def _finish(self) -> None:
-        paths, self._paths = self._paths, set()
-        self._timer = None
-        self._report(f"changed: {describe(paths)}")
+    def _pass_on(self, verdict: Verdict) -> None:
+        if verdict.load is not None:
+            self._listener.on_settled(verdict.load, gives_up=verdict.gives_up)
 
 
-def _directories(config: Config) -> list[str]:
-    return [os.path.realpath(path) for path in config.reload_dir or (config.app_dir or ".",)]
+def watched_directories(config: Config) -> tuple[str, ...]:
+    """Return what is watched: --reload-dir, or where the application is imported from."""
+    names = config.reload_dir or (config.app_dir or ".",)
+    return tuple(dict.fromkeys(os.path.realpath(name) for name in names))
 
 
-def _identities(directories: list[str]) -> dict[str, Identity]:
-    """Return those that exist. A directory that was deleted may come back; the others are watched."""
-    found = {}
-    for directory in directories:
-        try:
-            status = os.stat(directory)
-        except OSError:
-            continue
-        found[directory] = (status.st_dev, status.st_ino)
-    return found
+def _poll_interval(config: Config, directories: tuple[str, ...]) -> float | None:
+    """Return how often to look at files, None where the kernel tells."""
+    if config.reload_poll is not None:
+        return config.reload_poll or None
+    # Many who mount a project into a container have this set already.
+    if os.environ.get("WATCHFILES_FORCE_POLLING", "").lower() not in ("", "0", "false", "disable"):
+        return POLL_INTERVAL
+    try:
+        with open("/proc/self/mountinfo") as file:
+            mountinfo = file.read()
+    except OSError:
+        return None
+    return POLL_INTERVAL if any(is_remote(name, mountinfo) for name in directories) else None

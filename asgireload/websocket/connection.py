@@ -258,6 +258,12 @@ class WebSocketConnection:
     def make_way(self) -> None:
         raise AssertionError("never idle")
 
+    def hold(self) -> None:
+        """What is open goes on; newer code has connections of its own."""
+
+    def release(self) -> None:
+        """It was not held."""
+
     def begin_drain(self) -> None:
         if self._parting is not None:
             self._parting.follow(self.context.successor)

@@ -1,10 +1,15 @@
 """An open WebSocket on its way to the worker that follows, and what it waits for.
 
     ASKED ──state──▶ ANSWERED ──application has returned, all is sent──▶ ENLISTED ──turn──▶ OFFERED ──taken──▶ DONE
-      any but OFFERED ──too late, failed, declined, no successor──▶ FAILED ◀──came back── OFFERED
+                        └──nobody follows──▶ WAITING ◀──it is gone──┘  │        ◀──gone, or full──┘
+                                                └──another follows──▶ ENLISTED
+      any but OFFERED ──too late, failed, declined──▶ FAILED ◀──not such a parcel── OFFERED
 
 Nothing is read from the moment of asking, so that what the client sends waits for the other worker. While
 OFFERED nothing may be written either. The connection does what it is told here through `PartingSocket`.
+
+The application has left by then, so a connection that nobody takes could only be closed. But the successor may
+die in the middle, or be full, and another be named in its place a moment later: it waits for that one.
 """
 
 import asyncio
@@ -25,6 +30,8 @@ class PartingStage(Enum):
     """The successor will give it a turn."""
     OFFERED = auto()
     """The successor decides."""
+    WAITING = auto()
+    """Ready to go, and nobody is there to go to; `timeout` seconds at most."""
     DONE = auto()
     FAILED = auto()
     """It stays here, to be closed."""
@@ -50,9 +57,21 @@ class PartingSocket(Protocol):
 
 
 class Parting:
-    """One attempt. `timeout` seconds are for the application and for a client that is slow to read."""
+    """One connection's leaving. `timeout` seconds are for the application and for a client that is slow to read;
+    as many again for each time that the successor is lost and another awaited."""
 
-    __slots__ = ("_app_state", "_socket", "_successor", "_timer", "is_notice_due", "stage")
+    __slots__ = (
+        "_app_state",
+        "_following",
+        "_loop",
+        "_refused_by",
+        "_socket",
+        "_successor",
+        "_timeout",
+        "_timer",
+        "is_notice_due",
+        "stage",
+    )
 
     def __init__(
         self,
@@ -64,9 +83,15 @@ class Parting:
         self.stage = PartingStage.ASKED
         self.is_notice_due = True
         """The application has not received `websocket.handover`."""
-        self._successor = successor
+        self._following: Successor | None = successor
+        """Who follows now."""
+        self._successor: Successor | None = None
+        """Where the connection is enlisted, or offered."""
+        self._refused_by: Successor | None = None
         self._socket = socket
         self._app_state = b""
+        self._loop = loop
+        self._timeout = timeout
         self._timer = loop.call_later(timeout, self.fail)
 
     def answer(self, state: object, max_state: int) -> None:
@@ -87,18 +112,15 @@ class Parting:
     def advance(self) -> None:
         """The application has returned, or the transport's buffer has become empty."""
         if self.stage is PartingStage.ANSWERED and self._socket.is_settled():
-            self._timer.cancel()
-            self.stage = PartingStage.ENLISTED
-            self._successor.enlist(self._take_turn)
+            self._enlist()
 
     def follow(self, successor: Successor | None) -> None:
-        """The drain has begun anew: another worker follows, or none."""
-        if successor is None:
-            self.fail()
-        elif successor is not self._successor and self.stage is not PartingStage.OFFERED:
-            self._successor = successor
-            if self.stage is PartingStage.ENLISTED:
-                successor.enlist(self._take_turn)
+        """The drain has begun anew: another worker follows, or none just now."""
+        self._following = successor
+        if (self.stage is PartingStage.ENLISTED and successor is not self._successor) or (
+            self.stage is PartingStage.WAITING and successor is not None
+        ):
+            self._enlist()
 
     def fail(self) -> None:
         """Give up, unless it is the successor who decides or all is over."""
@@ -111,8 +133,23 @@ class Parting:
         if self.stage is not PartingStage.DONE:
             self._end(PartingStage.FAILED)
 
+    def _enlist(self) -> None:
+        """Ask who follows for a turn, or wait for somebody who does."""
+        successor = self._following
+        if successor is not None and successor is not self._refused_by:
+            self._timer.cancel()
+            self._successor = successor
+            self.stage = PartingStage.ENLISTED
+            successor.enlist(self._take_turn)
+        elif self.stage is not PartingStage.WAITING:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._timeout, self.fail)
+            self._successor = None
+            self.stage = PartingStage.WAITING
+
     def _take_turn(self) -> None:
-        if self.stage is not PartingStage.ENLISTED:
+        successor = self._successor
+        if self.stage is not PartingStage.ENLISTED or successor is None:
             return
         descriptor = self._socket.descriptor()
         if descriptor < 0:
@@ -120,15 +157,18 @@ class Parting:
             return
         parcel = self._socket.make_parcel(self._app_state)
         self.stage = PartingStage.OFFERED
-        if not self._successor.take(descriptor, parcel, self._settle):
+        if not successor.take(descriptor, parcel, self._settle):
             self._settle(False)
 
     def _settle(self, is_taken: bool) -> None:  # noqa: FBT001 - the port's call has one value
         if self.stage is not PartingStage.OFFERED:
             return
+        self._refused_by = successor = self._successor
         if is_taken:
             self._end(PartingStage.DONE)
             self._socket.part()
+        elif successor is not self._following or (successor is not None and successor.is_spent):
+            self._enlist()
         else:
             self._end(PartingStage.FAILED)
             self._socket.stay()

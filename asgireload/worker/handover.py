@@ -31,6 +31,7 @@ from asgireload.ipc.passage import Passage, Sent, read_parcel
 from asgireload.ipc.scoreboard import Field
 from asgireload.websocket.connection import resumed_websocket_protocol
 from asgireload.websocket.handover import Resumption
+from asgireload.worker.collection import PutOff
 from asgireload.worker.offers import Claims, Fate, Offers, Settle, Turn
 
 SLICE_SECONDS = 0.004
@@ -49,10 +50,11 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class Sender:
-    """The worker that follows, as connections see it (`http.context.Successor`).
+    """A worker that follows.
 
     `on_gone` is called when it can take nothing more, before the connections that came back are told; not
-    after `close()`. Owns the passage.
+    after `close()`. `on_full` is called once, when it has said that it has no room. `number` is its id. Owns the
+    passage.
     """
 
     def __init__(
@@ -61,12 +63,17 @@ class Sender:
         passage: Passage,
         on_gone: Callable[["Sender"], None],
         on_taken: Callable[[], None],
+        on_full: Callable[["Sender"], None],
+        number: int = 0,
     ) -> None:
         """`on_taken` is called for each connection that has gone over."""
+        self.number = number
         self._loop = loop
         self._passage = passage
         self._on_gone = on_gone
         self._on_taken = on_taken
+        self._on_full = on_full
+        self.is_full = False
         self._offers = Offers()
         self._is_pump_due = False
         self._retry: asyncio.TimerHandle | None = None
@@ -86,7 +93,11 @@ class Sender:
     def is_open(self) -> bool:
         return self._offers.is_open
 
-    # Connections call these.
+    # Connections call these, through `Spread`.
+
+    @property
+    def is_spent(self) -> bool:
+        return self.is_full or not self._offers.is_open
 
     def enlist(self, turn: Turn) -> bool:
         is_soon = self._offers.enlist(turn)
@@ -186,6 +197,10 @@ class Sender:
             os.close(descriptor)
         if isinstance(message, Settled):
             self._heard_at = self._loop.time()
+            if message.is_full and not self.is_full:
+                # It goes on to get offers until another is named: it may be the only one.
+                self.is_full = True
+                self._on_full(self)
             for settle, is_taken in self._offers.settle(message.taken, message.refused):
                 if is_taken:
                     self._on_taken()
@@ -223,7 +238,49 @@ class Sender:
             settle(is_taken)
 
 
-def _ignore(sender: Sender) -> None:
+class Spread:
+    """Workers that follow side by side, as one (`http.context.Successor`): each in turn gets a connection.
+
+    It does not change. When one of them takes nothing more, or another is named, a new one takes its place, and
+    connections ask that one for their turn.
+    """
+
+    def __init__(self, senders: list[Sender]) -> None:
+        self.senders = senders
+        self._next = 0
+        self._giving: Sender | None = None
+        self._is_retired = False
+
+    @property
+    def is_spent(self) -> bool:
+        return self._is_retired or all(sender.is_spent for sender in self.senders)
+
+    def enlist(self, turn: Turn) -> bool:
+        for _ in self.senders:
+            sender = self.senders[self._next]
+            self._next = (self._next + 1) % len(self.senders)
+            if sender.is_open:
+                return sender.enlist(partial(self._give, sender, turn))
+        return False
+
+    def take(self, descriptor: int, parcel: Parcel, settled: Settle) -> bool:
+        return self._giving is not None and self._giving.take(descriptor, parcel, settled)
+
+    def retire(self) -> None:
+        """Give no more turns. What was offered can still be settled."""
+        self._is_retired = True
+        for sender in self.senders:
+            sender.retire()
+
+    def _give(self, sender: Sender, turn: Turn) -> None:
+        self._giving = sender
+        try:
+            turn()
+        finally:
+            self._giving = None
+
+
+def _ignore(subject: object) -> None:
     """Nobody needs to know."""
 
 
@@ -249,8 +306,8 @@ class _Arrival:
 class Receiver:
     """Takes over what comes through one passage until the other worker has ended. Owns the passage.
 
-    `accepts` is asked before each connection; what it denies goes back. `on_done` is called once, when the
-    passage is closed.
+    `accepts` is asked before each connection; what it denies goes back. `on_arrived` is told of each slice how many
+    came. `on_done` is called once, when the passage is closed.
     """
 
     def __init__(
@@ -259,15 +316,19 @@ class Receiver:
         passage: Passage,
         context: ServingContext,
         accepts: Callable[[], bool],
+        on_arrived: Callable[[int], None],
         on_done: Callable[["Receiver"], None],
     ) -> None:
         self._loop = loop
         self._passage = passage
         self._context = context
         self._accepts = accepts
+        self._on_arrived = on_arrived
         self._on_done = on_done
         self._claims: Claims[_Arrival] = Claims()
         self._refused: list[int] = []
+        self._is_full = False
+        """Some of them for want of room."""
         self._is_waiting_to_say = False
         self._beginning: set[asyncio.Task[None]] = set()
         self.taken_over = 0
@@ -307,6 +368,8 @@ class Receiver:
             _logger.error("The worker before cannot be understood: %s", error)  # noqa: TRY400 - the text says it all
             self.close()
             return
+        if self._claims.held:
+            self._on_arrived(len(self._claims.held))
         if not self._claims.is_mute:
             self._say()
         if is_over:
@@ -316,8 +379,10 @@ class Receiver:
         if isinstance(message, Withdrawn):
             self._claims.withdrawn()
         elif isinstance(message, Offer):
-            arrival = self._unpack(message, descriptors) if self._accepts() else None
-            if arrival is not None:
+            arrival = None
+            if not self._accepts():
+                self._is_full = True
+            elif (arrival := self._unpack(message, descriptors)) is not None:
                 self._claims.hold(message.number, arrival)
                 return
             self._refused.append(message.number)
@@ -345,9 +410,10 @@ class Receiver:
         taken = tuple(self._claims.held)
         if not taken and not self._refused:
             return
-        match self._passage.say(Settled(taken, tuple(self._refused))):
+        match self._passage.say(Settled(taken, tuple(self._refused), self._is_full)):
             case Sent.YES:
                 self._refused.clear()
+                self._is_full = False
                 for arrival in self._claims.said():
                     self._begin(arrival)
             case Sent.NO_ROOM:
@@ -400,15 +466,29 @@ class Handover:
     """All of one worker's handovers: to whom its connections go, and from whom some come.
 
     Joined in `worker/main.py`. While a worker serves it only receives. Once it drains it takes in no more
-    than it can pass on.
+    than it can pass on. `on_spent` is called with the number of the successor that takes nothing more, once for
+    each, so that whoever named it can name another.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: ServingContext) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: ServingContext,
+        on_spent: Callable[[int], None] = _ignore,
+    ) -> None:
         self._loop = loop
         self._context = context
+        self._on_spent = on_spent
         self._senders: list[Sender] = []
+        self._spread: Spread | None = None
+        """Of those that follow now."""
         self._receivers: set[Receiver] = set()
         self._is_over = False
+        self._collection = PutOff(loop, self._running)
+
+    def _running(self) -> int:
+        values = self._context.record.values
+        return values[Field.EXCHANGES] + values[Field.WEBSOCKETS]
 
     # From others.
 
@@ -419,7 +499,12 @@ class Handover:
             return
         self._receivers.add(
             Receiver(
-                self._loop, Passage(sock), self._context, self._accepts, self._receivers.discard
+                self._loop,
+                Passage(sock),
+                self._context,
+                self._accepts,
+                self._collection.note,
+                self._receivers.discard,
             )
         )
 
@@ -431,21 +516,33 @@ class Handover:
 
     # To others.
 
-    def hand_to(self, sock: socket.socket) -> None:
-        """Let connections go to the worker behind `sock`, which becomes ours.
+    def hand_to(self, sock: socket.socket, number: int = 0, *, beside: bool = False) -> None:
+        """Let connections go to worker `number` behind `sock`, which becomes ours.
 
-        That one takes the place of another that was named before.
+        That one takes the place of others that were named before, or its share `beside` them.
         """
         if self._is_over:
             sock.close()
             return
-        for former in self._senders:
-            former.retire()
-        sender = Sender(self._loop, Passage(sock), self._successor_gone, self._count)
+        former = self._spread.senders if beside and self._spread is not None else []
+        sender = Sender(
+            self._loop,
+            Passage(sock),
+            self._successor_gone,
+            self._count,
+            self._successor_full,
+            number,
+        )
         self._senders.append(sender)
-        self._context.successor = sender
+        self._follow([*(each for each in former if not each.is_spent), sender])
         if self._context.drain:
             self.begin_drain()
+
+    def _follow(self, senders: list[Sender]) -> None:
+        if self._spread is not None:
+            self._spread.retire()
+        self._spread = Spread(senders) if senders else None
+        self._context.successor = self._spread
 
     def begin_drain(self) -> None:
         """Have every connection begin to drain, or do so anew, in slices. `context.drain` is set."""
@@ -468,12 +565,33 @@ class Handover:
     def _count(self) -> None:
         self._context.record.values[Field.HANDED_OVER_TOTAL] += 1
 
+    def _successor_full(self, sender: Sender) -> None:
+        if not self._is_following(sender):
+            return
+        self._on_spent(sender.number)
+        assert self._spread is not None
+        others = [each for each in self._spread.senders if not each.is_spent]
+        if others:
+            self._follow(others)
+            self._begin_anew()
+
     def _successor_gone(self, sender: Sender) -> None:
-        if self._context.successor is sender:
-            self._context.successor = None
-            if self._context.drain:
-                # After those that came back have been told, so that each goes its way once.
-                self._loop.call_soon(self.begin_drain)
+        if not self._is_following(sender):
+            return
+        if not sender.is_full:
+            self._on_spent(sender.number)
+        assert self._spread is not None
+        others = [each for each in self._spread.senders if each.is_open]
+        self._follow([each for each in others if not each.is_spent] or others)
+        self._begin_anew()
+
+    def _is_following(self, sender: Sender) -> bool:
+        return self._spread is not None and sender in self._spread.senders
+
+    def _begin_anew(self) -> None:
+        if self._context.drain:
+            # After those that came back have been told, so that each goes its way once.
+            self._loop.call_soon(self.begin_drain)
 
     # The end.
 
@@ -489,7 +607,8 @@ class Handover:
     def withdraw(self) -> None:
         """Keep what is not settled, and take nothing more. Idempotent."""
         self._is_over = True
-        self._context.successor = None
+        self._collection.end()
+        self._spread = self._context.successor = None
         for receiver in list(self._receivers):
             receiver.close()
         for sender in self._senders:

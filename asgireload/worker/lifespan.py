@@ -129,19 +129,19 @@ class Lifespan:
         text = "".join(traceback.format_exception(error)).rstrip()
         if not self._started.done():
             if isinstance(error, Exception):
-                self._fail_or_do_without(text)
+                self._fail_or_do_without(text, error)
             else:
                 # SystemExit is a decision of the application, not a sign that it knows no lifespan.
-                self._started.set_exception(LifespanError(text))
+                self._started.set_exception(_caused(text, error))
         elif self._stopping.is_set() and not self._stopped.done():
             self._stopped.set_exception(LifespanError(text))
         elif not self._stopping.is_set() and self._is_supported:
             logger.error("Exception in 'lifespan' protocol\n%s", text)
 
-    def _fail_or_do_without(self, text: str) -> None:
+    def _fail_or_do_without(self, text: str, cause: BaseException | None = None) -> None:
         assert self._started is not None
         if self._mode == "on":
-            self._started.set_exception(LifespanError(text))
+            self._started.set_exception(_caused(text, cause))
         else:
             logger.info("ASGI 'lifespan' protocol appears unsupported.")
             logger.debug("The application answered the lifespan scope with: %s", text)
@@ -176,3 +176,9 @@ class Lifespan:
 
     def _can_stop(self) -> bool:
         return self._stopping.is_set() and self._stopped is not None and not self._stopped.done()
+
+
+def _caused(text: str, cause: BaseException | None) -> LifespanError:
+    error = LifespanError(text)
+    error.__cause__ = cause
+    return error

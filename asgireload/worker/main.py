@@ -25,6 +25,11 @@ from typing import cast
 from asgireload.app import format_user_traceback, load_app, split_reason, summarize
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
+from asgireload.devpage.failure import make_failure_app
+from asgireload.devpage.reading import report_of
+from asgireload.devpage.refresh import refreshing
+from asgireload.devpage.report import Kind
+from asgireload.devpage.stream import Bulletin
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.access_log import open_access_log
@@ -36,25 +41,40 @@ from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
 from asgireload.http.request_id import RequestIds
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import raise_file_limit, signal_on_parent_death
+from asgireload.ipc.heartbeat import heartbeat_interval
+from asgireload.ipc.linux import (
+    keep_freed_memory,
+    raise_file_limit,
+    signal_on_parent_death,
+    started_at,
+)
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AnyMessage,
+    AppImported,
+    AssetsChanged,
     Drain,
     HandOver,
+    Hold,
+    Mistake,
+    Release,
+    SuccessorSpent,
     TakeOver,
     UseCertificates,
     WorkerDrained,
     WorkerDraining,
     WorkerFailed,
+    WorkerImported,
     WorkerReady,
     WorkerStage,
     WorkerStarted,
     shortened,
 )
 from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks
+from asgireload.ipc.records import ImportRecord, seal
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
+from asgireload.libraries import application_places, library_names
 from asgireload.log import Place, UserConfig, configure_logging, keep_logging
 from asgireload.net.addresses import ListenerTraits
 from asgireload.net.networks import TrustedNetworks
@@ -65,14 +85,24 @@ from asgireload.worker.drain import DrainResult, drain
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
+from asgireload.worker.holding import HeldBack
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.tls import make_contexts
 
-HEARTBEAT_INTERVAL = 1.0
+TELL_DELAY = 0.15
+"""Seconds before a worker that was the template tells what it has imported: requests that were held come
+first."""
+DEVELOPMENT_GRACE = 0.1
+"""Seconds for idle connections of a worker that stops, under --reload: who presses Ctrl-C waits for them."""
 ORPHAN_MARGIN = 10
 """Seconds beyond drain and lifespan timeouts after which the kernel ends a worker without a supervisor."""
 
 _logger = logging.getLogger("asgireload.error")
+
+_HEAP_BLOCK_BYTES = 8 * 1024 * 1024
+_KEPT_BYTES = 16 * 1024 * 1024
+"""Bodies are received and made in pieces of hundreds of KiB. By default the C library gives each back to the
+kernel and asks for it anew, zeroed; measured, that was a third of what an upload of 1 MB costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +116,9 @@ class WorkerOrder:
     app: ASGIApp | None
     """None: the template holds no code, the worker imports the application."""
     settings: HttpSettings | None
-    """What the template has prepared; None: the worker makes them."""
+    """What the template has made already; None: the worker does."""
+    is_stand_in: bool
+    """It is not the application, but says why that cannot be had."""
     log_config: UserConfig | None
     """What --log-config says, as the template has read it. It is in force where `app` is not None."""
     app_dir: str
@@ -101,6 +133,8 @@ class WorkerOrder:
     """What TLS is spoken with (`net.tls.seal`); None where it is not."""
     supervisor: int
     """Its process number, which is our parent's."""
+    record_imports: Callable[[], ImportRecord] | None = None
+    """Returns what the template has imported, where nobody else can tell: this was the template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +161,7 @@ def run_worker(order: WorkerOrder) -> int:
     keep_logging(config, place_of(order))
     set_title("worker", order.name, slot=order.slot, generation=order.generation)
     _reseed()
+    keep_freed_memory(_HEAP_BLOCK_BYTES, _KEPT_BYTES)
     try:
         channel.send(WorkerStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
@@ -146,6 +181,12 @@ def place_of(order: WorkerOrder) -> Place:
     return Place("worker", order.slot, order.generation, tag)
 
 
+def state_of(order: WorkerOrder) -> str:
+    """Return what pages tell this generation by: the same in all its workers, and in no other run of a server."""
+    began = started_at(order.supervisor)
+    return f"generation-{order.generation}-{order.supervisor}-{began}"
+
+
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """Return what makes the event loop: uvloop where it is installed or asked for, else asyncio's."""
     if name in ("auto", "uvloop"):
@@ -159,16 +200,11 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.SelectorEventLoop
 
 
-def prepare(config: Config) -> HttpSettings:
-    """Do what each worker would do alike when it starts, so that forks of this process find it done.
-
-    Not only for its time: whatever a worker runs, it writes reference counts to, and has a page of its own
-    from then on.
-    """
+def import_what_runs(config: Config) -> None:
+    """Import what a worker would import when it starts, so that forks of this process find it there."""
     import concurrent.futures.thread  # noqa: F401 - event loops load it when they are made
 
     loop_factory(config.loop)
-    return http_settings(config, raise_file_limit())
 
 
 def _reseed() -> None:
@@ -209,8 +245,16 @@ class _Worker:
         self._orphaned = orphaned
         self._leave: asyncio.Future[_Leave] | None = None
         self._handover: Handover | None = None
+        self._serving: HeldBack | None = None
+        self._held_until: float | None = None
+        """Newer code was on its way before this worker could serve, and is waited for until then."""
+        self._mistake: Mistake | None = None
         self._stage = "boot"
+        self._module_count = len(sys.modules)
+        self._record_imports = order.record_imports
         self._record = Record.detached()
+        self._bulletin: Bulletin | None = None
+        """What open pages are told; None where pages do not renew themselves."""
         self._entrances: list[Entrance] = []
         self._material = Material()
         if order.certificates is not None:
@@ -226,7 +270,7 @@ class _Worker:
             self._on_supervisor_gone()
         self._record = Scoreboard(self._order.scoreboard).record(self._order.record)
         try:
-            app = self._order.app or self._import_app()
+            app = self._take_app()
             self._entrances = self._make_entrances()
             lifespan, context = await self._start(app, loop)
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
@@ -246,14 +290,19 @@ class _Worker:
             has_room=context.has_room,
         )
         context.on_room = acceptor.note_room
-        handover = Handover(loop, context)
+        handover = Handover(loop, context, self._report_spent)
         self._handover = handover
-        acceptor.start()
-        heartbeat = _Heartbeat(loop, self._record)
-        self._channel.post(WorkerReady())
+        self._begin_serving(loop, context, acceptor)
+        interval = heartbeat_interval(self._config)
+        heartbeat = _Heartbeat(loop, self._record, interval, self._look_at_imports)
+        self._channel.post(WorkerReady(self._mistake))
+        if self._record_imports is not None:
+            loop.call_later(TELL_DELAY, self._look_at_imports)
         command = await leave
 
         acceptor.stop()
+        assert self._serving is not None
+        self._serving.end(is_stale=self._config.reload and command.reason is DrainReason.RELOAD)
         if command.reason in (DrainReason.STOP, DrainReason.SCALE_DOWN, DrainReason.ORPHANED):
             acceptor.take_waiting()
         for entrance in self._entrances:
@@ -310,21 +359,25 @@ class _Worker:
         for entrance, context in zip(entrances, contexts, strict=True):
             entrance.context = context
 
+    def _begin_serving(
+        self, loop: asyncio.AbstractEventLoop, context: ServingContext, acceptor: Acceptor
+    ) -> None:
+        """Accept, unless newer code is on its way already."""
+        if self._config.reload:
+            self._channel.deliver()
+        serving = HeldBack(loop, context, acceptor)
+        self._serving = serving
+        if self._held_until is None:
+            acceptor.start()
+        else:
+            serving.hold(max(0.0, self._held_until - loop.time()))
+
     async def _start(
         self, app: ASGIApp, loop: asyncio.AbstractEventLoop
     ) -> tuple[Lifespan, ServingContext]:
-        self._reach("lifespan")
-        lifespan = Lifespan(app, cast("LifespanMode", self._config.lifespan))
-        await lifespan.startup()
-        if self._config.health_path is not None:
-            self._reach("health")
-            try:
-                await check_health(app, self._config.health_path, lifespan.state)
-            except BaseException:
-                await lifespan.shutdown(self._config.lifespan_timeout)
-                raise
+        app, lifespan = await self._start_app(app)
         context = ServingContext(
-            app,
+            self._renewing(app),
             self._order.settings or http_settings(self._config, raise_file_limit()),
             loop,
             state=lifespan.state,
@@ -340,13 +393,86 @@ class _Worker:
         )
         return lifespan, context
 
+    def _take_app(self) -> ASGIApp:
+        """Return the template's application, or import it."""
+        if self._order.app is not None:
+            return self._order.app
+        try:
+            return self._import_app()
+        except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
+            return self._replace_app(error, "import")
+
+    async def _start_app(self, app: ASGIApp) -> tuple[ASGIApp, Lifespan]:
+        if self._order.is_stand_in or self._mistake is not None:
+            return app, Lifespan(app, "off")
+        try:
+            return app, await self._run_lifespan(app)
+        except BaseException as error:  # noqa: BLE001 - the same
+            app = self._replace_app(error, "lifespan")
+            return app, Lifespan(app, "off")
+
+    def _replace_app(self, error: BaseException, kind: Kind) -> ASGIApp:
+        """In development, return an application that says why the real one does not start."""
+        if not self._config.reload or isinstance(error, ChannelClosedError):
+            raise error
+        self._mistake = self._describe_failure(error)
+        stage = self._mistake.stage
+        return make_failure_app(report_of(error, self._order.app_dir, kind=kind, stage=stage))
+
+    async def _run_lifespan(self, app: ASGIApp) -> Lifespan:
+        self._reach("lifespan")
+        lifespan = Lifespan(app, cast("LifespanMode", self._config.lifespan))
+        await lifespan.startup()
+        if self._config.health_path is not None:
+            self._reach("health")
+            try:
+                await check_health(app, self._config.health_path, lifespan.state)
+            except BaseException:
+                await lifespan.shutdown(self._config.lifespan_timeout)
+                raise
+        return lifespan
+
+    def _renewing(self, app: ASGIApp) -> ASGIApp:
+        """Return the application as it is served: in development its pages may renew themselves."""
+        is_stand_in = self._order.is_stand_in or self._mistake is not None
+        if not (self._config.reload and self._config.reload_browser) or is_stand_in:
+            return app  # the page of a failure renews itself
+        self._bulletin = Bulletin(state_of(self._order))
+        return refreshing(app, self._bulletin)
+
     def _report_failure(self, error: BaseException) -> None:
+        mistake = self._describe_failure(error)
+        self._channel.post(WorkerFailed(mistake.stage, mistake.summary, mistake.traceback))
+
+    def _describe_failure(self, error: BaseException) -> Mistake:
         if isinstance(error, StartupError):
             summary, text = split_reason(str(error))
         else:
             summary, text = summarize(error), format_user_traceback(error)
         stage = "import" if isinstance(error, AppLoadError) else self._stage
-        self._channel.post(WorkerFailed(stage, shortened(summary, SUMMARY_LIMIT), shortened(text)))
+        return Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(text))
+
+    def _look_at_imports(self) -> None:
+        """In development, tell which libraries were imported while serving: the next worker has them."""
+        if self._record_imports is not None:
+            record_imports, self._record_imports = self._record_imports, None
+            is_whole = not self._order.is_stand_in
+            self._post_record(AppImported(is_whole), record_imports())
+        if not self._config.reload or len(sys.modules) == self._module_count:
+            return
+        names = list(sys.modules)[self._module_count :]
+        self._module_count = len(sys.modules)
+        modules = {name: sys.modules.get(name) for name in names}
+        libraries = library_names(modules, application_places(self._config))
+        if libraries:
+            self._post_record(WorkerImported(), ImportRecord(libraries))
+
+    def _post_record(self, message: AnyMessage, record: ImportRecord) -> None:
+        descriptor = seal(record)
+        try:
+            self._channel.post(message, [descriptor])
+        finally:
+            os.close(descriptor)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -362,9 +488,22 @@ class _Worker:
                     type(message).__name__,
                 )
             case HandOver():
-                self._pass(descriptors[0], Handover.hand_to)
+                hand_to = partial(Handover.hand_to, number=message.successor, beside=message.beside)
+                self._pass(descriptors[0], hand_to)
             case TakeOver():
                 self._pass(descriptors[0], Handover.receive)
+            case Hold():
+                if self._serving is not None:
+                    self._serving.hold(message.timeout)
+                else:
+                    self._held_until = asyncio.get_running_loop().time() + message.timeout
+            case Release():
+                self._held_until = None
+                if self._serving is not None:
+                    self._serving.release()
+            case AssetsChanged():
+                if self._bulletin is not None:
+                    self._bulletin.tell_changes(message.names)
             case UseCertificates():
                 self._use_certificates(_take_material(descriptors[0]))
             case _:
@@ -377,6 +516,10 @@ class _Worker:
             passage.close()
         else:
             take(self._handover, passage)
+
+    def _report_spent(self, successor: int) -> None:
+        if successor:  # a supervisor of an older version names none, and does not know the message
+            self._channel.post(SuccessorSpent(successor))
 
     def _use_certificates(self, material: Material) -> None:
         """Let connections from now on have new certificates; keep the old ones if that fails."""
@@ -422,17 +565,28 @@ def _listener(descriptor: int) -> socket.socket:
 
 
 class _Heartbeat:
-    """Writes the time to the scoreboard as long as the loop turns."""
+    """Writes the time to the scoreboard as long as the loop turns; calls `on_beat` at each turn but the first."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, record: Record) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        record: Record,
+        interval: float,
+        on_beat: Callable[[], None],
+    ) -> None:
         self._loop = loop
         self._record = record
+        self._interval = interval
+        self._on_beat = on_beat
         self._timer: asyncio.TimerHandle | None = None
         self._beat()
 
     def _beat(self) -> None:
         self._record.values[Field.HEARTBEAT] = time.monotonic_ns()  # publishes all counts
-        self._timer = self._loop.call_later(HEARTBEAT_INTERVAL, self._beat)
+        is_first = self._timer is None
+        self._timer = self._loop.call_later(self._interval, self._beat)
+        if not is_first:
+            self._on_beat()
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -477,7 +631,11 @@ def http_settings(config: Config, file_limit: int) -> HttpSettings:
         limit_concurrency=config.limit_concurrency,
         limit_connections=config.limit_connections or connections_for_files(file_limit),
         debug_extension=config.debug_extension,
-        drain_grace=min(config.drain_grace, config.drain_timeout),
+        drain_grace=min(
+            config.drain_grace,
+            config.drain_timeout,
+            DEVELOPMENT_GRACE if config.reload else config.drain_grace,
+        ),
         websocket=config.ws != "none",
         ws_max_size=config.ws_max_size,
         ws_max_frame_size=config.ws_max_frame_size,

@@ -1,6 +1,6 @@
 """Installs the servers to compare with into a virtual environment of their own, .venv-bench.
 
-    python -m benchmarks.suite.peers [--environment .venv-bench]
+    python -m benchmarks.suite.peers [--environment .venv-bench] [--development]
 
 Runs on any Python with the standard library. asgireload is built from this checkout and installed as users
 install it, compiled where there is a compiler; `make bench` does that again before each run. A peer that does
@@ -27,6 +27,8 @@ PEERS: tuple[tuple[str, ...], ...] = (
     ("peregrine-server",),
 )
 """Each group is installed or skipped as one."""
+DEVELOPMENT = ("watchfiles", "fastapi", "sqlalchemy", "pandas", "numpy", "django")
+"""What the applications of `make dev-bench` import, and what servers watch files with."""
 
 
 def install(python: Path, packages: tuple[str, ...]) -> str | None:
@@ -52,13 +54,18 @@ def main() -> None:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--environment", type=Path, default=ROOT / ".venv-bench")
-    environment: Path = parser.parse_args().environment
+    parser.add_argument(
+        "--development", action="store_true", help="also what benchmarks/development needs"
+    )
+    options = parser.parse_args()
+    environment: Path = options.environment
     python = environment / "bin" / "python"
     if not python.exists():
         venv.create(environment, with_pip=True)
-    reason = install(python, BASE)
+    needed = (*BASE, *DEVELOPMENT) if options.development else BASE
+    reason = install(python, needed)
     if reason is not None:
-        sys.exit(f"the suite needs {', '.join(BASE)}: {reason}")
+        sys.exit(f"the suite needs {', '.join(needed)}: {reason}")
     for packages in PEERS:
         reason = install(python, packages)
         print(

@@ -63,7 +63,9 @@ class Server:
         ]
         cwd = Path(cwd or directory)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("ASGIRELOAD_")}
-        self._start = {"cwd": cwd, "env": {**inherited, "PWD": str(cwd), **(env or {})}}
+        # What --reload remembers of imports is this server's own.
+        own = {"PWD": str(cwd), "XDG_CACHE_HOME": str(self.directory / ".cache")}
+        self._start = {"cwd": cwd, "env": {**inherited, **own, **(env or {})}}
         self.process = None
 
     def launch(self):

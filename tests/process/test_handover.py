@@ -172,6 +172,40 @@ def test_connections_of_slots_that_are_scaled_away_go_to_a_sibling(tmp_path):
             assert client.ask() == (1, left)
 
 
+def test_connections_of_a_slot_that_is_scaled_away_are_shared_by_its_siblings(tmp_path):
+    write_version(tmp_path, 1)
+    with (
+        Server(tmp_path, *OPTIONS, workers=4) as server,
+        connected(server.port, 120) as clients,
+    ):
+        for client in clients:
+            client.ask()
+        wait_until(lambda: sum(each["connections"] for each in server.workers()) == 120)
+        before = {worker["slot"]: worker["connections"] for worker in server.workers()}
+        assert server.control("scale", "3").returncode == 0
+        wait_until(lambda: len(server.processes()) == 5, what="supervisor, template, three workers")
+        wait_until(lambda: sum(each["connections"] for each in server.workers()) == 120)
+        left = before.pop(3)
+        for worker in server.workers():
+            assert worker["connections"] - before[worker["slot"]] in (left // 3, left // 3 + 1)
+
+
+def test_what_a_sibling_has_no_room_for_goes_to_the_next(tmp_path):
+    """Those of one slot go away, and are more than fit into either of the two that stay."""
+    write_version(tmp_path, 1)
+    with (
+        Server(tmp_path, *OPTIONS, "--limit-connections", "45", workers=3) as server,
+        connected(server.port, 78) as clients,
+    ):
+        for client in clients:
+            client.ask()
+        assert server.control("scale", "2").returncode == 0
+        wait_until(lambda: len(server.processes()) == 4, what="supervisor, template, two workers")
+        left = server.worker_pids()
+        for client in clients:
+            assert client.ask()[1] in left
+
+
 def test_connections_live_through_a_recycle(tmp_path):
     write_version(tmp_path, 1)
     with (
@@ -296,6 +330,27 @@ def test_two_thousand_connections_live_through_a_reload(tmp_path, loop):
             assert client.ask()[0] == 2
         assert server.status()["last_reload"]["handed_over"] == count
         assert server.status()["last_reload"]["came_back"] == 0
+
+
+def test_connections_of_sixty_four_workers_live_through_a_reload(tmp_path):
+    write_version(tmp_path, 1)
+    with (
+        Server(tmp_path, *OPTIONS, "--surge", "16", workers=64) as server,
+        connected(server.port, 256) as clients,
+    ):
+        assert len(server.worker_pids()) == 64
+        before = {client.ask() for client in clients}
+        assert {version for version, _ in before} == {1}
+        write_version(tmp_path, 2)
+        server.reload()
+        wait_until(lambda: not server.workers("draining"))
+        after = {client.ask() for client in clients}
+        assert {version for version, _ in after} == {2}
+        # Each went to the new worker of its old one's slot.
+        assert len(after) == len(before)
+        result = server.status()["last_reload"]
+        assert result["handed_over"] == 256
+        assert result["came_back"] == 0
 
 
 def test_a_stop_still_closes_idle_connections_after_their_grace(tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 import time
 
 import pytest
@@ -174,3 +175,53 @@ def test_deploy_on_disk_without_reload_changes_nothing_when_a_worker_dies(tmp_pa
             server.wait_log("broken deploy")
         assert {server.version() for _ in range(20)} == {1}
         assert survivor in server.worker_pids()
+
+
+ENDLESS = """
+async def endless(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while True:
+        await send({"type": "http.response.body", "body": b".", "more_body": True})
+        await asyncio.sleep(0.05)
+PATHS["/endless"] = endless
+"""
+
+
+@pytest.mark.parametrize(("overlap", "most"), [(False, 1), (True, 4)])
+def test_reloads_every_moment_over_endless_streams_keep_few_old_generations(
+    tmp_path, overlap, most
+):
+    """Each generation has a stream that it drains until its deadline. Processes and generations are bounded."""
+    write_version(tmp_path, 1, extra=ENDLESS)
+    options = ["--no-access-log", "--drain-timeout", "4", "--probation", "0"]
+    streams = []
+    generations, processes = set(), set()
+    with Server(
+        tmp_path, *options, *["--drain-overlap"] * overlap, workers=2, app="app:app"
+    ) as server:
+
+        def look():
+            workers = server.status()["workers"]
+            generations.add(len({worker["generation"] for worker in workers}))
+            processes.add(len(server.processes()))
+
+        try:
+            for version in range(2, 12):
+                for _ in range(4):
+                    stream = socket.create_connection(("127.0.0.1", server.port), 10)
+                    streams.append(stream)
+                    stream.sendall(b"GET /endless HTTP/1.1\r\nhost: test\r\n\r\n")
+                    assert stream.recv(9) == b"HTTP/1.1 "
+                write_version(tmp_path, version, extra=ENDLESS)
+                assert server.control("reload").returncode == 0
+                look()
+            server.reload()
+            look()
+            assert server.version() == 11
+        finally:
+            for stream in streams:
+                stream.close()
+    # The one that serves is not old; while a roll goes on, the one that comes is not either.
+    assert 1 < max(generations) <= most + 1 + overlap
+    # Supervisor; templates that serve, sleep and load; two workers of each generation.
+    assert max(processes) <= 1 + 3 + 2 * (most + 1 + overlap)

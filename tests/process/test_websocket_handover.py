@@ -1,7 +1,9 @@
 """WebSockets through reloads of real servers: those that stay open, and those that are closed and come back."""
 
 import asyncio
+import os
 import re
+import signal
 from collections import Counter
 
 import pytest
@@ -124,6 +126,35 @@ def test_a_numbered_echo_is_not_interrupted_by_three_reloads(tmp_path, loop):
             await client.close()
 
     with Server(tmp_path, *OPTIONS, "--loop", loop, workers=2) as server:
+        asyncio.run(main(server))
+
+
+def test_successor_killed_when_the_states_are_given_costs_no_connection(tmp_path):
+    """Their applications have left by then; the next worker goes on with what they gave."""
+    release(tmp_path, 1)
+
+    async def main(server):
+        clients = [await connect(f"ws://127.0.0.1:{server.port}/") for _ in range(100)]
+        for client in clients:
+            await client.send("before")
+            _, old, count, _ = (await client.recv()).split(" ", 3)
+            assert count == "1"
+        release(tmp_path, 2)
+        assert server.control("reload").returncode == 0
+        wait_until(lambda: len(server.workers()) == 2, what="the new worker")
+        (new,) = set(server.worker_pids()) - {int(old)}
+        os.kill(new, signal.SIGSTOP)
+        wait_until(lambda: int(old) in [worker["pid"] for worker in server.workers("draining")])
+        os.kill(new, signal.SIGKILL)
+        wait_until(lambda: server.worker_pids() and not server.workers("draining"))
+        for client in clients:
+            await client.send("after")
+            version, pid, count, _ = (await client.recv()).split(" ", 3)
+            assert (version, count) == ("2", "2")
+            assert int(pid) not in (int(old), new)
+            await client.close()
+
+    with Server(tmp_path, "--no-access-log", "--probation", "1.5", workers=1) as server:
         asyncio.run(main(server))
 
 

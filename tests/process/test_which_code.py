@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import pytest
 
@@ -62,52 +61,3 @@ def test_two_saves_of_one_size_within_a_second_serve_the_second(tmp_path):
             write_version(tmp_path, version)
             server.reload()
             assert server.version() == version
-
-
-def test_saving_a_file_reloads_and_a_broken_first_boot_waits(tmp_path):
-    write_version(tmp_path, 1, extra="\ndef (\n")
-    server = Server(tmp_path, "--reload", "--drain-grace", "0.1", workers=1).launch()
-    try:
-        server.wait_log("waiting for the next change")
-        server.wait_log("Watching")
-        # The watcher's thread may still be setting up: save until it is seen.
-        deadline = time.monotonic() + 15
-        while "asgireload running on" not in server.log and time.monotonic() < deadline:
-            write_version(tmp_path, 2)
-            time.sleep(0.5)
-        server.wait_log("asgireload running on")
-    finally:
-        assert server.stop() == 0
-
-
-def test_saves_reload_to_the_newest_code(tmp_path):
-    write_version(tmp_path, 1)
-    with Server(tmp_path, "--reload", "--drain-grace", "0.1", workers=2) as server:
-        server.wait_log("Watching")
-        # Setting up the watch takes a moment that nobody announces: save until it is seen.
-        while server.version() != 2:
-            write_version(tmp_path, 2)
-            time.sleep(0.6)
-        for version in (20, 300, 4000):
-            write_version(tmp_path, version)
-            wait_until(lambda version=version: server.version() == version)
-        write_version(tmp_path, 5, extra="\nraise RuntimeError('typo')\n")
-        server.wait_log("typo")
-        assert server.version() == 4000
-        write_version(tmp_path, 66666)
-        wait_until(lambda: server.version() == 66666)
-
-
-def test_a_burst_of_changes_is_one_reload(tmp_path):
-    write_version(tmp_path, 1)
-    with Server(tmp_path, "--reload", "--drain-grace", "0.1", workers=1) as server:
-        while server.version() != 22:
-            write_version(tmp_path, 22)
-            time.sleep(0.6)
-        before = server.status()["last_reload"]["id"]
-        for number in range(500):
-            (tmp_path / f"module_{number}.py").write_text("x = 1\n")
-        write_version(tmp_path, 333)
-        wait_until(lambda: server.version() == 333)
-        wait_until(lambda: server.status()["current_reload"] is None)
-        assert server.status()["last_reload"]["id"] - before <= 2

@@ -4,7 +4,7 @@ import pytest
 
 from asgireload.draining import DrainReason
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Phase, Policy
+from asgireload.supervisor.fleet import OLD_GENERATIONS, Phase, Policy
 from asgireload.supervisor.lifecycle import State
 from tests.supervisor.world import GOOD, Code, World, started
 
@@ -46,7 +46,7 @@ def test_first_load_of_broken_code_ends_with_status_3_or_keeps_trying_once_it_ha
 
 def test_in_development_a_broken_first_load_waits_for_the_next_change():
     code = {1: Code(import_fails=True)}
-    world = World(Policy(workers=2, wait_for_change=True), lambda number: code.get(number, GOOD))
+    world = World(Policy(workers=2, development=True), lambda number: code.get(number, GOOD))
     world.run(10)
     assert world.exit_code is None
     assert world.verdicts == [(0, "failed")]
@@ -357,6 +357,35 @@ def test_a_slow_drain_holds_the_next_slot_unless_overlap_is_allowed():
     world.reload()
     world.run(10)
     assert world.serving == [2] * 4
+
+
+def test_reloads_over_streams_that_do_not_end_keep_one_old_generation():
+    world = started(Policy(workers=2, surge=2, probation=0), lambda number: Code(drains=15.0))
+    most = 0
+    for _ in range(40):
+        world.reload()
+        world.run(1)
+        most = max(most, len({worker.generation for worker in world.fleet.workers.values()}))
+    assert most == 2
+    world.run(60)
+    assert world.verdicts[-1][1] == "committed"
+
+
+@pytest.mark.parametrize("is_development", [False, True])
+def test_old_generations_are_bounded_where_they_overlap(is_development):
+    """A server waits with the next reload, and keeps its promise to streams; development does not wait."""
+    policy = Policy(workers=2, surge=2, probation=0, drain_overlap=True, development=is_development)
+    world = started(policy, lambda number: Code(drains=15.0))
+    old = []
+    for _ in range(12):
+        world.reload()
+        world.run(1)
+        old.append(len({worker.generation for worker in world.fleet.workers.values()}) - 1)
+    assert max(old) == OLD_GENERATIONS
+    assert (world.fleet.exits["killed"] > 0) == is_development
+    assert any("was ended before its time" in text for text in world.lines) == is_development
+    # Later requests for a reload have become one that waits; in development each had its own.
+    assert (len(world.verdicts) > 7) == is_development
 
 
 def test_generation_that_cannot_be_respawned_is_taken_back():

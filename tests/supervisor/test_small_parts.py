@@ -12,12 +12,12 @@ from asgireload.errors import StartupError
 from asgireload.ipc.scoreboard import FIELD_COUNT, Field
 from asgireload.supervisor import signals
 from asgireload.supervisor.backoff import LONGEST_DELAY, delay
-from asgireload.supervisor.children import describe_exit
 from asgireload.supervisor.fault import readable
 from asgireload.supervisor.lifecycle import Change, State, advance
 from asgireload.supervisor.loop import launch_directory
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
 from asgireload.supervisor.reloads import Reload, describe_steps
+from asgireload.supervisor.spawning import describe_exit
 from asgireload.supervisor.tally import MERGED, Tally
 
 

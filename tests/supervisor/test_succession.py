@@ -11,7 +11,7 @@ from asgireload.draining import DrainReason
 from asgireload.supervisor import events
 from asgireload.supervisor.fleet import Policy, Slot, Worker, new_fleet
 from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.succession import choose_successor, renew_successions
+from asgireload.supervisor.succession import SPREAD, choose_successors, renew_successions
 from tests.supervisor.world import GOOD, Code, World
 
 
@@ -20,15 +20,19 @@ class Watched(World):
 
     def __post_init__(self):
         self.pairs = []
+        self.alone = []
         super().__post_init__()
 
     def _do(self, step):
         if isinstance(step, events.DrainWorker | events.HandOver):
-            self.pairs.append((step.worker_id, step.successor))
-            if step.successor is not None:
-                assert step.successor != step.worker_id
-                assert step.successor in self.alive
-                assert step.successor in self.accepting
+            self.pairs += [(step.worker_id, number) for number in step.successors]
+            for number in step.successors:
+                assert number != step.worker_id
+                assert number in self.alive
+                assert number in self.accepting
+                assert number not in self.fleet.workers[step.worker_id].spent_successors
+            if not step.successors:
+                self.alone.append(step.worker_id)
         super()._do(step)
 
 
@@ -69,18 +73,19 @@ def test_scale_down_spreads_the_connections_over_those_that_stay():
     world.submit(events.ScaleRequested(4))
     world.run(5)
     counts = Counter(new for _, new in slots_of(world, world.pairs))
-    assert sorted(old for old, _ in slots_of(world, world.pairs)) == list(range(4, 12))
-    assert counts == {0: 2, 1: 2, 2: 2, 3: 2}
+    assert {old for old, _ in slots_of(world, world.pairs)} == set(range(4, 12))
+    assert counts == {0: 8, 1: 8, 2: 8, 3: 8}
 
 
-def test_one_slot_after_the_other_does_not_always_meet_the_same_sibling():
-    chosen = set()
+def test_of_many_siblings_some_share_and_not_always_the_same():
+    chosen = Counter()
     for seed in range(20):
-        world = watched(workers=4, seed=seed)
-        world.submit(events.ScaleRequested(3))
+        world = watched(workers=20, seed=seed)
+        world.submit(events.ScaleRequested(19))
         world.run(5)
-        chosen.add(slots_of(world, world.pairs)[0][1])
-    assert chosen == {0, 1, 2}
+        assert len(world.pairs) == SPREAD
+        chosen.update(new for _, new in slots_of(world, world.pairs))
+    assert set(chosen) == set(range(19))
 
 
 def test_roll_that_is_taken_back_pairs_the_new_worker_with_the_old_code():
@@ -111,8 +116,8 @@ def test_stop_hands_nothing_over():
     world = watched()
     world.submit(events.StopRequested())
     world.run(5)
-    assert world.pairs
-    assert all(new is None for _, new in world.pairs)
+    assert len(world.alone) == 4
+    assert not world.pairs
 
 
 def test_only_worker_that_leaves_by_itself_is_paired_when_the_next_is_ready():
@@ -168,7 +173,35 @@ def test_worker_that_is_not_recycled_comes_before_one_that_is():
             )
         )
     fleet.workers[1].recycle = "age"
-    assert choose_successor(fleet, fleet.workers[0]) == 2
+    assert choose_successors(fleet, fleet.workers[0]) == (2,)
+
+
+def test_when_all_that_were_named_take_no_more_the_others_are_asked_once():
+    """All are full in the end; then it stays at that, however often it is looked at."""
+    world = watched(workers=20, releases=lambda generation: Code(drains=8.0))
+    (leaving, *others) = world.fleet.workers
+    world.submit(events.WorkerStoppedAccepting(leaving))
+    said = 0
+    while said < len(world.pairs):
+        assert len(world.pairs) % SPREAD == 0 or said >= 16
+        _, new = world.pairs[said]
+        world.submit(events.SuccessorSpent(leaving, new))
+        said += 1
+    world.run(1)
+    asked = [new for old, new in world.pairs if old == leaving]
+    assert len(asked) == len(set(asked))
+    # The worker that is forked in its place may be asked as well.
+    assert set(asked) - {max(world.fleet.workers)} == set(others)
+
+
+def test_what_a_worker_says_of_others_changes_nothing():
+    world = watched(workers=3, releases=lambda generation: Code(drains=8.0))
+    leaving = next(iter(world.fleet.workers))
+    world.submit(events.WorkerStoppedAccepting(leaving))
+    assert len(world.pairs) == 2
+    world.submit(events.SuccessorSpent(leaving, world.pairs[0][1]))
+    world.submit(events.SuccessorSpent(leaving, 99))
+    assert len(world.pairs) == 2
 
 
 @pytest.mark.parametrize("wrong", ["booting", "leaving slot", "not promoted"])
@@ -191,11 +224,11 @@ def test_worker_that_does_not_stay_is_no_successor(wrong):
         state=State.BOOTING if wrong == "booting" else State.READY,
         generation=2 if wrong == "not promoted" else 1,
     )
-    assert choose_successor(fleet, leaving) is None
+    assert choose_successors(fleet, leaving) == ()
     other.state, other.generation = State.READY, 1
     fleet.slots[1].leaving = False
-    assert choose_successor(fleet, leaving) == 2
-    assert renew_successions(fleet) == [events.HandOver(1, 2)]
+    assert choose_successors(fleet, leaving) == (2,)
+    assert renew_successions(fleet) == [events.HandOver(1, (2,))]
     assert renew_successions(fleet) == []
 
 
@@ -203,7 +236,9 @@ def test_worker_that_does_not_stay_is_no_successor(wrong):
 @given(
     st.integers(0, 1000),
     st.lists(
-        st.sampled_from(["reload", "scale up", "scale down", "kill", "wait", "stop accepting"]),
+        st.sampled_from(
+            ["reload", "scale up", "scale down", "kill", "wait", "stop accepting", "spent"]
+        ),
         max_size=12,
     ),
     st.booleans(),
@@ -225,6 +260,10 @@ def test_whatever_happens_successors_serve_when_they_are_named(seed, doings, ove
             world.submit(events.ScaleRequested(world.fleet.wanted_count + change))
         elif doing == "kill" and world.fleet.workers:
             world.kill_worker(chance.choice(list(world.fleet.workers)))
+        elif doing == "spent" and world.pairs:
+            old, new = world.pairs[-1]
+            if old in world.fleet.workers:
+                world.submit(events.SuccessorSpent(old, new))
         elif doing == "stop accepting" and world.accepting:
             world.submit(events.WorkerStoppedAccepting(chance.choice(list(world.accepting))))
         world.run(chance.choice([0.01, 0.3, 2.0]))

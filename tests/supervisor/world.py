@@ -14,6 +14,7 @@ from asgireload.supervisor.fleet import Fleet, Phase, Policy, new_fleet
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
+from asgireload.supervisor.reloads import Failure
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class World:
         self.workers: dict[int, events.ForkWorker] = {}
         self.accepting: dict[int, int] = {}
         """Worker id to generation, of workers that accept connections."""
+        self.held: set[int] = set()
+        """Workers that let requests wait."""
         self.verdicts: list[tuple[int, str]] = []
         self.lines: list[str] = []
         self.steered: list[frozenset[int]] = []
@@ -118,6 +121,7 @@ class World:
         if exiting and identity is not None:
             self.alive.discard(identity)
             self.accepting.pop(identity, None)
+            self.held.discard(identity)
         self._after([*apply(self.fleet, event, self.now), *reconcile(self.fleet, self.now)])
 
     def _die(self, worker_id: int, description: str, *, clean: bool) -> None:
@@ -144,6 +148,10 @@ class World:
                 self.later(0.01, events.WorkerExited(step.worker_id, description, clean=False))
             case events.KillTemplate():
                 self.later(0.01, events.TemplateExited(step.template_id, "killed by SIGKILL"))
+            case events.HoldWorker():
+                self.held.add(step.worker_id)
+            case events.ReleaseWorker():
+                self.held.remove(step.worker_id)
             case events.CloseTemplate():
                 self.later(0.01, events.TemplateExited(step.template_id, "exit status 0"))
             case events.Say():
@@ -164,10 +172,15 @@ class World:
         self.alive.add(number)
         self.templates[number] = step
         code = self.releases(step.generation)
-        if not step.preload:
+        if step.failure is not None:
+            self.later(0.005, events.TemplateLoaded(number, 0.005, (), step.failure))
+        elif not step.preload:
             self.later(0.05, events.TemplateLoaded(number, 0.05))
         elif code.import_dies:
             self.later(code.imports, events.TemplateExited(number, "killed by SIGSEGV"))
+        elif code.import_fails and self.policy.development:
+            failure = Failure("import", "SyntaxError", "Traceback")
+            self.later(code.imports, events.TemplateLoaded(number, 0.1, (), failure))
         elif code.import_fails:
             self.later(code.imports, events.TemplateFailed(number, "SyntaxError", "Traceback"))
             self.later((code.imports or 0) + 0.01, events.TemplateExited(number, "exit status 1"))
@@ -179,13 +192,22 @@ class World:
     def _fork_worker(self, step: events.ForkWorker) -> None:
         number = step.worker_id
         assert step.template_id in self.alive, "forked from a template that is gone"
+        if self.templates[step.template_id].becomes_worker:
+            self.alive.discard(step.template_id)
         self.alive.add(number)
         self.workers[number] = step
         code = self.releases(step.generation)
         preload = self.templates[step.template_id].preload
+        if self.templates[step.template_id].failure is not None or (
+            self.policy.development and code.import_fails
+        ):
+            code = GOOD  # what stands in for it
         self.later(0.0, events.WorkerStarted(number, 10_000 + number))
         if code.boot_dies or (code.needs_no_preload and preload):
             self.later(code.boots, events.WorkerExited(number, "killed by SIGSEGV", clean=False))
+        elif code.boot_fails and self.policy.development:
+            failure = Failure("lifespan", "no database", "Traceback")
+            self.later(code.boots, events.WorkerReady(number, failure))
         elif code.boot_fails:
             self.later(
                 code.boots, events.WorkerFailed(number, "lifespan", "no database", "Traceback")

@@ -15,7 +15,7 @@ template = os.fork()
 if template == 0:
     os.close(read)
     for _ in range(20):
-        if fork_adopted() is Side.WORKER:
+        if fork_adopted() is Side.CHILD:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             signal_on_parent_death(signal.SIGKILL)
             os.write(write, b"%d\\n" % (os.getppid() == supervisor))

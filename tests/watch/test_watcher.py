@@ -1,4 +1,4 @@
-"""Bursts of changes on a real directory."""
+"""The watcher on a real directory: what it tells, and when."""
 
 import asyncio
 import shutil
@@ -6,104 +6,158 @@ import shutil
 import pytest
 
 from asgireload.config import Config
-from asgireload.watch.watcher import watch
+from asgireload.watch import watcher
+from asgireload.watch.watcher import Watcher
 
-pytest.importorskip("watchfiles")
 
+class Listening:
+    """A running watcher, and what it has told."""
 
-class Watching:
-    """A running watcher and what it has reported."""
+    def __init__(self, directory, **options):
+        config = Config(app="app:app", reload=True, reload_dir=(str(directory),), **options)
+        self.changing = []
+        self.loads = []
+        self._told = asyncio.Event()
+        self.watcher = Watcher(config, self)
 
-    def __init__(self, directory, quiet):
-        self.reports = []
-        self._came = asyncio.Event()
-        config = Config(
-            app="app:app", reload=True, reload_dir=(str(directory),), reload_delay=quiet
-        )
-        self._task = asyncio.create_task(watch(config, self._take))
-        self._directory = directory
-        self._quiet = quiet
+    def on_changing(self, changes, *, gives_up):
+        self.changing.append(changes)
+        self._told.set()
 
-    def _take(self, text):
-        self.reports.append(text)
-        self._came.set()
+    def on_settled(self, changes, *, gives_up):
+        self.loads.append(changes)
+        self._told.set()
 
-    async def report(self):
-        await asyncio.wait_for(self._came.wait(), 20)
-        self._came.clear()
-        return self.reports[-1]
+    async def until(self, condition):
+        async with asyncio.timeout(20):
+            while not condition():
+                self._told.clear()
+                await self._told.wait()
 
-    async def begin(self):
-        """Save until the first save is seen: setting up a watch takes a moment nobody announces."""
-        while not self.reports:
-            (self._directory / "first.py").write_text("x = 1\n")
-            await asyncio.sleep(3 * self._quiet)
-        self._came.clear()
-        self.reports.clear()
+    async def until_loaded(self, path):
+        await self.until(lambda: any(str(path) in load.paths for load in self.loads))
 
-    async def end(self):
+    async def __aenter__(self):
+        self._task = asyncio.create_task(self.watcher.run())
+        return self
+
+    async def __aexit__(self, *error):
         self._task.cancel()
         await asyncio.wait([self._task])
 
 
-def test_a_burst_that_goes_on_is_one_report_when_it_is_quiet(tmp_path):
-    """Saves a tenth of a second apart, as of a checkout or a formatter, must not make a reload each."""
-
+def test_a_save_is_told_and_loaded_even_if_it_comes_while_the_watch_is_set_up(tmp_path):
     async def scenario():
-        watching = Watching(tmp_path, quiet=0.6)
-        await watching.begin()
-        for number in range(8):
-            (tmp_path / f"module_{number}.py").write_text("x = 1\n")
-            await asyncio.sleep(0.1)
-        report = await watching.report()
-        await watching.end()
-        assert len(watching.reports) == 1
-        assert "and 5 more" in report
+        listening = Listening(tmp_path)
+        async with listening:
+            (tmp_path / "early.py").write_text("x = 1\n")
+            await listening.until_loaded(tmp_path / "early.py")
+            (tmp_path / "late.py").write_text("x = 1\n")
+            await listening.until_loaded(tmp_path / "late.py")
 
     asyncio.run(scenario())
 
 
-def test_a_directory_that_is_made_anew_is_watched_again(tmp_path):
+def test_a_burst_is_one_early_load_and_one_when_it_is_quiet(tmp_path):
+    """PITFALLS 45: saves that belong together must not make a reload each."""
+
+    async def scenario():
+        async with Listening(tmp_path, reload_delay=0.3) as listening:
+            for number in range(500):
+                (tmp_path / f"module_{number}.py").write_text("x = 1\n")
+                await asyncio.sleep(0)
+            await listening.until_loaded(tmp_path / "module_499.py")
+            assert len(listening.loads) == 2
+            assert sum(len(load.paths) for load in listening.loads) >= 500
+
+    asyncio.run(scenario())
+
+
+def test_watching_goes_on_when_the_directory_is_made_anew(tmp_path):
+    """PITFALLS 45: the watched directory is deleted, and comes back."""
     source = tmp_path / "src"
     source.mkdir()
 
     async def scenario():
-        watching = Watching(source, quiet=0.1)
-        await watching.begin()
-        shutil.rmtree(source)
-        source.mkdir()
-        await watching.report()
-        (source / "new.py").write_text("x = 1\n")
-        while "new.py" not in watching.reports[-1]:
-            (source / "new.py").write_text("x = 1\n")
-            await watching.report()
-        await watching.end()
+        async with Listening(source) as listening:
+            (source / "first.py").write_text("x = 1\n")
+            await listening.until_loaded(source / "first.py")
+            shutil.rmtree(source)
+            source.mkdir()
+            await listening.until(lambda: any(load.is_vague for load in listening.loads))
+            (source / "second.py").write_text("x = 1\n")
+            await listening.until_loaded(source / "second.py")
 
     asyncio.run(scenario())
 
 
-def test_clutter_makes_no_report(tmp_path):
+def test_files_are_looked_at_where_the_kernel_does_not_tell(tmp_path):
     async def scenario():
-        watching = Watching(tmp_path, quiet=0.1)
-        await watching.begin()
-        (tmp_path / "notes.txt").write_text("x")
-        (tmp_path / ".swap.py.swp").write_text("x")
-        (tmp_path / "real.py").write_text("x = 1\n")
-        assert (await watching.report()).endswith("real.py")
-        await watching.end()
+        async with Listening(tmp_path, reload_poll=0.02) as listening:
+            while not listening.loads:
+                (tmp_path / "main.py").write_text("x = 1\n")
+                await asyncio.sleep(0.1)
+            (tmp_path / "main.py").unlink()
+            await listening.until(
+                lambda: any(str(tmp_path / "main.py") in load.vanished for load in listening.loads)
+            )
 
     asyncio.run(scenario())
 
 
-def test_a_file_that_changes_all_the_time_does_not_keep_the_report_waiting(tmp_path):
+def test_the_projects_file_is_looked_at_and_loads_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
     async def scenario():
-        watching = Watching(tmp_path, quiet=0.2)
-        await watching.begin()
-        deadline = asyncio.get_running_loop().time() + 20
-        while not watching.reports:
-            (tmp_path / "busy.py").write_text("x = 1\n")
-            await asyncio.sleep(0.05)
-            assert asyncio.get_running_loop().time() < deadline
-        await watching.end()
+        async with Listening(tmp_path, reload_poll=0.02) as listening:
+            while not any(change.is_environment for change in listening.changing):
+                (tmp_path / "pyproject.toml").write_text("[project]\n")
+                await asyncio.sleep(0.1)
+            assert not listening.loads
 
     asyncio.run(scenario())
+
+
+def test_files_are_looked_at_where_the_kernel_has_no_room(tmp_path, monkeypatch, caplog):
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(watcher, "Tree", refuse)
+    monkeypatch.setattr(watcher, "POLL_INTERVAL", 0.02)
+
+    async def scenario():
+        async with Listening(tmp_path) as listening:
+            while not listening.loads:
+                (tmp_path / "main.py").write_text("x = 1\n")
+                await asyncio.sleep(0.1)
+
+    asyncio.run(scenario())
+    assert "max_user_watches" in caplog.text
+
+
+def test_a_library_that_changes_is_told_and_loads_nothing(tmp_path):
+    library = tmp_path / "site-packages"
+    library.mkdir()
+
+    async def scenario():
+        async with Listening(tmp_path) as listening:
+            (tmp_path / "main.py").write_text("x = 1\n")
+            await listening.until_loaded(tmp_path / "main.py")
+            listening.watcher.watch_libraries([str(library)])
+            (library / "thing.py").write_text("x = 1\n")
+            await listening.until(
+                lambda: any(changes.is_environment for changes in listening.changing)
+            )
+            assert not any(load.is_environment for load in listening.loads)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("value", "expected"), [("true", True), ("0", False), ("", False)])
+def test_the_variable_that_forces_watchfiles_to_poll_does_so_here(
+    tmp_path, monkeypatch, value, expected
+):
+    monkeypatch.setenv("WATCHFILES_FORCE_POLLING", value)
+    monkeypatch.chdir(tmp_path)
+    interval = watcher._poll_interval(Config(app="app:app", reload=True), (str(tmp_path),))
+    assert (interval is not None) is expected

@@ -27,6 +27,7 @@ class Successor:
         self.turns = []
         self.offers = []
         self.takes = takes
+        self.is_spent = False
 
     def enlist(self, turn):
         self.turns.append(turn)
@@ -145,6 +146,60 @@ def test_another_successor_gives_the_turn_that_the_former_has_forgotten(scene):
     assert socket.ends == []
 
 
+@pytest.mark.parametrize("how", ["enlisted", "offered", "full", "answered"])
+def test_when_its_successor_is_lost_it_goes_to_the_next(scene, how):
+    loop, successor, socket, parting = scene
+    parting.answer(b"state", 100)
+    if how == "answered":
+        parting.follow(None)
+    socket.ready = True
+    parting.advance()
+    if how in ("offered", "full"):
+        successor.turns.pop()()
+        successor.is_spent = True
+        successor.offers.pop()[2](False)
+        parting.follow(successor if how == "full" else None)
+    elif how == "enlisted":
+        parting.follow(None)
+    assert parting.stage is PartingStage.WAITING
+    assert not loop.timer.is_cancelled
+    other = Successor()
+    parting.follow(other)
+    assert loop.timer.is_cancelled
+    (turn,) = other.turns
+    turn()
+    ((_, parcel, settled),) = other.offers
+    assert parcel == b"state"
+    settled(True)
+    assert socket.ends == ["parted"]
+
+
+def test_one_that_comes_back_when_another_is_named_already_goes_there(scene):
+    _, successor, socket, parting = scene
+    offer(successor, socket, parting)
+    other = Successor()
+    parting.follow(other)
+    assert not other.turns
+    successor.offers.pop()[2](False)
+    assert parting.stage is PartingStage.ENLISTED
+    other.turns.pop()()
+    assert len(other.offers) == 1
+
+
+def test_it_stays_when_nobody_follows_in_time(scene):
+    loop, successor, socket, parting = scene
+    offer(successor, socket, parting)
+    successor.is_spent = True
+    successor.offers.pop()[2](False)
+    assert loop.delay == 5.0
+    assert socket.ends == []
+    loop.fire()
+    assert socket.ends == ["stays"]
+    other = Successor()
+    parting.follow(other)
+    assert not other.turns
+
+
 @pytest.mark.parametrize(
     ("state", "text"),
     [
@@ -161,7 +216,7 @@ def test_a_state_that_is_none_changes_nothing(scene, state, text):
 
 
 STEPS = [
-    "answer", "ready", "advance", "turn", "taken", "refused", "fail", "cancel", "gone", "other"
+    "answer", "ready", "advance", "turn", "taken", "refused", "fail", "cancel", "gone", "other", "full"
 ]  # fmt: skip
 
 
@@ -196,7 +251,10 @@ def test_in_any_order_of_events_one_side_owns_it(steps, takes):
                 if parting.stage is not PartingStage.OFFERED:
                     parting.cancel()
             case "gone":
+                successor.is_spent = True
                 parting.follow(None)
+            case "full":
+                successor.is_spent = True
             case "other":
                 successors.append(Successor(takes=takes))
                 parting.follow(successors[-1])

@@ -21,9 +21,9 @@ class Exhausted:
     def fileno(self):
         return self._socket.fileno()
 
-    def accept(self):
+    def _accept(self):
         if self.number is None:
-            return self._socket.accept()
+            return self._socket._accept()
         self.refused += 1
         raise OSError(self.number, os.strerror(self.number))
 

@@ -395,6 +395,104 @@ def test_websocket_handshake_that_no_successor_takes_is_answered_with_503(run, p
     run(scenario())
 
 
+@pytest.mark.parametrize("what", ["both take", "one is full", "one is gone", "one goes", "both go"])
+def test_connections_are_shared_by_those_that_follow(run, what):
+    """In equal parts where both take; what one does not take is the other's."""
+
+    async def scenario():
+        full = {"limit_connections": 5} if what == "one is full" else {}
+        async with workers(new=full, drain_grace=5.0) as pair:
+            third = Worker("third")
+            spent = []
+            pair.old.handover._on_spent = spent.append
+            clients = [await pair.connect() for _ in range(200)]
+            for client in clients:
+                await ask(client)
+            ends = []
+            for number in (1, 2):
+                one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                pair.old.handover.hand_to(one, number, beside=number == 2)
+                ends.append(other)
+            third.handover.receive(ends[1])
+            if what in ("both take", "one is full"):
+                pair.new.handover.receive(ends[0])
+            elif what == "one is gone":
+                ends[0].close()
+            pair.old.begin_drain()
+            if what in ("one goes", "both go"):
+                first = pair.old.context.successor.senders[0]
+                await wait_until(lambda: first._offers.unsettled)
+                ends[0].close()
+            if what == "both go":
+                third.handover.withdraw()
+                await wait_until(lambda: pair.old.context.successor is None)
+                one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                pair.old.handover.hand_to(one, 3)
+                pair.new.handover.receive(other)
+            await wait_until(lambda: pair.old.context.is_idle)
+            both = (pair.new, third)
+            await wait_until(
+                lambda: sum(each.count(Field.TAKEN_OVER_TOTAL) for each in both) == 200
+            )
+            counts = [each.count(Field.TAKEN_OVER_TOTAL) for each in both]
+            expected = {
+                "both take": ([100, 100], []),
+                "one is full": ([5, 195], [1]),
+                "one is gone": ([0, 200], [1]),
+                "one goes": ([0, 200], [1]),
+            }
+            if what == "both go":
+                assert sorted(spent) == [1, 2]
+            else:
+                assert (counts, spent) == expected[what]
+            for client in clients:
+                body, headers = await ask(client)
+                assert body in ("new /a 0", "third /a 0")
+                assert "connection" not in headers
+            for client in clients:
+                await client.close()
+            await wait_until(lambda: third.context.is_idle)
+            third.handover.withdraw()
+
+    run(scenario())
+
+
+def test_what_a_full_successor_refuses_is_offered_to_the_next_one(run, parser):
+    """Nothing is refused twice, and nothing closed."""
+
+    async def scenario():
+        async with workers(parser, new={"limit_connections": 2}, drain_grace=5.0) as pair:
+            third = Worker("third", parser, limit_connections=2)
+            spent = []
+            pair.old.handover._on_spent = spent.append
+            clients = [await pair.connect() for _ in range(5)]
+            for client in clients:
+                await ask(client)
+            pair.leave()
+            await wait_until(lambda: spent)
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pair.old.handover.hand_to(one, 3)
+            third.handover.receive(other)
+            await wait_until(lambda: len(spent) == 2)
+            await wait_until(lambda: pair.old.handover.came_back == 4)
+            assert spent == [0, 3]
+            assert len(pair.old.context.connections) == 1
+            answers = [(await ask(client)) for client in clients]
+            assert (
+                sorted(body for body, _ in answers)
+                == ["new /a 0"] * 2 + ["old /a 0"] + ["third /a 0"] * 2
+            )
+            for body, headers in answers:
+                assert ("connection" in headers) == body.startswith("old")
+            third.handover.withdraw()
+            for connection in tuple(third.context.connections):
+                connection.abort()
+            async with asyncio.timeout(5):
+                await third.handover.wait_idle()
+
+    run(scenario())
+
+
 def test_keep_alive_that_was_promised_ends_after_its_grace_when_the_successor_vanishes(run, parser):
     async def scenario():
         async with workers(parser, drain_grace=0.05) as pair:
@@ -421,7 +519,7 @@ def test_request_crosses_the_end_of_the_successor_and_is_answered(run, parser):
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
-            await wait_until(lambda: pair.old.context.successor._offers.unsettled)
+            await wait_until(lambda: pair.old.context.successor.senders[0]._offers.unsettled)
             # It lies in the socket, which nobody reads while the offer is open.
             client.send(GET % b"late")
             await client.writer.drain()
@@ -547,7 +645,7 @@ def test_successor_that_ends_at_once_costs_nothing(run, parser):
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
-            await wait_until(lambda: pair.old.context.successor._offers.unsettled)
+            await wait_until(lambda: pair.old.context.successor.senders[0]._offers.unsettled)
             other.close()
             await wait_until(lambda: pair.old.context.successor is None)
             for client in clients:
@@ -592,7 +690,12 @@ def test_what_a_killed_worker_had_offered_is_taken(run):
             one.close()
             receivers = []
             receiver = Receiver(
-                asyncio.get_running_loop(), other, pair.new.context, lambda: True, receivers.append
+                asyncio.get_running_loop(),
+                other,
+                pair.new.context,
+                lambda: True,
+                lambda arrived: None,
+                receivers.append,
             )
             client = Client(*await asyncio.open_connection(sock=ours))
             pair.clients.append(client)
@@ -695,7 +798,7 @@ def test_request_that_came_before_the_deadline_is_answered_by_the_successor_afte
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
-            await wait_until(lambda: pair.old.context.successor._offers.unsettled)
+            await wait_until(lambda: pair.old.context.successor.senders[0]._offers.unsettled)
             client.send(GET % b"late")
             await client.writer.drain()
             (connection,) = pair.old.context.connections
@@ -715,7 +818,7 @@ def test_request_that_came_before_the_deadline_is_answered_after_a_refusal(run, 
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
-            await wait_until(lambda: pair.old.context.successor._offers.unsettled)
+            await wait_until(lambda: pair.old.context.successor.senders[0]._offers.unsettled)
             client.send(GET % b"late")
             await client.writer.drain()
             (connection,) = pair.old.context.connections
@@ -736,7 +839,7 @@ def test_successor_that_answers_promptly_after_a_pause_is_not_taken_for_stuck(ru
         async with workers():
             loop = asyncio.get_running_loop()
             one, other = Passage.pair()
-            sender = Sender(loop, one, lambda gone: None, lambda: None)
+            sender = Sender(loop, one, lambda gone: None, lambda: None, lambda full: None)
             parcel = HttpParcel(Facts(("192.0.2.1", 1), ("192.0.2.2", 80)), "silent", 1e12)
             settled = []
             with socket.socket() as offered:
@@ -847,7 +950,7 @@ def test_a_thousand_connections_move_in_slices(run):
                 await ask(client)
             offers = []
             pair.link()
-            sender = pair.old.context.successor
+            (sender,) = pair.old.context.successor.senders
             assert isinstance(sender, Sender)
             pair.old.begin_drain()
             while pair.old.context.connections:

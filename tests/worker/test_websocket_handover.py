@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.asyncio.client import connect
 
-from asgireload.draining import DrainReason
 from asgireload.http.connection import http_protocol
 from asgireload.ipc.scoreboard import Field, Limit
+from asgireload.websocket.parting import PartingStage
 from tests.http.server import Client
 from tests.websocket.client_frames import frame
 from tests.websocket.test_connection import HANDSHAKE, read_close
@@ -77,13 +77,15 @@ class Row:
         assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         return client
 
-    def leave(self, index=0, reason=DrainReason.RELOAD, successor=True):
-        old, new = self.workers[index : index + 2]
+    def leave(self, index=0, *, successor=True, number=0):
         if successor:
-            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            old.handover.hand_to(one)
-            new.handover.receive(other)
-        old.begin_drain()
+            self.name_successor(index, index + 1, number)
+        self.workers[index].begin_drain()
+
+    def name_successor(self, old, new, number=0):
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.workers[old].handover.hand_to(one, number)
+        self.workers[new].handover.receive(other)
 
     async def wait_moved(self, index=0, count=1):
         old, new = self.workers[index : index + 2]
@@ -366,7 +368,8 @@ def test_state_without_being_asked_is_a_fault(run, caplog):
 
 def test_a_successor_without_room_gives_it_back(run):
     async def main():
-        async with row(b_options={"limit_connections": 0}) as (here, a, b, _):
+        async with row(b_options={"limit_connections": 0}, ws_handover_timeout=0.05) as rows:
+            here, a, b, _ = rows
             client = await here.open()
             here.leave()
             assert (await read_close(client))[0] == 1012
@@ -376,10 +379,69 @@ def test_a_successor_without_room_gives_it_back(run):
     run(main())
 
 
-@pytest.mark.parametrize("moment", ["asked", "answered"])
-def test_a_successor_that_goes_leaves_it_here(run, moment):
+def test_what_one_successor_has_no_room_for_goes_to_the_next(run):
     async def main():
-        async with row() as (here, a, _b, _):
+        async with row(b_options={"limit_connections": 1}) as (here, _a, b, c):
+            clients = [await here.open() for _ in range(3)]
+            first = here.workers[0]
+            spent = []
+            first.handover._on_spent = spent.append
+            here.leave(number=7)
+            await wait_until(lambda: spent)
+            here.name_successor(0, 2)
+            await wait_until(lambda: first.context.is_idle)
+            assert spent == [7]
+            assert (len(b.scopes), len(c.scopes)) == (1, 2)
+            answers = []
+            for client in clients:
+                client.send(frame(TEXT, b"x"))
+                answers.append(await read_text(client))
+            assert sorted(answers) == ["b 1 x", "c 1 x", "c 1 x"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("moment", ["asked", "answered", "offered"])
+def test_when_the_successor_goes_it_moves_to_the_next(run, moment):
+    async def main():
+        async with row() as (here, a, b, _c):
+            gate = asyncio.Event()
+
+            async def hand_over(send, state):
+                if moment != "asked":
+                    await send({"type": "websocket.handover", "state": state})
+                if moment != "offered":
+                    await gate.wait()
+                if moment == "asked":
+                    await send({"type": "websocket.handover", "state": state})
+
+            a.hand_over = hand_over
+            client = await here.open()
+            client.send(frame(TEXT, b"one"))
+            assert await read_text(client) == "a 1 one"
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            here.workers[0].handover.hand_to(one)
+            here.leave(successor=False)
+            (connection,) = here.workers[0].context.connections
+            await wait_until(lambda: "handover" in a.types())
+            if moment == "offered":
+                await wait_until(lambda: connection._parting.stage is PartingStage.OFFERED)
+            other.close()
+            await wait_until(lambda: here.workers[0].context.successor is None)
+            gate.set()
+            await wait_until(lambda: connection._parting.stage is PartingStage.WAITING)
+            client.send(frame(TEXT, b"two"))
+            here.name_successor(0, 2)
+            assert await read_text(client) == "c 2 two"
+            assert not b.scopes
+
+    run(main())
+
+
+@pytest.mark.parametrize("moment", ["asked", "answered"])
+def test_a_successor_that_goes_leaves_it_here_when_nobody_else_comes(run, moment):
+    async def main():
+        async with row(ws_handover_timeout=0.05) as (here, a, _b, _):
             gate = asyncio.Event()
 
             async def hand_over(send, state):

@@ -1,0 +1,68 @@
+"""What the log says of a reload that is over. Pure."""
+
+import logging
+from dataclasses import dataclass
+
+from asgireload.supervisor.reloads import Outcome, Reload, describe_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    level: int
+    text: str
+
+
+def describe_verdict(
+    reload: Reload, ready_count: int, *, is_development: bool = False
+) -> Verdict | None:
+    """Return the line, with what belongs to it below; None where a start has nothing to say.
+
+    In development it says what was read rather than what became of each slot: who has saved a file waits
+    for the first and has no use for the second.
+    """
+    seconds = (reload.ended_at or 0.0) - (reload.started_at or reload.requested_at)
+    name = f"Reload {reload.reload_id}" if reload.reload_id else "Start"
+    took = f"{seconds * 1000:.0f} ms" if is_development else f"{seconds:.2f} s"
+    if reload.outcome is Outcome.COMMITTED:
+        return _committed(reload, name, took, ready_count, is_development=is_development)
+    if reload.outcome is Outcome.ABANDONED:
+        return Verdict(logging.WARNING, f"{name} abandoned: the server stops")
+    failure = reload.failure
+    reason = f"{failure.stage}: {failure.summary}" if failure is not None else "unknown"
+    details = f"\n{failure.traceback.rstrip()}" if failure is not None and failure.traceback else ""
+    text = (
+        f"{name} {reload.outcome.value} after {took} (generation {reload.target}): {reason};"
+        f" {_what_serves(reload)}"
+    )
+    if not is_development:
+        text += _steps(reload)
+    is_harmless = reload.outcome is Outcome.SUPERSEDED
+    return Verdict(logging.INFO if is_harmless else logging.ERROR, text + details)
+
+
+def _committed(
+    reload: Reload, name: str, took: str, ready_count: int, *, is_development: bool
+) -> Verdict | None:
+    if is_development and reload.detail:
+        return Verdict(logging.INFO, f"{name} committed in {took}: {reload.detail}")
+    if reload.is_first_load:
+        return None
+    steps = "" if is_development else _steps(reload)
+    text = (
+        f"{name} committed in {took}: generation {reload.target} serves with {ready_count} workers"
+    )
+    return Verdict(logging.INFO, text + steps)
+
+
+def _what_serves(reload: Reload) -> str:
+    if reload.serving is None:
+        return "nothing serves"
+    if reload.serving == reload.target:
+        return "a page that says so is served"
+    if reload.uniform:
+        return f"generation {reload.serving} goes on serving"
+    return "slots serve different generations until the next reload"
+
+
+def _steps(reload: Reload) -> str:
+    return "".join(f"\n{line}" for line in describe_steps(reload))

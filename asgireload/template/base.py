@@ -1,0 +1,195 @@
+"""The base: a process that holds the application's libraries, and forks templates that import the rest.
+
+    base ── imports what the last load has imported from elsewhere ── sleeps ·· forks ·▶ template ·▶ worker
+
+Started by the supervisor as `python -m asgireload.template.base DESCRIPTOR`, in development only. It imports
+no code of the application's, so nothing that is edited can be outdated in it. A library that cannot be
+imported early (its settings are made by the application) is left out, and imported where it always was. One
+that leaves behind what a fork does not carry over is named to the supervisor, and this process ends.
+"""
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+
+from asgireload.errors import ChannelClosedError
+from asgireload.ipc.channel import Channel
+from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
+from asgireload.ipc.messages import BaseBuilt, BaseUnfit, BuildBase, ForkTemplate
+from asgireload.ipc.quiet_signals import begin_quiet
+from asgireload.ipc.records import BaseContents, ImportRecord, seal, sign, unseal
+from asgireload.ipc.titles import set_title
+from asgireload.libraries import Places, application_places
+from asgireload.template.forking import Side, fork_adopted
+from asgireload.template.leftovers import find_leftovers, open_descriptors
+from asgireload.template.main import be_template
+from asgireload.template.session import Session, load_env_file
+from asgireload.worker.main import import_what_runs
+
+
+def main() -> int:
+    """Run the base, and later, in forked processes, templates and workers; return the exit status."""
+    supervisor = os.getppid()
+    signal_on_parent_death(signal.SIGKILL)
+    begin_quiet(signal.SIGTERM)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    channel = Channel(sock)
+    enlarge_signal_stack()
+    try:
+        app = _build(channel)
+        own_channel = _fork_on_command(channel, app) if app is not None else None
+    except ChannelClosedError:
+        os._exit(0)
+    if own_channel is None:
+        os._exit(1)
+    return be_template(Session(own_channel, supervisor, is_forked=True))
+
+
+def _build(channel: Channel) -> str | None:
+    """Import what the record says; return the application's name, None where templates cannot be forked."""
+    message, descriptors = channel.receive()
+    assert isinstance(message, BuildBase)
+    record = unseal(descriptors[0], ImportRecord)
+    started = time.monotonic()
+    config = message.config
+    os.chdir(message.directory)
+    set_title("base", config.app)
+    if config.env_file is not None and os.path.isfile(config.env_file):
+        load_env_file(config.env_file)
+    import_what_runs(config)
+    places = application_places(config)
+    replay = Replay(places, os.path.realpath(config.app_dir or "."), message.excluded)
+    unfit = replay.run(record.libraries, record.variables)
+    if unfit is not None:
+        channel.send(unfit)
+        return None
+    gc.collect()
+    # The templates' garbage collector need not look through what is here, nor copy its pages.
+    gc.freeze()
+    contents = seal(replay.contents())
+    try:
+        channel.send(BaseBuilt(time.monotonic() - started), [contents])
+    finally:
+        os.close(contents)
+    return config.app
+
+
+class Replay:
+    """Imports modules by name, in their order, and looks after each whether a fork is still safe."""
+
+    def __init__(self, places: Places, app_dir: str, excluded: Iterable[str]) -> None:
+        self._places = places
+        self._app_dir = app_dir
+        self._excluded = tuple(excluded)
+        self._own = frozenset(sys.modules)
+        """What this server itself consists of; the application finds it in any case."""
+        self._descriptors = open_descriptors()
+        self._descriptor_count = _count_descriptors()
+        self._known = len(sys.modules)
+        self._left_out: list[str] = []
+
+    def run(self, names: Iterable[str], variables: Mapping[str, str | None]) -> BaseUnfit | None:
+        """Import with `variables` in the environment, as the application would have put them there.
+
+        Return what has made this process unfit to fork from, or None.
+        """
+        before = dict(os.environ)
+        _set_variables(variables)
+        try:
+            for name in names:
+                if name in sys.modules or self._is_excluded(name):
+                    continue
+                try:
+                    importlib.import_module(name)
+                except BaseException:  # noqa: BLE001 - whatever a library raises here, it is imported later
+                    self._left_out.append(name)
+                if reason := self._what_is_unfit():
+                    return BaseUnfit(name, reason)
+        finally:
+            _set_variables({name: before.get(name) for name in {*before, *os.environ}})
+        return None
+
+    def contents(self) -> BaseContents:
+        tops = {name.partition(".")[0] for name in sys.modules if name not in self._own}
+        search_path = {path: seen for path in sys.path if (seen := sign(path)) is not None}
+        directories = set(search_path)
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name not in self._own and isinstance(file, str):
+                directories.add(os.path.dirname(file))
+        return BaseContents(
+            tuple(sorted(tops)), tuple(sorted(directories)), search_path, tuple(self._left_out)
+        )
+
+    def _is_excluded(self, name: str) -> bool:
+        return any(name == other or name.startswith(other + ".") for other in self._excluded)
+
+    def _what_is_unfit(self) -> str:
+        """Return what the latest import has left behind, cheaply where that is nothing."""
+        if threading.active_count() > 1 or _count_descriptors() != self._descriptor_count:
+            self._descriptor_count = _count_descriptors()
+            unsafe = find_leftovers(self._descriptors).unsafe
+            if unsafe:
+                return "; ".join(unsafe)
+        if len(sys.modules) != self._known:
+            names = list(sys.modules)[self._known :]
+            self._known = len(sys.modules)
+            for name in names:
+                if reason := self._what_is_foreign(name):
+                    return reason
+        return ""
+
+    def _what_is_foreign(self, name: str) -> str:
+        """Code of the application's must not be here, nor a library that would be hidden by it."""
+        module = sys.modules.get(name)
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str):
+            return ""
+        if not self._places.is_library(os.path.realpath(file)) and not self._places.is_library(
+            file
+        ):
+            return f"it imports {name} of the application, {file}"
+        top = os.path.join(self._app_dir, name)
+        if "." not in name and (os.path.exists(top + ".py") or os.path.isdir(top)):
+            return f"{top} takes the place of its module {name}"
+        return ""
+
+
+def _set_variables(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        elif os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _count_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _fork_on_command(channel: Channel, app: str) -> Channel:
+    """Fork until the channel closes; return in each template, with its channel."""
+    while True:
+        message, descriptors = channel.receive()
+        assert isinstance(message, ForkTemplate)
+        try:
+            side = fork_adopted()
+        except OSError:
+            side = Side.PARENT  # the supervisor sees the end of the template's channel
+        if side is Side.CHILD:
+            channel.close()
+            set_title("spare", app)
+            return Channel(socket.socket(fileno=descriptors[0]))
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
