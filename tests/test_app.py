@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import textwrap
 
@@ -228,3 +229,22 @@ def test_summary_is_what_happened_not_the_advice_behind_it():
     with pytest.raises(SyntaxError) as caught:
         compile("def (", "x.py", "exec")
     assert summarize(caught.value) == "SyntaxError: invalid syntax"
+
+
+def test_what_fastapi_imports_in_its_lifespan_is_imported_with_the_application():
+    pytest.importorskip("fastapi.telemetry")
+    code = (
+        "import sys, fastapi; from asgireload.frameworks import import_the_rest; import_the_rest();"
+        " before = set(sys.modules); import asyncio\n"
+        "async def run():\n"
+        "    messages = [{'type': 'lifespan.startup'}, {'type': 'lifespan.shutdown'}]\n"
+        "    async def receive(): return messages.pop(0)\n"
+        "    async def send(message): pass\n"
+        "    await fastapi.FastAPI()({'type': 'lifespan', 'asgi': {}, 'state': {}}, receive, send)\n"
+        "asyncio.run(run())\n"
+        "print(*[name for name in set(sys.modules) - before if name.startswith('fastapi')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == []

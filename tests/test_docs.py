@@ -9,8 +9,8 @@ import pytest
 
 from asgireload import errors
 from asgireload.cli import control as commands
-from asgireload.cli import main as command_line
-from asgireload.cli.serve import serve_command
+from asgireload.cli.command import serve_command
+from asgireload.cli.parsing import USAGE
 from asgireload.config import OPTIONS
 from asgireload.config.foreign import ABSENT
 from asgireload.ipc.quiet_signals import make_quiet
@@ -209,7 +209,7 @@ def test_exit_codes_of_the_server_are_those_of_the_errors():
         errors.GaveUpError.exit_code,
         130,
     }
-    assert errors.ConfigError.exit_code == command_line.USAGE
+    assert errors.ConfigError.exit_code == USAGE
     assert "could not start" in codes[errors.StartupError.exit_code]
     assert "--give-up-after" in codes[errors.GaveUpError.exit_code]
 
@@ -220,7 +220,7 @@ def test_exit_codes_of_commands_are_those_of_the_code():
     assert set(codes) == {
         commands.DONE,
         commands.NOT_DONE,
-        command_line.USAGE,
+        USAGE,
         commands.UNREACHED,
         130,
     }

@@ -1,29 +1,21 @@
 """Serve the admin application on the supervisor's loop, with the HTTP code that serves everybody.
 
 Each listener has its own application with its own rules of access: a Unix socket for the user who runs
-the server, and a TCP port when it is asked for. Opening the sockets is left to `sockets`, the rules to
-`access`.
+the server, and a TCP port when it is asked for. Opening them is left to `entrances`, the rules to `access`.
 """
 
 import asyncio
 import logging
-import socket
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
 
-from asgireload.admin.access import AccessPolicy
 from asgireload.admin.api import AdminApp
+from asgireload.admin.entrances import AdminEntrance
 from asgireload.admin.port import ServerPort
-from asgireload.admin.sockets import AUTO, open_admin_tcp, open_admin_unix
-from asgireload.admin.token_file import read_token_file
-from asgireload.config import Config
 from asgireload.draining import DrainReason
-from asgireload.errors import ConfigError, ListenError
 from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.net.unix import SocketFile
-
-NO_SOCKET = "none"
 
 CLOSE_TIMEOUT = 1.5
 """Seconds for open exchanges to end when the server stops. Verdicts have been spoken by then, so whoever
@@ -49,33 +41,28 @@ class AdminServer:
         self._contexts: list[ServingContext] = []
         self._files: list[SocketFile] = []
 
-    async def serve(
-        self, sock: socket.socket, address: str, port: ServerPort, access: AccessPolicy
-    ) -> None:
-        """Take over a listening socket: it is closed by `close`, or here when this fails."""
-        with ExitStack() as undo:
-            undo.callback(sock.close)
-            settings = HttpSettings(
-                default_headers=((b"server", b"asgireload"),),
-                head_timeout=10.0,
-                limit_concurrency=MAX_CONNECTIONS,
-                drain_grace=0.1,
-                websocket=False,
+    async def serve(self, entrance: AdminEntrance, port: ServerPort) -> None:
+        """Take over a listening socket: it is closed by `close`, or by the caller when this fails."""
+        settings = HttpSettings(
+            default_headers=((b"server", b"asgireload"),),
+            head_timeout=10.0,
+            limit_concurrency=MAX_CONNECTIONS,
+            drain_grace=0.1,
+            websocket=False,
+        )
+        context = ServingContext(AdminApp(port, entrance.access), settings, self._loop)
+        if entrance.file is not None:
+            server = await self._loop.create_unix_server(
+                lambda: http_protocol(context), sock=entrance.socket
             )
-            context = ServingContext(AdminApp(port, access), settings, self._loop)
-            if sock.family == socket.AF_UNIX:
-                file = SocketFile.of(sock)
-                undo.callback(file.remove)
-                server = await self._loop.create_unix_server(
-                    lambda: http_protocol(context), sock=sock
-                )
-                self._files.append(file)
-            else:
-                server = await self._loop.create_server(lambda: http_protocol(context), sock=sock)
-            self._servers.append(server)
-            self._contexts.append(context)
-            self.addresses += (address,)
-            undo.pop_all()
+            self._files.append(entrance.file)
+        else:
+            server = await self._loop.create_server(
+                lambda: http_protocol(context), sock=entrance.socket
+            )
+        self._servers.append(server)
+        self._contexts.append(context)
+        self.addresses += (entrance.address,)
 
     async def close(self) -> None:
         """Stop listening, let open exchanges end for CLOSE_TIMEOUT, drop the rest. May be repeated."""
@@ -91,49 +78,22 @@ class AdminServer:
 
 
 async def start_admin(
-    loop: asyncio.AbstractEventLoop, port: ServerPort, config: Config
+    loop: asyncio.AbstractEventLoop, port: ServerPort, entrances: Sequence[AdminEntrance]
 ) -> AdminServer:
-    """Open the listeners that the configuration asks for and serve them on `loop`.
+    """Serve what `open_admin` has opened on `loop`. The caller awaits `close()`.
 
-    The caller awaits `close()`. Raise ConfigError for a token, host or path that cannot be used, and
-    ListenError for an address in use; nothing is left open then. A Unix socket that nobody asked for by
-    name is not worth a failed start (a read-only file system, say): its lack is logged.
+    Where this fails nothing is served, and the entrances are still the caller's to close.
     """
     server = AdminServer(loop)
     try:
-        if config.admin_port is not None:
-            token = (
-                read_token_file(config.admin_token_file)
-                if config.admin_token_file is not None
-                else None
-            )
-            # Judged first: an address that may not be used is never opened, not even for a moment.
-            access = AccessPolicy.for_tcp(config.admin_host, token)
-            sock = open_admin_tcp(config.admin_host, config.admin_port)
-            await server.serve(sock, _url(sock), port, access)
-        if config.admin_socket != NO_SOCKET:
-            unix_socket = _open_unix(config.admin_socket)
-            if unix_socket is not None:
-                address = f"unix:{unix_socket.getsockname()}"
-                await server.serve(unix_socket, address, port, AccessPolicy.for_unix())
+        for entrance in entrances:
+            await server.serve(entrance, port)
     except BaseException:
         await server.close()
         raise
     if server.addresses:
         logger.info("Admin on %s", ", ".join(server.addresses))
     return server
-
-
-def _open_unix(path: str) -> socket.socket | None:
-    try:
-        return open_admin_unix(path)
-    except (ConfigError, ListenError) as error:
-        if path != AUTO:
-            raise
-        logger.warning(
-            "no admin socket, so `asgireload reload` will not find this server: %s", error
-        )
-        return None
 
 
 async def _end_connections(context: ServingContext) -> None:
@@ -157,8 +117,3 @@ async def _is_idle_within(timeout: float, context: ServingContext) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _url(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

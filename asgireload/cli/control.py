@@ -7,11 +7,12 @@ or reverted (status: not at full strength), 2 usage, 3 no server reached.
 import json
 import os
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import click
 
 from asgireload.admin.client import AdminClient, find_server
+from asgireload.cli.commands import COMMAND_HELP
 from asgireload.cli.render import (
     render_certificates,
     render_reload,
@@ -28,14 +29,6 @@ UNREACHED = 3
 
 ANSWER_MARGIN = 5.0
 """Seconds by which we wait longer than we asked the server to, so that its answer wins."""
-
-COMMAND_HELP: Mapping[str, str] = {
-    "reload": "Load the code anew; --wait tells whether it was taken.",
-    "reload-certificates": "Read the certificates anew, without a reload.",
-    "status": "Show generations, workers and the last reload.",
-    "stop": "Stop gracefully; --wait until the process is gone.",
-    "scale": "Set the number of workers.",
-}
 
 _AT_FULL_STRENGTH = frozenset({"serving", "reloading"})
 _ADMIN_SOCKET_VARIABLE = OPTIONS["admin_socket"].variable

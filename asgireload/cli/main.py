@@ -8,58 +8,71 @@
 
 The first argument decides: the name of a command is that command, anything else begins serving. An
 application cannot be mistaken for a command, since its import string has a colon.
+
+What a server does not need is imported where it is needed: it would take time at each start, and stay in
+the memory of the supervisor.
 """
 
 import sys
 from collections.abc import Sequence
 
-import click
-
-from asgireload.cli.control import control
-from asgireload.cli.flags import explain_unknown
-from asgireload.cli.serve import serve_command
+from asgireload.cli.commands import COMMAND_HELP, report
 from asgireload.errors import AsgireloadError
+from asgireload.supervisor import signals
+from asgireload.supervisor.head_start import HeadStart
 
-USAGE = 2
+_SERVES_NOTHING = frozenset({"--help", "--version", "--print-config", "--check-config"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: those of the process) name; return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command: click.Command = serve_command
-    if words and words[0] in control.commands:
-        command = control
-    elif not words:
-        # Help, but as an answer to a mistake: on standard error, and not a success.
-        with click.Context(command, info_name="asgireload") as context:
-            click.echo(command.get_help(context), err=True)
-        return USAGE
     try:
-        status = command.main(words, prog_name="asgireload", standalone_mode=False)
-    except click.ClickException as error:
-        return _report(_explained(error, words, list(control.commands)), error.exit_code)
-    except click.Abort:
-        return _report("interrupted", 130)
+        if words and words[0] in COMMAND_HELP:
+            return _control(words)
+        return _begin_serving(words)
     except AsgireloadError as error:
-        return _report(str(error), error.exit_code)
+        return report(str(error), error.exit_code)
     except KeyboardInterrupt:
-        # Only before the server handles signals itself, or in a waiting command.
+        # Only where there was nothing to serve, or in a waiting command.
         return 130
+
+
+def _control(words: Sequence[str]) -> int:
+    from asgireload.cli.control import control
+    from asgireload.cli.parsing import run_command
+
+    status = run_command(control, words)
     return status if isinstance(status, int) else 0
 
 
-def _explained(error: click.ClickException, words: Sequence[str], commands: Sequence[str]) -> str:
-    text = error.format_message()
-    if isinstance(error, click.NoSuchOption):
-        text = explain_unknown(error.option_name) or text
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        text = f"{text}\nTry '{error.ctx.command_path} --help'."
-    return text
+def _begin_serving(words: Sequence[str]) -> int:
+    # From now on a signal waits for its handler. A reload that is asked for a moment too early would end
+    # the process, and Ctrl-C would interrupt an import, which not every library survives.
+    before = signals.hold()
+    head_start = HeadStart()
+    try:
+        if words and _SERVES_NOTHING.isdisjoint(words):
+            head_start.begin()
+        return _serve(words, head_start)
+    finally:
+        head_start.end()
+        signals.restore(before)
 
 
-def _report(text: str, status: int) -> int:
-    click.echo(f"asgireload: error: {text}", err=True)
-    return status
+def _serve(words: Sequence[str], head_start: HeadStart) -> int:
+    from asgireload.cli.serve import serve_words
+    from asgireload.cli.words import Words, read_plain
+
+    read: object = read_plain(words) if words else None
+    if read is None:
+        from asgireload.cli.command import serve_command
+        from asgireload.cli.parsing import run_command
+
+        read = run_command(serve_command, words)
+    if isinstance(read, Words):
+        return serve_words(read, head_start)
+    return read if isinstance(read, int) else 0
 
 
 if __name__ == "__main__":

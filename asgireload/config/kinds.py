@@ -7,8 +7,9 @@ and `sources.py` adds the place.
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 NONE = "none"
 """How a file, a variable or a flag spells None for an option that may be empty."""
@@ -66,8 +67,7 @@ def quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """Any text without NUL; `noun` names it in errors."""
 
     metavar: str = "TEXT"
@@ -87,8 +87,7 @@ class Text:
         return quote(str(value))
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(Struct, frozen=True):
     """Text that is never shown: not by the configuration's display, not in an error."""
 
     metavar: str = "SECRET"
@@ -103,8 +102,7 @@ class Secret:
         return quote(HIDDEN)
 
 
-@dataclass(frozen=True, slots=True)
-class Integer:
+class Integer(Struct, frozen=True):
     """A whole number in a range."""
 
     minimum: int | None = None
@@ -134,8 +132,7 @@ class Integer:
         return str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(Struct, frozen=True):
     """Seconds as a float; text may carry a unit: `250ms`, `20`, `5m`, `12h`, `1d`."""
 
     positive: bool = False
@@ -165,8 +162,7 @@ class Duration:
         return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(Struct, frozen=True):
     """Bytes as an int; text may carry a binary unit: `512M` is 512 * 2**20."""
 
     unit: int = 1
@@ -199,8 +195,7 @@ class Size:
         return str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(Struct, frozen=True):
     """True or false; words as click reads them from variables."""
 
     valued: bool = False
@@ -224,8 +219,7 @@ class Switch:
         return "true" if value else "false"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """One of a few words."""
 
     choices: tuple[str, ...]
@@ -266,8 +260,7 @@ def _word(value: object) -> str:
     return value.lower() if isinstance(value, str) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """A response header, `Name: value` or a pair of strings."""
 
     metavar: str = "NAME:VALUE"
@@ -305,8 +298,7 @@ UNIX_PEERS = "unix"
 """Words that stand among networks: every peer, and whoever connects to a Unix socket."""
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(Struct, frozen=True):
     """An IP address or network, `unix`, or `*`; kept as text, in the one form it is compared in."""
 
     metavar: str = "NETWORKS"
@@ -335,8 +327,7 @@ class Network:
         return quote(str(value))
 
 
-@dataclass(frozen=True, slots=True)
-class HostPattern:
+class HostPattern(Struct, frozen=True):
     """A host name or address as clients write it, without a port, or `*.domain`; in lower case."""
 
     metavar: str = "HOSTS"
@@ -364,8 +355,7 @@ class HostPattern:
         return quote(str(value))
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderName:
+class HeaderName(Struct, frozen=True):
     """The name of a header, in lowercase."""
 
     metavar: str = "NAME"
@@ -382,8 +372,7 @@ class HeaderName:
         return quote(str(value))
 
 
-@dataclass(frozen=True, slots=True)
-class Several:
+class Several(Struct, frozen=True):
     """Any number of values of one kind: a repeated flag, a TOML array, a variable to split."""
 
     item: Kind
@@ -432,8 +421,7 @@ class Several:
         return f"[{', '.join(self.item.show(item) for item in value)}]"
 
 
-@dataclass(frozen=True, slots=True)
-class Optional:
+class Optional(Struct, frozen=True):
     """A value of a kind, or nothing (`none`)."""
 
     item: Kind

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from asgireload.config.kinds import (
     Choice,
     Duration,
@@ -38,8 +40,7 @@ MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
+class Option(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table."""
 
     name: str = ""
@@ -50,7 +51,7 @@ class Option:
     help: str
     aliases: tuple[str, ...] = ()
     """More flags with the same meaning and kind."""
-    scaled_aliases: Mapping[str, Kind] = field(default_factory=dict)
+    scaled_aliases: Mapping[str, Kind] = msgspec.field(default_factory=dict)
     """Flags of other servers that set this option in another unit."""
     uvicorn: str | None = None
     """uvicorn's keyword for the same option; `UVICORN_<keyword>` is read in place of our variable."""
@@ -896,7 +897,7 @@ class Config:
 def _read_table() -> dict[str, Option]:
     """Return the rows of Config by name, in the order of declaration."""
     return {
-        entry.name: dataclasses.replace(entry.metadata["option"], name=entry.name)
+        entry.name: msgspec.structs.replace(entry.metadata["option"], name=entry.name)
         for entry in dataclasses.fields(Config)
     }
 

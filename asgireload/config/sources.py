@@ -3,11 +3,10 @@
 Pure, except `read_toml`: variables and tables are handed in. What the layers add up to is `config.py`.
 """
 
-import difflib
 import os
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from asgireload.config.foreign import ABSENT
 from asgireload.config.kinds import (
@@ -34,8 +33,7 @@ CONFIG_FILE = "asgireload.toml"
 """Read from the working directory when no other file is named."""
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """A value as one source gave it."""
 
     value: object
@@ -43,8 +41,7 @@ class Given:
     """The flag, variable or file, as a person would name it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """All that one source says."""
 
     given: Mapping[str, Given] = field(default_factory=dict)
@@ -53,8 +50,7 @@ class Layer:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FlagValue:
+class FlagValue(Struct, frozen=True):
     """A flag of the command line with its text (or texts, or the bool of a pair)."""
 
     name: str
@@ -191,6 +187,8 @@ def read_files(directory: str, config_file: str | None) -> list[Layer]:
 
 def read_toml(path: str, shown: str) -> dict[str, object]:
     """Return the file's content; `shown` names it in errors. Raise ConfigError."""
+    import tomllib  # most servers have no file
+
     try:
         with open(path, "rb") as file:
             return tomllib.load(file)
@@ -256,6 +254,8 @@ def _spellings() -> dict[str, str]:
 def _suggestion(name: str, known: Mapping[str, object]) -> str:
     """Return `; did you mean …?` with the closest known name, or nothing."""
     plain = name.replace("-", "_")
+    import difflib  # only mistakes need it
+
     near = [plain] if plain in known else difflib.get_close_matches(plain, known, n=1)
     if not near:
         return ""

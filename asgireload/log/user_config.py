@@ -6,21 +6,24 @@ later logs as its generation does, whatever the file says by then. TOML, JSON an
 
 A file written for uvicorn is understood: its formatters are replaced by ours, which print the same
 lines, and what it says of uvicorn's loggers counts for ours where it does not name those.
+
+What reads a format is imported with the first file of it: most servers have none.
 """
 
-import configparser
 import copy
 import io
 import json
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgireload.errors import LogConfigError
+
+if TYPE_CHECKING:
+    import configparser
 
 OPTION = "--log-config"
 
@@ -124,6 +127,8 @@ def _explained(error: BaseException) -> str:
 
 
 def _read_toml(path: str, text: str) -> UserConfig:
+    import tomllib
+
     try:
         return _from_table(path, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -167,7 +172,9 @@ def _read_ini(path: str, text: str) -> UserConfig:
     return UserConfig(path, text, frozenset(names))
 
 
-def _parse_ini(path: str, text: str) -> configparser.RawConfigParser:
+def _parse_ini(path: str, text: str) -> "configparser.RawConfigParser":
+    import configparser
+
     parser = configparser.ConfigParser()
     try:
         parser.read_file(io.StringIO(text), path)

@@ -54,12 +54,12 @@ from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.fault import readable
 from asgireload.supervisor.foundation import Foundation
+from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
 from asgireload.supervisor.reloads import Failure
-from asgireload.supervisor.spawning import describe_exit, spawn
+from asgireload.supervisor.spawning import TEMPLATE_MODULE, describe_exit, spawn
 from asgireload.supervisor.tally import Tally, Values
 
-TEMPLATE_MODULE = "asgireload.template.main"
 FAULT_LIMIT = 32_000
 """Bytes of a fault file that are read: the stacks of a few dozen threads."""
 MOST_ASSETS = 64
@@ -123,10 +123,11 @@ class Children:
         certificates: Certificates,
         traits: tuple[ListenerTraits, ...],
         foundation: Foundation,
+        head_start: HeadStart,
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
-        with its `traits`. The certificates have been loaded, and are the caller's to close, as is the
-        foundation."""
+        with its `traits`. The certificates have been loaded, and are the caller's to close, as are the
+        foundation, and the head start when no template has taken it."""
         self._loop = loop
         self._config = config
         self._directory = directory
@@ -135,6 +136,7 @@ class Children:
         self._certificates = certificates
         self._traits = traits
         self._foundation = foundation
+        self._head_start = head_start
         self._certified_generation: int | None = None
         """The newest generation that certificates were read for."""
         self._scoreboard = Scoreboard.create()
@@ -195,6 +197,8 @@ class Children:
                 self._take_spare(template, plan.spare)
             elif plan.layer is not None:
                 plan.fork(template.theirs)
+            elif (begun := self._take_begun()) is not None:
+                self._take_spare(template, begun)
             else:
                 process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
                 template.process = ProcessHandle(process)
@@ -217,6 +221,17 @@ class Children:
             ignored_variables=plan.ignored_variables,
         )
         template.channel.post(order, [self._scoreboard.descriptor, template.fault_file])
+
+    def _take_begun(self) -> Spare | None:
+        """Return the template that was begun before there was an order; once."""
+        begun = self._head_start.take()
+        if begun is None:
+            return None
+        try:
+            return Spare(Channel(begun.socket), ProcessHandle(begun.pid))
+        except OSError:
+            begun.socket.close()  # then it ends by itself
+            raise
 
     def _take_spare(self, template: _Template, spare: Spare) -> None:
         """Let a process that waits already be the template."""

@@ -1,6 +1,9 @@
-"""What can happen to the fleet (events), and what a decision asks to be done (steps). Values only."""
+"""What can happen to the fleet (events), and what a decision asks to be done (steps). Values only.
 
-from dataclasses import dataclass
+Structs, as making two dozen dataclasses of them would be a tenth of what a start takes.
+"""
+
+from msgspec import Struct
 
 from asgireload.draining import DrainReason
 from asgireload.supervisor.reloads import Failure
@@ -8,8 +11,7 @@ from asgireload.supervisor.reloads import Failure
 # --- events ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateLoaded:
+class TemplateLoaded(Struct, frozen=True):
     template_id: int
     seconds: float
     native_threads: tuple[str, ...] = ()
@@ -19,22 +21,19 @@ class TemplateLoaded:
     """What was read, for the log."""
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateUnsafe:
+class TemplateUnsafe(Struct, frozen=True):
     template_id: int
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateFailed:
+class TemplateFailed(Struct, frozen=True):
     template_id: int
     summary: str
     traceback: str
     stage: str = "import"
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateExited:
+class TemplateExited(Struct, frozen=True):
     template_id: int
     description: str
     """Such as `exit status 3` or `killed by SIGSEGV`."""
@@ -42,48 +41,41 @@ class TemplateExited:
     """Stacks that the dying process left in its fault file."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStarted:
+class WorkerStarted(Struct, frozen=True):
     worker_id: int
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReachedStage:
+class WorkerReachedStage(Struct, frozen=True):
     worker_id: int
     stage: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(Struct, frozen=True):
     worker_id: int
     broken: Failure | None = None
     """Development: why the application did not start; the worker shows that instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerFailed:
+class WorkerFailed(Struct, frozen=True):
     worker_id: int
     stage: str
     summary: str
     traceback: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStoppedAccepting:
+class WorkerStoppedAccepting(Struct, frozen=True):
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class SuccessorSpent:
+class SuccessorSpent(Struct, frozen=True):
     """It takes no more of what this worker hands over."""
 
     worker_id: int
     successor: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDrained:
+class WorkerDrained(Struct, frozen=True):
     worker_id: int
     exchanges_cut: int
     websockets_closed: int
@@ -91,8 +83,7 @@ class WorkerDrained:
     came_back: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(Struct, frozen=True):
     worker_id: int
     description: str
     clean: bool
@@ -100,8 +91,7 @@ class WorkerExited:
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerObserved:
+class WorkerObserved(Struct, frozen=True):
     """A regular look at a ready worker."""
 
     worker_id: int
@@ -112,28 +102,24 @@ class WorkerObserved:
     """It waits for something outside its loop: as in a debugger, and unlike one that computes."""
 
 
-@dataclass(frozen=True, slots=True)
-class CodeChanging:
+class CodeChanging(Struct, frozen=True):
     """Development: files change, so what serves is out of date. A ReloadRequested follows."""
 
     gives_up: bool
     """Code that is being loaded may be half old and half new."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadRequested:
+class ReloadRequested(Struct, frozen=True):
     origin: str
     supersede: bool = False
     """Give up a reload whose code is still booting: newer code is there (file watcher)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleRequested:
+class ScaleRequested(Struct, frozen=True):
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(Struct, frozen=True):
     at_once: bool = False
     exit_code: int = 0
 
@@ -161,8 +147,7 @@ Event = (
 # --- steps ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class StartTemplate:
+class StartTemplate(Struct, frozen=True):
     template_id: int
     generation: int
     preload: bool
@@ -172,30 +157,26 @@ class StartTemplate:
     """It is to be the first worker itself, and forks none."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloseTemplate:
+class CloseTemplate(Struct, frozen=True):
     """Let a template go; it ends when its channel closes."""
 
     template_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class KillTemplate:
+class KillTemplate(Struct, frozen=True):
     template_id: int
     dump: bool = False
     """Ask for its stacks first (SIGABRT); a second, silent kill follows if it lives on."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForkWorker:
+class ForkWorker(Struct, frozen=True):
     worker_id: int
     template_id: int
     slot: int
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class DrainWorker:
+class DrainWorker(Struct, frozen=True):
     worker_id: int
     reason: DrainReason
     timeout: float
@@ -203,62 +184,53 @@ class DrainWorker:
     """The workers that take its connections over."""
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(Struct, frozen=True):
     """Let the connections of a draining worker go to others than were named before."""
 
     worker_id: int
     successors: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HoldWorker:
+class HoldWorker(Struct, frozen=True):
     """Development: let new requests wait for new code."""
 
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseWorker:
+class ReleaseWorker(Struct, frozen=True):
     """Let a worker that was held go on: there is no new code, or it cannot be had."""
 
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(Struct, frozen=True):
     worker_id: int
     dump: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CloseSlot:
+class CloseSlot(Struct, frozen=True):
     """The highest slot is empty and gone."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSlot:
+class OpenSlot(Struct, frozen=True):
     """A slot was added at the end; its listeners must exist before the next fork."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class SteerAway:
+class SteerAway(Struct, frozen=True):
     """New connections must go to no slot of these, and to all others."""
 
     slots: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class StopAccepting:
+class StopAccepting(Struct, frozen=True):
     """Close the listening sockets: the server stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Struct, frozen=True):
     """A line for the log."""
 
     level: str
@@ -267,13 +239,11 @@ class Say:
     generation: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SpeakVerdict:
+class SpeakVerdict(Struct, frozen=True):
     reload_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """Everything has left; the supervisor ends with this status."""
 
     exit_code: int

@@ -6,15 +6,17 @@ this file has them carried out. Nothing here waits for a child.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from asgireload.admin.server import AdminServer, start_admin
+from asgireload.admin.entrances import AdminEntrance, open_admin
 from asgireload.config import Config
 from asgireload.errors import AsgireloadError, ControlError, LogConfigError, TlsError
 from asgireload.ipc.heartbeat import heartbeat_interval
@@ -28,6 +30,7 @@ from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
 from asgireload.supervisor.foundation import Foundation
+from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
@@ -40,24 +43,36 @@ from asgireload.watch.changes import Changes
 from asgireload.watch.filters import describe
 from asgireload.watch.watcher import Watcher
 
+if TYPE_CHECKING:
+    from asgireload.admin.server import AdminServer
+
 RESTART_PAUSE = 1.0
 """Seconds before a job that failed is started again."""
 
 _logger = logging.getLogger("asgireload.error")
 
 
-def run(config: Config) -> int:
-    """Serve until told to stop; return the exit status. Errors at start are logged, not raised."""
+def run(config: Config, head_start: HeadStart) -> int:
+    """Serve until told to stop; return the exit status. Errors at start are logged, not raised.
+
+    The first template takes the head start; one that is not taken stays the caller's.
+    """
     signals.hold()
     set_title("supervisor", config.app)
     try:
         begin_logging(config)
         check_requirements(config)
         with asyncio.Runner() as runner:
-            return runner.run(_serve(config))
+            try:
+                return runner.run(_serve(config, head_start))
+            finally:
+                # A loop that closes forgets where signals are written to before it forgets their handlers.
+                signals.hold_children()
     except AsgireloadError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
         return error.exit_code
+    finally:
+        signals.release_children()
 
 
 DEVELOPMENT_DRAIN = 5.0
@@ -122,7 +137,7 @@ def launch_directory() -> str:
         return here
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, head_start: HeadStart) -> int:
     become_subreaper()
     certificates = Certificates(config, launch_directory())
     try:
@@ -130,7 +145,7 @@ async def _serve(config: Config) -> int:
         listeners = open_listeners(config)
         try:
             loop = asyncio.get_running_loop()
-            return await _Supervisor(loop, config, listeners, certificates).run()
+            return await _Supervisor(loop, config, listeners, certificates, head_start).run()
         finally:
             listeners.close()
     finally:
@@ -147,6 +162,7 @@ class _Supervisor:
         config: Config,
         listeners: Listeners,
         certificates: Certificates,
+        head_start: HeadStart,
     ) -> None:
         now = loop.time()
         self._loop = loop
@@ -167,6 +183,7 @@ class _Supervisor:
             certificates,
             listeners.traits(),
             self._foundation,
+            head_start,
         )
         self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(
@@ -187,10 +204,22 @@ class _Supervisor:
     async def run(self) -> int:
         """Serve until every child has left; return the exit status."""
         config = self._config
-        admin: AdminServer = await start_admin(self._loop, self._control, config)
-        try:
+        with contextlib.ExitStack() as opened:
+            entrances = open_admin(config)
+            for entrance in entrances:
+                opened.callback(entrance.close)
             if config.pid_file is not None:
                 write_pid_file(config.pid_file)
+                opened.callback(remove_pid_file, config.pid_file)
+            opened.callback(self._children.close)
+            status = await self._look_after_children(entrances)
+        _logger.info("Finished parent process [%d]", os.getpid())
+        return status
+
+    async def _look_after_children(self, entrances: Sequence[AdminEntrance]) -> int:
+        config = self._config
+        admin: AdminServer | None = None
+        try:
             self._install_signals()
             _logger.info("Started parent process [%d]", os.getpid())
             if looks_like_production(config, os.environ, is_terminal=os.isatty(2)):
@@ -205,6 +234,7 @@ class _Supervisor:
             if self._certificates.is_spoken:
                 jobs.append(self._keep_running(self._watch_certificates))
             self._reconcile()
+            admin = await self._start_admin(entrances)
             status = await self._finished
             for job in jobs:
                 job.cancel()
@@ -212,14 +242,20 @@ class _Supervisor:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            await admin.close()
+            if admin is not None:
+                await admin.close()
             self._foundation.stop()
             await self._foundation.wait_stopped(ABORT_GRACE)
-            self._children.close()
-            if config.pid_file is not None:
-                remove_pid_file(config.pid_file)
-        _logger.info("Finished parent process [%d]", os.getpid())
         return status
+
+    async def _start_admin(self, entrances: Sequence[AdminEntrance]) -> "AdminServer | None":
+        if not entrances:
+            return None
+        # Imported when the template has its order, which it follows meanwhile; and at once, not when
+        # somebody connects: by then another version may lie on disk.
+        from asgireload.admin.server import start_admin
+
+        return await start_admin(self._loop, self._control, entrances)
 
     def _watch_libraries(self, directories: Iterable[str]) -> None:
         if self._watcher is not None:

@@ -54,11 +54,27 @@ def unused() -> list[int]:
     return [number for number in signal.valid_signals() if number not in used]
 
 
-def hold() -> None:
-    """Block the signals that a user may send before handlers stand; they are delivered afterwards."""
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, (*RELOAD, *STOP, *STOP_AT_ONCE, *MORE_WORKERS, *FEWER_WORKERS, *RESERVED)
-    )
+def hold() -> set[int]:
+    """Block the signals that a user may send before handlers stand; they are delivered afterwards.
+
+    Return the signals that were blocked before.
+    """
+    held = (*RELOAD, *STOP, *STOP_AT_ONCE, *MORE_WORKERS, *FEWER_WORKERS, *RESERVED)
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, held)}
+
+
+def restore(blocked: set[int]) -> None:
+    """Block these signals and no others."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def hold_children() -> None:
+    """Block what tells of children that end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, CHILD)
+
+
+def release_children() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CHILD)
 
 
 def release() -> None:

@@ -6,6 +6,7 @@ import sys
 
 from asgireload.ipc.quiet_signals import NOT_FOR_CHILDREN
 
+TEMPLATE_MODULE = "asgireload.template.main"
 CHANNEL_DESCRIPTOR = 3
 """Number of a child's channel in its own process."""
 

@@ -11,6 +11,7 @@ import time
 
 from asgireload.bytecode import remove_doubtful_bytecode
 from asgireload.errors import AppLoadError
+from asgireload.http.context import HttpSettings
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
 from asgireload.ipc.messages import LoadApp, TemplateStarted
@@ -42,6 +43,8 @@ class Session:
         self.app_dir = ""
         """Resolved once: a symlink that moves later must not lead a worker of this generation elsewhere."""
         self.log_config: UserConfig | None = None
+        self.settings: HttpSettings | None = None
+        """What workers serve with, once the application was imported."""
         self.descriptors: frozenset[int] = frozenset()
         """Those that were open before anything of the application's was imported."""
         self.environment: dict[str, str] = {}

@@ -115,6 +115,8 @@ class WorkerOrder:
     slot: int
     app: ASGIApp | None
     """None: the template holds no code, the worker imports the application."""
+    settings: HttpSettings | None
+    """What the template has made already; None: the worker does."""
     is_stand_in: bool
     """It is not the application, but says why that cannot be had."""
     log_config: UserConfig | None
@@ -376,7 +378,7 @@ class _Worker:
         app, lifespan = await self._start_app(app)
         context = ServingContext(
             self._renewing(app),
-            http_settings(self._config, raise_file_limit()),
+            self._order.settings or http_settings(self._config, raise_file_limit()),
             loop,
             state=lifespan.state,
             record=self._record,

@@ -12,6 +12,7 @@ from admin_fakes import FakePort, make_reload, make_status, make_worker
 
 from asgireload.admin import server as server_module
 from asgireload.admin.client import AdminClient
+from asgireload.admin.entrances import open_admin
 from asgireload.admin.server import AdminServer, start_admin
 from asgireload.config import Config
 from asgireload.errors import ConfigError, ControlError, ListenError
@@ -22,7 +23,7 @@ Scenario = Callable[[FakePort, AdminServer], Awaitable[None]]
 def run(scenario: Scenario, **options: Any) -> None:
     async def main() -> None:
         port = FakePort()
-        server = await start_admin(asyncio.get_running_loop(), port, Config(**options))
+        server = await start_admin(asyncio.get_running_loop(), port, open_admin(Config(**options)))
         try:
             await scenario(port, server)
         finally:
@@ -150,14 +151,13 @@ def test_nothing_is_opened_for_the_network_without_a_token() -> None:
     async def main() -> None:
         config = Config(admin_socket="none", admin_port=0, admin_host="0.0.0.0")
         with pytest.raises(ConfigError, match="admin-token-file"):
-            await start_admin(asyncio.get_running_loop(), FakePort(), config)
+            open_admin(config)
 
     asyncio.run(main())
 
 
 def test_a_start_that_fails_half_way_leaves_nothing_open(path: str) -> None:
     async def main() -> None:
-        loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX) as taken:
             taken.bind(path)
             taken.listen()
@@ -165,7 +165,7 @@ def test_a_start_that_fails_half_way_leaves_nothing_open(path: str) -> None:
                 free = probe.getsockname()[1]
             config = Config(admin_socket=path, admin_port=free)
             with pytest.raises(ListenError, match="another server listens there"):
-                await start_admin(loop, FakePort(), config)
+                open_admin(config)
             with socket.socket() as client:
                 assert client.connect_ex(("127.0.0.1", free)) != 0
 

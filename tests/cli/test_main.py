@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -7,10 +8,11 @@ import pytest
 
 import asgireload
 from asgireload.cli import serve as serve_module
+from asgireload.cli.command import is_compiled
 from asgireload.cli.main import main
-from asgireload.cli.serve import is_compiled
 from asgireload.config import OPTIONS
 from asgireload.errors import ConfigError
+from asgireload.supervisor.head_start import HeadStart
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +33,7 @@ def served(monkeypatch):
     """Collect the configurations that would be served."""
     found = []
 
-    def serve(config):
+    def serve(config, head_start):
         found.append(config)
         return 4
 
@@ -204,3 +206,54 @@ def test_the_process_ends_with_the_status(words, status):
     )
     assert done.returncode == status
     assert b"Traceback" not in done.stderr
+
+
+def test_signals_wait_while_a_server_begins_and_the_mask_is_given_back(monkeypatch):
+    masks = []
+
+    def serve(config, head_start):
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return 0
+
+    monkeypatch.setattr(serve_module, "serve", serve)
+    monkeypatch.setattr(serve_module, "announce", lambda loaded: None)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert main(["main:app"]) == 0
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} <= masks[0]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+@pytest.mark.parametrize("words", ["main:app --workers four", "main:app --workers", "--workers 1"])
+def test_a_mistake_leaves_no_process_behind(words, monkeypatch):
+    begun = []
+    begin = HeadStart.begin
+
+    def note(self):
+        begin(self)
+        begun.append(self._begun.pid)
+
+    monkeypatch.setattr(HeadStart, "begin", note)
+    assert main(words.split()) == 2
+    (pid,) = begun
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("words", ["--version", "main:app --check-config", "status --pid 1", ""])
+def test_no_template_begins_where_nothing_is_served(words, monkeypatch):
+    begun = []
+    monkeypatch.setattr(HeadStart, "begin", begun.append)
+    main(words.split())
+    assert not begun
+
+
+def test_a_start_imports_neither_click_nor_the_http_code_of_the_admin_server():
+    code = (
+        "import sys; from asgireload.cli.serve import load_words; from asgireload.cli.words import read_plain;"
+        " load_words(read_plain(['main:app', '--workers', '2'])); import asgireload.supervisor.loop;"
+        " print(*{'click', 'http.client', 'tomllib', 'asgireload.http.connection', 'uvloop'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == []

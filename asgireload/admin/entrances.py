@@ -1,0 +1,87 @@
+"""Open the listeners of the admin server. What answers there, `server`, is a good part of the whole and can
+be imported later: connections wait for it in the queue of their socket."""
+
+import logging
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from asgireload.admin.access import AccessPolicy
+from asgireload.admin.sockets import AUTO, open_admin_tcp, open_admin_unix
+from asgireload.admin.token_file import read_token_file
+from asgireload.config import Config
+from asgireload.errors import ConfigError, ListenError
+from asgireload.net.unix import SocketFile
+
+NO_SOCKET = "none"
+
+logger = logging.getLogger("asgireload.admin")
+
+
+@dataclass(frozen=True, slots=True)
+class AdminEntrance:
+    """A listening socket, and who may come in."""
+
+    socket: socket.socket
+    address: str
+    """As a URL, or as `unix:PATH`."""
+    access: AccessPolicy
+    file: SocketFile | None = None
+    """Of a Unix socket."""
+
+    def close(self) -> None:
+        """Remove the file and close the socket; nothing where `AdminServer.close` has done so."""
+        if self.socket.fileno() == -1:
+            return
+        if self.file is not None:
+            self.file.remove()
+        self.socket.close()
+
+
+def open_admin(config: Config) -> tuple[AdminEntrance, ...]:
+    """Open the listeners that the configuration asks for, which the caller closes.
+
+    Raise ConfigError for a token, host or path that cannot be used, and ListenError for an address in use;
+    nothing is left open then. A Unix socket that nobody asked for by name is not worth a failed start (a
+    read-only file system, say): its lack is logged.
+    """
+    entrances: list[AdminEntrance] = []
+    with ExitStack() as undo:
+        if config.admin_port is not None:
+            token = (
+                read_token_file(config.admin_token_file)
+                if config.admin_token_file is not None
+                else None
+            )
+            # Judged first: an address that may not be used is never opened, not even for a moment.
+            access = AccessPolicy.for_tcp(config.admin_host, token)
+            sock = open_admin_tcp(config.admin_host, config.admin_port)
+            undo.callback(sock.close)
+            entrances.append(AdminEntrance(sock, _url(sock), access))
+        if config.admin_socket != NO_SOCKET:
+            unix_socket = _open_unix(config.admin_socket)
+            if unix_socket is not None:
+                undo.callback(unix_socket.close)
+                address = f"unix:{unix_socket.getsockname()}"
+                file = SocketFile.of(unix_socket)
+                undo.callback(file.remove)
+                entrances.append(AdminEntrance(unix_socket, address, AccessPolicy.for_unix(), file))
+        undo.pop_all()
+    return tuple(entrances)
+
+
+def _open_unix(path: str) -> socket.socket | None:
+    try:
+        return open_admin_unix(path)
+    except (ConfigError, ListenError) as error:
+        if path != AUTO:
+            raise
+        logger.warning(
+            "no admin socket, so `asgireload reload` will not find this server: %s", error
+        )
+        return None
+
+
+def _url(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,111 @@
+"""The command that serves, as click knows it: help, checks, and every command line that is not plain."""
+
+import platform
+from importlib.util import find_spec
+
+import click
+
+from asgireload import __version__
+from asgireload.cli.commands import COMMAND_HELP
+from asgireload.cli.flags import flag_values, format_groups, option_flags
+from asgireload.cli.serve import check, load_words
+from asgireload.cli.words import Words
+from asgireload.config import render_config
+from asgireload.errors import ConfigError, LogConfigError
+from asgireload.http import reader
+from asgireload.log import read_user_config
+
+
+def is_compiled() -> bool:
+    """Whether the modules that run for every request were compiled when the package was built."""
+    return not (reader.__file__ or "").endswith(".py")
+
+
+def version_text() -> str:
+    """Return one line: our version, Python's, and which optional parts are installed."""
+    parts = ", ".join(
+        f"{name} {'installed' if find_spec(name) else 'not installed'}"
+        for name in ("uvloop", "httptools")
+    )
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    build = "compiled" if is_compiled() else "pure Python"
+    return f"asgireload {__version__} ({build}) with {python} on {platform.system()} ({parts})"
+
+
+class _ServeCommand(click.Command):
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        format_groups(self, ctx, formatter)
+        with formatter.section("Commands for a running server"):
+            formatter.write_dl(list(COMMAND_HELP.items()))
+
+
+def _read(
+    *,
+    app_argument: str | None,
+    config_file: str | None,
+    print_config: bool,
+    check_config: bool,
+    **values: object,
+) -> Words | int:
+    """Return what to serve, or the exit status of what was asked for instead."""
+    words = Words(app_argument, config_file, flag_values(serve_command, values))
+    if print_config:
+        click.echo(render_config(load_words(words)), nl=False)
+        return 0
+    if not check_config:
+        return words
+    loaded = load_words(words)
+    check(loaded)
+    if loaded.config.log_config is not None:
+        try:
+            read_user_config(loaded.config.log_config)
+        except LogConfigError as error:
+            raise ConfigError(f"{loaded.origins['log_config']}: {error}") from error
+    for line in (*loaded.notices, *loaded.warnings):
+        click.echo(line, err=True)
+    click.echo("The configuration is valid.")
+    return 0
+
+
+def _print_version(context: click.Context, _param: click.Parameter, asked: object) -> None:
+    if asked and not context.resilient_parsing:
+        click.echo(version_text())
+        context.exit()
+
+
+serve_command = _ServeCommand(
+    "asgireload",
+    callback=_read,
+    options_metavar="[OPTIONS]",
+    context_settings={"max_content_width": 100},
+    help="Serve the ASGI application APP, an import string such as main:app."
+    "\n\nEvery option can also be set by a variable ASGIRELOAD_<OPTION>, in a TOML file (--config, or"
+    " asgireload.toml), or under [tool.asgireload] in pyproject.toml.",
+    params=[
+        click.Argument(["app_argument"], required=False, metavar="[APP]"),
+        *option_flags(),
+        click.Option(
+            ["config_file", "-c", "--config"],
+            metavar="FILE",
+            help="Read options from this TOML file.",
+        ),
+        click.Option(
+            ["--print-config"],
+            is_flag=True,
+            help="Show every option with the place its value came from, and end.",
+        ),
+        click.Option(
+            ["--check-config"],
+            is_flag=True,
+            help="Check the configuration and end: 0 when it can be used, else 2.",
+        ),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_print_version,
+            help="Show the version, and end.",
+        ),
+    ],
+)
