@@ -17,8 +17,6 @@ from functools import partial
 
 from asgireload.app import format_user_traceback, load_app, summarize
 from asgireload.asgi import ASGIApp
-from asgireload.devpage.failure import make_failure_app
-from asgireload.devpage.reading import report_from_text, report_of
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import raise_file_limit, signal_on_parent_death
@@ -92,6 +90,9 @@ def _load(session: Session) -> ASGIApp | None:
     try:
         session.prepare()
         if mistake is not None:
+            from asgireload.devpage.failure import make_failure_app
+            from asgireload.devpage.reading import report_from_text
+
             app_dir = session.app_dir
             report = report_from_text(
                 "crash", mistake.stage, mistake.summary, mistake.traceback, app_dir
@@ -194,6 +195,9 @@ def _failed(session: Session, error: BaseException) -> ASGIApp | None:
         stage, shortened(_summary(error), SUMMARY_LIMIT), shortened(_traceback(error))
     )
     if session.order.config.reload and stage == "import":
+        from asgireload.devpage.failure import make_failure_app
+        from asgireload.devpage.reading import report_of
+
         report = report_of(error, session.app_dir, kind="import", stage=stage)
         return _loaded(session, make_failure_app(report), mistake=mistake)
     session.channel.send(AppFailed(mistake.summary, mistake.traceback, stage))

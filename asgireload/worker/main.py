@@ -20,16 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from asgireload.app import format_user_traceback, load_app, split_reason, summarize
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
-from asgireload.devpage.failure import make_failure_app
-from asgireload.devpage.reading import report_of
-from asgireload.devpage.refresh import refreshing
-from asgireload.devpage.report import Kind
-from asgireload.devpage.stream import Bulletin
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.access_log import open_access_log
@@ -88,6 +83,10 @@ from asgireload.worker.health import check_health
 from asgireload.worker.holding import HeldBack
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.tls import make_contexts
+
+if TYPE_CHECKING:
+    from asgireload.devpage.report import Kind
+    from asgireload.devpage.stream import Bulletin
 
 TELL_DELAY = 0.15
 """Seconds before a worker that was the template tells what it has imported: requests that were held come
@@ -205,6 +204,9 @@ def import_what_runs(config: Config) -> None:
     import concurrent.futures.thread  # noqa: F401 - event loops load it when they are made
 
     loop_factory(config.loop)
+    if config.reload:
+        # Of no use in production, where it would only cost time and memory at the start.
+        from asgireload.devpage import failure, reading, refresh, stream  # noqa: F401
 
 
 def _reseed() -> None:
@@ -411,10 +413,13 @@ class _Worker:
             app = self._replace_app(error, "lifespan")
             return app, Lifespan(app, "off")
 
-    def _replace_app(self, error: BaseException, kind: Kind) -> ASGIApp:
+    def _replace_app(self, error: BaseException, kind: "Kind") -> ASGIApp:
         """In development, return an application that says why the real one does not start."""
         if not self._config.reload or isinstance(error, ChannelClosedError):
             raise error
+        from asgireload.devpage.failure import make_failure_app
+        from asgireload.devpage.reading import report_of
+
         self._mistake = self._describe_failure(error)
         stage = self._mistake.stage
         return make_failure_app(report_of(error, self._order.app_dir, kind=kind, stage=stage))
@@ -437,6 +442,9 @@ class _Worker:
         is_stand_in = self._order.is_stand_in or self._mistake is not None
         if not (self._config.reload and self._config.reload_browser) or is_stand_in:
             return app  # the page of a failure renews itself
+        from asgireload.devpage.refresh import refreshing
+        from asgireload.devpage.stream import Bulletin
+
         self._bulletin = Bulletin(state_of(self._order))
         return refreshing(app, self._bulletin)
 
