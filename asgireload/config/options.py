@@ -674,6 +674,13 @@ class Config:
         RELOADING,
         "Seconds after a reload during which a crash loop takes it back; 0 never does.",
     )
+    reload_priority: str = _row(
+        Choice(("low", "normal")),
+        "low",
+        RELOADING,
+        "CPU priority of the import in a reload: low gives it what serving leaves over, for 10 s at most, where"
+        " the system allows the way back (root, CAP_SYS_NICE or RLIMIT_NICE); normal lets it compete.",
+    )
 
     drain_timeout: float = _row(
         _SECONDS,

@@ -4,6 +4,7 @@ Everything else reaches them through the functions here, so that another system 
 replacements in one place.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -128,6 +129,80 @@ def process_state(pid: int) -> str:
             return file.read().rpartition(b") ")[2][:1].decode()
     except OSError:
         return ""
+
+
+_CAP_SYS_NICE = 23
+_ORDINARY = (os.SCHED_OTHER, os.SCHED_BATCH)
+
+
+def can_give_way() -> bool:
+    """Return whether a child can be given the CPU time that others leave, and its share again afterwards.
+
+    The way back from SCHED_IDLE takes the right to the nice value that the process has: RLIMIT_NICE, or
+    CAP_SYS_NICE (sched(7), proc_pid_status(5)). False also where an operator has chosen another class.
+    """
+    if os.sched_getscheduler(0) not in _ORDINARY:
+        return False
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NICE)
+    # The limit is 20 - nice; -1 stands for none.
+    if allowed == resource.RLIM_INFINITY or 20 - os.getpriority(os.PRIO_PROCESS, 0) <= allowed:
+        return True
+    with open("/proc/self/status", "rb") as file:
+        capabilities = next(line for line in file if line.startswith(b"CapEff:"))
+    return bool(int(capabilities.split()[1], 16) >> _CAP_SYS_NICE & 1)
+
+
+def give_way(pid: int) -> None:
+    """Let a process compute only while nobody beside it wants to: SCHED_IDLE in sched(7).
+
+    What it starts from now on, threads and processes, inherits that. Raise OSError.
+    """
+    os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+
+
+def stop_giving_way(pid: int) -> None:
+    """Give a process, its threads and its descendants the class of the caller. Those that have ended are fine.
+
+    Raise PermissionError where that is not allowed.
+    """
+    ordinary = os.sched_getscheduler(0)
+    waiting = [pid]
+    while waiting:
+        process = waiting.pop()
+        raised: set[int] = set()
+        # A thread that is not raised yet may start another one meanwhile, so until there is none left.
+        while lowered := {thread for thread in _threads(process) if _gives_way(thread)} - raised:
+            for thread in lowered:
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setscheduler(thread, ordinary, os.sched_param(0))
+            raised |= lowered
+        waiting += _children(process)
+
+
+def _gives_way(thread: int) -> bool:
+    try:
+        return os.sched_getscheduler(thread) == os.SCHED_IDLE
+    except ProcessLookupError:
+        return False
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that a process has started: proc_tid_children(5)."""
+    found: list[int] = []
+    for thread in _threads(pid):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended, or the kernel was built without the list
+    return found
 
 
 MOST_FILES = 1 << 20

@@ -54,6 +54,7 @@ from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.fault import readable
 from asgireload.supervisor.foundation import Foundation
+from asgireload.supervisor.giving_way import GivingWay, patience_for
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
 from asgireload.supervisor.reloads import Failure
@@ -137,6 +138,7 @@ class Children:
         self._traits = traits
         self._foundation = foundation
         self._head_start = head_start
+        self._giving_way = GivingWay(loop, patience_for(config.boot_timeout))
         self._certified_generation: int | None = None
         """The newest generation that certificates were read for."""
         self._scoreboard = Scoreboard.create()
@@ -202,6 +204,8 @@ class Children:
             else:
                 process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
                 template.process = ProcessHandle(process)
+                if step.gives_way:
+                    self._giving_way.begin(process)
         except OSError as error:
             self._forget_template(template)
             self._not_started(template.template_id, f"could not be started: {error}")
@@ -301,6 +305,9 @@ class Children:
         self, template: _Template, message: AnyMessage, descriptors: list[int]
     ) -> None:
         number = template.template_id
+        if template.process is not None:
+            # Whatever it says, its import is over; and what it forks takes after it.
+            self._giving_way.end(template.process.pid)
         match message:
             case TemplateStarted():
                 template.process = ProcessHandle(message.pid)
@@ -564,6 +571,7 @@ class Children:
                 if template.process is None:
                     template.channel.deliver()
             self._foundation.hear()
+            self._giving_way.forget(seen.si_pid)
             _, status = os.waitpid(seen.si_pid, 0)
             self._ended(seen.si_pid, os.waitstatus_to_exitcode(status))
 

@@ -155,6 +155,8 @@ class StartTemplate(Struct, frozen=True):
     """Import nothing, and show this."""
     becomes_worker: bool = False
     """It is to be the first worker itself, and forks none."""
+    gives_way: bool = False
+    """Others serve meanwhile, and have the processor first."""
 
 
 class CloseTemplate(Struct, frozen=True):

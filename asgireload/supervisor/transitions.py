@@ -65,8 +65,16 @@ def start_template(
     )
     fleet.templates[template.template_id] = template
     fleet.generations[generation].template_id = template.template_id
+    gives_way = fleet.policy.yielding_imports and preload and fleet.ready_count > 0
     return [
-        StartTemplate(template.template_id, generation, preload, failure, template.becomes_worker)
+        StartTemplate(
+            template.template_id,
+            generation,
+            preload,
+            failure,
+            becomes_worker=template.becomes_worker,
+            gives_way=gives_way,
+        )
     ]
 
 

@@ -237,6 +237,28 @@ def test_stop_at_once_kills_what_drains():
     assert world.exit_code == 0
 
 
+def test_only_an_import_beside_workers_that_serve_gives_way():
+    world = started(Policy(workers=2, yielding_imports=True))
+    world.reload()
+    world.run(30)
+    assert [step.gives_way for step in world.templates.values()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(workers=2, yielding_imports=True, preload=False),
+        Policy(workers=2, yielding_imports=False),
+    ],
+    ids=["each worker imports for itself", "normal priority"],
+)
+def test_import_that_does_not_give_way(policy):
+    world = started(policy)
+    world.reload()
+    world.run(30)
+    assert not any(step.gives_way for step in world.templates.values())
+
+
 def test_scaling_up_and_down():
     world = started(Policy(workers=2))
     world.submit(events.ScaleRequested(5))

@@ -1,0 +1,63 @@
+"""Templates that import the application while others serve, and let them have the processor first.
+
+An import computes for as long as it takes and shares each processor it finds with the worker there: on a machine
+that is half busy, answers then wait for tens of milliseconds. A template of a reload is in no hurry, so it gets
+what is left over, until it has loaded, or for `patience` at most: on a machine where nothing is left over a
+reload would never end.
+"""
+
+import asyncio
+import logging
+
+from asgireload.ipc.linux import can_give_way, give_way, stop_giving_way
+
+LONGEST = 10.0
+SHARE_OF_BOOT_TIMEOUT = 0.25
+
+_logger = logging.getLogger("asgireload.error")
+
+
+def patience_for(boot_timeout: float) -> float:
+    """Return how many seconds an import may be held up, so that it does not end for that. Pure."""
+    return min(LONGEST, boot_timeout * SHARE_OF_BOOT_TIMEOUT)
+
+
+class GivingWay:
+    """Holds the process numbers of those that give way. `forget()` each before it is collected."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float) -> None:
+        self._loop = loop
+        self._patience = patience
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+
+    def begin(self, pid: int) -> None:
+        """Let a child give way. Does nothing where there would be no way back."""
+        if not can_give_way():
+            return
+        try:
+            give_way(pid)
+        except OSError as error:
+            _logger.debug("Template [%d] keeps its priority: %s", pid, error)
+            return
+        self._timers[pid] = self._loop.call_later(self._patience, self.end, pid)
+
+    def end(self, pid: int) -> None:
+        """Give it, and what it has started, the usual share. Does nothing for others."""
+        if not self.forget(pid):
+            return
+        try:
+            stop_giving_way(pid)
+        except OSError as error:
+            _logger.warning(
+                "Template [%d] keeps the lowest priority, and its workers with it: %s."
+                " Start with --reload-priority normal",
+                pid,
+                error,
+            )
+
+    def forget(self, pid: int) -> bool:
+        """Leave a process as it is; return whether it gave way."""
+        timer = self._timers.pop(pid, None)
+        if timer is not None:
+            timer.cancel()
+        return timer is not None
