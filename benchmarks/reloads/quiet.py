@@ -19,6 +19,8 @@ PATH = "/work/200"
 """The application burns 200 µs of CPU for each request: then half of saturation is a rate that one client process
 can keep up with time to spare."""
 RAMP_SECONDS = 3
+RAMPS = 3
+"""Connections that come all at once may all be for one worker, and the other has nothing to do: the best counts."""
 TOO_FAST = 20000.0
 """Requests per second that no server reaches on this path: our own client then sends as fast as answers come."""
 INTERVAL = 5.0
@@ -83,14 +85,17 @@ def find_saturation(live: Live) -> float:
         seconds = max(r.end for r in found) - min(r.start for r in found)
         return figures.answered / seconds
     command = ["wrk", "-t1", f"-c{STEADY.clients}", f"-d{RAMP_SECONDS}s"]
-    done = subprocess.run(
-        pinned([*command, f"http://127.0.0.1:{live.port}{PATH}"], live.machine.load_cpus),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=RAMP_SECONDS + 30,
-    )
-    return parse_rate(done.stdout)
+    rates = []
+    for _ in range(RAMPS):
+        done = subprocess.run(
+            pinned([*command, f"http://127.0.0.1:{live.port}{PATH}"], live.machine.load_cpus),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=RAMP_SECONDS + 30,
+        )
+        rates.append(parse_rate(done.stdout))
+    return max(rates)
 
 
 def spend(live: Live, rate: float, seconds: float, first_version: int | None) -> Minute:
