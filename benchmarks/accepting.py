@@ -2,10 +2,12 @@
 
     python benchmarks/accepting.py [--rounds 3] [--seconds 4] [--workers 4]
 
-Two questions. What does a new connection cost: wrk opens one for each request, CPU time is that of the
+Three questions. What does a new connection cost: wrk opens one for each request, CPU time is that of the
 whole process tree. And who waits behind a worker that blocks: an open-loop client sends 100 connections
 a second, every tenth asks for an answer that blocks its worker's loop for 50 ms; the latencies of the
-others are shown. Also how evenly connections were spread over the workers.
+others are shown. Also how evenly connections were spread over the workers. And what becomes of
+connections that are opened at once and stay: wrk opens 32, each request takes 200 µs of CPU, ten times; with
+all of them at one worker it is as if there were no other.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from suite.measure import cpu_seconds
 from suite.running import free_port
 
 START_TIMEOUT = 20.0
+TRIES = 10
 APP = """
 import os, time
 
@@ -36,6 +39,10 @@ async def app(scope, receive, send):
                 return
     if scope["path"] == "/block":
         time.sleep(0.05)
+    if scope["path"] == "/work":
+        until = time.perf_counter() + 200e-6
+        while time.perf_counter() < until:
+            pass
     body = b"%d" % os.getpid()
     await send({"type": "http.response.start", "status": 200,
                 "headers": [(b"content-length", b"%d" % len(body))]})
@@ -77,6 +84,19 @@ def cost_of_a_connection(process: subprocess.Popen[bytes], port: int, seconds: i
     return (cpu_seconds(process.pid) - before) / int(done[1]) * 1e6
 
 
+def opened_at_once(port: int) -> float:
+    """Return the requests per second over 32 connections that are opened in one instant."""
+    output = subprocess.run(
+        ["wrk", "-t1", "-c32", "-d1s", f"http://127.0.0.1:{port}/work"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    found = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    assert found is not None
+    return float(found[1])
+
+
 async def behind_a_blocked_worker(port: int, seconds: int) -> tuple[list[float], dict[bytes, int]]:
     """Return latencies in seconds of the requests that do not block, and answers by worker."""
     latencies: list[float] = []
@@ -114,6 +134,7 @@ def main() -> None:
     costs: dict[str, list[float]] = {}
     delays: dict[str, list[float]] = {}
     shares: dict[str, list[str]] = {}
+    rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
         with open(os.path.join(directory, "accept_app.py"), "w") as file:
             file.write(APP)
@@ -124,6 +145,7 @@ def main() -> None:
                     costs.setdefault(accept, []).append(
                         cost_of_a_connection(process, port, options.seconds)
                     )
+                    rates.setdefault(accept, []).extend(opened_at_once(port) for _ in range(TRIES))
                     found, workers = asyncio.run(behind_a_blocked_worker(port, options.seconds))
                     delays.setdefault(accept, []).extend(found)
                     total = sum(workers.values())
@@ -134,12 +156,16 @@ def main() -> None:
                     process.send_signal(signal.SIGTERM)
                     process.wait(40)
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, {options.workers} workers")
-    print(f"{'accept':<10}{'CPU us/connection':>19}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}  spread")
+    print(
+        f"{'accept':<10}{'CPU us/connection':>19}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}  spread, and"
+        " requests a second over connections opened at once, least to most"
+    )
     for accept, values in costs.items():
         parts = statistics.quantiles(delays[accept], n=100)
         print(
             f"{accept:<10}{statistics.median(values):>19.1f}{parts[49] * 1e3:>9.1f}"
             f"{parts[89] * 1e3:>9.1f}{parts[98] * 1e3:>9.1f}  {shares[accept][-1]}"
+            f"  {min(rates[accept]):,.0f} to {max(rates[accept]):,.0f}"
         )
 
 

@@ -160,6 +160,8 @@ class ForkWorker(msgspec.Struct, frozen=True, tag=True):
     listeners: tuple[ListenerTraits, ...] = ()
     """Of each listening socket, in the same order."""
     has_tls: bool = False
+    succeeds: bool = False
+    """Another worker serves in the slot, and hands its place over later."""
 
 
 class ForkFailed(msgspec.Struct, frozen=True, tag=True):

@@ -14,6 +14,7 @@ import mmap
 import os
 from bisect import bisect_left
 from enum import IntEnum
+from itertools import compress
 
 
 class Field(IntEnum):
@@ -54,6 +55,8 @@ class Field(IntEnum):
     """Connections that went on in another worker when this one drained. Behind room for more limits."""
     TAKEN_OVER_TOTAL = 57
     """Connections that came from a draining worker; they are not in CONNECTIONS_TOTAL."""
+    ACCEPTING = 58
+    """1 while the worker takes its share of new connections: nobody serves in its place."""
 
 
 class Limit(IntEnum):
@@ -109,7 +112,7 @@ _BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
 _BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
 _LATENCY_NS_TOTAL = int(Field.LATENCY_NS_TOTAL)
 _LATENCY_BUCKET_0 = int(Field.LATENCY_BUCKET_0)
-FIELD_COUNT = Field.TAKEN_OVER_TOTAL + 1
+FIELD_COUNT = Field.ACCEPTING + 1
 RECORD_BYTES = 512
 """Eight cache lines: two workers never write to one line."""
 CAPACITY = 1024
@@ -234,6 +237,17 @@ class Scoreboard:
     def record(self, index: int) -> Record:
         start = index * RECORD_BYTES // 8
         return Record(self._view[start : start + FIELD_COUNT])
+
+    def fewest_connections(self, *, besides: int) -> int | None:
+        """Return how many connections that worker has which has fewest of those that take new ones.
+
+        The one whose record is at index `besides` does not count. None: there is no other.
+        """
+        stride = RECORD_BYTES // 8
+        connections = self._view[Field.CONNECTIONS :: stride].tolist()
+        accepting = self._view[Field.ACCEPTING :: stride].tolist()
+        accepting[besides] = 0
+        return min(compress(connections, accepting), default=None)
 
     def close(self) -> None:
         os.close(self.descriptor)

@@ -377,7 +377,12 @@ class Children:
         if template is not None:
             certificates = self._certificates.descriptor
             order = ForkWorker(
-                step.worker_id, step.slot, index, self._traits, has_tls=certificates is not None
+                step.worker_id,
+                step.slot,
+                index,
+                self._traits,
+                has_tls=certificates is not None,
+                succeeds=step.succeeds,
             )
             descriptors = [
                 theirs.fileno(),
@@ -504,6 +509,7 @@ class Children:
         if not worker.has_spoken and not worker.is_killed and worker.layer is not None:
             self._foundation.distrust(worker.layer, next_too=True)
         self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())
+        worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
         fault = _read_fault(worker.fault_file)
         self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault))

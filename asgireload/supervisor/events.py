@@ -176,6 +176,8 @@ class ForkWorker(Struct, frozen=True):
     template_id: int
     slot: int
     generation: int
+    succeeds: bool = False
+    """Another worker serves in the slot."""
 
 
 class DrainWorker(Struct, frozen=True):

@@ -13,7 +13,13 @@ GENERATIONS_KEPT = 4
 MERGED = 0
 """The generation that stands for all that are no longer kept apart."""
 
-_GAUGES = (Field.HEARTBEAT, Field.CONNECTIONS, Field.WEBSOCKETS, Field.EXCHANGES)
+_GAUGES = (
+    Field.HEARTBEAT,
+    Field.CONNECTIONS,
+    Field.WEBSOCKETS,
+    Field.EXCHANGES,
+    Field.ACCEPTING,
+)
 
 Values = tuple[int, ...]
 Key = tuple[int, int]

@@ -106,7 +106,15 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
         fleet.generations[template.generation].template_id = None
     if fleet.reload is not None:
         fleet.reload.note(slot.index, "fork", now, template.generation)
-    return [ForkWorker(worker.worker_id, template.template_id, slot.index, template.generation)]
+    return [
+        ForkWorker(
+            worker.worker_id,
+            template.template_id,
+            slot.index,
+            template.generation,
+            succeeds=any(other.state is State.READY for other in fleet.workers_of(slot.index)),
+        )
+    ]
 
 
 def drain_worker(fleet: Fleet, worker: Worker, reason: DrainReason, now: float) -> list[Step]:

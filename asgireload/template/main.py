@@ -254,6 +254,7 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
                 record=message.record,
                 listeners=tuple(zip(others, message.listeners, strict=True)),
                 certificates=certificates,
+                succeeds=message.succeeds,
                 supervisor=session.supervisor,
                 record_imports=partial(_record_imports, session) if session.watch else None,
             )

@@ -24,6 +24,7 @@ from typing import Any
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.addresses import PLAIN, ListenerTraits
 from asgireload.net.proxy_protocol import Header, Origin
+from asgireload.worker.balance import LEAD, Balance
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.plain_on_tls import TLS_HANDSHAKE, PlainAnswer, is_http
 
@@ -33,6 +34,8 @@ FULL_PAUSE = 0.2
 """Seconds without accepting when there is no room, unless a connection ends before."""
 EXHAUSTED_PAUSE = 0.5
 """Seconds without accepting after the process or the system ran out of descriptors or memory."""
+STAND_BACK = 0.001
+"""Seconds for which a worker that has more connections than another leaves new ones to that one."""
 SHUTDOWN_TIMEOUT = 30.0
 """Seconds a client may take over the rest of its response and the end of TLS, once we have closed."""
 _SHORTEST = 0.001
@@ -100,10 +103,12 @@ class Acceptor:
         handshake_timeout: float,
         greeter: Greeter | None = None,
         has_room: Callable[[int], bool] = _always,
+        balance: Balance | None = None,
     ) -> None:
         """`make_protocol` gets what a PROXY header said; `greeter` reads them where an entrance asks for
         them. `has_room` is asked before each connection, with the number of those that are on their way
-        to their connection object; after a no, accepting rests until `note_room`.
+        to their connection object; after a no, accepting rests until `note_room`. `balance` is asked in the
+        same way; when we are ahead, what still waits a moment later is taken after all.
         """
         self._loop = loop
         self._entrances = entrances
@@ -113,6 +118,7 @@ class Acceptor:
         self._handshake_timeout = handshake_timeout
         self._greeter = greeter
         self._has_room = has_room
+        self._balance = balance
         self._is_full = False
         self._adopting: set[asyncio.Task[Any]] = set()
         self._silent: set[asyncio.Task[Any]] = set()
@@ -126,6 +132,9 @@ class Acceptor:
         if self._resume is not None:
             self._resume.cancel()
             self._resume = None
+        self._listen()
+
+    def _listen(self) -> None:
         for entrance in self._entrances:
             self._loop.add_reader(entrance.socket.fileno(), self._accept, entrance, ACCEPT_BURST)
 
@@ -172,12 +181,21 @@ class Acceptor:
         for task in self._silent:
             task.cancel()
 
-    def _accept(self, entrance: Entrance, most: int | None) -> None:
+    def _accept(self, entrance: Entrance, most: int | None, *, in_any_case: bool = False) -> None:
         taken = failed = 0
         while most is None or taken < most:
-            if most is not None and not self._has_room(len(self._adopting)):
-                self._rest()
-                return
+            if most is not None:
+                pending = len(self._adopting)
+                if not self._has_room(pending):
+                    self._rest()
+                    return
+                if (
+                    not in_any_case
+                    and self._balance is not None
+                    and self._balance.is_ahead(pending)
+                ):
+                    self._stand_back()
+                    return
             try:
                 connection = entrance.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -316,6 +334,21 @@ class Acceptor:
         self.note_room()
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("An accepted connection could not be set up: %s", error)
+
+    def _stand_back(self) -> None:
+        """Let a worker with fewer connections go first. It has been woken, too, unless it is blocked."""
+        for entrance in self._entrances:
+            self._loop.remove_reader(entrance.socket.fileno())
+        if self._resume is None:
+            self._resume = self._loop.call_later(STAND_BACK, self._step_up)
+
+    def _step_up(self) -> None:
+        """Take what nobody else has taken."""
+        self._resume = None
+        self._listen()
+        for entrance in self._entrances:
+            if self._resume is None:
+                self._accept(entrance, LEAD, in_any_case=True)
 
     def _rest(self) -> None:
         """There is no room: what waits is left to other workers, or waits until a connection ends."""

@@ -76,6 +76,7 @@ from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
 from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor, Entrance
+from asgireload.worker.balance import Balance
 from asgireload.worker.drain import DrainResult, drain
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
@@ -130,6 +131,8 @@ class WorkerOrder:
     """Listening sockets, and how connections of each are received."""
     certificates: int | None
     """What TLS is spoken with (`net.tls.seal`); None where it is not."""
+    succeeds: bool
+    """Another worker serves in the slot, and hands its place over later."""
     supervisor: int
     """Its process number, which is our parent's."""
     record_imports: Callable[[], ImportRecord] | None = None
@@ -270,7 +273,8 @@ class _Worker:
         self._orphaned.wake = partial(loop.call_soon_threadsafe, self._on_supervisor_gone)
         if self._orphaned.seen:
             self._on_supervisor_gone()
-        self._record = Scoreboard(self._order.scoreboard).record(self._order.record)
+        scoreboard = Scoreboard(self._order.scoreboard)
+        self._record = scoreboard.record(self._order.record)
         try:
             app = self._take_app()
             self._entrances = self._make_entrances()
@@ -290,6 +294,7 @@ class _Worker:
             handshake_timeout=self._config.timeout_handshake,
             greeter=self._make_greeter(loop),
             has_room=context.has_room,
+            balance=self._make_balance(scoreboard),
         )
         context.on_room = acceptor.note_room
         handover = Handover(loop, context, self._report_spent)
@@ -303,6 +308,7 @@ class _Worker:
         command = await leave
 
         acceptor.stop()
+        self._record.values[Field.ACCEPTING] = 0
         assert self._serving is not None
         self._serving.end(is_stale=self._config.reload and command.reason is DrainReason.RELOAD)
         if command.reason in (DrainReason.STOP, DrainReason.SCALE_DOWN, DrainReason.ORPHANED):
@@ -361,6 +367,11 @@ class _Worker:
         for entrance, context in zip(entrances, contexts, strict=True):
             entrance.context = context
 
+    def _make_balance(self, scoreboard: Scoreboard) -> Balance | None:
+        if self._config.accept != "shared":
+            return None  # the kernel spreads connections over sockets of their own
+        return Balance(scoreboard, self._order.record)
+
     def _begin_serving(
         self, loop: asyncio.AbstractEventLoop, context: ServingContext, acceptor: Acceptor
     ) -> None:
@@ -369,6 +380,8 @@ class _Worker:
             self._channel.deliver()
         serving = HeldBack(loop, context, acceptor)
         self._serving = serving
+        if not self._order.succeeds:
+            self._record.values[Field.ACCEPTING] = 1
         if self._held_until is None:
             acceptor.start()
         else:
@@ -499,6 +512,7 @@ class _Worker:
                 hand_to = partial(Handover.hand_to, number=message.successor, beside=message.beside)
                 self._pass(descriptors[0], hand_to)
             case TakeOver():
+                self._record.values[Field.ACCEPTING] = 1
                 self._pass(descriptors[0], Handover.receive)
             case Hold():
                 if self._serving is not None:

@@ -22,7 +22,7 @@ from benchmarks.suite.run import (
 from . import kill, quiet, report, trial
 from .records import kinds_for
 from .results import KILL, MIXED, QUIET, Run, dump
-from .servers import OURS, Server, choose
+from .servers import OURS, Server, choose, competing
 from .trial import Machine
 
 BESIDE = ("uvloop", "httptools", "gunicorn_h1c", "websockets")
@@ -93,6 +93,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         options.seconds = float(options.seconds or SECONDS)
         options.seed = int(options.seed or 0)
         options.chosen = choose(options.servers or ("" if options.part == MIXED else OURS))
+        if options.part == QUIET and not options.servers:
+            options.chosen += [competing(server) for server in options.chosen]
     except ValueError as error:
         parser.error(str(error))
     if options.reloads < 1 or not options.seconds > 0:

@@ -1,7 +1,7 @@
 """The table of servers: how each is started here, how it is told to reload, and how one sees that it has. Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 WORKERS = 2
@@ -110,6 +110,17 @@ SERVERS: tuple[Server, ...] = (
     Server("h2corn", "h2corn", _h2corn, "SIGHUP"),
 )
 OURS = "asgireload"
+
+
+def competing(server: Server) -> Server:
+    """Return asgireload with the import of a reload at the usual priority, as other servers have it."""
+    command = server.command
+    option = ("--reload-priority", "normal")
+    return replace(
+        server,
+        name=f"{server.name} {' '.join(option)}",
+        command=lambda port, directory: [*command(port, directory), *option],
+    )
 
 
 def choose(names: str) -> list[Server]:

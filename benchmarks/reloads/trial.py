@@ -109,7 +109,7 @@ class Bystanders:
 
 def environment_for(server: Server, directory: str, machine: Machine) -> dict[str, str]:
     """Return the environment of a server: its code is found in `directory`."""
-    from_checkout = server.name == OURS and machine.from_checkout
+    from_checkout = server.distribution == OURS and machine.from_checkout
     places = [directory, str(ROOT)] if from_checkout else [directory]
     return {**server_environment({}), "PYTHONPATH": os.pathsep.join(places)}
 

@@ -237,6 +237,17 @@ def test_stop_at_once_kills_what_drains():
     assert world.exit_code == 0
 
 
+def test_a_worker_is_told_whether_another_serves_in_its_slot():
+    world = started(Policy(workers=2))
+    assert [step.succeeds for step in world.workers.values()] == [False, False]
+    world.reload()
+    world.run(30)
+    assert [step.succeeds for step in world.workers.values()] == [False, False, True, True]
+    world.kill_worker(next(iter(world.accepting)))
+    world.run(5)
+    assert [step.succeeds for step in world.workers.values()][4:] == [False]
+
+
 def test_only_an_import_beside_workers_that_serve_gives_way():
     world = started(Policy(workers=2, yielding_imports=True))
     world.reload()

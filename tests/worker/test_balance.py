@@ -1,0 +1,165 @@
+"""Workers that accept from one socket share connections that are opened at once."""
+
+import asyncio
+import socket
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgireload.http.connection import http_protocol
+from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.ipc.scoreboard import Field, Scoreboard
+from asgireload.worker.acceptor import ACCEPT_BURST, Acceptor, Entrance
+from asgireload.worker.balance import LEAD, LOOK_INTERVAL, Balance, is_ahead
+
+
+async def silent(scope, receive, send):
+    raise AssertionError("nobody asks")
+
+
+@pytest.fixture
+def board():
+    board = Scoreboard.create()
+    yield board
+    board.close()
+
+
+def set_record(board, index, *, connections, accepting=True):
+    values = board.record(index).values
+    values[Field.CONNECTIONS] = connections
+    values[Field.ACCEPTING] = int(accepting)
+
+
+@given(st.integers(0, 100_000), st.integers(0, 100_000))
+def test_two_are_never_both_ahead_of_each_other(one, other):
+    assert not (is_ahead(one, other) and is_ahead(other, one))
+    assert not is_ahead(one, one)
+
+
+@pytest.mark.parametrize(
+    ("mine", "fewest", "expected"),
+    [(3, 0, False), (4, 0, True), (35, 32, False), (36, 32, True), (1120, 1000, False), (1125, 1000, True)],
+)  # fmt: skip
+def test_how_far_ahead_is_too_far(mine, fewest, expected):
+    assert is_ahead(mine, fewest) is expected
+
+
+def test_alone_nobody_is_ahead(board):
+    set_record(board, 0, connections=500)
+    assert not Balance(board, 0).is_ahead(9)
+
+
+def test_those_that_take_no_new_connections_do_not_count(board):
+    """One that drains, one that has died, and one on probation, whose predecessor still serves."""
+    set_record(board, 0, connections=500)
+    set_record(board, 1, connections=0, accepting=False)
+    assert not Balance(board, 0).is_ahead(0)
+    set_record(board, 1, connections=0)
+    assert Balance(board, 0).is_ahead(0)
+
+
+def test_others_are_looked_at_again_only_when_there_are_more_connections(board):
+    set_record(board, 0, connections=100)
+    set_record(board, 1, connections=100)
+    balance = Balance(board, 0)
+    assert not balance.is_ahead(0)
+    set_record(board, 1, connections=0)
+    assert not balance.is_ahead(LOOK_INTERVAL - 1)
+    assert balance.is_ahead(LOOK_INTERVAL)
+
+
+class Worker:
+    """What of a worker accepts."""
+
+    def __init__(self, listener, board, index):
+        loop = asyncio.get_running_loop()
+        self.listener = listener.dup()
+        self.listener.setblocking(False)
+        record = board.record(index)
+        record.values[Field.ACCEPTING] = 1
+        self.context = ServingContext(silent, HttpSettings(), loop, record=record)
+        self.acceptor = Acceptor(
+            loop,
+            [Entrance(self.listener)],
+            partial(http_protocol, self.context),
+            record=record,
+            handshake_timeout=5,
+            balance=Balance(board, index),
+        )
+
+    @property
+    def count(self):
+        return len(self.context.connections)
+
+    async def close(self):
+        self.acceptor.stop()
+        for connection in tuple(self.context.connections):
+            connection.abort()
+        await self.acceptor.wait_adopted(5)
+        await self.context.wait_idle()
+        self.listener.close()
+
+
+async def until(condition):
+    """Let the loop turn until it holds."""
+    while not condition():  # noqa: ASYNC110 - whatever happens in the loop may make it true
+        await asyncio.sleep(0)
+
+
+def accept(board, clients, others):
+    """Let a worker and so many that accept, or that are blocked (None), take connections; return the counts."""
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            workers = [Worker(listener, board, index) for index in range(1 + others)]
+            sockets = [socket.create_connection(listener.getsockname()) for _ in range(clients)]
+            for worker in workers:
+                worker.acceptor.start()
+            try:
+                async with asyncio.timeout(10):
+                    await until(lambda: sum(worker.count for worker in workers) == clients)
+                return [worker.count for worker in workers]
+            finally:
+                for worker in workers:
+                    await worker.close()
+                for client in sockets:
+                    client.close()
+
+    return main()
+
+
+@pytest.mark.parametrize(("clients", "others"), [(32, 1), (90, 2)])
+def test_a_burst_is_shared(run, board, clients, others):
+    counts = run(accept(board, clients, others))
+    assert max(counts) - min(counts) <= LEAD + ACCEPT_BURST
+
+
+def test_what_a_blocked_worker_does_not_take_is_taken_by_the_other(run, board):
+    set_record(board, 7, connections=0)
+    assert run(accept(board, 60, 0)) == [60]
+
+
+def test_a_worker_that_stands_back_stops_at_once(run, board):
+    set_record(board, 7, connections=0)
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            worker = Worker(listener, board, 0)
+            clients = [socket.create_connection(listener.getsockname()) for _ in range(20)]
+            worker.acceptor.start()
+            async with asyncio.timeout(10):
+                await until(lambda: worker.count >= LEAD)
+            worker.acceptor.stop()
+            await worker.acceptor.wait_adopted(5)
+            left = worker.count
+            await asyncio.sleep(0.02)
+            assert worker.count == left < 20
+            await worker.close()
+            for client in clients:
+                client.close()
+
+    run(main())
