@@ -29,6 +29,11 @@ def has_hung_up(sock: socket.socket) -> bool:
     return bool(_poll(sock, select.POLLRDHUP))
 
 
+def has_unread(sock: socket.socket) -> bool:
+    """Whether bytes have come, or the end, that nobody has read yet; never blocks."""
+    return bool(_poll(sock, select.POLLIN))
+
+
 def untaken_bytes(sock: socket.socket) -> int:
     """Return how many bytes were given to the kernel that the peer has not acknowledged (SIOCOUTQ)."""
     descriptor = sock.fileno()

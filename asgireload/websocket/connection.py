@@ -47,6 +47,7 @@ from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
 from asgireload.ipc.parcels import WebSocketParcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
+from asgireload.net.probing import has_unread
 from asgireload.websocket.deflate import DeflateParameters
 from asgireload.websocket.frames import ABNORMAL
 from asgireload.websocket.handover import Continuation, Resumption, SessionState, pack, queued
@@ -65,6 +66,11 @@ EARLY_BYTES = 64 * 1024
 """What a client may send before it was accepted. Reading goes on that long because only a socket
 that is read tells that its peer has left."""
 
+
+QUIET_PATIENCE = 1.0
+"""Seconds for which the close of a drain waits for the answer to a message, at most."""
+QUIET_INTERVAL = 0.005
+"""Seconds until it is looked at again."""
 
 SECOND_LOOK_SECONDS = 0.01
 """Enough for the loop to look at its sockets once before a pong is found missing."""
@@ -374,7 +380,7 @@ class WebSocketConnection:
             at = late_close_at(now, count, self._close_window(), jitter)
         else:
             at = plan.next_at(jitter)
-        self._drain_timer = context.loop.call_at(at, self._close_for_drain)
+        self._drain_timer = context.loop.call_at(at, self._close_when_quiet, at + self._patience())
 
     def _cancel_drain_timer(self) -> None:
         if self._drain_timer is not None:
@@ -389,6 +395,13 @@ class WebSocketConnection:
             return settings.ws_close_window
         return min(settings.ws_close_window, max(0.0, deadline - time.monotonic()) / 2)
 
+    def _patience(self) -> float:
+        """Seconds for which a close may wait for the answer to a message."""
+        deadline = self.context.drain.deadline
+        if deadline is None:
+            return QUIET_PATIENCE
+        return min(QUIET_PATIENCE, max(0.0, deadline - time.monotonic()) / 4)
+
     def _count_to_close(self) -> int:
         """Return how many WebSockets of this worker are closed because it leaves, this one included."""
         context = self.context
@@ -401,6 +414,21 @@ class WebSocketConnection:
             ):
                 count += 1
         return max(count, 1)
+
+    def _close_when_quiet(self, latest: float) -> None:
+        """Close between two messages, or at `latest`: the client of one that goes unanswered cannot know
+        whether it was heard. Those that are still on their way cannot be seen from here."""
+        loop = self.context.loop
+        if self.state is WebSocketState.OPEN and self._is_answering() and loop.time() < latest:
+            self._drain_timer = loop.call_later(QUIET_INTERVAL, self._close_when_quiet, latest)
+        else:
+            self._close_for_drain()
+
+    def _is_answering(self) -> bool:
+        """The client has said something, and the application does not wait for more."""
+        if self._write_waiters:
+            return False  # the client does not read: it waits for nothing
+        return not self._receive_waiters or has_unread(self._transport.get_extra_info("socket"))
 
     def _close_for_drain(self) -> None:
         reason = self.context.drain.reason or DrainReason.RELOAD

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from asgireload.draining import DrainReason
 from asgireload.ipc.scoreboard import Field, Limit
+from asgireload.websocket import connection as connection_module
 from asgireload.websocket.connection import WebSocketConnection
 from tests.http.server import Client, Server, serving
 
@@ -606,6 +607,69 @@ def test_closes_of_a_drain_are_spread_and_served_until_then(run: Any, parser: st
             assert max(times) - begun >= 0.28
             assert {code for code, _ in told} == {1012}
             assert len({reason for _, reason in told}) > 10
+
+    run(main())
+
+
+def test_a_close_waits_for_the_answer_to_a_message(run: Any, parser: str) -> None:
+    """A message that the application works on when its turn comes is answered, and then comes the close."""
+    release = asyncio.Event()
+    seen = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            seen.set()
+            await release.wait()
+            await send({"type": "websocket.send", "text": message["text"]})
+
+    async def main() -> None:
+        async with serving(app, parser, ws_close_window=0) as server:
+            client = await open_raw(server)
+            client.send(frame(1, b"asked"))
+            await seen.wait()
+            drain(server)
+            asyncio.get_running_loop().call_later(0.05, release.set)
+            assert await client.reader.readexactly(7) == frame(1, b"asked", mask=False)
+            assert (await read_close(client))[0] == 1012
+
+    run(main())
+
+
+def test_a_close_waits_for_a_message_that_is_there_and_unread(run: Any, parser: str) -> None:
+    async def main() -> None:
+        async with serving(echo, parser, ws_close_window=0) as server:
+            client = await open_raw(server)
+            # Nothing but the kernel has it when the turn comes: the loop has looked at its sockets before.
+            raw = client.writer.get_extra_info("socket")
+            drain(server)
+            os.write(raw.fileno(), frame(1, b"asked"))
+            assert await client.reader.readexactly(7) == frame(1, b"asked", mask=False)
+            assert (await read_close(client))[0] == 1012
+
+    run(main())
+
+
+def test_a_close_does_not_wait_for_ever(
+    run: Any, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "QUIET_PATIENCE", 0.1)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with serving(app, parser, ws_close_window=0, ws_close_timeout=0.05) as server:
+            client = await open_raw(server)
+            drain(server)
+            assert (await read_close(client))[0] == 1012
+            server.context.drain.deadline = 0.0
+            for connection in tuple(server.context.connections):
+                connection.cut()
+            await server.context.wait_idle()
 
     run(main())
 
