@@ -126,9 +126,12 @@ def wait_until_it_answers(port: int) -> None:
     until = time.monotonic() + START_SECONDS
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            # The port is bound before anybody accepts, so a connection alone says nothing.
+            with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
+                sock.recv(1024)
             return
-        except OSError:
+        except ConnectionRefusedError:
             if time.monotonic() > until:
                 raise SystemExit("the server does not answer") from None
             time.sleep(0.05)
