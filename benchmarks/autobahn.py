@@ -3,12 +3,14 @@
     make autobahn         or: python benchmarks/autobahn.py [--servers asgireload ...] [--cases 1.* 12.1.*]
 
 The cases are Autobahn's own; the client that runs them is kosoku, in a virtual environment of its own
-(`--kosoku` names its program). Servers run in turn with their default settings. The table counts cases
-by what they showed; failures are listed below it. Everything is written to
+(`--kosoku` names its program). "asgireload, reloading" has its code replaced again and again meanwhile, and
+its application takes part in the handover of WebSockets. Servers run in turn with their default settings.
+The table counts cases by what they showed; failures are listed below it. Everything is written to
 benchmarks/results/autobahn.json. The exit status is 1 when a case fails on asgireload.
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -17,10 +19,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+
+from asgireload.admin.client import AdminClient
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "autobahn.json"
@@ -45,6 +50,24 @@ async def app(scope, receive, send):
     while (message := await receive())["type"] == "websocket.receive":
         await send({**message, "type": "websocket.send"})
 """
+MOVING_APP = """
+import echo_app
+
+async def app(scope, receive, send):
+    async def accepting(message):
+        if message["type"] == "websocket.accept":
+            message = {**message, "handover": True}
+        await send(message)
+
+    async def parting():
+        message = await receive()
+        if message["type"] == "websocket.handover":
+            await send({"type": "websocket.handover", "state": b""})
+        return message
+
+    await echo_app.app(scope, parting, accepting)
+"""
+RELOAD_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,9 +76,18 @@ class Server:
     package: str
     arguments: tuple[str, ...]
     """Behind `python -m`; `{port}` is replaced."""
+    admin_socket: str = ""
+    """Its code is replaced again and again, through this; empty: it is not."""
 
 
 SERVERS = (
+    Server(
+        "asgireload, reloading",
+        "asgireload",
+        ("asgireload", "moving_app:app", "--port", "{port}", "--no-access-log", "--workers", "2",
+         "--probation", "0", "--admin-socket", "admin.sock"),
+        admin_socket="admin.sock",
+    ),
     Server(
         "asgireload",
         "asgireload",
@@ -134,10 +166,37 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit("the server did not open its port")
 
 
+class Reloading:
+    """Replaces the code of a server within the context, and says in the end how often."""
+
+    def __init__(self, path: str) -> None:
+        self._count = 0
+        self._client = AdminClient(path)
+        self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._go_on)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._has_ended.set()
+        self._thread.join()
+        print(f"the code was replaced {self._count} times", file=sys.stderr)
+
+    def _go_on(self) -> None:
+        while not self._has_ended.wait(RELOAD_SECONDS):
+            status, said = self._client.request("POST", "/reload?wait=1", timeout=30)
+            if status != 200:
+                print(f"a reload did not work: {said}", file=sys.stderr)
+                return
+            self._count += 1
+
+
 def run_cases(server: Server, kosoku: Path, cases: list[str]) -> list[Verdict]:
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "echo_app.py").write_text(APP)
+        Path(directory, "moving_app.py").write_text(MOVING_APP)
         arguments = [argument.format(port=port) for argument in server.arguments]
         search_path = os.pathsep.join((directory, str(ROOT)))
         process = subprocess.Popen(
@@ -152,14 +211,18 @@ def run_cases(server: Server, kosoku: Path, cases: list[str]) -> list[Verdict]:
             wait_until_open(port, process)
             selection = [word for case in cases for word in ("--include", case)]
             report = Path(directory, "report")
-            run = subprocess.run(
-                [kosoku, f"127.0.0.1:{port}", *selection, "--outdir", report],
-                cwd=directory,
-                check=False,  # it is 1 when a case failed, which the report says better
-                capture_output=True,
-                text=True,
-                timeout=RUN_SECONDS,
-            )
+            reloading: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+            if server.admin_socket:
+                reloading = Reloading(f"{directory}/{server.admin_socket}")
+            with reloading:
+                run = subprocess.run(
+                    [kosoku, f"127.0.0.1:{port}", *selection, "--outdir", report],
+                    cwd=directory,
+                    check=False,  # it is 1 when a case failed, which the report says better
+                    capture_output=True,
+                    text=True,
+                    timeout=RUN_SECONDS,
+                )
             if not (report / "index.json").exists():
                 raise SystemExit(f"{kosoku} wrote no report:\n{run.stdout}{run.stderr}")
             return read_report(report / "index.json")
@@ -236,7 +299,9 @@ def main() -> int:
             for name, verdicts in results.items()
         }
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")
-    ours = results.get("asgireload", [])
+    ours = [
+        verdict for name in results if name.startswith("asgireload") for verdict in results[name]
+    ]
     return 0 if all(verdict.passes for verdict in ours) else 1
 
 
