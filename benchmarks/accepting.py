@@ -39,7 +39,7 @@ async def app(scope, receive, send):
                 return
     if scope["path"] == "/block":
         time.sleep(0.05)
-    if scope["path"] == "/work":
+    if scope["path"] == "/burn":
         until = time.perf_counter() + 200e-6
         while time.perf_counter() < until:
             pass
@@ -87,7 +87,7 @@ def cost_of_a_connection(process: subprocess.Popen[bytes], port: int, seconds: i
 def opened_at_once(port: int) -> float:
     """Return the requests per second over 32 connections that are opened in one instant."""
     output = subprocess.run(
-        ["wrk", "-t1", "-c32", "-d1s", f"http://127.0.0.1:{port}/work"],
+        ["wrk", "-t1", "-c32", "-d1s", f"http://127.0.0.1:{port}/burn"],
         check=True,
         capture_output=True,
         text=True,

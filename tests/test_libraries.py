@@ -36,9 +36,9 @@ def test_an_installed_library_that_is_watched_by_name_is_edited():
 
 def test_the_standard_library_below_the_application_stays_one():
     """A home directory that is served has the interpreters of pyenv in it."""
-    places = Places(("/root/.pyenv/3.11/lib/python3.11/",), (), ("/root/",))
-    assert places.is_library("/root/.pyenv/3.11/lib/python3.11/json/decoder.py")
-    assert not places.is_library("/root/app.py")
+    places = Places(("/home/ada/.pyenv/3.11/lib/python3.11/",), (), ("/home/ada/",))
+    assert places.is_library("/home/ada/.pyenv/3.11/lib/python3.11/json/decoder.py")
+    assert not places.is_library("/home/ada/app.py")
 
 
 def test_this_interpreter_is_known():

@@ -21,12 +21,12 @@ from collections.abc import Iterable, Mapping
 from asgireload.errors import ChannelClosedError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
-from asgireload.ipc.messages import BaseBuilt, BaseUnfit, BuildBase, ForkTemplate
+from asgireload.ipc.messages import BaseBuilt, BaseUnfit, BuildBase
 from asgireload.ipc.quiet_signals import begin_quiet
 from asgireload.ipc.records import BaseContents, ImportRecord, seal, sign, unseal
 from asgireload.ipc.titles import set_title
 from asgireload.libraries import Places, application_places
-from asgireload.template.forking import Side, fork_adopted
+from asgireload.template.forking import fork_templates
 from asgireload.template.leftovers import find_leftovers, open_descriptors
 from asgireload.template.main import be_template
 from asgireload.template.session import Session, load_env_file
@@ -44,7 +44,7 @@ def main() -> int:
     enlarge_signal_stack()
     try:
         app = _build(channel)
-        own_channel = _fork_on_command(channel, app) if app is not None else None
+        own_channel = fork_templates(channel, app) if app is not None else None
     except ChannelClosedError:
         os._exit(0)
     if own_channel is None:
@@ -172,23 +172,6 @@ def _set_variables(variables: Mapping[str, str | None]) -> None:
 
 def _count_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def _fork_on_command(channel: Channel, app: str) -> Channel:
-    """Fork until the channel closes; return in each template, with its channel."""
-    while True:
-        message, descriptors = channel.receive()
-        assert isinstance(message, ForkTemplate)
-        try:
-            side = fork_adopted()
-        except OSError:
-            side = Side.PARENT  # the supervisor sees the end of the template's channel
-        if side is Side.CHILD:
-            channel.close()
-            set_title("spare", app)
-            return Channel(socket.socket(fileno=descriptors[0]))
-        for descriptor in descriptors:
-            os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ import socket
 from asgireload.errors import ChannelClosedError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import signal_on_parent_death
-from asgireload.ipc.messages import BookmarkStarted, BookmarkTaken, ForkTemplate
+from asgireload.ipc.messages import BookmarkStarted, BookmarkTaken
 from asgireload.ipc.records import FilesRead, seal
 from asgireload.ipc.titles import set_title
-from asgireload.template.forking import Side, fork_adopted
+from asgireload.template.forking import Side, fork_adopted, fork_templates
 from asgireload.template.importing import ImportWatch
 from asgireload.template.leftovers import find_leftovers
 from asgireload.template.session import Session
@@ -65,20 +65,7 @@ def _sleep(session: Session, channel: Channel, module: str) -> None:
     set_title("bookmark", f"{session.order.name} before {module}")
     try:
         channel.send(BookmarkStarted(os.getpid()))
-        while True:
-            message, descriptors = channel.receive()
-            assert isinstance(message, ForkTemplate)
-            try:
-                side = fork_adopted()
-            except OSError:
-                side = Side.PARENT  # the supervisor sees the end of the template's channel
-            if side is Side.CHILD:
-                channel.close()
-                set_title("spare", session.order.name)
-                session.channel = Channel(socket.socket(fileno=descriptors[0]))
-                return
-            for descriptor in descriptors:
-                os.close(descriptor)
+        session.channel = fork_templates(channel, session.order.name)
     except ChannelClosedError:
         os._exit(0)
 

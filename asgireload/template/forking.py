@@ -12,8 +12,13 @@ The caller has no second thread and no event loop.
 
 import os
 import signal
+import socket
 import sys
 from enum import Enum
+
+from asgireload.ipc.channel import Channel
+from asgireload.ipc.messages import ForkTemplate
+from asgireload.ipc.titles import set_title
 
 
 class Side(Enum):
@@ -67,3 +72,23 @@ def _be_middle() -> None:
         os._exit(error.errno or 1)
     if worker:
         os._exit(0)
+
+
+def fork_templates(channel: Channel, name: str) -> Channel:
+    """Sleep, and fork a template for each order; return in the template, with its channel, which it owns.
+
+    `name` is the application's, for its title. Raise ChannelClosedError when nobody gives orders any more.
+    """
+    while True:
+        message, descriptors = channel.receive()
+        assert isinstance(message, ForkTemplate)
+        try:
+            side = fork_adopted()
+        except OSError:
+            side = Side.PARENT  # the supervisor sees the end of the template's channel
+        if side is Side.CHILD:
+            channel.close()
+            set_title("spare", name)
+            return Channel(socket.socket(fileno=descriptors[0]))
+        for descriptor in descriptors:
+            os.close(descriptor)

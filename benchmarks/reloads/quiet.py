@@ -15,7 +15,7 @@ from .records import STEADY
 from .servers import Server
 from .trial import Bystanders, Live, Machine, loaded, reload_once, serving
 
-PATH = "/work/200"
+PATH = "/burn/200"
 """The application burns 200 µs of CPU for each request: then half of saturation is a rate that one client process
 can keep up with time to spare."""
 RAMP_SECONDS = 3

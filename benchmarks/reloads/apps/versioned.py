@@ -118,7 +118,7 @@ async def app(scope, receive, send):
     elif words[0] == "pause":
         await asyncio.sleep(number)
         await answer(send, b"ok")
-    elif words[0] == "work":
+    elif words[0] == "burn":
         # Microseconds of the CPU, which two workers on one CPU share.
         until = time.thread_time() + number / 1000
         while time.thread_time() < until:
