@@ -274,6 +274,7 @@ class Children:
             if template.process is None:
                 self.kill_template(template_id, dump=False)
             else:
+                self._giving_way.end(template.process.pid)
                 template.channel.close()
 
     def kill_template(self, template_id: int, *, dump: bool) -> None:
@@ -284,6 +285,8 @@ class Children:
         if template.process is None:
             template.channel.deliver()  # its number may be there, unread
         if template.process is not None:
+            # Even to die takes a process time.
+            self._giving_way.end(template.process.pid)
             template.process.send(signal.SIGABRT if dump else signal.SIGKILL)
         elif self._templates.get(template_id) is template:
             # Not forked yet, or it ends when it says its number to nobody.
