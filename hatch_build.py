@@ -38,6 +38,9 @@ MODULES = (
     "websocket/handshake.py",
     "websocket/session.py",
     "websocket/stalling.py",
+    "worker/acceptor.py",
+    "worker/balance.py",
+    "worker/connecting.py",
 )
 PACKAGE = "asgireload"
 SCRIPT = """

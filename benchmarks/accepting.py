@@ -145,6 +145,7 @@ def main() -> None:
                     costs.setdefault(accept, []).append(
                         cost_of_a_connection(process, port, options.seconds)
                     )
+                    time.sleep(1)  # workers go by how long connections have stayed lately
                     rates.setdefault(accept, []).extend(opened_at_once(port) for _ in range(TRIES))
                     found, workers = asyncio.run(behind_a_blocked_worker(port, options.seconds))
                     delays.setdefault(accept, []).extend(found)

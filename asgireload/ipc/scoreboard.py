@@ -117,6 +117,9 @@ RECORD_BYTES = 512
 """Eight cache lines: two workers never write to one line."""
 CAPACITY = 1024
 """Records in a segment: the most workers, old generations included, that can live at once."""
+_STRIDE = RECORD_BYTES // 8
+_BLOCK = 128
+"""Records that are looked at together."""
 
 PUBLISH_INTERVAL_NS = 20_000_000
 """Under load the counts of a worker are so much behind, those of an idle worker up to a heartbeat."""
@@ -235,18 +238,35 @@ class Scoreboard:
         return cls(descriptor)
 
     def record(self, index: int) -> Record:
-        start = index * RECORD_BYTES // 8
+        start = index * _STRIDE
         return Record(self._view[start : start + FIELD_COUNT])
 
-    def fewest_connections(self, *, besides: int) -> int | None:
+    def accepting_below(self) -> int:
+        """Return an index below which are the records of those that take new connections now.
+
+        Records are given out again before one is used for the first time, so where a whole block of them is
+        without such a worker there is none behind it either. The pages behind are not touched.
+        """
+        below = 0
+        for start in range(0, CAPACITY, _BLOCK):
+            end = (start + _BLOCK) * _STRIDE
+            accepting = self._view[start * _STRIDE + Field.ACCEPTING : end : _STRIDE].tolist()
+            if not any(accepting):
+                break
+            below = start + max(index + 1 for index, takes in enumerate(accepting) if takes)
+        return below
+
+    def fewest_connections(self, *, besides: int, below: int = CAPACITY) -> int | None:
         """Return how many connections that worker has which has fewest of those that take new ones.
 
-        The one whose record is at index `besides` does not count. None: there is no other.
+        The one whose record is at index `besides` does not count, nor those from `below` on. None: there is
+        no other.
         """
-        stride = RECORD_BYTES // 8
-        connections = self._view[Field.CONNECTIONS :: stride].tolist()
-        accepting = self._view[Field.ACCEPTING :: stride].tolist()
-        accepting[besides] = 0
+        end = below * _STRIDE
+        connections = self._view[Field.CONNECTIONS : end : _STRIDE].tolist()
+        accepting = self._view[Field.ACCEPTING : end : _STRIDE].tolist()
+        if besides < below:
+            accepting[besides] = 0
         return min(compress(connections, accepting), default=None)
 
     def close(self) -> None:

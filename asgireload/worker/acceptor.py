@@ -5,9 +5,10 @@ resets connections that were accepted in the same turn of the loop), it leaves t
 whoever owns them, and it takes a bounded number each time, so that one worker does not swallow a burst
 its siblings could share.
 
-From there to its connection object a socket is in one coroutine, `_adopt`: on an address behind a proxy it
-waits for the PROXY header (`greeting.py`), on one with TLS for the first byte, since a client that says
-nothing is not worth the buffers of a handshake, and then for the handshake. All together have one deadline.
+From there to its connection object is one step of the loop (`connecting.py`), but behind a proxy or with TLS,
+where a socket is in one coroutine, `_adopt`: it waits for the PROXY header (`greeting.py`), then for the first
+byte, since a client that says nothing is not worth the buffers of a handshake, and then for the handshake. All
+together have one deadline.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.addresses import PLAIN, ListenerTraits
 from asgireload.net.proxy_protocol import Header, Origin
 from asgireload.worker.balance import LEAD, Balance
+from asgireload.worker.connecting import BareSocket, Connecting, takes_bare_sockets, wait_ended
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.plain_on_tls import TLS_HANDSHAKE, PlainAnswer, is_http
 
@@ -45,8 +47,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _logger = logging.getLogger("asgireload.error")
 
 
-# The first step at once, where Python can: most of the way is one. None of it is the application's, so its
-# task factory is not asked.
+# The first step at once, where Python can. None of it is the application's, so its task factory is not asked.
 _Task: Any = asyncio.Task
 """Type stubs for 3.11, which the checker goes by, do not know how to start eagerly."""
 _new_task = partial(_Task, eager_start=True) if sys.version_info >= (3, 12) else _Task
@@ -67,14 +68,22 @@ class Entrance:
     context: ssl.SSLContext | None = None
     """For TLS. May be replaced at any time: handshakes that begin afterwards use the new one."""
     _accepted: Callable[[int], _Socket] = field(init=False)
+    _family: int = field(init=False)
+    _type: int = field(init=False)
 
     def __post_init__(self) -> None:
         listening = self.socket
-        kind = (int(listening.family), int(listening.type), listening.proto)
+        self._family, self._type = int(listening.family), int(listening.type)
+        kind = (self._family, self._type, listening.proto)
         # A socket looks its family and type up in their enumerations whenever it is asked, and loops ask
         # several times for each connection. Measured: a fifth of what the server does for one.
         plain = {"__slots__": (), "family": listening.family, "type": listening.type}
         self._accepted = partial(type("AcceptedSocket", (socket.socket,), plain), *kind)
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing comes before the first byte of HTTP."""
+        return not (self.traits.proxy or self.traits.tls)
 
     def accept(self) -> _Socket:
         """Return the next connection, non-blocking. Raise what accept(2) reports, as OSError."""
@@ -83,6 +92,11 @@ class Entrance:
         accepted = self._accepted(descriptor)
         accepted.setblocking(False)
         return accepted
+
+    def accept_bare(self) -> BareSocket:
+        """Likewise, without a socket object. It blocks until uvloop has it."""
+        descriptor, _ = self.socket._accept()  # type: ignore[attr-defined]
+        return BareSocket(descriptor, self._family, self._type)
 
 
 class Acceptor:
@@ -120,7 +134,11 @@ class Acceptor:
         self._has_room = has_room
         self._balance = balance
         self._is_full = False
+        self._takes_bare = takes_bare_sockets(loop)
+        self._connecting: set[Connecting] = set()
+        """Accepted on plain addresses, and not connection objects yet."""
         self._adopting: set[asyncio.Task[Any]] = set()
+        """Likewise, with a handshake or a PROXY header before that."""
         self._silent: set[asyncio.Task[Any]] = set()
         """Those of them whose client has not said anything."""
         self._resume: asyncio.TimerHandle | None = None
@@ -167,6 +185,7 @@ class Acceptor:
         """
         timer = self._loop.call_later(patience, self._drop_silent)
         try:
+            await wait_ended(self._connecting)
             while self._adopting:
                 await asyncio.wait(self._adopting)
         finally:
@@ -174,6 +193,8 @@ class Acceptor:
 
     def abandon(self) -> None:
         """Close every socket that has no connection object yet."""
+        for connecting in self._connecting:
+            connecting.cancel()
         for task in self._adopting:
             task.cancel()
 
@@ -182,10 +203,29 @@ class Acceptor:
             task.cancel()
 
     def _accept(self, entrance: Entrance, most: int | None, *, in_any_case: bool = False) -> None:
-        taken = failed = 0
-        while most is None or taken < most:
+        taken: list[_Socket | BareSocket] = []
+        try:
+            self._take(entrance, most, taken, in_any_case=in_any_case)
+        finally:
+            # Only when the queue is empty: workers that find something in it take one each, and all are woken.
+            for accepted in taken:
+                self._begin(accepted, entrance)
+
+    def _take(
+        self,
+        entrance: Entrance,
+        most: int | None,
+        taken: list[_Socket | BareSocket],
+        *,
+        in_any_case: bool,
+    ) -> None:
+        """Move up to `most` connections from the queue to `taken`."""
+        failed = 0
+        on_way = len(self._connecting) + len(self._adopting)
+        accept = entrance.accept_bare if entrance.is_plain and self._takes_bare else entrance.accept
+        while most is None or len(taken) < most:
             if most is not None:
-                pending = len(self._adopting)
+                pending = on_way + len(taken)
                 if not self._has_room(pending):
                     self._rest()
                     return
@@ -197,7 +237,7 @@ class Acceptor:
                     self._stand_back()
                     return
             try:
-                connection = entrance.accept()
+                taken.append(accept())
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -210,19 +250,19 @@ class Acceptor:
                 failed += 1
                 if failed >= ACCEPT_BURST:
                     return
-                continue
-            taken += 1
-            way = (
-                self._adopt(connection, entrance)
-                if entrance.traits.proxy or entrance.traits.tls
-                else self._loop.connect_accepted_socket(self._make_plain, connection)
-            )
-            task = _new_task(way, loop=self._loop, name="accept")
+
+    def _begin(self, accepted: _Socket | BareSocket, entrance: Entrance) -> None:
+        if isinstance(accepted, BareSocket) or entrance.is_plain:
+            connecting = Connecting(self._loop, self._make_plain, accepted, self._connected)
+            self._connecting.add(connecting)
+            connecting.begin()
+        else:
+            task = _new_task(self._adopt(accepted, entrance), loop=self._loop, name="accept")
             self._adopting.add(task)
             task.add_done_callback(self._adopted)
 
     async def _adopt(self, sock: socket.socket, entrance: Entrance) -> None:
-        """Lead one accepted socket to its connection object, or close it."""
+        """Lead one accepted socket to its connection object by way of what comes before, or close it."""
         deadline = self._loop.time() + self._handshake_timeout
         origin: Origin | None = None
         if entrance.traits.proxy and self._greeter is not None:
@@ -331,8 +371,15 @@ class Acceptor:
 
     def _adopted(self, task: asyncio.Task[Any]) -> None:
         self._adopting.discard(task)
+        self._ended(None if task.cancelled() else task.exception())
+
+    def _connected(self, connecting: Connecting, error: BaseException | None) -> None:
+        self._connecting.discard(connecting)
+        self._ended(error)
+
+    def _ended(self, error: BaseException | None) -> None:
         self.note_room()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if error is not None and not isinstance(error, asyncio.CancelledError):
             _logger.error("An accepted connection could not be set up: %s", error)
 
     def _stand_back(self) -> None:

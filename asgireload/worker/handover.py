@@ -32,6 +32,7 @@ from asgireload.ipc.scoreboard import Field
 from asgireload.websocket.connection import resumed_websocket_protocol
 from asgireload.websocket.handover import Resumption
 from asgireload.worker.collection import PutOff
+from asgireload.worker.connecting import Connecting, wait_ended
 from asgireload.worker.offers import Claims, Fate, Offers, Settle, Turn
 
 SLICE_SECONDS = 0.004
@@ -330,7 +331,7 @@ class Receiver:
         self._is_full = False
         """Some of them for want of room."""
         self._is_waiting_to_say = False
-        self._beginning: set[asyncio.Task[None]] = set()
+        self._beginning: set[Connecting] = set()
         self.taken_over = 0
         loop.add_reader(passage.fileno(), self._receive)
 
@@ -349,8 +350,7 @@ class Receiver:
 
     async def wait_begun(self) -> None:
         """Return when every connection that was taken over has its connection object. Cancel freely."""
-        while self._beginning:
-            await asyncio.wait(self._beginning)
+        await wait_ended(self._beginning)
 
     def _receive(self) -> None:
         """Take a slice of what is there, say so, and begin with it."""
@@ -449,16 +449,13 @@ class Receiver:
 
     def _begin(self, arrival: _Arrival) -> None:
         self.taken_over += 1
-        task = self._loop.create_task(self._connect(arrival))
-        self._beginning.add(task)
-        task.add_done_callback(self._begun)
+        connecting = Connecting(self._loop, arrival.make_protocol, arrival.socket, self._begun)
+        self._beginning.add(connecting)
+        connecting.begin()
 
-    async def _connect(self, arrival: _Arrival) -> None:
-        await self._loop.connect_accepted_socket(arrival.make_protocol, arrival.socket)
-
-    def _begun(self, task: asyncio.Task[None]) -> None:
-        self._beginning.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def _begun(self, connecting: Connecting, error: BaseException | None) -> None:
+        self._beginning.discard(connecting)
+        if error is not None:
             _logger.error("A connection that was taken over could not be set up: %s", error)
 
 

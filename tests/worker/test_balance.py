@@ -12,7 +12,15 @@ from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.ipc.scoreboard import Field, Scoreboard
 from asgireload.worker.acceptor import ACCEPT_BURST, Acceptor, Entrance
-from asgireload.worker.balance import LEAD, LOOK_INTERVAL, Balance, is_ahead
+from asgireload.worker.balance import (
+    LATELY,
+    LEAD,
+    LOOK_INTERVAL,
+    WHO_INTERVAL,
+    Balance,
+    Turnover,
+    is_ahead,
+)
 
 
 async def silent(scope, receive, send):
@@ -68,6 +76,98 @@ def test_others_are_looked_at_again_only_when_there_are_more_connections(board):
     set_record(board, 1, connections=0)
     assert not balance.is_ahead(LOOK_INTERVAL - 1)
     assert balance.is_ahead(LOOK_INTERVAL)
+
+
+def test_others_are_looked_at_again_when_there_are_fewer_connections(board):
+    """A crowd that has left must not let the next one be all this worker's."""
+    set_record(board, 0, connections=100)
+    set_record(board, 1, connections=100)
+    balance = Balance(board, 0)
+    assert not balance.is_ahead(0)
+    for index in (0, 1):
+        set_record(board, index, connections=0)
+    assert not balance.is_ahead(0)
+    assert balance.is_ahead(LOOK_INTERVAL)
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 5 * LATELY), st.integers(0, 50), st.integers(0, 50)), min_size=1
+    )
+)
+def test_short_connections_are_those_that_began_and_ended_lately(steps):
+    turnover, now, begun, ended, history = Turnover(), 0.0, 0, 0, []
+    for seconds, more, fewer in steps:
+        now, begun = now + seconds, begun + more
+        ended = min(begun, ended + fewer)
+        history.append((now, begun, ended))
+        short = turnover.lately(begun, ended, now)
+        lately = [(b, e) for t, b, e in history if now - t < 3 * LATELY]
+        assert 0 <= short <= min(begun - lately[0][0], ended - lately[0][1])
+
+
+def test_where_connections_are_short_nobody_stands_back(board):
+    clock = Clock()
+    set_record(board, 1, connections=0)
+    set_record(board, 0, connections=20)
+    values = board.record(0).values
+    balance = Balance(board, 0, clock)
+    answers = []
+    for step in range(6):  # a hundred begin and end each time
+        values[Field.CONNECTIONS] = 20 + LOOK_INTERVAL * (step % 2)
+        values[Field.CONNECTIONS_TOTAL] = 100 * (step + 1)
+        answers.append(balance.is_ahead(0))
+        clock.now += 1.1 * LATELY
+    assert answers == [True, False, False, False, False, False]
+    clock.now += 2 * LATELY
+    assert balance.is_ahead(LOOK_INTERVAL)  # what was so long ago tells nothing
+
+
+def test_clients_that_leave_and_come_again_all_at_once_are_shared(board):
+    clock = Clock()
+    set_record(board, 1, connections=100)
+    set_record(board, 0, connections=100)
+    values = board.record(0).values
+    values[Field.CONNECTIONS_TOTAL] = 100
+    balance = Balance(board, 0, clock)
+    assert not balance.is_ahead(0)
+    for index in (0, 1):
+        set_record(board, index, connections=0)
+    for came in (4, 8, 12):
+        clock.now += LATELY / 4
+        values[Field.CONNECTIONS_TOTAL] = 100 + came
+        values[Field.CONNECTIONS] = came
+        assert balance.is_ahead(0)
+
+
+def test_a_new_worker_is_seen_after_a_while(board):
+    clock = Clock()
+    set_record(board, 0, connections=500)
+    balance = Balance(board, 0, clock)
+    assert not balance.is_ahead(0)
+    set_record(board, 1, connections=0)
+    clock.now += WHO_INTERVAL
+    assert balance.is_ahead(LOOK_INTERVAL)
+
+
+def test_workers_are_found_wherever_their_records_are(board):
+    assert board.accepting_below() == 0
+    for index in (3, 100, 130):
+        set_record(board, index, connections=index)
+    assert board.accepting_below() == 131
+    assert board.fewest_connections(besides=3, below=131) == 100
+    assert board.fewest_connections(besides=130, below=131) == 3
+    assert board.fewest_connections(besides=3, below=4) is None
 
 
 class Worker:
