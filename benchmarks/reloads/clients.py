@@ -21,7 +21,8 @@ import uvloop
 from benchmarks.suite.figures import percentile
 
 from . import records, wire
-from .records import CROSSED, KINDS, MOVED, STEADY, WHILE_IDLE, Kind, Outcome, Record
+from .light import LightConnection
+from .records import CROSSED, KINDS, MOVED, STEADY, WHILE_IDLE, Failed, Kind, Outcome, Record
 from .wire import BrokenAnswer
 
 ANSWER_TIMEOUT = 15.0
@@ -65,14 +66,6 @@ class Effort:
     cpu_share: float
     late_p99_ms: float
     late_most_ms: float
-
-
-class Failed(Exception):  # noqa: N818 - an answer that is none
-    """An exchange that has no good answer."""
-
-    def __init__(self, outcome: Outcome, detail: str) -> None:
-        super().__init__(detail)
-        self.outcome, self.detail = outcome, detail
 
 
 def check_status(head: wire.Head, wanted: int) -> None:
@@ -538,11 +531,51 @@ async def steady(client: Client) -> None:
     """Requests on a fixed schedule over one connection."""
     request = wire.request("GET", client.order.steady_path)
     schedule = client.schedule(STEADY.clients / client.order.rate)
-    while not client.stopping:
-        due = await schedule.wait_next()
-        if await client.is_connected(due):
-            await client.send(request)
-            await client.answered(due, due)
+    connection: LightConnection | None = None
+    try:
+        while not client.stopping:
+            due = await schedule.wait_next()
+            if connection is not None and connection.is_lost:
+                client.note(Outcome.CLOSED, due, due, detail=WHILE_IDLE)
+                connection = None
+            if connection is None:
+                connection = await light_connection(client, due)
+            if connection is not None and not await has_answer(client, connection, request, due):
+                connection.drop()
+                connection = None
+    finally:
+        if connection is not None:
+            connection.drop()
+
+
+async def light_connection(client: Client, due: float) -> LightConnection | None:
+    """Return a new connection; note a refusal."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            made = await loop.create_connection(LightConnection, "127.0.0.1", client.order.port)
+    except (OSError, TimeoutError) as error:
+        client.note(Outcome.REFUSED, due, due, detail=type(error).__name__)
+        return None
+    return made[1]
+
+
+async def has_answer(
+    client: Client, connection: LightConnection, request: bytes, due: float
+) -> bool:
+    """Ask, and note what comes of it. Return whether the connection can be used again."""
+    try:
+        head = await connection.ask(request, ANSWER_TIMEOUT)
+        client.hear(head.worker)
+        check_status(head, 200)
+    except Failed as failed:
+        client.note(failed.outcome, due, due, detail=failed.detail)
+        await asyncio.sleep(COMING_BACK)
+        return False
+    client.note(Outcome.ANSWERED, due, due, version=head.version)
+    if head.closes:
+        client.note(Outcome.CLOSED, due, due, detail="announced")
+    return not head.closes
 
 
 BEHAVIOUR: dict[str, Callable[[Client], Coroutine[Any, Any, None]]] = {

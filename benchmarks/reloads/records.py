@@ -31,6 +31,15 @@ WHILE_IDLE = "while idle"
 MOVED = "moved"
 """Detail of an answer that came from another process than the one before it on the same connection."""
 
+
+class Failed(Exception):  # noqa: N818 - an answer that is none
+    """An exchange that has no good answer."""
+
+    def __init__(self, outcome: Outcome, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome, self.detail = outcome, detail
+
+
 BROKEN = (Outcome.LOST, Outcome.CUT, Outcome.REFUSED)
 
 
