@@ -678,8 +678,9 @@ class Config:
         Choice(("low", "normal")),
         "low",
         RELOADING,
-        "CPU priority of the import in a reload: low gives it what serving leaves over, for 10 s at most, where"
-        " the system allows the way back (root, CAP_SYS_NICE or RLIMIT_NICE); normal lets it compete.",
+        "CPU priority of what a reload imports, starts and ends: low gives it what serving leaves over, for 10 s"
+        " each at most, where the system allows the way back (root, CAP_SYS_NICE or RLIMIT_NICE); normal lets it"
+        " compete.",
     )
 
     drain_timeout: float = _row(

@@ -162,6 +162,8 @@ class ForkWorker(msgspec.Struct, frozen=True, tag=True):
     has_tls: bool = False
     succeeds: bool = False
     """Another worker serves in the slot, and hands its place over later."""
+    gives_way: bool = False
+    """The fork gives way to it (`ipc.linux.give_way`), and the worker until it serves."""
 
 
 class ForkFailed(msgspec.Struct, frozen=True, tag=True):

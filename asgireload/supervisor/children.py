@@ -93,6 +93,7 @@ class _Template:
 @dataclass(slots=True)
 class _Worker:
     worker_id: int
+    template_id: int
     slot: int
     generation: int
     record_index: int
@@ -105,6 +106,10 @@ class _Worker:
     has_spoken: bool = False
     """It is ready, or has said why it is not."""
     is_killed: bool = False
+    gives_way: bool = False
+    """Until it is ready."""
+    gives_way_at_end: bool = False
+    """From when it has nothing to do but to end."""
 
 
 class Children:
@@ -363,6 +368,7 @@ class Children:
         template = self._templates.get(step.template_id)
         worker = _Worker(
             step.worker_id,
+            step.template_id,
             step.slot,
             step.generation,
             index,
@@ -370,6 +376,7 @@ class Children:
             channel,
             fault_file,
             template.layer if template is not None else None,
+            gives_way=step.gives_way,
         )
         self._workers[step.worker_id] = worker
         channel.attach(
@@ -386,7 +393,11 @@ class Children:
                 self._traits,
                 has_tls=certificates is not None,
                 succeeds=step.succeeds,
+                gives_way=step.gives_way,
             )
+            if step.gives_way and template.process is not None:
+                # The worker takes after it.
+                self._giving_way.begin(template.process.pid)
             descriptors = [
                 theirs.fileno(),
                 fault_file,
@@ -423,6 +434,7 @@ class Children:
     def drain_worker(self, step: events.DrainWorker) -> None:
         if (worker := self._workers.get(step.worker_id)) is not None:
             self.pair_workers(step.worker_id, step.successors)
+            worker.gives_way_at_end = step.gives_way
             worker.channel.post(Drain(step.reason.value, step.timeout))
 
     def pair_workers(self, worker_id: int, successor_ids: tuple[int, ...]) -> None:
@@ -453,6 +465,7 @@ class Children:
         worker.is_killed = True
         if worker.process is None:
             worker.channel.deliver()  # its number may be there, unread
+        self._stop_giving_way(worker)
         if worker.process is not None:
             worker.process.send(signal.SIGABRT if dump else signal.SIGKILL)
         elif not worker.channel.is_closed:
@@ -466,6 +479,7 @@ class Children:
             case WorkerStarted():
                 if worker.process is None:
                     worker.process = ProcessHandle(message.pid)
+                self._note_fork(worker, message.pid)
                 event: events.Event = events.WorkerStarted(number, message.pid)
             case WorkerStage():
                 event = events.WorkerReachedStage(number, message.stage)
@@ -477,9 +491,11 @@ class Children:
                 return
             case WorkerReady():
                 worker.has_spoken = True
+                self._stop_giving_way(worker)
                 event = events.WorkerReady(number, _failure(message.mistake))
             case WorkerFailed():
                 worker.has_spoken = True
+                self._stop_giving_way(worker)
                 event = events.WorkerFailed(
                     number, message.stage, message.summary, message.traceback
                 )
@@ -488,6 +504,8 @@ class Children:
             case SuccessorSpent():
                 event = events.SuccessorSpent(number, message.successor)
             case WorkerDrained():
+                if worker.gives_way_at_end and worker.process is not None:
+                    self._giving_way.begin(worker.process.pid)
                 event = events.WorkerDrained(
                     number,
                     message.exchanges_cut,
@@ -499,6 +517,18 @@ class Children:
                 raise AssertionError(message)
         self._on_event(event)
 
+    def _note_fork(self, worker: _Worker, pid: int) -> None:
+        """It takes after its template, which is done."""
+        if worker.gives_way:
+            template = self._templates.get(worker.template_id)
+            if template is not None and template.process is not None:
+                self._giving_way.end(template.process.pid)
+            self._giving_way.begin(pid)
+
+    def _stop_giving_way(self, worker: _Worker) -> None:
+        if worker.process is not None:
+            self._giving_way.end(worker.process.pid)
+
     def _worker_closed(self, worker: _Worker) -> None:
         """End of file. A worker that has told its number is collected when it has ended."""
         if worker.process is None and worker.worker_id in self._workers:
@@ -509,6 +539,9 @@ class Children:
         worker.channel.close()
         if worker.process is not None:
             worker.process.close()
+        if not clean:
+            # It may have served, and what is to take its place must not wait for anybody.
+            self._giving_way.end_all()
         if not worker.has_spoken and not worker.is_killed and worker.layer is not None:
             self._foundation.distrust(worker.layer, next_too=True)
         self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())

@@ -178,6 +178,8 @@ class ForkWorker(Struct, frozen=True):
     generation: int
     succeeds: bool = False
     """Another worker serves in the slot."""
+    gives_way: bool = False
+    """It has the processor first until this one serves, too."""
 
 
 class DrainWorker(Struct, frozen=True):
@@ -186,6 +188,8 @@ class DrainWorker(Struct, frozen=True):
     timeout: float
     successors: tuple[int, ...] = ()
     """The workers that take its connections over."""
+    gives_way: bool = False
+    """They have the processor first, when nothing is left for it but to end."""
 
 
 class HandOver(Struct, frozen=True):

@@ -35,8 +35,8 @@ class Policy:
     preload: bool | None = None
     """None: preload, and fall back when the application does not allow it."""
     boot_timeout: float = 120.0
-    yielding_imports: bool = False
-    """A template that imports while workers serve computes only when they do not."""
+    changes_give_way: bool = False
+    """What imports, starts or ends while workers serve in its place computes only when they do not."""
     probation: float = 1.0
     surge: int = 1
     drain_overlap: bool = False

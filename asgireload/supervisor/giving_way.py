@@ -1,8 +1,9 @@
-"""Templates that import the application while others serve, and let them have the processor first.
+"""Processes of a reload that let those which serve have the processor first.
 
-An import computes for as long as it takes and shares each processor it finds with the worker there: on a machine
-that is half busy, answers then wait for tens of milliseconds. A template of a reload is in no hurry, so it gets
-what is left over, until it has loaded, or for `patience` at most: on a machine where nothing is left over a
+A template that imports computes for as long as that takes and shares each processor it finds with the worker there:
+on a machine that is half busy, answers then wait for tens of milliseconds. So does, for some milliseconds each,
+the fork of a worker, its start, and the end of the one before, which has a whole interpreter to clear away. All
+that is in no hurry and gets what is left over, for `patience` at most: on a machine where nothing is left over a
 reload would never end.
 """
 
@@ -18,7 +19,7 @@ _logger = logging.getLogger("asgireload.error")
 
 
 def patience_for(boot_timeout: float) -> float:
-    """Return how many seconds an import may be held up, so that it does not end for that. Pure."""
+    """Return how many seconds a process may be held up, so that its boot does not end for that. Pure."""
     return min(LONGEST, boot_timeout * SHARE_OF_BOOT_TIMEOUT)
 
 
@@ -32,12 +33,12 @@ class GivingWay:
 
     def begin(self, pid: int) -> None:
         """Let a child give way. Does nothing where there would be no way back."""
-        if not can_give_way():
+        if pid in self._timers or not can_give_way():
             return
         try:
             give_way(pid)
         except OSError as error:
-            _logger.debug("Template [%d] keeps its priority: %s", pid, error)
+            _logger.debug("Process [%d] keeps its priority: %s", pid, error)
             return
         self._timers[pid] = self._loop.call_later(self._patience, self.end, pid)
 
@@ -49,11 +50,15 @@ class GivingWay:
             stop_giving_way(pid)
         except OSError as error:
             _logger.warning(
-                "Template [%d] keeps the lowest priority, and its workers with it: %s."
+                "Process [%d] keeps the lowest priority, and what it starts with it: %s."
                 " Start with --reload-priority normal",
                 pid,
                 error,
             )
+
+    def end_all(self) -> None:
+        for pid in list(self._timers):
+            self.end(pid)
 
     def forget(self, pid: int) -> bool:
         """Leave a process as it is; return whether it gave way."""

@@ -65,7 +65,7 @@ def start_template(
     )
     fleet.templates[template.template_id] = template
     fleet.generations[generation].template_id = template.template_id
-    gives_way = fleet.policy.yielding_imports and preload and fleet.ready_count > 0
+    gives_way = fleet.policy.changes_give_way and preload and fleet.ready_count > 0
     return [
         StartTemplate(
             template.template_id,
@@ -106,13 +106,15 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
         fleet.generations[template.generation].template_id = None
     if fleet.reload is not None:
         fleet.reload.note(slot.index, "fork", now, template.generation)
+    succeeds = any(other.state is State.READY for other in fleet.workers_of(slot.index))
     return [
         ForkWorker(
             worker.worker_id,
             template.template_id,
             slot.index,
             template.generation,
-            succeeds=any(other.state is State.READY for other in fleet.workers_of(slot.index)),
+            succeeds=succeeds,
+            gives_way=succeeds and fleet.policy.changes_give_way,
         )
     ]
 
@@ -127,7 +129,15 @@ def drain_worker(fleet: Fleet, worker: Worker, reason: DrainReason, now: float) 
         worker.reload = fleet.reload
         fleet.reload.note(worker.slot, "retire", now, worker.generation)
     worker.successors = choose_successors(fleet, worker)
-    return [DrainWorker(worker.worker_id, reason, policy.drain_timeout, worker.successors)]
+    return [
+        DrainWorker(
+            worker.worker_id,
+            reason,
+            policy.drain_timeout,
+            worker.successors,
+            gives_way=bool(worker.successors) and policy.changes_give_way,
+        )
+    ]
 
 
 def kill_worker(worker: Worker, why: KillReason, now: float, *, dump: bool = False) -> list[Step]:

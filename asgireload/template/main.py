@@ -255,6 +255,7 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
                 listeners=tuple(zip(others, message.listeners, strict=True)),
                 certificates=certificates,
                 succeeds=message.succeeds,
+                gives_way=message.gives_way,
                 supervisor=session.supervisor,
                 record_imports=partial(_record_imports, session) if session.watch else None,
             )

@@ -42,6 +42,7 @@ from asgireload.ipc.linux import (
     raise_file_limit,
     signal_on_parent_death,
     started_at,
+    stop_giving_way,
 )
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
@@ -133,6 +134,8 @@ class WorkerOrder:
     """What TLS is spoken with (`net.tls.seal`); None where it is not."""
     succeeds: bool
     """Another worker serves in the slot, and hands its place over later."""
+    gives_way: bool
+    """That one has the processor first until we serve."""
     supervisor: int
     """Its process number, which is our parent's."""
     record_imports: Callable[[], ImportRecord] | None = None
@@ -297,6 +300,7 @@ class _Worker:
             balance=self._make_balance(scoreboard),
         )
         context.on_room = acceptor.note_room
+        self._stop_giving_way()
         handover = Handover(loop, context, self._report_spent)
         self._handover = handover
         self._begin_serving(loop, context, acceptor)
@@ -386,6 +390,15 @@ class _Worker:
             acceptor.start()
         else:
             serving.hold(max(0.0, self._held_until - loop.time()))
+
+    def _stop_giving_way(self) -> None:
+        """From the first connection on this process works for clients."""
+        if self._order.gives_way:
+            try:
+                stop_giving_way(os.getpid())
+            except OSError as error:
+                # The application has given the right to it away; the supervisor has it, and is told next.
+                _logger.debug("The priority is left for the supervisor to raise: %s", error)
 
     async def _start(
         self, app: ASGIApp, loop: asyncio.AbstractEventLoop

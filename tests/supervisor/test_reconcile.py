@@ -249,17 +249,31 @@ def test_a_worker_is_told_whether_another_serves_in_its_slot():
 
 
 def test_only_an_import_beside_workers_that_serve_gives_way():
-    world = started(Policy(workers=2, yielding_imports=True))
+    world = started(Policy(workers=2, changes_give_way=True))
     world.reload()
     world.run(30)
     assert [step.gives_way for step in world.templates.values()] == [False, True]
 
 
+def test_workers_that_take_a_place_and_those_that_leave_it_give_way():
+    world = started(Policy(workers=2, changes_give_way=True))
+    world.reload()
+    world.run(30)
+    assert [step.gives_way for step in world.workers.values()] == [False, False, True, True]
+    assert [step.gives_way for step in world.drains] == [True, True]
+    world.kill_worker(next(iter(world.accepting)))
+    world.run(5)
+    assert [step.gives_way for step in world.workers.values()][4:] == [False]
+    world.submit(events.StopRequested())
+    world.run(30)
+    assert [step.gives_way for step in world.drains][2:] == [False, False]
+
+
 @pytest.mark.parametrize(
     "policy",
     [
-        Policy(workers=2, yielding_imports=True, preload=False),
-        Policy(workers=2, yielding_imports=False),
+        Policy(workers=2, changes_give_way=True, preload=False),
+        Policy(workers=2, changes_give_way=False),
     ],
     ids=["each worker imports for itself", "normal priority"],
 )
@@ -268,6 +282,8 @@ def test_import_that_does_not_give_way(policy):
     world.reload()
     world.run(30)
     assert not any(step.gives_way for step in world.templates.values())
+    is_normal = not policy.changes_give_way
+    assert [step.gives_way for step in world.workers.values()][2:] == [not is_normal] * 2
 
 
 def test_scaling_up_and_down():

@@ -58,6 +58,7 @@ class World:
         """Worker id to generation, of workers that accept connections."""
         self.held: set[int] = set()
         """Workers that let requests wait."""
+        self.drains: list[events.DrainWorker] = []
         self.verdicts: list[tuple[int, str]] = []
         self.lines: list[str] = []
         self.steered: list[frozenset[int]] = []
@@ -230,6 +231,7 @@ class World:
 
     def _drain(self, step: events.DrainWorker) -> None:
         number = step.worker_id
+        self.drains.append(step)
         code = self.releases(self.workers[number].generation)
         self.accepting.pop(number, None)
         self.later(0.001, events.WorkerStoppedAccepting(number))
