@@ -4,7 +4,7 @@ Started by the supervisor as `python -m asgireload.template.main DESCRIPTOR`, wh
 channel, and in development also forked: from a base, which holds the libraries (`base.py`), or from a
 bookmark in the middle of an earlier import (`bookmark.py`). It runs no event loop and no thread of its own:
 it waits in `recvmsg`, forks, and waits again, until its channel closes. A worker returns out of the waiting
-loop and runs at the bottom of the stack, so it ends like any Python program, exit handlers included.
+loop and runs at the bottom of the stack, and ends with all exit handlers (`worker/ending.py`).
 """
 
 import contextlib
@@ -39,6 +39,7 @@ from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.importing import ImportWatch, changed_variables, record_imports
 from asgireload.template.leftovers import Leftovers, find_leftovers
 from asgireload.template.session import Session
+from asgireload.worker.ending import end_process
 from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
 
 TELL_DELAY = 0.1
@@ -73,7 +74,7 @@ def be_template(session: Session) -> int:
         os._exit(0)
     if worker is None:
         os._exit(1)
-    return run_worker(worker)
+    return end_process(run_worker(worker), session.inherited)
 
 
 # --- loading --------------------------------------------------------------------------------------

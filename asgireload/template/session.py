@@ -21,6 +21,7 @@ from asgireload.log import Place, UserConfig, configure_logging, keep_logging, r
 from asgireload.template.importing import ImportWatch
 from asgireload.template.leftovers import open_descriptors
 from asgireload.template.warming import copy_pages
+from asgireload.worker.ending import open_files
 
 
 class Session:
@@ -47,6 +48,8 @@ class Session:
         """What workers serve with, once the application was imported."""
         self.descriptors: frozenset[int] = frozenset()
         """Those that were open before anything of the application's was imported."""
+        self.inherited: frozenset[str] = frozenset()
+        """Likewise, by what they are called in /proc."""
         self.environment: dict[str, str] = {}
         """Likewise."""
         self.places: Places
@@ -87,6 +90,7 @@ class Session:
         os.chdir(self.order.directory)
         self.app_dir = os.path.realpath(config.app_dir or ".")
         self.descriptors = open_descriptors()
+        self.inherited = frozenset(file.link for file in open_files())
         self._configure_logging()
         self.stage = "import"
         if config.reload:
