@@ -1,9 +1,10 @@
 """The end of a worker's process: what Python does at exit, without clearing away object by object.
 
 A worker shares the memory of its template. To drop each object Python writes to it, and has a page copied for every
-few of them: 25 ms and 6,000 copied pages with FastAPI, measured, for memory that the kernel takes back at once. So
-exit handlers run, threads are waited for and what is buffered is written; then the process is over. Finalizers of
-what is still there are not called, which Python does not promise either (`object.__del__` in its reference).
+few of them: with FastAPI 34 ms and 6,000 page faults instead of 2 ms and 300 (benchmarks/ending.py), for memory
+that the kernel takes back at once. So exit handlers run, threads are waited for and what is buffered is written;
+then the process is over. Finalizers of what is still there are not called, which Python does not promise either
+(`object.__del__` in its reference).
 
 A file of the application that is open for writing may hold text that Python would write when it drops the file.
 Where there is one, the process ends the long way.
