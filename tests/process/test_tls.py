@@ -1,6 +1,7 @@
 """Certificates of a real server: renewed on disk, broken on disk, reloaded, and asked for."""
 
 import asyncio
+import contextlib
 import json
 import ssl
 
@@ -63,7 +64,10 @@ class Clients:
                     pass
             except (OSError, asyncio.IncompleteReadError) as error:
                 self.lost.append(repr(error))
+            # The end of TLS takes some turns of the loop, which would be gone by then.
             writer.close()
+            with contextlib.suppress(OSError):
+                await asyncio.wait_for(writer.wait_closed(), 10)
 
     async def _exchange(self, reader, writer):
         """Ask once; return whether the connection can be used again."""
