@@ -1,7 +1,7 @@
 """One keep-alive connection that costs its client little: what a steady rate is measured with.
 
-The streams, deadlines and heads of the other clients cost as much CPU time as the server spends on the request,
-on the same processors; then half a server's saturation is most of a small machine's.
+The streams, deadlines and heads of the other clients cost half as much CPU time again, on the processors that the
+server has: then half a server's saturation is most of a small machine's.
 """
 
 import asyncio
