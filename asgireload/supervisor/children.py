@@ -518,12 +518,14 @@ class Children:
         self._on_event(event)
 
     def _note_fork(self, worker: _Worker, pid: int) -> None:
-        """It takes after its template, which is done."""
-        if worker.gives_way:
-            template = self._templates.get(worker.template_id)
-            if template is not None and template.process is not None:
-                self._giving_way.end(template.process.pid)
-            self._giving_way.begin(pid)
+        """It takes after its template, which is done; or which was lowered for another one's sake."""
+        if not worker.gives_way:
+            self._giving_way.end_inherited(pid)
+            return
+        template = self._templates.get(worker.template_id)
+        if template is not None and template.process is not None:
+            self._giving_way.end(template.process.pid)
+        self._giving_way.begin(pid)
 
     def _stop_giving_way(self, worker: _Worker) -> None:
         if worker.process is not None:

@@ -44,8 +44,15 @@ class GivingWay:
 
     def end(self, pid: int) -> None:
         """Give it, and what it has started, the usual share. Does nothing for others."""
-        if not self.forget(pid):
-            return
+        if self.forget(pid):
+            self._raise(pid)
+
+    def end_inherited(self, pid: int) -> None:
+        """Likewise for a worker that was not to give way, and may have taken after a template that did."""
+        if pid not in self._timers and can_give_way():
+            self._raise(pid)
+
+    def _raise(self, pid: int) -> None:
         try:
             stop_giving_way(pid)
         except OSError as error:

@@ -106,3 +106,17 @@ def test_lost_way_back_is_told_with_what_to_do(calls, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, "asgireload.error"):
         giving_way.end(7)
     assert "--reload-priority normal" in caplog.text
+
+
+def test_worker_that_took_after_a_template_by_chance_is_raised(calls):
+    """One of a larger number of workers, forked while its template was lowered for the fork of another."""
+    giving_way = GivingWay(Timers(), 10)
+    giving_way.begin(7)
+    giving_way.end_inherited(8)
+    assert calls == [("down", 7), ("up", 8)]
+
+
+def test_without_a_way_back_nothing_was_inherited(calls, monkeypatch):
+    monkeypatch.setattr(module, "can_give_way", lambda: False)
+    GivingWay(Timers(), 10).end_inherited(8)
+    assert not calls
