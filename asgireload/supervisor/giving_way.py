@@ -2,7 +2,7 @@
 
 A template that imports computes for as long as that takes and shares each processor it finds with the worker there:
 on a machine that is half busy, answers then wait for tens of milliseconds. So does, for some milliseconds each,
-the fork of a worker, its start, and the end of the one before, which has a whole interpreter to clear away. All
+the fork of a worker, its start, and the end of the one before, with its exit handlers and its memory. All
 that is in no hurry and gets what is left over, for `patience` at most: on a machine where nothing is left over a
 reload would never end.
 """

@@ -207,7 +207,7 @@ class Acceptor:
         try:
             self._take(entrance, most, taken, in_any_case=in_any_case)
         finally:
-            # Only when the queue is empty: workers that find something in it take one each, and all are woken.
+            # Whatever ends the taking, nobody who was taken is forgotten.
             for accepted in taken:
                 self._begin(accepted, entrance)
 
