@@ -4,7 +4,6 @@ Runs in templates and workers only: importing the application runs user code. Wh
 passes through unchanged; what is wrong with the import string or the attribute is an AppLoadError.
 """
 
-import difflib
 import importlib
 import inspect
 import logging
@@ -16,7 +15,7 @@ from typing import Any, cast
 
 from asgireload.asgi import ASGIApp
 from asgireload.bytecode import remove_doubtful_bytecode
-from asgireload.errors import AppLoadError
+from asgireload.errors import AppLoadError, closest
 from asgireload.frameworks import import_the_rest
 
 _IMPORT_STRING = re.compile(r"(?P<module>[^\s:()]+):(?P<attribute>[^\s:()]+)(?P<call>\(\))?")
@@ -158,10 +157,8 @@ def _import(module_name: str, directory: str) -> Any:
         if module_name != missing and not module_name.startswith(missing + "."):
             raise
         text = f'Could not import module "{module_name}".'
-        near = difflib.get_close_matches(module_name, _module_names(directory), n=1)
-        hint = (
-            f' Did you mean "{near[0]}"?' if near else f" It was looked for in {directory} first."
-        )
+        near = closest(module_name, _module_names(directory))
+        hint = f' Did you mean "{near}"?' if near else f" It was looked for in {directory} first."
         raise AppLoadError(text + hint) from None
 
 
@@ -180,8 +177,8 @@ def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            near = difflib.get_close_matches(part, dir(found), n=1)
-            hint = f' Did you mean "{near[0]}"?' if near else ""
+            near = closest(part, dir(found))
+            hint = f' Did you mean "{near}"?' if near else ""
             raise AppLoadError(
                 f'Attribute "{attribute}" not found in module "{module_name}".{hint}'
             ) from None

@@ -21,6 +21,8 @@
 Only entry points (`cli/main.py` and the `main.py` of each process) turn them into exits.
 """
 
+from collections.abc import Iterable
+
 
 class AsgireloadError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what a command ends with because of it."""
@@ -114,3 +116,10 @@ class UnservedHostError(PeerError):
 
 class AppProtocolError(AsgireloadError):
     """The application sent an ASGI message that is malformed or not allowed in this state."""
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that a mistyped one may stand for; None where none is near."""
+    import difflib  # only mistakes need it, and a start none
+
+    return next(iter(difflib.get_close_matches(word, known, n=1)), None)

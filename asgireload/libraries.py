@@ -9,9 +9,10 @@ import os
 import site
 import sysconfig
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
+
+import msgspec
 
 from asgireload.config import Config
 
@@ -19,8 +20,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(msgspec.Struct, frozen=True):
     """Directories, each with a separator at its end."""
 
     python: tuple[str, ...]

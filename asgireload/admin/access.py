@@ -13,7 +13,8 @@ Reading the token file is left to `token_file`, answering a refusal to `api`.
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.errors import ConfigError
 from asgireload.net.addresses import is_loopback
@@ -28,8 +29,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 """As in an ASGI scope: names in lower case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Why a request is turned away; `detail` is shown to the client and never repeats a token."""
 
     status: int
@@ -46,8 +46,7 @@ def check_binding(host: str, token: str | None) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class AccessPolicy:
+class AccessPolicy(msgspec.Struct, frozen=True):
     """The rules of one admin listener. Made by `for_unix` or `for_tcp`."""
 
     host: str | None
@@ -115,8 +114,7 @@ class AccessPolicy:
         return Refusal(401, "The bearer token is not valid.", ((b"www-authenticate", challenge),))
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(msgspec.Struct):
     """The header values that the rules look at; a repeated header is kept as often as it came."""
 
     hosts: list[str]

@@ -4,7 +4,8 @@ be imported later: connections wait for it in the queue of their socket."""
 import logging
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.admin.access import AccessPolicy
 from asgireload.admin.sockets import AUTO, open_admin_tcp, open_admin_unix
@@ -18,8 +19,7 @@ NO_SOCKET = "none"
 logger = logging.getLogger("asgireload.admin")
 
 
-@dataclass(frozen=True, slots=True)
-class AdminEntrance:
+class AdminEntrance(msgspec.Struct, frozen=True):
     """A listening socket, and who may come in."""
 
     socket: socket.socket

@@ -4,7 +4,6 @@ Errors are answered as problem details (RFC 9457). What a path means is left to 
 `access`.
 """
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -32,8 +31,7 @@ _COMMON_HEADERS: HeaderList = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """The parts of an ASGI http scope that the admin surface looks at."""
 
     method: str
@@ -79,8 +77,7 @@ class Request:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     content_type: bytes

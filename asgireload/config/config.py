@@ -5,8 +5,9 @@ what the platform sets ($PORT, $WEB_CONCURRENCY, $FORWARDED_ALLOW_IPS), and the 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from asgireload.config.options import OPTIONS, Config
 from asgireload.config.rules import check_rules, settle_addresses
@@ -29,8 +30,7 @@ _PLATFORM_SETS_FOR_RUN = ("workers", "forwarded_allow_ips")
 """uvicorn.run() takes these defaults from the platform too, but not the port."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """A configuration that was checked, and how it came about."""
 
     config: Config

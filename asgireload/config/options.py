@@ -4,13 +4,11 @@ Flags, `ASGIRELOAD_*` variables, file keys, validation, `--help` and docs/refere
 made from these rows. Reading and merging the sources is `sources.py`; rules between options are
 `rules.py`.
 
-The table is the class `Config` itself: a frozen dataclass whose fields carry their row as metadata.
+The table is the class `Config` itself: each of its fields is declared by its row.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -82,11 +80,14 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         return isinstance(kind, Switch) and not kind.valued
 
 
+_rows: list[Option] = []
+"""Of the fields of Config, in the order of their declaration."""
+
+
 def _row(kind: Kind, default: object, group: str, text: str, **more: Any) -> Any:
-    """Declare a field of Config with its row."""
-    row = Option(kind=kind, default=default, group=group, help=text, **more)
-    # A secret must not be shown by whoever prints the configuration, either.
-    return field(default=default, metadata={"option": row}, repr=not is_secret(kind))
+    """Note the row of a field of Config; return the field's default."""
+    _rows.append(Option(kind=kind, default=default, group=group, help=text, **more))
+    return default
 
 
 APPLICATION = "Application"
@@ -134,8 +135,7 @@ _NO_SSL = "SSL and the client's side of TLS are not for a server; give tls1.2 or
 _NO_WSGI = "asgireload serves ASGI 3 applications; wrap a WSGI application in a2wsgi.WSGIMiddleware"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The frozen result: one value for each option. Parts receive the slice they use.
 
     Built directly it is not checked: `load_config` and `config_from_keywords` in `config.py` check.
@@ -901,13 +901,13 @@ class Config:
         uvicorn="use_colors",
     )
 
-
-def _read_table() -> dict[str, Option]:
-    """Return the rows of Config by name, in the order of declaration."""
-    return {
-        entry.name: msgspec.structs.replace(entry.metadata["option"], name=entry.name)
-        for entry in dataclasses.fields(Config)
-    }
+    def __repr__(self) -> str:
+        """Show what is not a secret, as whoever prints the configuration shall."""
+        shown = (name for name, row in OPTIONS.items() if not is_secret(row.kind))
+        return f"Config({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
 
-OPTIONS: Mapping[str, Option] = _read_table()
+OPTIONS: Mapping[str, Option] = {
+    name: msgspec.structs.replace(row, name=name)
+    for name, row in zip(Config.__struct_fields__, _rows, strict=True)
+}

@@ -24,7 +24,7 @@ from asgireload.config.options import (
     VARIABLE_PREFIX,
     Option,
 )
-from asgireload.errors import ConfigError
+from asgireload.errors import ConfigError, closest
 
 CONFIG_VARIABLE = VARIABLE_PREFIX + "CONFIG"
 """Names the configuration file, as --config does."""
@@ -254,13 +254,11 @@ def _spellings() -> dict[str, str]:
 def _suggestion(name: str, known: Mapping[str, object]) -> str:
     """Return `; did you mean …?` with the closest known name, or nothing."""
     plain = name.replace("-", "_")
-    import difflib  # only mistakes need it
-
-    near = [plain] if plain in known else difflib.get_close_matches(plain, known, n=1)
-    if not near:
+    near = plain if plain in known else closest(plain, known)
+    if near is None:
         return ""
-    target = known[near[0]]
-    return f"; did you mean {target if isinstance(target, str) else near[0]}?"
+    target = known[near]
+    return f"; did you mean {target if isinstance(target, str) else near}?"
 
 
 def _shown(kind: Kind | None, raw: object) -> str:

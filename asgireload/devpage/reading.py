@@ -9,7 +9,8 @@ import re
 import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.app import format_user_traceback, is_hidden, split_reason, summarize
 from asgireload.devpage.report import ErrorPart, FailureReport, Frame, Kind, Relation, bounded
@@ -78,8 +79,7 @@ def report_from_text(
     return bounded(FailureReport(kind, stage, _line(summary), errors, _cut(text, TEXT_LIMIT)))
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(msgspec.Struct, frozen=True):
     """Tells the application's files from those of libraries."""
 
     app_dir: str
@@ -169,8 +169,7 @@ def _part(error: BaseException, relation: Relation, places: Places) -> ErrorPart
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Spot:
+class _Spot(msgspec.Struct, frozen=True):
     """A place before its source is looked up."""
 
     file: str

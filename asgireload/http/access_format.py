@@ -6,19 +6,17 @@ does: `%(h)s %(m)s "%({user-agent}i)s" %({slot}x)s`. Whatever a client sends sta
 
 import base64
 import binascii
-import difflib
 import fnmatch
 import http
 import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
-from asgireload.errors import ConfigError
+from asgireload.errors import ConfigError, closest
 from asgireload.log.escaping import field, json_text
 from asgireload.log.place import Place
 from asgireload.log.times import clf_time, iso_time
@@ -26,8 +24,7 @@ from asgireload.log.times import clf_time, iso_time
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(slots=True)
-class AccessEntry:
+class AccessEntry(msgspec.Struct):
     """A request with its response, when the last byte was written or the client had left.
 
     Not frozen, because it is made once for each request and a frozen one takes three times as long.
@@ -128,8 +125,8 @@ def _compile(text: str, place: Place) -> tuple[str, list[_Getter]]:
             template.append(f"%{match['width']}s")
             position = match.end()
     if not getters:
-        near = difflib.get_close_matches(text, PRESETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = closest(text, PRESETS)
+        hint = f"; did you mean {near}?" if near else ""
         raise ConfigError(
             f"{text!r} is none of {', '.join(PRESETS)}, and has no atom such as %(h)s{hint}"
         )

@@ -4,11 +4,11 @@ There is one place for each process. It changes where a process becomes another:
 """
 
 import logging
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A process of the server. `tag` stands in brackets behind the level of a text line."""
 
     role: str

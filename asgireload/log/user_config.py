@@ -17,8 +17,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from asgireload.errors import LogConfigError
 
@@ -36,8 +37,7 @@ _SIZE_LIMIT = 1 << 20
 """Bytes of a file: far beyond any configuration, and little to read by mistake."""
 
 
-@dataclass(frozen=True, slots=True)
-class UserConfig:
+class UserConfig(msgspec.Struct, frozen=True):
     """A file as it was read."""
 
     path: str

@@ -3,11 +3,9 @@
 Pure; opening sockets is `listeners.py`.
 """
 
-import dataclasses
 import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -35,8 +33,7 @@ class ListenerTraits(msgspec.Struct, frozen=True):
 PLAIN = ListenerTraits()
 
 
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
+class TcpAddress(msgspec.Struct, frozen=True):
     host: str
     """A name or an address without brackets."""
     port: int
@@ -46,8 +43,7 @@ class TcpAddress:
         return f"{bracketed(self.host)}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(msgspec.Struct, frozen=True):
     path: str
     traits: ListenerTraits = PLAIN
 
@@ -55,8 +51,7 @@ class UnixAddress:
         return f"unix:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class InheritedAddress:
+class InheritedAddress(msgspec.Struct, frozen=True):
     """A socket that listens already, inherited under this descriptor."""
 
     descriptor: int
@@ -80,7 +75,7 @@ def parse_address(text: str, *, speaks_tls: bool = False, proxy: bool = False) -
     place, *words = text.split() or [""]
     address = _parse_place(place)
     traits = _parse_words(words, text, speaks_tls=speaks_tls, proxy=proxy)
-    return dataclasses.replace(address, traits=traits)
+    return msgspec.structs.replace(address, traits=traits)
 
 
 def _parse_place(text: str) -> Address:
@@ -156,7 +151,7 @@ def addresses_of(config: Config) -> tuple[Address, ...]:
         return addresses
     traits = ListenerTraits(tls=speaks_tls, proxy=config.proxy_protocol)
     if config.uds is not None:
-        return (dataclasses.replace(_unix(config.uds, config.uds), traits=traits),)
+        return (msgspec.structs.replace(_unix(config.uds, config.uds), traits=traits),)
     if config.fd is not None:
         return (InheritedAddress(config.fd, traits),)
     host = config.host

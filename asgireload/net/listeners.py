@@ -17,7 +17,8 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.config import Config
 from asgireload.errors import ListenError
@@ -41,8 +42,7 @@ UNIX_MODE = 0o666
 """As other servers do: who may connect is the directory's business, since a proxy runs as another user."""
 
 
-@dataclass(frozen=True, slots=True)
-class Steering:
+class Steering(msgspec.Struct, frozen=True):
     """The kernel's part of taking a slot away; a test, or another system, hands in its own."""
 
     steer_to: Callable[[socket.socket, Sequence[int]], None] = steering.steer_to

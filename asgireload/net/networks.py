@@ -5,8 +5,9 @@ Pure. The same value judges forwarded headers and PROXY headers; each has an opt
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from asgireload.config.kinds import ANYBODY, UNIX_PEERS, MismatchError, Network
 from asgireload.errors import ConfigError
@@ -22,8 +23,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedNetworks:
+class TrustedNetworks(msgspec.Struct, frozen=True):
     """Peers that are believed. Made by `parse`; `TrustedNetworks()` believes nobody."""
 
     everybody: bool = False

@@ -6,8 +6,9 @@ Pure. Source: haproxy.org, proxy-protocol.txt, sections 2.1 (version 1, a line o
 
 import re
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+
+import msgspec
 
 from asgireload.errors import ProxyHeaderError
 from asgireload.net.networks import Client, unmapped
@@ -41,8 +42,7 @@ _TLS_EXTENSION_FIXED_BYTES = 5
 _CLIENT_SPOKE_TLS = 0x01  # PP2_CLIENT_SSL
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """The ends of the connection that a proxy passes on."""
 
     client: Client | None
@@ -53,8 +53,7 @@ class Origin:
     """The client speaks TLS with the proxy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """A complete PROXY header."""
 
     size: int

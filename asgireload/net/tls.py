@@ -14,7 +14,6 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import msgspec
 
@@ -46,8 +45,7 @@ class Pair(msgspec.Struct, frozen=True):
     """None where the key is in `certfile`."""
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
+class TlsFiles(msgspec.Struct, frozen=True):
     """The files that a configuration names."""
 
     main: tuple[Pair, ...] = ()
@@ -89,8 +87,7 @@ class Material(msgspec.Struct, frozen=True):
         return f"<Material of {len(self.main) + len(self.own)} certificates>"
 
 
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
+class TlsSettings(msgspec.Struct, frozen=True):
     """The slice of the configuration that contexts are made with."""
 
     version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2

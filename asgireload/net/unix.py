@@ -11,7 +11,8 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.errors import ListenError
 
@@ -20,8 +21,7 @@ LOCK_TIMEOUT = 2.0
 _LOCK_POLL_INTERVAL = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class SocketFile:
+class SocketFile(msgspec.Struct, frozen=True):
     """The file of a listening socket, remembered so that only this one is ever removed."""
 
     path: str

@@ -11,7 +11,8 @@ import calendar
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.errors import TlsError
 
@@ -74,8 +75,7 @@ _KEYWORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(msgspec.Struct, frozen=True):
     """What one certificate says."""
 
     subject: str
@@ -150,8 +150,7 @@ def _read_certificate(der: bytes) -> Certificate:
 # --- names ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Attribute:
+class _Attribute(msgspec.Struct, frozen=True):
     """One attribute of a distinguished name."""
 
     identifier: str
@@ -265,8 +264,7 @@ class _MalformedError(ValueError):
     """The bytes are not DER, or not that of a certificate."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(msgspec.Struct, frozen=True):
     tag: int
     content: bytes
     encoding: bytes

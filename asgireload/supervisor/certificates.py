@@ -10,7 +10,8 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from asgireload.admin.port import CertificateSnapshot
 from asgireload.config import Config
@@ -41,8 +42,7 @@ def _look_at_one(path: str) -> FileState:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-@dataclass(slots=True)
-class ChangeWatch:
+class ChangeWatch(msgspec.Struct):
     """Decides when files that changed are worth reading. Knows states only, no clock and no file."""
 
     tried: FileStates = ()
@@ -60,12 +60,11 @@ class ChangeWatch:
         return is_settled
 
 
-@dataclass(slots=True)
-class _Shown:
+class _Shown(msgspec.Struct):
     """What is told of the material in use."""
 
     certificates: tuple[CertificateSnapshot, ...] = ()
-    identities: dict[tls.Pair, tls.Identity] = field(default_factory=dict)
+    identities: dict[tls.Pair, tls.Identity] = msgspec.field(default_factory=dict)
 
 
 class Certificates:

@@ -12,7 +12,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.config import Config
 from asgireload.errors import TlsError
@@ -71,8 +72,7 @@ MANY_ASSETS = "many files"
 _logger = logging.getLogger("asgireload.error")
 
 
-@dataclass(slots=True, eq=False)
-class _Template:
+class _Template(msgspec.Struct, eq=False):
     step: events.StartTemplate
     channel: Channel
     theirs: socket.socket
@@ -90,8 +90,7 @@ class _Template:
         return self.step.template_id
 
 
-@dataclass(slots=True)
-class _Worker:
+class _Worker(msgspec.Struct):
     worker_id: int
     template_id: int
     slot: int

@@ -4,8 +4,9 @@ Every time here is `time.monotonic()` in seconds, given from outside.
 """
 
 import random
-from dataclasses import dataclass, field
 from enum import Enum
+
+import msgspec
 
 from asgireload.draining import DrainReason
 from asgireload.supervisor.lifecycle import State
@@ -27,8 +28,7 @@ Each takes the memory of its workers until the drain deadline. Reloads every few
 end would otherwise pile up as many as fit into that time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """The part of the configuration that decisions depend on. Times in seconds."""
 
     workers: int = 1
@@ -87,8 +87,7 @@ class TemplateState(Enum):
     LEAVING = "leaving"
 
 
-@dataclass(slots=True)
-class Template:
+class Template(msgspec.Struct):
     """A process that imported the application for one generation."""
 
     template_id: int
@@ -102,8 +101,7 @@ class Template:
     was_loaded: bool = False
 
 
-@dataclass(slots=True)
-class Generation:
+class Generation(msgspec.Struct):
     """One load of the code."""
 
     number: int
@@ -121,8 +119,7 @@ class Generation:
     early_deaths: int = 0
 
 
-@dataclass(slots=True)
-class Worker:
+class Worker(msgspec.Struct):
     worker_id: int
     slot: int
     generation: int
@@ -142,7 +139,7 @@ class Worker:
     """It lets new requests wait."""
     successors: tuple[int, ...] = ()
     """The workers that take over its connections while it drains."""
-    spent_successors: set[int] = field(default_factory=set)
+    spent_successors: set[int] = msgspec.field(default_factory=set)
     """Those that take no more of them: so no connection is offered twice to the same worker."""
     drained: bool = False
     """It has said that it is done, lifespan shutdown included."""
@@ -155,8 +152,7 @@ class Worker:
     age_limit: float | None = None
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(msgspec.Struct):
     """A stable place for a worker.
 
     `serves` is the generation it owes its clients; `next` the one it is changing to. Until the next
@@ -173,29 +169,28 @@ class Slot:
     """Scaled away: goes when its last worker has left."""
 
 
-@dataclass(slots=True)
-class Fleet:
+class Fleet(msgspec.Struct):
     """The whole picture."""
 
     policy: Policy
     rng: random.Random
     started_at: float
     phase: Phase = Phase.SERVING
-    slots: list[Slot] = field(default_factory=list)
-    workers: dict[int, Worker] = field(default_factory=dict)
+    slots: list[Slot] = msgspec.field(default_factory=list)
+    workers: dict[int, Worker] = msgspec.field(default_factory=dict)
     """By id; changed by `add_worker` and `remove_worker` only, which keep the index by slot."""
-    _by_slot: dict[int, dict[int, Worker]] = field(default_factory=dict)
-    templates: dict[int, Template] = field(default_factory=dict)
-    generations: dict[int, Generation] = field(default_factory=dict)
+    _by_slot: dict[int, dict[int, Worker]] = msgspec.field(default_factory=dict)
+    templates: dict[int, Template] = msgspec.field(default_factory=dict)
+    generations: dict[int, Generation] = msgspec.field(default_factory=dict)
     serving: int | None = None
     """The committed generation."""
-    previous: list[int] = field(default_factory=list)
+    previous: list[int] = msgspec.field(default_factory=list)
     """Committed generations whose templates sleep for a rollback, newest first."""
     steered_away: frozenset[int] = frozenset()
     """Slots that new connections are kept away from."""
     reload: Reload | None = None
     pending: Reload | None = None
-    history: list[Reload] = field(default_factory=list)
+    history: list[Reload] = msgspec.field(default_factory=list)
     """Newest first, the running and pending ones not included."""
     is_changing: bool = False
     """Development: files have changed, and the reload for them is still to be asked for."""
@@ -214,10 +209,10 @@ class Fleet:
     own_reloads: int = 0
     """Reloads in a row that we asked for ourselves and that failed."""
     restarts: int = 0
-    exits: dict[str, int] = field(
+    exits: dict[str, int] = msgspec.field(
         default_factory=lambda: {"clean": 0, "crashed": 0, "killed": 0, "stalled": 0}
     )
-    outcomes: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add_worker(self, worker: Worker) -> None:
         self.workers[worker.worker_id] = worker

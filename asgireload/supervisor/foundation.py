@@ -11,9 +11,9 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from asgireload.config import Config
 from asgireload.ipc.channel import Channel

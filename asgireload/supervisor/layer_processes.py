@@ -10,7 +10,8 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import ProcessHandle
@@ -21,16 +22,14 @@ from asgireload.supervisor.spawning import describe_exit
 _logger = logging.getLogger("asgireload.error")
 
 
-@dataclass(slots=True, eq=False)
-class Spare:
+class Spare(msgspec.Struct, eq=False):
     """A template that was forked before it is needed: it waits for its order."""
 
     channel: Channel
     process: ProcessHandle | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Layer:
+class Layer(msgspec.Struct, eq=False):
     """A process to fork templates from."""
 
     layer_id: int
@@ -40,7 +39,7 @@ class Layer:
     """What the libraries in it have found in the environment; None: what the application put there."""
     name: str
     """For the log."""
-    signatures: dict[str, Signature] = field(default_factory=dict)
+    signatures: dict[str, Signature] = msgspec.field(default_factory=dict)
     """Of what it has read, or looked for, and nobody watches."""
     deaths: int = 0
     """How many processes that were forked from it have died without a word."""
@@ -52,8 +51,7 @@ class Layer:
         return spare
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """How a template is to be started."""
 
     layer: Layer | None = None

@@ -11,7 +11,9 @@ or no module, may have been looked for or read before.
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from asgireload.watch.changes import Changes
 
@@ -19,15 +21,13 @@ MOST_BOOKMARKS = 2
 """Who edits two modules in turn has one before each; every one is a sleeping process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(msgspec.Struct, frozen=True):
     layer_id: int
     tops: frozenset[str]
     """Top-level names of the modules in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bookmark:
+class Bookmark(msgspec.Struct, frozen=True):
     layer_id: int
     module: str
     """It is imported next."""
@@ -35,14 +35,13 @@ class Bookmark:
     """The application's files that were read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layers:
+class Layers(msgspec.Struct, frozen=True):
     """What there is to fork from, and what is known of the application's modules."""
 
     base: Base | None = None
     bookmarks: tuple[Bookmark, ...] = ()
     """The one used last is the last."""
-    modules: Mapping[str, str] = field(default_factory=dict)
+    modules: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Resolved file to name, in the order of their import."""
 
 

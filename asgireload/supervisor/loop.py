@@ -12,9 +12,10 @@ import os
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from asgireload.admin.entrances import AdminEntrance, open_admin
 from asgireload.config import Config

@@ -10,8 +10,9 @@ RESTORING: slots that had changed go back. The first load of a server has no old
 from PROVING, with all slots at once, to DONE.
 """
 
-from dataclasses import dataclass, field
 from enum import Enum
+
+import msgspec
 
 
 class ReloadPhase(Enum):
@@ -35,8 +36,7 @@ class Outcome(Enum):
     """The server stopped before the verdict."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """Why a generation was refused."""
 
     stage: str
@@ -45,8 +45,7 @@ class Failure:
     slot: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SlotStep:
+class SlotStep(msgspec.Struct, frozen=True):
     slot: int
     name: str
     at: float
@@ -54,8 +53,7 @@ class SlotStep:
     detail: str = ""
 
 
-@dataclass(slots=True)
-class Reload:
+class Reload(msgspec.Struct):
     """One reload; times are monotonic seconds."""
 
     reload_id: int
@@ -79,7 +77,7 @@ class Reload:
     """Development: nothing is loaded for it, and this is shown."""
     serving: int | None = None
     uniform: bool = True
-    steps: list[SlotStep] = field(default_factory=list)
+    steps: list[SlotStep] = msgspec.field(default_factory=list)
     drained: int = 0
     killed: int = 0
     exchanges_cut: int = 0

@@ -1,7 +1,8 @@
 """Turn the picture of the children into the snapshots that the admin surface shows. Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload import __version__
 from asgireload.admin import port
@@ -13,8 +14,7 @@ from asgireload.supervisor.reloads import Failure, Outcome, Reload
 from asgireload.supervisor.tally import Values
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """What a snapshot says beyond the picture."""
 
     pid: int

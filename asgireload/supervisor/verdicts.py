@@ -1,13 +1,13 @@
 """What the log says of a reload that is over. Pure."""
 
 import logging
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.supervisor.reloads import Outcome, Reload, describe_steps
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     level: int
     text: str
 

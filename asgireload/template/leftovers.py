@@ -9,11 +9,11 @@ import os
 import socket
 import sys
 import threading
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Leftovers:
+class Leftovers(msgspec.Struct, frozen=True):
     unsafe: tuple[str, ...]
     """For a person: each thing that forbids forking, and where it comes from."""
     native_threads: tuple[str, ...]

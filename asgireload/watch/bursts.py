@@ -12,15 +12,14 @@ What changes without an end is loaded nevertheless, every LONGEST_BURST quiet pe
 not given up, or none would ever be finished.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from asgireload.watch.changes import NOTHING, Changes
 
 LONGEST_BURST = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What follows from changes, or from the passing of time."""
 
     gives_up: bool = False

@@ -1,17 +1,16 @@
 """What a look at the watched files has shown. Values only."""
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True):
     """Paths are absolute and resolved, as the kernel knows them."""
 
-    arrived: frozenset[str] = field(default_factory=frozenset)
+    arrived: frozenset[str] = msgspec.field(default_factory=frozenset)
     """Written and closed, or moved there: complete."""
-    vanished: frozenset[str] = field(default_factory=frozenset)
+    vanished: frozenset[str] = msgspec.field(default_factory=frozenset)
     """Deleted or moved away; perhaps only to be replaced."""
     is_vague: bool = False
     """Anything may have changed: notices were lost, or a directory has come back."""
@@ -30,7 +29,7 @@ class Changes:
 
     def without(self, is_left_out: Callable[[str], bool]) -> "Changes":
         """Return the same without the paths that `is_left_out` says so of."""
-        return dataclasses.replace(
+        return msgspec.structs.replace(
             self,
             arrived=frozenset(path for path in self.arrived if not is_left_out(path)),
             vanished=frozenset(path for path in self.vanished if not is_left_out(path)),

@@ -7,8 +7,9 @@ the user says is stronger than the defaults: `--reload-include .env` means that 
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatch
+
+import msgspec
 
 from asgireload.devpage.events import is_exchangeable
 
@@ -21,8 +22,7 @@ IGNORED_DIRECTORIES = frozenset(
 """Beside hidden ones, which those of tools are (.git, .venv, .tox, .mypy_cache …)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PathFilter:
+class PathFilter(msgspec.Struct, frozen=True):
     """Answers for each path whether a change of it asks for a reload."""
 
     directories: tuple[str, ...]

@@ -7,7 +7,8 @@ so that they must wait and guess, or bring an event loop of their own.
 import ctypes
 import os
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 CLOSE_WRITE = 0x00000008
 MOVED_FROM = 0x00000040
@@ -31,8 +32,7 @@ READ_BYTES = 64 * 1024
 _HEADER = struct.Struct("iIII")
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     watch: int
     mask: int
     name: str

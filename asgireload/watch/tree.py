@@ -10,7 +10,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from asgireload.watch import inotify
 from asgireload.watch.changes import NOTHING, Changes
@@ -21,15 +22,14 @@ _LIBRARY_SUFFIXES = (".py", ".so", ".pth", ".dist-info", ".egg-link")
 """Entries of a directory of libraries that say which libraries there are, and what is in them."""
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(msgspec.Struct):
     """What one watch is for; several reasons may meet in one directory."""
 
     path: str
     is_tree: bool = False
     has_code: bool = False
     """An accepted file was seen in it: only then does its end mean anything."""
-    names: set[str] = field(default_factory=set)
+    names: set[str] = msgspec.field(default_factory=set)
     """Entries that matter beside the tree's: targets of links, watched directories."""
     is_library: bool = False
 

@@ -8,7 +8,8 @@ connection ends in its own way, or moves to the worker that follows; `http.conne
 
 import asyncio
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from asgireload.draining import DrainReason
 from asgireload.http.context import ServingContext
@@ -20,8 +21,7 @@ CUT_GRACE = 1.0
 """Seconds for connections that are cut to flush their last bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class DrainResult:
+class DrainResult(msgspec.Struct, frozen=True):
     exchanges_cut: int
     websockets_closed: int
     handed_over: int

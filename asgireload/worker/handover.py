@@ -10,8 +10,9 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from asgireload.errors import ParcelError
 from asgireload.http.connection import resumed_http_protocol
@@ -296,8 +297,7 @@ def resumed_protocol(context: ServingContext, parcel: Parcel) -> Callable[[], as
             return partial(resumed_websocket_protocol, context, Resumption(parcel))
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
+class _Arrival(msgspec.Struct, frozen=True):
     """A connection that came through the passage; its socket is nobody's business yet."""
 
     socket: socket.socket

@@ -17,10 +17,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from asgireload.app import format_user_traceback, load_app, split_reason, summarize
 from asgireload.asgi import ASGIApp
@@ -106,8 +107,7 @@ _KEPT_BYTES = 16 * 1024 * 1024
 kernel and asks for it anew, zeroed; measured, that was a third of what an upload of 1 MB costs."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerOrder:
+class WorkerOrder(msgspec.Struct, frozen=True):
     """What a forked worker is to do. It owns the descriptors."""
 
     config: Config
@@ -142,8 +142,7 @@ class WorkerOrder:
     """Returns what the template has imported, where nobody else can tell: this was the template."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Leave:
+class _Leave(msgspec.Struct, frozen=True):
     """The command to drain, from whoever gave it."""
 
     reason: DrainReason

@@ -20,9 +20,10 @@ side in the middle:
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
+
+import msgspec
 
 WINDOW = 64
 """Offers that are not settled at one time. It bounds what a stuck successor can hold up, keeps the messages
@@ -34,12 +35,11 @@ Settle = Callable[[bool], None]
 Item = TypeVar("Item")
 
 
-@dataclass(slots=True)
-class Offers:
+class Offers(msgspec.Struct):
     """The old worker's side: who waits for a turn, and what was offered and not settled."""
 
-    waiting: deque[Turn] = field(default_factory=deque)
-    unsettled: dict[int, Settle] = field(default_factory=dict)
+    waiting: deque[Turn] = msgspec.field(default_factory=deque)
+    unsettled: dict[int, Settle] = msgspec.field(default_factory=dict)
     is_open: bool = True
     """Offers can be made."""
     handed_over: int = 0
@@ -111,11 +111,10 @@ class Fate(Enum):
     """They are the old one's: close the descriptors, touch nothing."""
 
 
-@dataclass(slots=True)
-class Claims(Generic[Item]):
+class Claims(msgspec.Struct, Generic[Item]):
     """The new worker's side: what it holds and has not yet said that it takes, by number."""
 
-    held: dict[int, Item] = field(default_factory=dict)
+    held: dict[int, Item] = msgspec.field(default_factory=dict)
     is_withdrawn: bool = False
     is_mute: bool = False
     """Nothing can be said any more; what this means is known at end of file."""

@@ -1,10 +1,11 @@
 """A real server on loopback for one test, and a client that speaks bytes."""
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+
+import msgspec
 
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
@@ -99,7 +100,7 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
         for name in ("access_log", "access_log_format", "request_id_header")
         if name in options
     }
-    config = dataclasses.replace(Config(), **log_options)
+    config = msgspec.structs.replace(Config(), **log_options)
     settings = HttpSettings(parser=parser, **options)  # type: ignore[arg-type]
     loop = asyncio.get_running_loop()
     context = ServingContext(

@@ -17,6 +17,7 @@ from asgireload.http.access_format import (
     user_name,
 )
 from asgireload.log import Place
+from asgireload.log.times import clf_time
 
 from .entries import entry
 
@@ -27,9 +28,11 @@ PLACE = Place("worker", 2, 7)
 def _los_angeles(monkeypatch):
     monkeypatch.setenv("TZ", "America/Los_Angeles")
     time.tzset()
+    clf_time.cache_clear()  # a test before may have asked for the same second
     yield
     monkeypatch.undo()
     time.tzset()
+    clf_time.cache_clear()
 
 
 def line(text, **changes):

@@ -1,8 +1,8 @@
-import dataclasses
 import io
 import json
 import logging
 
+import msgspec
 import pytest
 
 from asgireload.config import Config
@@ -44,7 +44,7 @@ def out():
 
 
 def opened(**options):
-    log = open_access_log(dataclasses.replace(Config(), **options), PLACE)
+    log = open_access_log(msgspec.structs.replace(Config(), **options), PLACE)
     assert log is not None
     return log
 

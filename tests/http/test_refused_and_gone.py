@@ -1,11 +1,11 @@
 """A request that is refused for overload when its client has left is ended, counted and logged once."""
 
 import asyncio
-import dataclasses
 import socket
 import ssl
 from typing import Any
 
+import msgspec
 import pytest
 
 from asgireload.config import Config
@@ -55,7 +55,7 @@ def test_a_request_whose_client_has_left_is_ended_once(
         caplog.set_level("INFO", "asgireload.access")
         settings = HttpSettings(limit_concurrency=0)
         async with serving(app, files, settings=settings) as server:
-            config = dataclasses.replace(Config(), access_log_format="%(m)s %(s)s")
+            config = msgspec.structs.replace(Config(), access_log_format="%(m)s %(s)s")
             server.context.access_log = open_access_log(config, Place("worker", 0, 1))
             await asyncio.get_running_loop().run_in_executor(None, ask_and_leave, server.port)
             await server.wait_until(lambda: not server.context.connections)

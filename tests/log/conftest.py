@@ -1,7 +1,7 @@
-import dataclasses
 import io
 import logging
 
+import msgspec
 import pytest
 
 from asgireload.config import Config
@@ -73,7 +73,7 @@ def configure(place=None, user_config=None, **options):
     # pytest's own handlers are none that a program would find.
     root = logging.getLogger()
     root.handlers[:] = [x for x in root.handlers if not type(x).__module__.startswith("_pytest")]
-    config = dataclasses.replace(Config(use_colors=False), **options)
+    config = msgspec.structs.replace(Config(use_colors=False), **options)
     configure_logging(config, place or Place("supervisor"), user_config)
     return config
 
