@@ -205,6 +205,29 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+def processor_of(pid: int) -> int | None:
+    """Return the number of the CPU that a process runs on, or has run on last; None when it is gone:
+    proc_pid_stat(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[36])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def move_to(processor: int) -> None:
+    """Go on on that CPU, if this thread may run there; the kernel may move it again when it likes.
+
+    A thread that loses the CPU it runs on is moved at once, and its mask is given back before it does
+    anything else: nobody who asks how many CPUs there are, and no thread or process that is started,
+    finds it narrowed (sched_setaffinity(2)). Raise OSError.
+    """
+    allowed = os.sched_getaffinity(0)
+    if processor in allowed:
+        os.sched_setaffinity(0, {processor})
+        os.sched_setaffinity(0, allowed)
+
+
 MOST_FILES = 1 << 20
 """Container runtimes set hard limits of a billion, and programs that loop over all descriptors exist."""
 

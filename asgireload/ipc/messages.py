@@ -7,7 +7,7 @@
     supervisor ◀──BaseBuilt, BaseUnfit── base
     supervisor ──ForkTemplate──▶ bookmark
     supervisor ◀──BookmarkStarted── bookmark
-    supervisor ──HandOver, Drain, TakeOver, Hold, Release, UseCertificates, AssetsChanged──▶ worker
+    supervisor ──HandOver, Drain, TakeOver, Hold, Release, UseCertificates, AssetsChanged, MoveTo──▶ worker
     supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, SuccessorSpent,
                   WorkerDrained── worker
     supervisor ◀──WorkerImported── worker (development)
@@ -246,6 +246,13 @@ class AssetsChanged(msgspec.Struct, frozen=True, tag=True):
     names: tuple[str, ...]
 
 
+class MoveTo(msgspec.Struct, frozen=True, tag=True):
+    """You share a processor with another worker while one has only work that gives way: go there."""
+
+    processor: int
+    """Its number, as in sched_setaffinity(2)."""
+
+
 class WorkerDraining(msgspec.Struct, frozen=True, tag=True):
     """The worker has stopped accepting: from now on every new connection goes to others."""
 
@@ -278,7 +285,7 @@ FromTemplate = (
 )
 ToLayer = BuildBase | ForkTemplate
 FromLayer = BaseBuilt | BaseUnfit | BookmarkStarted
-ToWorker = HandOver | Drain | TakeOver | Hold | Release | UseCertificates | AssetsChanged
+ToWorker = HandOver | Drain | TakeOver | Hold | Release | UseCertificates | AssetsChanged | MoveTo
 FromWorker = (
     AppImported
     | WorkerImported

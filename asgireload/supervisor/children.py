@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -19,7 +19,7 @@ from asgireload.config import Config
 from asgireload.errors import TlsError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.heartbeat import silent_after
-from asgireload.ipc.linux import ProcessHandle, process_state, resident_bytes
+from asgireload.ipc.linux import ProcessHandle, process_state, processor_of, resident_bytes
 from asgireload.ipc.messages import (
     AnyMessage,
     AppFailed,
@@ -36,6 +36,7 @@ from asgireload.ipc.messages import (
     Hold,
     LoadApp,
     Mistake,
+    MoveTo,
     Release,
     SuccessorSpent,
     TakeOver,
@@ -55,7 +56,7 @@ from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.fault import readable
 from asgireload.supervisor.foundation import Foundation
-from asgireload.supervisor.giving_way import GivingWay, patience_for
+from asgireload.supervisor.giving_way import GivingWay, patience_for, to_spread
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
 from asgireload.supervisor.reloads import Failure
@@ -142,7 +143,7 @@ class Children:
         self._traits = traits
         self._foundation = foundation
         self._head_start = head_start
-        self._giving_way = GivingWay(loop, patience_for(config.boot_timeout))
+        self._giving_way = GivingWay(loop, patience_for(config.boot_timeout), self._spread_workers)
         self._certified_generation: int | None = None
         """The newest generation that certificates were read for."""
         self._scoreboard = Scoreboard.create()
@@ -525,6 +526,23 @@ class Children:
         if template is not None and template.process is not None:
             self._giving_way.end(template.process.pid)
         self._giving_way.begin(pid)
+
+    def _spread_workers(self, lowered: Collection[int]) -> int:
+        """Let those that serve not crowd where a processor has only work that gives way to them; return how
+        many they are."""
+        workers: dict[int, _Worker] = {}
+        serving: dict[int, int] = {}
+        for worker in self._workers.values():
+            if worker.process is not None and worker.process.pid not in lowered:
+                processor = processor_of(worker.process.pid)
+                if processor is not None:
+                    workers[worker.process.pid] = worker
+                    serving[worker.process.pid] = processor
+        if len(set(serving.values())) < len(serving):
+            rooms = {processor for pid in lowered if (processor := processor_of(pid)) is not None}
+            for pid, processor in to_spread(rooms, serving).items():
+                workers[pid].channel.post(MoveTo(processor))
+        return len(serving)
 
     def _stop_giving_way(self, worker: _Worker) -> None:
         if worker.process is not None:

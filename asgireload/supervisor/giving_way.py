@@ -5,15 +5,25 @@ on a machine that is half busy, answers then wait for tens of milliseconds. So d
 the fork of a worker, its start, and the end of the one before, with its exit handlers and its memory. All
 that is in no hurry and gets what is left over, for `patience` at most: on a machine where nothing is left over a
 reload would never end.
+
+Linux leaves such work alone on a CPU all the same, and lets those that serve crowd on another one: what wakes up
+looks for an idle CPU near by only where the machine as a whole is not busy, and work that gives way counts as
+busy there (`select_idle_cpu`, `update_idle_cpu_scan` in kernel/sched/fair.c of Linux 6). So where everybody is
+is looked at every few milliseconds, and a worker is told where there is room (`to_spread`).
 """
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from asgireload.ipc.linux import can_give_way, give_way, stop_giving_way
 
 LONGEST = 10.0
 SHARE_OF_BOOT_TIMEOUT = 0.25
+LOOK_INTERVAL = 0.004
+"""Seconds between two looks at where four workers are; for more of them it grows, as a look takes longer."""
+LOOKED_AT = 4
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -23,13 +33,42 @@ def patience_for(boot_timeout: float) -> float:
     return min(LONGEST, boot_timeout * SHARE_OF_BOOT_TIMEOUT)
 
 
+def to_spread(lowered: Iterable[int], serving: Mapping[int, int]) -> dict[int, int]:
+    """Return which workers are to go to which CPU. Pure.
+
+    `lowered` are the CPUs of those that give way, `serving` the CPU of each worker that does not. Where only
+    such work is, one worker goes, from where most of them are; nobody leaves a CPU of its own.
+    """
+    crowds = Counter(serving.values())
+    moves: dict[int, int] = {}
+    for room in sorted(set(lowered) - set(crowds)):
+        crowded, count = max(crowds.items(), key=lambda item: item[1], default=(room, 0))
+        if count < 2:
+            break
+        mover = next(
+            worker for worker, cpu in serving.items() if cpu == crowded and worker not in moves
+        )
+        moves[mover] = room
+        crowds[crowded] -= 1
+    return moves
+
+
 class GivingWay:
     """Holds the process numbers of those that give way. `forget()` each before it is collected."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        patience: float,
+        spread: Callable[[Collection[int]], int] = lambda lowered: 0,
+    ) -> None:
+        """`spread` is called every few milliseconds with those that give way, and returns how many others it
+        has looked at."""
         self._loop = loop
         self._patience = patience
+        self._spread = spread
         self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._is_looking = False
 
     def begin(self, pid: int) -> None:
         """Let a child give way. Does nothing where there would be no way back."""
@@ -41,6 +80,17 @@ class GivingWay:
             _logger.debug("Process [%d] keeps its priority: %s", pid, error)
             return
         self._timers[pid] = self._loop.call_later(self._patience, self.end, pid)
+        if not self._is_looking:
+            self._is_looking = True
+            self._look()
+
+    def _look(self) -> None:
+        if not self._timers:
+            self._is_looking = False
+            return
+        looked_at = self._spread(self._timers.keys())
+        interval = LOOK_INTERVAL * max(1, looked_at / LOOKED_AT)
+        self._loop.call_later(interval, self._look)
 
     def end(self, pid: int) -> None:
         """Give it, and what it has started, the usual share. Does nothing for others."""

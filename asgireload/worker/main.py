@@ -40,6 +40,7 @@ from asgireload.ipc.channel import Channel
 from asgireload.ipc.heartbeat import heartbeat_interval
 from asgireload.ipc.linux import (
     keep_freed_memory,
+    move_to,
     raise_file_limit,
     signal_on_parent_death,
     started_at,
@@ -54,6 +55,7 @@ from asgireload.ipc.messages import (
     HandOver,
     Hold,
     Mistake,
+    MoveTo,
     Release,
     SuccessorSpent,
     TakeOver,
@@ -540,8 +542,16 @@ class _Worker:
                     self._bulletin.tell_changes(message.names)
             case UseCertificates():
                 self._use_certificates(_take_material(descriptors[0]))
+            case MoveTo():
+                self._move_to(message.processor)
             case _:
                 raise AssertionError(message)
+
+    def _move_to(self, processor: int) -> None:
+        try:
+            move_to(processor)
+        except OSError as error:
+            _logger.debug("Processor %d was not moved to: %s", processor, error)
 
     def _pass(self, descriptor: int, take: Callable[[Handover, socket.socket], None]) -> None:
         """Give a passage to whom it concerns. Where nothing serves yet the other worker sees its end."""

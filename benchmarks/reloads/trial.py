@@ -129,6 +129,10 @@ def write_code(directory: str, version: int) -> None:
 def serving(server: Server, directory: str, machine: Machine) -> Iterator[Live]:
     """Start a server on version 1, give it out when it answers, and end all its processes afterwards.
 
+    It stays in our session, as the clients do: where each session is a scheduling group of its own
+    (kernel.sched_autogroup_enabled, sched(7)) the kernel weighs groups, and what wakes up for a client finds a CPU
+    busy that only has work which gives way. Clients on other machines come with no session.
+
     Raise LoadError with the last line of its log when it does not answer.
     """
     write_code(directory, 1)
@@ -142,7 +146,7 @@ def serving(server: Server, directory: str, machine: Machine) -> Iterator[Live]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            process_group=0,
         )
     try:
         try:

@@ -124,3 +124,33 @@ def test_who_may_give_way(
 def test_class_that_an_operator_has_chosen_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getscheduler", lambda pid: os.SCHED_IDLE)
     assert not linux.can_give_way()
+
+
+def test_moving_leaves_the_mask_as_it_was(monkeypatch):
+    calls = []
+    allowed = os.sched_getaffinity(0)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, mask: calls.append((pid, mask)))
+    there = max(allowed)
+    linux.move_to(there)
+    assert calls == [(0, {there}), (0, allowed)]
+    linux.move_to(max(allowed) + 1)
+    assert len(calls) == 2, "where it may not run it does not go"
+
+
+def test_moving_is_seen():
+    """The kernel may take it elsewhere at any time, and nearly never does so at once."""
+    allowed = os.sched_getaffinity(0)
+    for processor in sorted(allowed):
+        for _ in range(1000):
+            linux.move_to(processor)
+            if linux.processor_of(os.getpid()) == processor:
+                break
+        else:
+            pytest.fail(f"it never was on CPU {processor}")
+        assert os.sched_getaffinity(0) == allowed
+
+
+def test_processor_of_nobody():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert linux.processor_of(process.pid) is None

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from asgireload.ipc.linux import can_give_way
+from asgireload.ipc.linux import can_give_way, processor_of
 from tests.process.running import Server, wait_until, write_version
 
 pytestmark = [
@@ -172,3 +172,43 @@ async def lifespan(receive, send):
         os.kill(server.worker_pids()[0], signal.SIGKILL)
         wait_until(lambda: server.workers() and server.version() == 2, what="the new code")
         assert time.monotonic() - began < 9  # by itself it would have waited for 10 s
+
+
+COMPUTES = """
+import os, pathlib, time
+HERE = pathlib.Path(__file__).parent
+(HERE / "imports").write_text(str(os.getpid()))
+BEGAN = time.monotonic()
+while not (HERE / "enough").exists() and time.monotonic() - BEGAN < 15:
+    pass
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="takes two CPUs")
+def test_workers_do_not_crowd_where_an_import_has_another_cpu_for_itself(tmp_path):
+    here, there = sorted(os.sched_getaffinity(0))[:2]
+    write_version(tmp_path, 1)
+    with Server(tmp_path, "--probation", "0", workers=2) as server:
+        workers = server.worker_pids()
+        write_version(tmp_path, 2, extra=COMPUTES)
+        server.kill(signal.SIGUSR1)
+        wait_until(lambda: (tmp_path / "imports").exists() and (tmp_path / "imports").read_text())
+        os.sched_setaffinity(int((tmp_path / "imports").read_text()), {there})
+        for worker in workers:
+            # They sleep; with the next thing that they do they are here.
+            os.sched_setaffinity(worker, {here})
+        wait_until(lambda: crowded(server, workers, here), what="both on one CPU")
+        for worker in workers:
+            os.sched_setaffinity(worker, {here, there})
+        wait_until(
+            lambda: sorted(map(processor_of, workers)) == sorted([here, there]), what="a move"
+        )
+        assert idle_ones(server), "the import is not over"
+        assert [os.sched_getaffinity(worker) for worker in workers] == [{here, there}] * 2
+        (tmp_path / "enough").touch()
+        wait_until(lambda: server.version() == 2, what="the new code")
+
+
+def crowded(server, workers, processor):
+    server.version()
+    return {processor_of(worker) for worker in workers} == {processor}

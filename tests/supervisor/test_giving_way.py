@@ -1,11 +1,14 @@
 """Who gives way, for how long, and what is said when there is no way back."""
 
 import logging
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asgireload.supervisor import giving_way as module
-from asgireload.supervisor.giving_way import GivingWay, patience_for
+from asgireload.supervisor.giving_way import GivingWay, patience_for, to_spread
 
 
 class Timers:
@@ -120,3 +123,68 @@ def test_without_a_way_back_nothing_was_inherited(calls, monkeypatch):
     monkeypatch.setattr(module, "can_give_way", lambda: False)
     GivingWay(Timers(), 10).end_inherited(8)
     assert not calls
+
+
+# --- where those are that serve -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lowered", "serving", "moves"),
+    [
+        ([1], {7: 0, 8: 0}, {7: 1}),
+        ([1], {7: 0, 8: 1}, {}),
+        ([0], {7: 0, 8: 0}, {}),
+        ([1], {7: 0}, {}),
+        ([1], {}, {}),
+        ([], {7: 0, 8: 0}, {}),
+        ([1, 2], {7: 0, 8: 0}, {7: 1}),
+        ([1, 2], {7: 0, 8: 0, 9: 3, 10: 3, 11: 3}, {9: 1, 7: 2}),
+    ],
+)
+def test_one_goes_where_only_such_work_is(lowered, serving, moves):
+    assert to_spread(lowered, serving) == moves
+
+
+CPUS = st.integers(0, 7)
+
+
+@given(st.lists(CPUS), st.dictionaries(st.integers(1, 99), CPUS))
+def test_spreading_leaves_no_cpu_and_comes_to_rest(lowered, serving):
+    moves = to_spread(lowered, serving)
+    assert set(moves.values()) <= set(lowered) - set(serving.values())
+    after = {**serving, **moves}
+    assert set(after.values()) == set(serving.values()) | set(moves.values())
+    assert max(Counter(after.values()).values(), default=0) <= max(
+        Counter(serving.values()).values(), default=0
+    )
+    assert to_spread(lowered, after) == {}
+
+
+def test_looked_at_while_somebody_gives_way(calls):
+    timers, seen = Timers(), []
+
+    def spread(lowered):
+        seen.append(sorted(lowered))
+        return len(seen)
+
+    giving_way = GivingWay(timers, 10, spread)
+    giving_way.begin(7)
+    giving_way.begin(8)
+    looks = [timer for timer in timers.calls if timer.delay < 1]
+    assert seen == [[7]]
+    assert len(looks) == 1, "one look at a time, whoever comes"
+    looks[0].fire()
+    assert seen == [[7], [7, 8]]
+    giving_way.end(7)
+    giving_way.end(8)
+    timers.calls[-1].fire()
+    assert seen == [[7], [7, 8]]
+    assert timers.calls[-1].delay < 1, "nothing was asked for anew"
+    giving_way.begin(9)
+    assert seen[-1] == [9]
+
+
+def test_many_workers_are_looked_at_less_often(calls):
+    timers = Timers()
+    GivingWay(timers, 10, lambda lowered: 64).begin(7)
+    assert timers.calls[-1].delay == pytest.approx(0.064)
