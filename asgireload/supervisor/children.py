@@ -56,7 +56,7 @@ from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.fault import readable
 from asgireload.supervisor.foundation import Foundation
-from asgireload.supervisor.giving_way import GivingWay, patience_for, to_spread
+from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_spread
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
 from asgireload.supervisor.reloads import Failure
@@ -110,6 +110,8 @@ class _Worker(msgspec.Struct):
     """Until it is ready."""
     gives_way_at_end: bool = False
     """From when it has nothing to do but to end."""
+    told_to_move_at: float = float("-inf")
+    """On the loop's clock."""
 
 
 class Children:
@@ -531,16 +533,18 @@ class Children:
         """Let those that serve not crowd where a processor has only work that gives way to them; return how
         many they are."""
         workers: dict[int, _Worker] = {}
-        serving: dict[int, int] = {}
+        serving: dict[int, Place] = {}
         for worker in self._workers.values():
             if worker.process is not None and worker.process.pid not in lowered:
                 processor = processor_of(worker.process.pid)
                 if processor is not None:
                     workers[worker.process.pid] = worker
-                    serving[worker.process.pid] = processor
-        if len(set(serving.values())) < len(serving):
+                    serving[worker.process.pid] = Place(processor, worker.told_to_move_at)
+        if len({place.processor for place in serving.values()}) < len(serving):
             rooms = {processor for pid in lowered if (processor := processor_of(pid)) is not None}
-            for pid, processor in to_spread(rooms, serving).items():
+            now = self._loop.time()
+            for pid, processor in to_spread(rooms, serving, now).items():
+                workers[pid].told_to_move_at = now
                 workers[pid].channel.post(MoveTo(processor))
         return len(serving)
 

@@ -14,8 +14,9 @@ is looked at every few milliseconds, and a worker is told where there is room (`
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+
+import msgspec
 
 from asgireload.ipc.linux import can_give_way, give_way, stop_giving_way
 
@@ -24,6 +25,8 @@ SHARE_OF_BOOT_TIMEOUT = 0.25
 LOOK_INTERVAL = 0.004
 """Seconds between two looks at where four workers are; for more of them it grows, as a look takes longer."""
 LOOKED_AT = 4
+TELL_INTERVAL = 0.012
+"""Seconds for a worker to go where it was told, which it does with the next turn of its loop."""
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -33,23 +36,33 @@ def patience_for(boot_timeout: float) -> float:
     return min(LONGEST, boot_timeout * SHARE_OF_BOOT_TIMEOUT)
 
 
-def to_spread(lowered: Iterable[int], serving: Mapping[int, int]) -> dict[int, int]:
+class Place(msgspec.Struct, frozen=True):
+    """Where a worker is that does not give way."""
+
+    processor: int
+    told_at: float
+    """When it was told to go elsewhere, last."""
+
+
+def to_spread(lowered: Iterable[int], serving: Mapping[int, Place], now: float) -> dict[int, int]:
     """Return which workers are to go to which CPU. Pure.
 
-    `lowered` are the CPUs of those that give way, `serving` the CPU of each worker that does not. Where only
-    such work is, one worker goes, from where most of them are; nobody leaves a CPU of its own.
+    `lowered` are the CPUs of those that give way. Where only such work is, one worker goes, from where most of
+    them are; nobody leaves a CPU of its own. One that was told a moment ago is waited for, and then another one
+    is asked: the first may be busy for longer.
     """
-    crowds = Counter(serving.values())
+    crowds: dict[int, list[int]] = {}
+    for worker, place in serving.items():
+        crowds.setdefault(place.processor, []).append(worker)
     moves: dict[int, int] = {}
     for room in sorted(set(lowered) - set(crowds)):
-        crowded, count = max(crowds.items(), key=lambda item: item[1], default=(room, 0))
-        if count < 2:
+        crowd = max(crowds.values(), key=len, default=[])
+        told = {worker: serving[worker].told_at for worker in crowd}
+        if len(crowd) < 2 or now - max(told.values()) < TELL_INTERVAL:
             break
-        mover = next(
-            worker for worker, cpu in serving.items() if cpu == crowded and worker not in moves
-        )
+        mover = min(crowd, key=told.__getitem__)
         moves[mover] = room
-        crowds[crowded] -= 1
+        crowd.remove(mover)
     return moves
 
 

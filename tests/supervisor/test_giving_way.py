@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.supervisor import giving_way as module
-from asgireload.supervisor.giving_way import GivingWay, patience_for, to_spread
+from asgireload.supervisor.giving_way import (
+    TELL_INTERVAL,
+    GivingWay,
+    Place,
+    patience_for,
+    to_spread,
+)
 
 
 class Timers:
@@ -128,6 +134,13 @@ def test_without_a_way_back_nothing_was_inherited(calls, monkeypatch):
 # --- where those are that serve -------------------------------------------------------------------
 
 
+LONG_AGO = float("-inf")
+
+
+def placed(serving):
+    return {worker: Place(processor, LONG_AGO) for worker, processor in serving.items()}
+
+
 @pytest.mark.parametrize(
     ("lowered", "serving", "moves"),
     [
@@ -142,7 +155,7 @@ def test_without_a_way_back_nothing_was_inherited(calls, monkeypatch):
     ],
 )
 def test_one_goes_where_only_such_work_is(lowered, serving, moves):
-    assert to_spread(lowered, serving) == moves
+    assert to_spread(lowered, placed(serving), 100.0) == moves
 
 
 CPUS = st.integers(0, 7)
@@ -150,14 +163,33 @@ CPUS = st.integers(0, 7)
 
 @given(st.lists(CPUS), st.dictionaries(st.integers(1, 99), CPUS))
 def test_spreading_leaves_no_cpu_and_comes_to_rest(lowered, serving):
-    moves = to_spread(lowered, serving)
+    moves = to_spread(lowered, placed(serving), 100.0)
     assert set(moves.values()) <= set(lowered) - set(serving.values())
     after = {**serving, **moves}
     assert set(after.values()) == set(serving.values()) | set(moves.values())
     assert max(Counter(after.values()).values(), default=0) <= max(
         Counter(serving.values()).values(), default=0
     )
-    assert to_spread(lowered, after) == {}
+    assert to_spread(lowered, placed(after), 100.0) == {}
+
+
+def test_one_that_was_told_is_waited_for_and_then_another_is_asked():
+    """A worker whose application blocks follows later; it is not told every time, nor alone."""
+    serving = {7: Place(0, 100.0), 8: Place(0, 99.0)}
+    assert to_spread([1], serving, 100.0 + TELL_INTERVAL / 2) == {}
+    assert to_spread([1], serving, 100.0 + TELL_INTERVAL * 2) == {8: 1}
+
+
+@given(st.lists(st.floats(0, 0.1), max_size=100))
+def test_nobody_is_told_faster_than_it_may_follow(steps):
+    """However long all of them are deaf."""
+    now, told = 0.0, {7: LONG_AGO, 8: LONG_AGO}
+    for step in steps:
+        now += step
+        serving = {worker: Place(0, told_at) for worker, told_at in told.items()}
+        for worker in to_spread([1], serving, now):
+            assert now - max(told.values()) >= TELL_INTERVAL
+            told[worker] = now
 
 
 def test_looked_at_while_somebody_gives_way(calls):
