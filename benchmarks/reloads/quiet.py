@@ -1,17 +1,18 @@
-"""A minute with a reload every five seconds beside a minute without: what a steady load feels of it."""
+"""A minute with a reload every five seconds beside a minute without, by turns: what a steady load feels of it."""
 
 import re
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from benchmarks.suite.clients import LoadError
 from benchmarks.suite.load import pinned
 
 from .clients import Effort
 from .judge import Figures, Mark, Reload, judge, time_line
-from .records import STEADY
+from .records import STEADY, Record
 from .servers import Server
 from .trial import Bystanders, Live, Machine, loaded, reload_once, serving
 
@@ -24,6 +25,8 @@ RAMPS = 3
 TOO_FAST = 20000.0
 """Requests per second that no server reaches on this path: our own client then sends as fast as answers come."""
 INTERVAL = 5.0
+PARTS = 4
+"""Of each of the two minutes."""
 GOAL = 1.5
 OTHERS_LIMIT = 0.15
 """Share of a CPU that other processes may use; the reload command itself is one of them."""
@@ -98,7 +101,19 @@ def find_saturation(live: Live) -> float:
     return max(rates)
 
 
-def spend(live: Live, rate: float, seconds: float, first_version: int | None) -> Minute:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a minute: what the clients noted between two times."""
+
+    found: Sequence[Record]
+    reloads: Sequence[Reload]
+    effort: Effort
+    others_share: float
+    began: float
+    ended: float
+
+
+def spend(live: Live, rate: float, seconds: float, first_version: int | None) -> Part:
     """Keep a steady load up for so long, with reloads from `first_version` on; None: without any."""
     reloads: list[Reload] = []
     with loaded(live, [STEADY], rate=rate, steady_path=PATH) as load:
@@ -112,11 +127,42 @@ def spend(live: Live, rate: float, seconds: float, first_version: int | None) ->
             due = max(due + INTERVAL, time.monotonic())
         time.sleep(max(0.0, until - time.monotonic()))
         found, effort = load.finish()
+        ended = time.monotonic()
         others = bystanders.share(effort)
+    return Part(found, reloads, effort, others, began, ended)
+
+
+def joined(parts: Sequence[Part]) -> Minute:
+    """Return the parts as if one had followed the other at once. Pure. Raise LoadError when nothing was noted."""
+    found: list[Record] = []
+    reloads: list[Reload] = []
+    now = began = parts[0].began
+    for part in parts:
+        by = now - part.began
+        found += [
+            replace(record, asked=record.asked + by, start=record.start + by, end=record.end + by)
+            for record in part.found
+        ]
+        for reload in part.reloads:
+            complete = None if reload.complete is None else reload.complete + by
+            reloads.append(replace(reload, asked=reload.asked + by, complete=complete))
+        now += part.ended - part.began
     figures = judge(found, reloads).get(STEADY.name)
     if figures is None:
         raise LoadError("the clients noted nothing")
-    return Minute(figures, reloads, effort, others, began, time_line(found, began))
+    efforts = [part.effort for part in parts]
+    return Minute(
+        figures,
+        reloads,
+        Effort(
+            sum(effort.cpu_share for effort in efforts) / len(efforts),
+            max(effort.late_p99_ms for effort in efforts),
+            max(effort.late_most_ms for effort in efforts),
+        ),
+        sum(part.others_share for part in parts) / len(parts),
+        began,
+        time_line(found, began),
+    )
 
 
 def carry_out(server: Server, seconds: float, directory: str, machine: Machine) -> QuietTrial:
@@ -126,8 +172,15 @@ def carry_out(server: Server, seconds: float, directory: str, machine: Machine) 
         with serving(server, directory, machine) as live:
             trial.saturation = find_saturation(live)
             trial.rate = trial.saturation / 2
-            trial.still = spend(live, trial.rate, seconds, None)
-            trial.disturbed = spend(live, trial.rate, seconds, 2)
+            still: list[Part] = []
+            disturbed: list[Part] = []
+            version = 2
+            # By turns: what else the machine's host does for half a minute is then in both.
+            for _ in range(PARTS):
+                still.append(spend(live, trial.rate, seconds / PARTS, None))
+                disturbed.append(spend(live, trial.rate, seconds / PARTS, version))
+                version += len(disturbed[-1].reloads)
+            trial.still, trial.disturbed = joined(still), joined(disturbed)
     except (LoadError, ProcessLookupError) as error:
         trial.failure = str(error)
     for name, minute in (("without", trial.still), ("with", trial.disturbed)):

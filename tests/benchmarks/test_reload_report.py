@@ -9,7 +9,7 @@ from benchmarks.reloads import kill, quiet, report, servers
 from benchmarks.reloads.clients import BEHAVIOUR, Effort
 from benchmarks.reloads.judge import Figures, Kill, Mark, Reload
 from benchmarks.reloads.kill import KillTrial
-from benchmarks.reloads.quiet import Minute, QuietTrial
+from benchmarks.reloads.quiet import Minute, Part, QuietTrial, joined
 from benchmarks.reloads.records import (
     CROSSED,
     KINDS,
@@ -250,3 +250,30 @@ def test_the_rate_of_wrk_is_read():
     assert quiet.parse_rate("Requests/sec:   4176.33\nTransfer/sec: 1MB") == 4176.33
     with pytest.raises(LoadError, match="told no rate"):
         quiet.parse_rate("unable to connect")
+
+
+def part_at(began, *ends, reloads=()):
+    found = [
+        Record("steady", Outcome.ANSWERED, end - 0.25, end - 0.25, end, version=1) for end in ends
+    ]
+    return Part(found, reloads, Effort(0.2, 1.0, 2.0), 0.125, began, began + 4.0)
+
+
+def test_parts_of_a_minute_follow_each_other_at_once():
+    """What the other minute took between them is no gap, and moves nothing else."""
+    reload = Reload(2, asked=101.5, complete=102.0)
+    parts = [part_at(10.0, 11.0, 13.5), part_at(100.0, 100.5, 103.5, reloads=[reload])]
+    minute = joined(parts)
+    assert minute.figures.answered == 4
+    assert minute.figures.gap_ms == pytest.approx(3000.0)
+    assert minute.figures.longest_ms == pytest.approx(250.0)
+    assert minute.figures.stale == 1
+    assert [(r.asked, r.complete) for r in minute.reloads] == [(15.5, 16.0)]
+    assert (minute.began, minute.others_share) == (10.0, 0.125)
+    assert minute.effort == Effort(0.2, 1.0, 2.0)
+    assert minute.line[-1].at == pytest.approx(7.5)
+
+
+def test_parts_without_a_note_are_refused():
+    with pytest.raises(LoadError, match="nothing"):
+        joined([part_at(10.0)])
