@@ -103,14 +103,12 @@ def find_saturation(live: Live) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a minute: what the clients noted between two times."""
+    """A part of a minute, and what the clients noted in it."""
 
     found: Sequence[Record]
     reloads: Sequence[Reload]
     effort: Effort
     others_share: float
-    began: float
-    ended: float
 
 
 def spend(live: Live, rate: float, seconds: float, first_version: int | None) -> Part:
@@ -127,18 +125,19 @@ def spend(live: Live, rate: float, seconds: float, first_version: int | None) ->
             due = max(due + INTERVAL, time.monotonic())
         time.sleep(max(0.0, until - time.monotonic()))
         found, effort = load.finish()
-        ended = time.monotonic()
         others = bystanders.share(effort)
-    return Part(found, reloads, effort, others, began, ended)
+    if not found:
+        raise LoadError("the clients noted nothing")
+    return Part(found, reloads, effort, others)
 
 
 def joined(parts: Sequence[Part]) -> Minute:
-    """Return the parts as if one had followed the other at once. Pure. Raise LoadError when nothing was noted."""
+    """Return the parts as if one had followed the other at once, each with something noted. Pure."""
     found: list[Record] = []
     reloads: list[Reload] = []
-    now = began = parts[0].began
+    now = began = min(record.start for record in parts[0].found)
     for part in parts:
-        by = now - part.began
+        by = now - min(record.start for record in part.found)
         found += [
             replace(record, asked=record.asked + by, start=record.start + by, end=record.end + by)
             for record in part.found
@@ -146,13 +145,10 @@ def joined(parts: Sequence[Part]) -> Minute:
         for reload in part.reloads:
             complete = None if reload.complete is None else reload.complete + by
             reloads.append(replace(reload, asked=reload.asked + by, complete=complete))
-        now += part.ended - part.began
-    figures = judge(found, reloads).get(STEADY.name)
-    if figures is None:
-        raise LoadError("the clients noted nothing")
+        now = max(record.end for record in found)
     efforts = [part.effort for part in parts]
     return Minute(
-        figures,
+        judge(found, reloads)[STEADY.name],
         reloads,
         Effort(
             sum(effort.cpu_share for effort in efforts) / len(efforts),
