@@ -219,12 +219,18 @@ def move_to(processor: int) -> None:
     """Go on on that CPU, if this thread may run there; the kernel may move it again when it likes.
 
     A thread that loses the CPU it runs on is moved at once, and its mask is given back before it does
-    anything else: nobody who asks how many CPUs there are, and no thread or process that is started,
-    finds it narrowed (sched_setaffinity(2)). Raise OSError.
+    anything else: it does not count too few CPUs, and nothing that it starts has a narrowed mask. Masks of
+    other threads do not change (sched_setaffinity(2)). Raise OSError.
     """
     allowed = os.sched_getaffinity(0)
-    if processor in allowed:
-        os.sched_setaffinity(0, {processor})
+    if processor not in allowed:
+        return
+    os.sched_setaffinity(0, {processor})
+    # A mask that was asked for outlives the cpuset that it was read from (cpuset(7)): a container that is
+    # given more CPUs would not get them here. So all are asked for, and only fewer where somebody had asked
+    # for fewer.
+    os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+    if os.sched_getaffinity(0) != allowed:
         os.sched_setaffinity(0, allowed)
 
 

@@ -126,15 +126,45 @@ def test_class_that_an_operator_has_chosen_is_kept(monkeypatch: pytest.MonkeyPat
     assert not linux.can_give_way()
 
 
-def test_moving_leaves_the_mask_as_it_was(monkeypatch):
-    calls = []
-    allowed = os.sched_getaffinity(0)
-    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, mask: calls.append((pid, mask)))
-    there = max(allowed)
-    linux.move_to(there)
-    assert calls == [(0, {there}), (0, allowed)]
-    linux.move_to(max(allowed) + 1)
-    assert len(calls) == 2, "where it may not run it does not go"
+class Affinity:
+    """Stands for the kernel: what was asked for holds within the cpuset, also when that changes."""
+
+    def __init__(self, cpuset, asked_for):
+        self.cpuset, self.asked_for = cpuset, asked_for
+        self.seen = []
+
+    def get(self, pid):
+        return self.cpuset & self.asked_for
+
+    def set(self, pid, mask):
+        self.asked_for = set(mask)
+        self.seen.append(self.get(pid))
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "after_growth"), [(set(range(8)), {0, 1, 2, 3}), ({1}, {1}), ({0, 1}, {0, 1})]
+)
+def test_moving_leaves_the_mask_as_it_was(monkeypatch, asked_for, after_growth):
+    """Also when the container gets more CPUs later: a mask of our own would keep the worker off them."""
+    kernel = Affinity({0, 1, 2}, asked_for)
+    monkeypatch.setattr(os, "sched_getaffinity", kernel.get)
+    monkeypatch.setattr(os, "sched_setaffinity", kernel.set)
+    monkeypatch.setattr(os, "sysconf", {"SC_NPROCESSORS_CONF": 8}.__getitem__)
+    allowed = kernel.get(0)
+    linux.move_to(1)
+    assert kernel.seen[0] == {1}
+    assert kernel.get(0) == allowed
+    kernel.cpuset = {0, 1, 2, 3}
+    assert kernel.get(0) == after_growth
+
+
+def test_moving_where_it_may_not_run_does_nothing(monkeypatch):
+    kernel = Affinity({0, 1}, {0})
+    monkeypatch.setattr(os, "sched_getaffinity", kernel.get)
+    monkeypatch.setattr(os, "sched_setaffinity", kernel.set)
+    linux.move_to(1)
+    linux.move_to(7)
+    assert kernel.seen == []
 
 
 def test_moving_is_seen():

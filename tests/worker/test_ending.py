@@ -54,7 +54,7 @@ print("served", end=" ")
 def test_threads_that_are_no_daemons_are_waited_for():
     code = """
 def work():
-    time.sleep(0.2)
+    threading.main_thread().join()  # it is over, and we are waited for
     print("worked", end="")
 
 threading.Thread(target=work).start()
