@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words and words[0] in COMMAND_HELP:
             return _control(words)
-        return _begin_serving(words)
+        return _begin_serving(words, is_program=arguments is None)
     except AsgireloadError as error:
         return report(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -46,14 +46,14 @@ def _control(words: Sequence[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _begin_serving(words: Sequence[str]) -> int:
+def _begin_serving(words: Sequence[str], *, is_program: bool) -> int:
     # From now on a signal waits for its handler. A reload that is asked for a moment too early would end
     # the process, and Ctrl-C would interrupt an import, which not every library survives.
     before = signals.hold()
     head_start = HeadStart()
     try:
         if words and _SERVES_NOTHING.isdisjoint(words):
-            head_start.begin()
+            head_start.begin(is_program=is_program)
         return _serve(words, head_start)
     finally:
         head_start.end()

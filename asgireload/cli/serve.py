@@ -43,8 +43,8 @@ def serve(config: Config, head_start: HeadStart) -> int:
     if config.reload:
         # In development templates are forked from a base, which needs the processor now.
         head_start.end()
-    # The supervisor brings the event loop and much else that help and checks do without.
-    from asgireload.supervisor.loop import run
+    # The supervisor brings much that help and checks do without.
+    from asgireload.supervisor.start import run
 
     return run(config, head_start)
 

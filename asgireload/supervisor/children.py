@@ -19,7 +19,12 @@ from asgireload.config import Config
 from asgireload.errors import TlsError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.heartbeat import silent_after
-from asgireload.ipc.linux import ProcessHandle, process_state, processor_of, resident_bytes
+from asgireload.ipc.linux import (
+    ProcessHandle,
+    process_state,
+    processor_of,
+    resident_bytes,
+)
 from asgireload.ipc.messages import (
     AnyMessage,
     AppFailed,
@@ -34,7 +39,6 @@ from asgireload.ipc.messages import (
     ForkWorker,
     HandOver,
     Hold,
-    LoadApp,
     Mistake,
     MoveTo,
     Release,
@@ -54,17 +58,16 @@ from asgireload.ipc.scoreboard import CAPACITY, Field, Record, Scoreboard
 from asgireload.net.addresses import ListenerTraits
 from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
-from asgireload.supervisor.fault import readable
+from asgireload.supervisor.fault import make_fault_file, read_fault_file
 from asgireload.supervisor.foundation import Foundation
 from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_spread
-from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.head_start import Begun, HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
+from asgireload.supervisor.orders import order_of
 from asgireload.supervisor.reloads import Failure
 from asgireload.supervisor.spawning import TEMPLATE_MODULE, describe_exit, spawn
 from asgireload.supervisor.tally import Tally, Values
 
-FAULT_LIMIT = 32_000
-"""Bytes of a fault file that are read: the stacks of a few dozen threads."""
 MOST_ASSETS = 64
 """Changed files of which pages are told by name; more of them are a build or a checkout."""
 MANY_ASSETS = "many files"
@@ -117,8 +120,7 @@ class _Worker(msgspec.Struct):
 class Children:
     """All templates and workers of this supervisor, by the numbers that the decisions use.
 
-    `on_event` is called from the loop, never from within `perform` steps. `close()` must be called when
-    every child has left.
+    `on_event` is called from the loop, never from within `perform` steps.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Children:
         loop: asyncio.AbstractEventLoop,
         config: Config,
         directory: str,
+        scoreboard: Scoreboard,
         listeners_of: Callable[[int], Sequence[int]],
         on_event: Callable[[events.Event], None],
         certificates: Certificates,
@@ -135,7 +138,7 @@ class Children:
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
         with its `traits`. The certificates have been loaded, and are the caller's to close, as are the
-        foundation, and the head start when no template has taken it."""
+        scoreboard, the foundation, and the head start when no template has taken it."""
         self._loop = loop
         self._config = config
         self._directory = directory
@@ -148,14 +151,11 @@ class Children:
         self._giving_way = GivingWay(loop, patience_for(config.boot_timeout), self._spread_workers)
         self._certified_generation: int | None = None
         """The newest generation that certificates were read for."""
-        self._scoreboard = Scoreboard.create()
+        self._scoreboard = scoreboard
         self._free_records = list(range(CAPACITY - 1, -1, -1))
         self._templates: dict[int, _Template] = {}
         self._workers: dict[int, _Worker] = {}
         self.tally = Tally()
-
-    def close(self) -> None:
-        self._scoreboard.close()
 
     # --- templates --------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Children:
         """Make what belongs to a template; the process is still to come."""
         try:
             with contextlib.ExitStack() as opened:
-                fault_file = _fault_file("template")
+                fault_file = make_fault_file("template")
                 opened.callback(os.close, fault_file)
                 template = _Template(step, *Channel.pair(), fault_file)
                 opened.pop_all()
@@ -200,14 +200,16 @@ class Children:
         step = template.step
         if self._templates.get(template.template_id) is not template:
             return  # it was killed while it waited
+        order = order_of(step, plan, self._config, self._directory)
+        has_order = False
         try:
             template.layer = plan.layer
             if plan.spare is not None:
                 self._take_spare(template, plan.spare)
             elif plan.layer is not None:
                 plan.fork(template.theirs)
-            elif (begun := self._take_begun()) is not None:
-                self._take_spare(template, begun)
+            elif (begun := self._head_start.take(order)) is not None:
+                has_order = self._take_begun(template, begun)
             else:
                 process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
                 template.process = ProcessHandle(process)
@@ -218,31 +220,22 @@ class Children:
             self._not_started(template.template_id, f"could not be started: {error}")
             return
         template.theirs.close()
-        failure = step.failure
-        order = LoadApp(
-            generation=step.generation,
-            config=self._config,
-            preload=step.preload,
-            directory=self._directory,
-            name=self._config.app,
-            becomes_worker=step.becomes_worker,
-            mistake=Mistake(failure.stage, failure.summary, failure.traceback) if failure else None,
-            bookmark=plan.bookmark,
-            base_variables=plan.layer.variables if plan.layer is not None else None,
-            ignored_variables=plan.ignored_variables,
-        )
-        template.channel.post(order, [self._scoreboard.descriptor, template.fault_file])
+        if not has_order:
+            template.channel.post(order, [self._scoreboard.descriptor, template.fault_file])
 
-    def _take_begun(self) -> Spare | None:
-        """Return the template that was begun before there was an order; once."""
-        begun = self._head_start.take()
-        if begun is None:
-            return None
+    def _take_begun(self, template: _Template, begun: Begun) -> bool:
+        """Let what has begun before the supervisor stood be the template; return whether it has its order."""
+        has_order = begun.order is not None
+        if has_order:
+            os.close(template.fault_file)
+            template.fault_file = begun.fault_file
         try:
-            return Spare(Channel(begun.socket), ProcessHandle(begun.pid))
+            spare = Spare(Channel(begun.socket), ProcessHandle(begun.pid))
         except OSError:
             begun.socket.close()  # then it ends by itself
             raise
+        self._take_spare(template, spare)
+        return has_order
 
     def _take_spare(self, template: _Template, spare: Spare) -> None:
         """Let a process that waits already be the template."""
@@ -426,7 +419,7 @@ class Children:
         """Return our end of a channel, the worker's, and its fault file. Raise OSError without leaks."""
         if not self._free_records:
             raise OSError("more workers live than the scoreboard has records")
-        fault_file = _fault_file("worker")
+        fault_file = make_fault_file("worker")
         try:
             return *Channel.pair(), fault_file
         except OSError:
@@ -570,7 +563,7 @@ class Children:
         self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())
         worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
-        fault = _read_fault(worker.fault_file)
+        fault = read_fault_file(worker.fault_file)
         self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault))
 
     def tell_assets(self, paths: Iterable[str]) -> None:
@@ -668,7 +661,7 @@ class Children:
         template.process.close()
         del self._templates[template.template_id]
         self._foundation.template_gone(template.template_id)
-        fault = _read_fault(template.fault_file)
+        fault = read_fault_file(template.fault_file)
         self._on_event(events.TemplateExited(template.template_id, describe_exit(code), fault))
 
     def hold_worker(self, worker_id: int, timeout: float) -> None:
@@ -738,15 +731,3 @@ def heartbeat_age(record: Record) -> float | None:
     """Return the seconds since the worker's loop last turned, None before its first turn."""
     beat = record.values[Field.HEARTBEAT]
     return max(0.0, time.monotonic() - beat / 1e9) if beat else None
-
-
-def _fault_file(role: str) -> int:
-    """Return a descriptor that a dying child writes its stacks to; shared memory, so nothing stays behind."""
-    return os.memfd_create(f"asgireload-{role}-fault", os.MFD_CLOEXEC)
-
-
-def _read_fault(descriptor: int) -> str:
-    """Return what a dead child left in its fault file, and close it."""
-    text = os.pread(descriptor, FAULT_LIMIT, 0).decode("utf-8", "replace")
-    os.close(descriptor)
-    return readable(text)

@@ -1,23 +1,35 @@
 """A template that starts while the command line is still read.
 
-Its interpreter takes as long to start and to import our code as ours does, and needs to know nothing for that.
-So both go side by side, and the first template of a server has the processor to itself when its order comes.
+It takes as long to import our code as the supervisor does, and needs to know nothing for that. So both go side
+by side, and it imports the application while the supervisor imports its event loop. A program that has
+just begun forks it, which spares it the start of an interpreter.
+
+    begin() ──▶ order() ──▶ take()      the supervisor's first template
+       └───────────┴──────▶ end()       nobody's
+
 This file imports little: whatever it needs is waited for before the process can start.
 """
 
 import os
 import signal
 import socket
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from asgireload.supervisor.spawning import TEMPLATE_MODULE, spawn
+from asgireload.supervisor.spawning import TEMPLATE_MODULE, can_fork, fork, spawn
+
+if TYPE_CHECKING:
+    from asgireload.ipc.messages import LoadApp
 
 
 class Begun(NamedTuple):
-    """A template without an order, and our end of its channel."""
+    """A template, and our end of its channel."""
 
     pid: int
     socket: socket.socket
+    order: "LoadApp | None" = None
+    """What it was told to load, if it was told."""
+    fault_file: int = -1
+    """Where it writes its stacks to if it was told, else -1; the owner's to close."""
 
 
 class HeadStart:
@@ -26,27 +38,62 @@ class HeadStart:
     def __init__(self) -> None:
         self._begun: Begun | None = None
 
-    def begin(self) -> None:
-        """Start the process. Where none can be had nothing is begun, and the supervisor will say why."""
+    def begin(self, *, is_program: bool = False) -> None:
+        """Start the process. Where none can be had nothing is begun, and the supervisor will say why.
+
+        `is_program`: this process has done nothing but to call us. The child may raise SystemExit then, for
+        the caller to let through.
+        """
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError:
             return
         with theirs:
             try:
-                self._begun = Begun(spawn(TEMPLATE_MODULE, theirs.fileno()), ours)
+                if is_program and can_fork():
+                    child = fork(TEMPLATE_MODULE, theirs.fileno(), ours.close)
+                else:
+                    child = spawn(TEMPLATE_MODULE, theirs.fileno())
+                self._begun = Begun(child, ours)
             except OSError:
                 ours.close()
 
-    def take(self) -> Begun | None:
-        """Return what was begun, which the caller now owns; once."""
+    def order(self, order: "LoadApp", scoreboard: int) -> None:
+        """Tell it what to load, and give it the descriptor of the scoreboard. Where that cannot be done
+        there is no head start."""
+        from asgireload.errors import ChannelClosedError
+        from asgireload.ipc.channel import Channel
+        from asgireload.supervisor.fault import make_fault_file
+
+        if self._begun is None:
+            return
+        try:
+            fault_file = make_fault_file("template")
+            self._begun = self._begun._replace(fault_file=fault_file)
+            Channel(self._begun.socket).send(order, [scoreboard, fault_file])
+        except (ChannelClosedError, OSError):
+            # It is dead, or there are no descriptors. The supervisor starts another one, or says why not.
+            self.end()
+            return
+        self._begun = self._begun._replace(order=order)
+
+    def take(self, order: "LoadApp") -> Begun | None:
+        """Return what was begun, which the caller now owns; once.
+
+        None where there is none, and where it loads something else than `order`: then it has ended.
+        """
+        if self._begun is not None and self._begun.order not in (None, order):
+            self.end()
         begun, self._begun = self._begun, None
         return begun
 
     def end(self) -> None:
         """Kill and collect a process that nobody has taken."""
-        begun = self.take()
-        if begun is not None:
-            begun.socket.close()
-            os.kill(begun.pid, signal.SIGKILL)
-            os.waitpid(begun.pid, 0)
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        begun.socket.close()
+        if begun.fault_file != -1:
+            os.close(begun.fault_file)
+        os.kill(begun.pid, signal.SIGKILL)
+        os.waitpid(begun.pid, 0)

@@ -6,27 +6,23 @@ this file has them carried out. Nothing here waits for a child.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from asgireload.admin.entrances import AdminEntrance, open_admin
 from asgireload.config import Config
-from asgireload.errors import AsgireloadError, ControlError, LogConfigError, TlsError
+from asgireload.errors import ControlError, LogConfigError, TlsError
 from asgireload.ipc.heartbeat import heartbeat_interval
-from asgireload.ipc.linux import become_subreaper, resident_bytes
-from asgireload.ipc.titles import set_title
+from asgireload.ipc.linux import resident_bytes
 from asgireload.log import begin_logging, log_fields
-from asgireload.net.listeners import Listeners, open_listeners
 from asgireload.supervisor import events, signals
-from asgireload.supervisor.certificates import CHECK_INTERVAL, Certificates
+from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
@@ -34,10 +30,9 @@ from asgireload.supervisor.foundation import Foundation
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
-from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
 from asgireload.supervisor.reconcile import next_deadline, reconcile
 from asgireload.supervisor.reloads import Outcome
-from asgireload.supervisor.requirements import check_requirements, looks_like_production
+from asgireload.supervisor.requirements import looks_like_production
 from asgireload.supervisor.snapshots import Surroundings
 from asgireload.supervisor.verdicts import describe_verdict
 from asgireload.watch.changes import Changes
@@ -46,6 +41,7 @@ from asgireload.watch.watcher import Watcher
 
 if TYPE_CHECKING:
     from asgireload.admin.server import AdminServer
+    from asgireload.supervisor.start import Means
 
 RESTART_PAUSE = 1.0
 """Seconds before a job that failed is started again."""
@@ -53,27 +49,18 @@ RESTART_PAUSE = 1.0
 _logger = logging.getLogger("asgireload.error")
 
 
-def run(config: Config, head_start: HeadStart) -> int:
-    """Serve until told to stop; return the exit status. Errors at start are logged, not raised.
+def serve(config: Config, means: "Means", head_start: HeadStart) -> int:
+    """Serve until told to stop; return the exit status. Raise AsgireloadError when the server cannot start.
 
-    The first template takes the head start; one that is not taken stays the caller's.
+    Means and head start are the caller's to end. Signals are held until there are handlers; at the end that
+    of children is blocked.
     """
-    signals.hold()
-    set_title("supervisor", config.app)
-    try:
-        begin_logging(config)
-        check_requirements(config)
-        with asyncio.Runner() as runner:
-            try:
-                return runner.run(_serve(config, head_start))
-            finally:
-                # A loop that closes forgets where signals are written to before it forgets their handlers.
-                signals.hold_children()
-    except AsgireloadError as error:
-        _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
-        return error.exit_code
-    finally:
-        signals.release_children()
+    with asyncio.Runner() as runner:
+        try:
+            return runner.run(_serve(config, means, head_start))
+        finally:
+            # A loop that closes forgets where signals are written to before it forgets their handlers.
+            signals.hold_children()
 
 
 DEVELOPMENT_DRAIN = 5.0
@@ -126,61 +113,37 @@ def _serving_policy(config: Config) -> Policy:
     )
 
 
-def launch_directory() -> str:
-    """Return the working directory as the user typed it.
-
-    A deploy that switches a `current` symlink is seen only through that name: the directory the kernel
-    knows is the old release for ever.
-    """
-    here = os.getcwd()
-    typed = os.environ.get("PWD", "")
-    try:
-        return typed if os.path.isabs(typed) and os.path.samefile(typed, here) else here
-    except OSError:
-        return here
-
-
-async def _serve(config: Config, head_start: HeadStart) -> int:
-    become_subreaper()
-    certificates = Certificates(config, launch_directory())
-    try:
-        certificates.load()
-        listeners = open_listeners(config)
-        try:
-            loop = asyncio.get_running_loop()
-            return await _Supervisor(loop, config, listeners, certificates, head_start).run()
-        finally:
-            listeners.close()
-    finally:
-        certificates.close()
+async def _serve(config: Config, means: "Means", head_start: HeadStart) -> int:
+    return await _Supervisor(asyncio.get_running_loop(), config, means, head_start).run()
 
 
 class _Supervisor:
-    """The running supervisor. Listeners and certificates are the caller's to close; it may close the
-    listeners earlier."""
+    """The running supervisor. Its means are the caller's to close; it may close listeners earlier."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         config: Config,
-        listeners: Listeners,
-        certificates: Certificates,
+        means: "Means",
         head_start: HeadStart,
     ) -> None:
         now = loop.time()
+        certificates, listeners = means.certificates, means.listeners
         self._loop = loop
         self._config = config
         self._listeners = listeners
         self._certificates = certificates
+        self._entrances = means.entrances
         self._finished: asyncio.Future[int] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
         self._watcher = Watcher(config, self) if config.reload else None
-        self._foundation = Foundation(loop, config, launch_directory(), self._watch_libraries)
+        self._foundation = Foundation(loop, config, means.directory, self._watch_libraries)
         self._children = Children(
             loop,
             config,
-            launch_directory(),
+            means.directory,
+            means.scoreboard,
             listeners.descriptors_for,
             self._on_event,
             certificates,
@@ -207,24 +170,9 @@ class _Supervisor:
     async def run(self) -> int:
         """Serve until every child has left; return the exit status."""
         config = self._config
-        with contextlib.ExitStack() as opened:
-            entrances = open_admin(config)
-            for entrance in entrances:
-                opened.callback(entrance.close)
-            if config.pid_file is not None:
-                write_pid_file(config.pid_file)
-                opened.callback(remove_pid_file, config.pid_file)
-            opened.callback(self._children.close)
-            status = await self._look_after_children(entrances)
-        _logger.info("Finished parent process [%d]", os.getpid())
-        return status
-
-    async def _look_after_children(self, entrances: Sequence[AdminEntrance]) -> int:
-        config = self._config
         admin: AdminServer | None = None
         try:
             self._install_signals()
-            _logger.info("Started parent process [%d]", os.getpid())
             if looks_like_production(config, os.environ, is_terminal=os.isatty(2)):
                 _logger.warning(
                     "--reload is for development: whatever is written to the watched directories is"
@@ -237,7 +185,7 @@ class _Supervisor:
             if self._certificates.is_spoken:
                 jobs.append(self._keep_running(self._watch_certificates))
             self._reconcile()
-            admin = await self._start_admin(entrances)
+            admin = await self._start_admin()
             status = await self._finished
             for job in jobs:
                 job.cancel()
@@ -251,14 +199,14 @@ class _Supervisor:
             await self._foundation.wait_stopped(ABORT_GRACE)
         return status
 
-    async def _start_admin(self, entrances: Sequence[AdminEntrance]) -> "AdminServer | None":
-        if not entrances:
+    async def _start_admin(self) -> "AdminServer | None":
+        if not self._entrances:
             return None
         # Imported when the template has its order, which it follows meanwhile; and at once, not when
         # somebody connects: by then another version may lie on disk.
         from asgireload.admin.server import start_admin
 
-        return await start_admin(self._loop, self._control, entrances)
+        return await start_admin(self._loop, self._control, self._entrances)
 
     def _watch_libraries(self, directories: Iterable[str]) -> None:
         if self._watcher is not None:

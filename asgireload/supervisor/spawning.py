@@ -1,8 +1,10 @@
-"""Start a fresh interpreter for a child, and say in words how one has ended."""
+"""Start an interpreter for a child, and say in words how one has ended."""
 
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 from asgireload.ipc.quiet_signals import NOT_FOR_CHILDREN
 
@@ -18,21 +20,99 @@ def spawn(module: str, channel: int) -> int:
     are given back their defaults; those that are for the supervisor only are blocked until the child is ready
     for them (`begin_quiet`). Raise OSError.
     """
-    arguments = [
-        sys.executable,
-        *_interpreter_options(),
-        "-m",
-        module,
-        str(CHANNEL_DESCRIPTOR),
-    ]
     return os.posix_spawn(
         sys.executable,
-        arguments,
+        _arguments(module, CHANNEL_DESCRIPTOR),
         os.environ,
         file_actions=[(os.POSIX_SPAWN_DUP2, channel, CHANNEL_DESCRIPTOR)],
         setsigmask=NOT_FOR_CHILDREN,
         setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
     )
+
+
+def can_fork() -> bool:
+    """Return whether a fork of this process is as good as a fresh interpreter: it is a program that has just begun.
+
+    Nobody looks on whose notes would then be written by two, and no thread has locks that would stay locked.
+    Only for a program whose own arguments are read: what else has called us may have begun anything.
+    """
+    return (
+        sys.gettrace() is None
+        and sys.getprofile() is None
+        and not _is_monitored()
+        and _begins_with_own_directory()
+        and _has_one_thread()
+    )
+
+
+def fork(module: str, channel: int, prepare: Callable[[], None]) -> int:
+    """Run `module` in a fork of this process, as `spawn` does in a fresh interpreter; return its process number.
+
+    Spares the time to start an interpreter, and the memory of what both have imported. Only where `can_fork()`.
+    `prepare` is called in the child, which does not return: it ends, or raises SystemExit. `channel` keeps its
+    number there. Raise OSError.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    child = os.fork()
+    if child == 0:
+        prepare()
+        _run(module, channel)
+    return child
+
+
+def _run(module: str, channel: int) -> NoReturn:
+    """Be what `python -P -m module channel` is."""
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, NOT_FOR_CHILDREN)
+        for number in signal.valid_signals() - _IGNORED_BY_PYTHON:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        if not sys.flags.safe_path:
+            del sys.path[0]
+        sys.orig_argv = _arguments(module, channel)
+        sys.argv = ["", str(channel)]
+        # What -m does, too.
+        import runpy
+
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit:
+        raise
+    except BaseException:  # noqa: BLE001 - what the caller would make of it is not for a child
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    sys.exit(0)
+
+
+_IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+
+
+def _is_monitored() -> bool:
+    monitoring = getattr(sys, "monitoring", None)  # since Python 3.12
+    return monitoring is not None and any(map(monitoring.get_tool, range(6)))
+
+
+def _begins_with_own_directory() -> bool:
+    """Whether the import path begins with what -P would have left out, if it was not left out."""
+    if sys.flags.safe_path:
+        return True
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    return script is not None and sys.path[0] in (
+        os.path.dirname(os.path.realpath(script)),
+        os.getcwd(),
+    )
+
+
+def _has_one_thread() -> bool:
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False  # nobody can tell
+
+
+def _arguments(module: str, channel: int) -> list[str]:
+    return [sys.executable, *_interpreter_options(), "-m", module, str(channel)]
 
 
 def _interpreter_options() -> list[str]:

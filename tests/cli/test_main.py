@@ -228,7 +228,8 @@ def test_a_mistake_leaves_no_process_behind(words, monkeypatch):
     begun = []
     begin = HeadStart.begin
 
-    def note(self):
+    def note(self, *, is_program):
+        assert not is_program, "we are a test"
         begin(self)
         begun.append(self._begun.pid)
 
@@ -242,15 +243,17 @@ def test_a_mistake_leaves_no_process_behind(words, monkeypatch):
 @pytest.mark.parametrize("words", ["--version", "main:app --check-config", "status --pid 1", ""])
 def test_no_template_begins_where_nothing_is_served(words, monkeypatch):
     begun = []
-    monkeypatch.setattr(HeadStart, "begin", begun.append)
+    monkeypatch.setattr(HeadStart, "begin", lambda *_, **__: begun.append("one"))
     main(words.split())
     assert not begun
 
 
-def test_a_start_imports_neither_click_nor_the_http_code_of_the_admin_server():
+def test_a_start_imports_no_event_loop_before_the_first_order_and_no_click_at_all():
     code = (
         "import sys; from asgireload.cli.serve import load_words; from asgireload.cli.words import read_plain;"
-        " load_words(read_plain(['main:app', '--workers', '2'])); import asgireload.supervisor.loop;"
+        " load_words(read_plain(['main:app', '--workers', '2'])); import asgireload.supervisor.start;"
+        " print(*{'asyncio', 'asgireload.supervisor.reconcile'} & {*sys.modules});"
+        " import asgireload.supervisor.loop;"
         " print(*{'click', 'http.client', 'tomllib', 'asgireload.http.connection', 'uvloop'} & {*sys.modules})"
     )
     done = subprocess.run(

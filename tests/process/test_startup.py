@@ -1,5 +1,6 @@
 """Starting: exit codes, places to listen, loops and parsers, how the application is found."""
 
+import json
 import os
 import signal
 import socket
@@ -69,6 +70,56 @@ def test_port_in_use_is_status_3_and_names_the_address(tmp_path):
         done = run(tmp_path, "app:app", "--port", str(port))
     assert done.returncode == 3
     assert str(port) in done.stderr
+
+
+def test_a_server_that_cannot_have_its_address_imports_nothing(tmp_path):
+    """What an application does while it is imported would be broken off in the middle."""
+    write_version(tmp_path, 1, extra="\nopen('imported', 'w').close()\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        run(tmp_path, "app:app", "--port", str(taken.getsockname()[1]))
+    assert not (tmp_path / "imported").exists()
+
+
+SURROUNDINGS = """
+import gc, json, signal, sys, threading
+with open("surroundings", "a") as file:
+    main = sys.modules["__main__"]
+    print(json.dumps({
+        "path": sys.path,
+        "argv": sys.argv[:1],
+        "orig_argv": sys.orig_argv[:-1],
+        "main": [main.__name__, main.__file__, main.__spec__.name],
+        "signals": [str(getattr(handler := signal.getsignal(n), "__name__", handler))
+                    for n in sorted(signal.valid_signals())
+                    if n not in (signal.SIGHUP, signal.SIGINT)],
+        "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "environ": dict(os.environ),
+        "recursion": sys.getrecursionlimit(),
+        "warnings": len(sys.warnoptions),
+        "gc": [gc.isenabled(), gc.get_threshold()],
+        "threads": threading.active_count(),
+        "files": sorted(os.readlink(f"/proc/self/fd/{n}").partition(":")[0]
+                        for n in map(int, os.listdir("/proc/self/fd")) if n > 2
+                        if os.path.exists(f"/proc/self/fd/{n}")),
+    }), file=file)
+"""
+
+
+@pytest.mark.parametrize("way", ["-m", "script", "-P"])
+def test_the_first_load_finds_the_same_as_every_other(tmp_path, way):
+    """It is the only one that is forked from the command line; code must not work at the start and fail later."""
+    write_version(tmp_path, 1, extra=SURROUNDINGS)
+    script = tmp_path / "bin" / "asgireload"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom asgireload.cli.main import main\nsys.exit(main())\n")
+    server = Server(tmp_path, workers=1)
+    if way != "-m":
+        words = {"script": [str(script)], "-P": ["-P", "-m", "asgireload"]}[way]
+        server.command[1:3] = words
+    with server:
+        server.reload()
+    first, later = map(json.loads, (tmp_path / "surroundings").read_text().splitlines())
+    assert first == later
 
 
 @pytest.mark.parametrize("arguments", [["--workers", "none"], ["--no-such-option"], []])

@@ -1,16 +1,33 @@
-"""A template begins before there is an order, and is never left behind."""
+"""A template begins before there is an order, has it before there are decisions, and is never left behind."""
 
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from asgireload.config import Config
 from asgireload.ipc.channel import Channel
+from asgireload.ipc.messages import AppFailed
+from asgireload.ipc.scoreboard import Scoreboard
 from asgireload.supervisor import head_start as head_start_module
+from asgireload.supervisor import spawning
 from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.orders import first_order
+
+
+@pytest.fixture
+def scoreboard():
+    scoreboard = Scoreboard.create()
+    yield scoreboard.descriptor
+    scoreboard.close()
+
+
+def order_for(directory, app="nothing_there:app"):
+    return first_order(Config(app=app), str(directory))
 
 
 def has_ended(pidfd, timeout=20):
@@ -29,22 +46,68 @@ def test_one_that_nobody_takes_is_collected():
     head_start.end()
 
 
-def test_one_that_was_taken_stays_and_leaves_when_its_channel_closes():
+def test_one_that_was_taken_stays_and_leaves_when_its_channel_closes(tmp_path):
     head_start = HeadStart()
     head_start.begin()
-    begun = head_start.take()
+    begun = head_start.take(order_for(tmp_path))
     head_start.end()
-    assert head_start.take() is None
+    assert begun.order is None
+    assert head_start.take(order_for(tmp_path)) is None
     begun.socket.close()
     _, status = os.waitpid(begun.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_signals_for_the_supervisor_do_not_end_it_while_it_starts():
+def test_what_it_was_told_it_does_before_it_is_taken(tmp_path, scoreboard):
+    head_start = HeadStart()
+    head_start.begin()
+    order = order_for(tmp_path)
+    head_start.order(order, scoreboard)
+    begun = head_start.take(order_for(tmp_path))
+    assert begun.order == order
+    message, _ = Channel(begun.socket).receive()
+    assert isinstance(message, AppFailed)
+    assert "nothing_there" in message.summary
+    begun.socket.close()
+    os.close(begun.fault_file)
+    os.waitpid(begun.pid, 0)
+
+
+def test_one_that_loads_something_else_is_ended(tmp_path, scoreboard):
+    """The supervisor decides; what was begun on a guess must not serve in place of that."""
+    head_start = HeadStart()
+    head_start.begin()
+    begun = head_start._begun
+    open_before = set(os.listdir("/proc/self/fd"))
+    head_start.order(order_for(tmp_path), scoreboard)
+    assert head_start.take(order_for(tmp_path, "other:app")) is None
+    with pytest.raises(ChildProcessError):
+        os.waitpid(begun.pid, 0)
+    assert begun.socket.fileno() == -1
+    assert set(os.listdir("/proc/self/fd")) <= open_before, "descriptors were left open"
+
+
+def test_one_that_has_died_takes_no_order(tmp_path, scoreboard):
+    head_start = HeadStart()
+    head_start.begin()
+    pid = head_start._begun.pid
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    head_start.order(order_for(tmp_path), scoreboard)
+    assert head_start.take(order_for(tmp_path)) is None
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def test_an_order_to_nobody_is_nothing(tmp_path, scoreboard):
+    HeadStart().order(order_for(tmp_path), scoreboard)
+
+
+def test_signals_for_the_supervisor_do_not_end_it_while_it_starts(tmp_path):
     """Ctrl-C goes to the whole process group, whatever has started of it."""
     head_start = HeadStart()
     head_start.begin()
-    begun = head_start.take()
+    begun = head_start.take(order_for(tmp_path))
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
         os.kill(begun.pid, number)
     channel = Channel(begun.socket)
@@ -53,27 +116,95 @@ def test_signals_for_the_supervisor_do_not_end_it_while_it_starts():
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_without_a_process_there_is_none_to_take(monkeypatch):
+def test_without_a_process_there_is_none_to_take(monkeypatch, tmp_path):
     def fail(module, channel):
         raise OSError(11, "no more processes")
 
     monkeypatch.setattr(head_start_module, "spawn", fail)
     head_start = HeadStart()
     head_start.begin()
-    assert head_start.take() is None
+    assert head_start.take(order_for(tmp_path)) is None
     head_start.end()
 
 
-def test_it_leaves_with_a_command_line_that_is_killed():
-    """Nobody could end it then: the end of its channel does."""
-    code = (
-        "import os, time; from asgireload.supervisor.head_start import HeadStart; h = HeadStart();"
-        " h.begin(); print(h._begun.pid, flush=True); time.sleep(60)"
+PROGRAM = """
+import {imports}, os, sys, time
+from asgireload.supervisor.head_start import HeadStart
+head_start = HeadStart()
+{before}
+try:
+    head_start.begin(is_program=True)
+    print(head_start._begun.pid, flush=True)
+    {after}
+finally:
+    head_start.end()
+"""
+
+
+def begin_in_program(tmp_path, *, imports="signal", before="", after=""):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM.format(imports=imports, before=before, after=after))
+    return subprocess.Popen(
+        [sys.executable, str(path)], stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+
+
+@pytest.mark.parametrize("before", ["", "sys.setprofile(lambda *_: None)"], ids=["fork", "spawn"])
+def test_it_leaves_with_a_command_line_that_is_killed(tmp_path, before):
+    """Nobody could end it then: the end of its channel does."""
+    with begin_in_program(tmp_path, before=before, after="time.sleep(60)") as parent:
         handle = os.pidfd_open(int(parent.stdout.readline()))
         parent.kill()
     try:
         assert has_ended(handle)
     finally:
         os.close(handle)
+
+
+COMMAND_LINE = 'print(open(f"/proc/{head_start._begun.pid}/cmdline").read().split("\\0")[1:-1])'
+THREAD = "e = threading.Event(); t = threading.Thread(target=e.wait); t.start()"
+
+
+@pytest.mark.parametrize(
+    ("before", "forks"),
+    [
+        ("", True),
+        ("sys.setprofile(lambda *_: None)", False),
+        ("sys.settrace(lambda *_: None)", False),
+        (THREAD, False),
+        ("sys.path.insert(0, '/elsewhere')", False),
+        pytest.param(
+            "sys.monitoring.use_tool_id(1, 'coverage')",
+            False,
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="since Python 3.12"),
+        ),
+    ],
+)
+def test_only_a_program_that_has_just_begun_forks(tmp_path, before, forks):
+    """A fork takes locks along that other threads hold, and notes that would be written twice."""
+    after = COMMAND_LINE + ("; e.set()" if before == THREAD else "")
+    with begin_in_program(tmp_path, imports="threading", before=before, after=after) as parent:
+        lines = parent.stdout.read().splitlines()
+    assert parent.returncode == 0
+    assert (lines[1] == str([str(tmp_path / "program.py")])) is forks
+
+
+def test_who_was_called_by_something_else_spawns(monkeypatch):
+    monkeypatch.setattr(head_start_module, "fork", lambda *_: pytest.fail("forked"))
+    head_start = HeadStart()
+    head_start.begin()
+    head_start.end()
+
+
+def test_threads_that_python_does_not_know_count(monkeypatch):
+    assert spawning._has_one_thread() is (threading.active_count() == 1)
+    monkeypatch.setattr(os, "listdir", lambda path: ["1", "2"])
+    assert not spawning._has_one_thread()
+
+
+def test_where_nobody_can_tell_it_is_no_fork(monkeypatch):
+    def fail(path):
+        raise FileNotFoundError(2, "no /proc", path)
+
+    monkeypatch.setattr(os, "listdir", fail)
+    assert not spawning._has_one_thread()

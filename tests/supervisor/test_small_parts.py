@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,14 +11,14 @@ from hypothesis import strategies as st
 
 from asgireload.errors import StartupError
 from asgireload.ipc.scoreboard import FIELD_COUNT, Field
-from asgireload.supervisor import signals
+from asgireload.supervisor import signals, spawning
 from asgireload.supervisor.backoff import LONGEST_DELAY, delay
 from asgireload.supervisor.fault import readable
 from asgireload.supervisor.lifecycle import Change, State, advance
-from asgireload.supervisor.loop import launch_directory
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
 from asgireload.supervisor.reloads import Reload, describe_steps
 from asgireload.supervisor.spawning import describe_exit
+from asgireload.supervisor.start import launch_directory
 from asgireload.supervisor.tally import MERGED, Tally
 
 
@@ -131,6 +132,31 @@ def test_stacks_of_a_dead_child_show_the_applications_frames_only():
     assert readable(text) == (
         'Current thread 0x00007f (most recent call first):\n  File "/srv/app.py", line 2 in slow'
     )
+
+
+def test_the_command_line_is_no_part_of_stacks_either():
+    """A template that was forked has the program that began it at the bottom of its stack."""
+    own = Path(spawning.__file__)
+    text = "\n".join(
+        [
+            "Current thread 0x00007f (most recent call first):",
+            '  File "/srv/app.py", line 2 in slow',
+            '  File "<frozen runpy>", line 226 in run_module',
+            f'  File "{own}", line 90 in _run',
+            f'  File "{own.with_name("head_start.py")}", line 61 in begin',
+            '  File "/srv/venv/bin/asgireload", line 8 in <module>',
+            "",
+            "Thread 0x00007e (most recent call first):",
+            '  File "/srv/pool.py", line 7 in wait',
+        ]
+    )
+    assert readable(text).splitlines() == [
+        "Current thread 0x00007f (most recent call first):",
+        '  File "/srv/app.py", line 2 in slow',
+        "",
+        "Thread 0x00007e (most recent call first):",
+        '  File "/srv/pool.py", line 7 in wait',
+    ]
 
 
 def test_steps_of_a_verdict_are_told_by_slot_with_their_times():

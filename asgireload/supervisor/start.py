@@ -1,0 +1,104 @@
+"""From the configuration to the running supervisor.
+
+First comes whatever can refuse a start: the log, certificates, addresses, the PID file. A server that cannot
+have them says so before anything of the application's has run. Then the first template has its order, and
+only then the event loop and the decisions are imported, which takes as long as a template does to get ready.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import msgspec
+
+from asgireload.admin.entrances import AdminEntrance, open_admin
+from asgireload.config import Config
+from asgireload.errors import AsgireloadError
+from asgireload.ipc.linux import become_subreaper
+from asgireload.ipc.scoreboard import Scoreboard
+from asgireload.ipc.titles import set_title
+from asgireload.log import begin_logging
+from asgireload.net.listeners import Listeners, open_listeners
+from asgireload.supervisor import signals
+from asgireload.supervisor.certificates import Certificates
+from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.orders import first_order
+from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
+from asgireload.supervisor.requirements import check_requirements
+
+_logger = logging.getLogger("asgireload.error")
+
+
+class Means(msgspec.Struct, frozen=True):
+    """What a supervisor works with. `open_means` says who closes it; it may be closed earlier."""
+
+    directory: str
+    """The working directory as the user typed it."""
+    certificates: Certificates
+    listeners: Listeners
+    entrances: Sequence[AdminEntrance]
+    scoreboard: Scoreboard
+
+
+def run(config: Config, head_start: HeadStart) -> int:
+    """Serve until told to stop; return the exit status. Errors at start are logged, not raised.
+
+    The first template takes the head start; one that is not taken stays the caller's.
+    """
+    signals.hold()
+    # The first template may die before there is a handler that hears of it.
+    signals.hold_children()
+    set_title("supervisor", config.app)
+    try:
+        begin_logging(config)
+        check_requirements(config)
+        become_subreaper()
+        with ExitStack() as opened:
+            means = open_means(config, opened)
+            _logger.info("Started parent process [%d]", os.getpid())
+            if not config.reload:
+                head_start.order(first_order(config, means.directory), means.scoreboard.descriptor)
+            from asgireload.supervisor.loop import serve
+
+            status = serve(config, means, head_start)
+    except AsgireloadError as error:
+        _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
+        return error.exit_code
+    finally:
+        signals.release_children()
+    _logger.info("Finished parent process [%d]", os.getpid())
+    return status
+
+
+def open_means(config: Config, opened: ExitStack) -> Means:
+    """Open whatever the configuration asks for; `opened` closes it. Raise AsgireloadError."""
+    directory = launch_directory()
+    certificates = Certificates(config, directory)
+    opened.callback(certificates.close)
+    certificates.load()
+    listeners = open_listeners(config)
+    opened.callback(listeners.close)
+    entrances = open_admin(config)
+    for entrance in entrances:
+        opened.callback(entrance.close)
+    if config.pid_file is not None:
+        write_pid_file(config.pid_file)
+        opened.callback(remove_pid_file, config.pid_file)
+    scoreboard = Scoreboard.create()
+    opened.callback(scoreboard.close)
+    return Means(directory, certificates, listeners, entrances, scoreboard)
+
+
+def launch_directory() -> str:
+    """Return the working directory as the user typed it.
+
+    A deploy that switches a `current` symlink is seen only through that name: the directory the kernel
+    knows is the old release for ever.
+    """
+    here = os.getcwd()
+    typed = os.environ.get("PWD", "")
+    try:
+        return typed if os.path.isabs(typed) and os.path.samefile(typed, here) else here
+    except OSError:
+        return here
