@@ -50,10 +50,10 @@ fuzz: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak -n 0 -s
 
-# The servers to compare with live in an environment of their own. ROUNDS, SECONDS, CASES and SERVERS take parts.
+# The servers to compare with live in an environment of their own. ROUNDS, GOAL_ROUNDS, SECONDS, CASES and SERVERS take parts.
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
-BENCH_RUN := $(BENCH)/bin/python -m benchmarks.suite --rounds '$(or $(ROUNDS),0)' --seconds '$(or $(SECONDS),0)' --cases '$(CASES)' --servers '$(SERVERS)'
+BENCH_RUN := $(BENCH)/bin/python -m benchmarks.suite --rounds '$(or $(ROUNDS),0)' --goal-rounds '$(or $(GOAL_ROUNDS),0)' --seconds '$(or $(SECONDS),0)' --cases '$(CASES)' --servers '$(SERVERS)'
 WHOLE := $(if $(CASES)$(SERVERS),,--docs)
 
 $(BENCH_STAMP): pyproject.toml benchmarks/suite/peers.py

@@ -26,6 +26,9 @@ class Goal:
     what: str
     limit: float
     against: str
+    case: str
+    compares: tuple[str, ...]
+    """The servers whose figures for the case it needs, ours among them."""
     measure: Callable[[Run], Measured | None]
     """None: what it needs was not measured."""
 
@@ -65,16 +68,37 @@ def own_share(case: str, name: str) -> Callable[[Run], Measured | None]:
     return measure
 
 
+def _ratio(
+    what: str,
+    limit: float,
+    against: str,
+    case: str,
+    names: tuple[str, ...] = (),
+    metric: str = "cpu_us",
+) -> Goal:
+    """`names`: servers of which the cheapest counts, where that is not just the one called `against`."""
+    names = names or (against,)
+    return Goal(what, limit, against, case, (OURS, *names), to_best(case, names, metric))
+
+
 def _best(what: str, case: str) -> Goal:
-    return Goal(f"{what}, CPU", 1.0, "the best peer", to_best(case, PEERS))
+    return _ratio(f"{what}, CPU", 1.0, "the best peer", case, PEERS)
 
 
 def _share(what: str, case: str) -> Goal:
-    return Goal(f"{what}, the server's own share", 0.5, "uvicorn", own_share(case, "uvicorn"))
+    compares = (OURS, "uvicorn")
+    return Goal(
+        f"{what}, the server's own share",
+        0.5,
+        "uvicorn",
+        case,
+        compares,
+        own_share(case, "uvicorn"),
+    )
 
 
 def _hello(limit: float, name: str) -> Goal:
-    return Goal("hello, 7 request headers, CPU", limit, name, to_best("hello-7", (name,)))
+    return _ratio("hello, 7 request headers, CPU", limit, name, "hello-7")
 
 
 GOALS: tuple[Goal, ...] = (
@@ -91,23 +115,24 @@ GOALS: tuple[Goal, ...] = (
     _best("download 1 MB in 64 pieces", "stream-64"),
     _best("new connection per request, 1 worker", "connection-1"),
     _best("new connection per request, 4 workers", "connection-4"),
-    Goal(
+    _ratio(
         "WebSocket echo 64 B, CPU",
         0.5,
         "the better uvicorn",
-        to_best("ws-64", ("uvicorn", "uvicorn wsproto")),
+        "ws-64",
+        ("uvicorn", "uvicorn wsproto"),
     ),
-    Goal("WebSocket echo 64 B, CPU", 1.0, "h2corn", to_best("ws-64", ("h2corn",))),
-    Goal(
-        "memory, FastAPI, 4 workers",
-        0.35,
-        "uvicorn",
-        to_best("memory-fast-4", ("uvicorn",), "pss_mib"),
-    ),
-    Goal(
-        "start to first answer, FastAPI, 4 workers",
-        0.5,
-        "uvicorn",
-        to_best("startup", ("uvicorn",), "startup_ms"),
+    _ratio("WebSocket echo 64 B, CPU", 1.0, "h2corn", "ws-64"),
+    _ratio("memory, FastAPI, 4 workers", 0.35, "uvicorn", "memory-fast-4", metric="pss_mib"),
+    _ratio(
+        "start to first answer, FastAPI, 4 workers", 0.5, "uvicorn", "startup", metric="startup_ms"
     ),
 )
+
+
+def compared() -> dict[str, set[str]]:
+    """Return the cases that goals are about, each with the servers that are compared in it."""
+    found: dict[str, set[str]] = {}
+    for goal in GOALS:
+        found.setdefault(goal.case, set()).update(goal.compares)
+    return found

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ from . import servers as server_table
 from .cases import Case, Kind
 from .clients import LoadError
 from .figures import percentile
-from .goals import APP_ALONE
+from .goals import APP_ALONE, compared
 from .load import (
     HELLO,
     LATE_LIMIT,
@@ -53,6 +53,8 @@ IMPORT_TIMEOUT, REST_TIMEOUT = 20.0, 2.0
 FILE_BYTES = 10 << 20
 MIB, KIB = 1 << 20, 1 << 10
 BUSY_LOAD = 0.5
+GIVEN = ("rounds", "goal_rounds", "seconds", "cases", "servers")
+"""Options that are variables of make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +259,9 @@ def cpu_model() -> str:
 
 def describe(command: str, options: argparse.Namespace) -> dict[str, str]:
     """Return what one must know to repeat the run and to judge it."""
+    more = ""
+    if options.goal_rounds > options.rounds:
+        more = f", {options.goal_rounds} of what goals are about"
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -268,7 +273,7 @@ def describe(command: str, options: argparse.Namespace) -> dict[str, str]:
         "wrk": first_line(["wrk", "--version"]).split(" [")[0],
         "commit": first_line(["git", "describe", "--always", "--dirty"]),
         "pinned": f"servers to CPU {options.server_cpus}, load to CPU {options.load_cpus}",
-        "rounds": f"{options.rounds} of {options.seconds} s",
+        "rounds": f"{options.rounds} of {options.seconds} s{more}",
     }
 
 
@@ -283,7 +288,7 @@ def versions(chosen: Sequence[Server]) -> dict[str, str]:
 def make_command(options: argparse.Namespace) -> str:
     """Return the words with which make would start this run."""
     words = ["make", "bench-quick" if options.quick else "bench"]
-    names = [name for name in ("rounds", "seconds", "cases", "servers") if name in options.given]
+    names = [name for name in GIVEN if name in options.given]
     words += [f"{name.upper()}={getattr(options, name)}" for name in names]
     return " ".join(words)
 
@@ -300,6 +305,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--cases", help="names or beginnings of names, comma-separated")
     parser.add_argument("--servers", help="names, comma-separated")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (3)")
+    parser.add_argument(
+        "--goal-rounds", type=int, help="rounds of what goals are about, where more than --rounds"
+    )
     parser.add_argument("--seconds", type=int, help="length of each measurement (1)")
     parser.add_argument("--quick", action="store_true", help="a few cases, ratios only, no file")
     parser.add_argument("--no-latency", action="store_true", help="leave the open-loop runs out")
@@ -309,9 +317,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--list", action="store_true", help="show cases and servers, and end")
     options = parser.parse_args(arguments)
     # make hands an unset variable down as an empty word
-    names = ("rounds", "seconds", "cases", "servers")
-    options.given = {name for name in names if getattr(options, name)}
+    options.given = {name for name in GIVEN if getattr(options, name)}
     options.rounds = options.rounds or (2 if options.quick else 3)
+    options.goal_rounds = options.goal_rounds or options.rounds
     options.seconds = options.seconds or 1
     if options.rounds < 1 or options.seconds < 1:
         parser.error("--rounds and --seconds are whole numbers from 1")
@@ -349,9 +357,10 @@ def carry_out(options: argparse.Namespace) -> Run:
         else:
             run.left_out[server.name] = reason
             print(f"left out: {server.name} ({reason})", flush=True)
-    blocks = plan(options.chosen_cases, servers, options.rounds)
+    blocks = plan(options.chosen_cases, servers, options.rounds, options.goal_rounds, compared())
     latency = not (options.quick or options.no_latency)
-    minutes = estimate(blocks, options.seconds, latency=latency) / 60
+    latency_rounds = options.rounds if latency else 0
+    minutes = estimate(blocks, options.seconds, latency_rounds=latency_rounds) / 60
     print(f"{len(blocks)} starts of servers, about {minutes:.0f} minutes", flush=True)
     if os.getloadavg()[0] > BUSY_LOAD:
         print("the machine is not quiet: the figures will not be worth much", flush=True)
@@ -375,7 +384,9 @@ def carry_out(options: argparse.Namespace) -> Run:
         for block in blocks:
             if block.round != done_round:
                 done_round = block.round
-                print(f"round {done_round + 1} of {options.rounds}", flush=True)
+                bench = replace(bench, latency=done_round < latency_rounds)
+                last = max(options.rounds, options.goal_rounds)
+                print(f"round {done_round + 1} of {last}", flush=True)
                 if not options.quick:
                     run_alone(options.chosen_cases, done_round, bench, run)
             if (block.server.name, block.setting) in unable:

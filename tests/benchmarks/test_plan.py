@@ -8,7 +8,7 @@ import pytest
 from benchmarks.suite import cases, servers
 from benchmarks.suite.cases import CASES, Kind, Setting, request_headers
 from benchmarks.suite.clients import LoadError
-from benchmarks.suite.goals import GOALS
+from benchmarks.suite.goals import APP_ALONE, GOALS, compared
 from benchmarks.suite.load import parse_wrk, wrk_script
 from benchmarks.suite.plan import estimate, plan
 from benchmarks.suite.servers import SERVERS, Place, takes_part
@@ -60,10 +60,24 @@ def test_servers_take_turns_within_a_setting_and_each_round_repeats_the_sequence
 
 
 def test_the_default_run_ends_within_three_quarters_of_an_hour_and_the_quick_one_within_two_minutes():
-    assert estimate(plan(CASES, SERVERS, 3), 1, latency=True) < 45 * 60
+    assert estimate(plan(CASES, SERVERS, 3), 1, latency_rounds=3) < 45 * 60
     quick = [BY_NAME[name] for name in cases.QUICK_CASES]
     chosen = [SERVER[name] for name in cases.QUICK_SERVERS]
-    assert estimate(plan(quick, chosen, 3), 1, latency=False) < 120
+    assert estimate(plan(quick, chosen, 3), 1, latency_rounds=0) < 120
+
+
+def test_more_rounds_of_what_goals_are_about_measure_just_what_is_compared():
+    chosen = [BY_NAME["hello-7"], BY_NAME["json-10k"], BY_NAME["await-sleep"]]
+    among = [SERVER[name] for name in ("asgireload", "uvicorn", "gunicorn", "floor")]
+    blocks = plan(chosen, among, 1, 3, compared())
+    for number in (1, 2):
+        told = [(b.server.name, [c.name for c in b.cases]) for b in blocks if b.round == number]
+        assert told == [
+            ("asgireload", ["hello-7", "await-sleep"]),
+            ("uvicorn", ["hello-7", "await-sleep"]),
+            ("floor", ["hello-7"]),
+        ]
+    assert estimate(blocks, 1, latency_rounds=1) < estimate(blocks, 1, latency_rounds=3)
 
 
 @pytest.mark.parametrize("count", [0, 7, 20, 50])
@@ -104,9 +118,16 @@ def test_goals_are_about_cases_that_exist():
     class Nothing:
         def figure(self, case, server, metric):
             assert case in BY_NAME
+            asked.append((case, server))
             return
 
-    assert all(goal.measure(Nothing()) is None for goal in GOALS)
+    asked = []
+
+    for goal in GOALS:
+        asked.clear()
+        assert goal.measure(Nothing()) is None
+        named = {(goal.case, name) for name in (*goal.compares, APP_ALONE)}
+        assert set(asked) <= named, "more is needed than is measured more often"
 
 
 def test_what_wrk_says_is_read():
