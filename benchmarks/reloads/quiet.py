@@ -1,4 +1,5 @@
-"""A minute with a reload every five seconds beside a minute without, by turns: what a steady load feels of it."""
+"""A minute with a reload every five seconds beside a minute without, in turns of five seconds: what a steady load
+feels of it."""
 
 import re
 import shutil
@@ -25,8 +26,7 @@ RAMPS = 3
 TOO_FAST = 20000.0
 """Requests per second that no server reaches on this path: our own client then sends as fast as answers come."""
 INTERVAL = 5.0
-PARTS = 4
-"""Of each of the two minutes."""
+"""Seconds between two reloads, and before the other minute has its turn."""
 GOAL = 1.5
 OTHERS_LIMIT = 0.15
 """Share of a CPU that other processes may use; the reload command itself is one of them."""
@@ -172,9 +172,10 @@ def carry_out(server: Server, seconds: float, directory: str, machine: Machine) 
             disturbed: list[Part] = []
             version = 2
             # By turns: what else the machine's host does for half a minute is then in both.
-            for _ in range(PARTS):
-                still.append(spend(live, trial.rate, seconds / PARTS, None))
-                disturbed.append(spend(live, trial.rate, seconds / PARTS, version))
+            turns = max(1, round(seconds / INTERVAL))
+            for _ in range(turns):
+                still.append(spend(live, trial.rate, seconds / turns, None))
+                disturbed.append(spend(live, trial.rate, seconds / turns, version))
                 version += len(disturbed[-1].reloads)
             trial.still, trial.disturbed = joined(still), joined(disturbed)
     except (LoadError, ProcessLookupError) as error:
