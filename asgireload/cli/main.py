@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from asgireload.cli.commands import COMMAND_HELP, report
+from asgireload.cli.streams import open_missing_streams
 from asgireload.errors import AsgireloadError
 from asgireload.supervisor import signals
 from asgireload.supervisor.head_start import HeadStart
@@ -47,6 +48,7 @@ def _control(words: Sequence[str]) -> int:
 
 
 def _begin_serving(words: Sequence[str], *, is_program: bool) -> int:
+    open_missing_streams()
     # From now on a signal waits for its handler. A reload that is asked for a moment too early would end
     # the process, and Ctrl-C would interrupt an import, which not every library survives.
     before = signals.hold()

@@ -80,6 +80,31 @@ def test_a_server_that_cannot_have_its_address_imports_nothing(tmp_path):
     assert not (tmp_path / "imported").exists()
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_standard_streams_may_be_closed(tmp_path, closed):
+    """Otherwise a channel has the number of one, and an application that prints writes into it."""
+    write_version(tmp_path, 1, extra="\nos.write(1, b'noise'); print('noise', flush=True)\n")
+    server = Server(tmp_path, workers=2)
+    server.command = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *server.command]
+    with server:
+        server.reload()
+        assert server.version() == 1
+
+
+def test_a_server_without_a_stream_for_its_log_serves(tmp_path):
+    write_version(tmp_path, 1)
+    path = tmp_path / "web.sock"
+    server = Server(tmp_path, "--bind", f"unix:{path}", workers=1)
+    server.command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *server.command]
+    server.launch()
+    try:
+        wait_until(path.exists)
+        assert ask_unix(path).startswith(b"HTTP/1.1 200")
+    finally:
+        server.kill(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+
+
 SURROUNDINGS = """
 import gc, json, signal, sys, threading
 with open("surroundings", "a") as file:
