@@ -48,10 +48,16 @@ class HeadStart:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError:
             return
+
+        def let_go() -> None:
+            ours.close()
+            # The child closes it by its number, which is another file's from then on.
+            theirs.detach()
+
         with theirs:
             try:
                 if is_program and can_fork():
-                    child = fork(TEMPLATE_MODULE, theirs.fileno(), ours.close)
+                    child = fork(TEMPLATE_MODULE, theirs.fileno(), let_go)
                 else:
                     child = spawn(TEMPLATE_MODULE, theirs.fileno())
                 self._begun = Begun(child, ours)

@@ -188,6 +188,30 @@ def test_only_a_program_that_has_just_begun_forks(tmp_path, before, forks):
     assert (lines[1] == str([str(tmp_path / "program.py")])) is forks
 
 
+WRITER = """
+import os, sys
+os.close(int(sys.argv[1]))
+others = []
+while (file := open("written", "w")).fileno() != int(sys.argv[1]):
+    others.append(file)
+sys.kept = file
+print("to the end", file=file)
+"""
+
+
+def test_a_child_closes_nothing_that_has_taken_the_number_of_its_channel(tmp_path):
+    """On its way out it passes what the command line was about to do, which is not its business any more."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "writer.py").write_text(WRITER)
+    path = tmp_path / "program.py"
+    before = "import asgireload.supervisor.head_start as module; module.TEMPLATE_MODULE = 'writer'"
+    after = "os.waitid(os.P_PID, head_start._begun.pid, os.WEXITED | os.WNOWAIT)"
+    path.write_text(PROGRAM.format(imports="signal", before=before, after=after))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere")}
+    subprocess.run([sys.executable, str(path)], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "written").read_text() == "to the end\n"
+
+
 def test_who_was_called_by_something_else_spawns(monkeypatch):
     monkeypatch.setattr(head_start_module, "fork", lambda *_: pytest.fail("forked"))
     head_start = HeadStart()
