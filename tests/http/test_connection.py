@@ -122,12 +122,23 @@ def test_a_broken_body_is_refused_and_told_to_the_application(run: Any, parser: 
 
 def test_an_idle_connection_is_closed_after_the_keep_alive_timeout(run: Any, parser: str) -> None:
     async def main() -> None:
-        async with serving(hello, parser, keep_alive_timeout=0.1) as server:
+        async with serving(hello, parser) as server:
             client = await server.connect()
-            for _ in range(4):
+            await server.wait_connected()
+            (connection,) = server.context.connections
+            loop = asyncio.get_running_loop()
+            idle_since = 0.0
+            for _ in range(3):
                 client.send(GET)
                 await client.read_response()
-                await asyncio.sleep(0.04)
+                assert connection.idle_since is not None
+                assert connection.idle_since > idle_since, "each request begins the time anew"
+                idle_since = connection.idle_since
+                # The clock of uvloop has milliseconds.
+                await server.wait_until(lambda since=idle_since: loop.time() > since)
+            server.context.settings = HttpSettings(parser=parser, keep_alive_timeout=0.05)
+            client.send(GET)
+            await client.read_response()
             assert await client.read_all() == b""
 
     run(main())
@@ -135,8 +146,13 @@ def test_an_idle_connection_is_closed_after_the_keep_alive_timeout(run: Any, par
 
 def test_half_a_head_is_answered_with_408(run: Any, parser: str) -> None:
     async def main() -> None:
-        async with serving(hello, parser, head_timeout=0.05) as server:
-            assert (await server.exchange(b"GET / HT")).startswith(b"HTTP/1.1 408 ")
+        async with serving(hello, parser) as server:
+            client = await server.connect()
+            await server.wait_connected()
+            # Not before: where nothing was received in time there is no answer.
+            server.context.settings = HttpSettings(parser=parser, head_timeout=0.05)
+            client.send(b"GET / HT")
+            assert (await client.read_all()).startswith(b"HTTP/1.1 408 ")
             assert await server.exchange(b"") == b""
 
     run(main())

@@ -448,6 +448,7 @@ def test_a_silent_peer_is_closed_after_the_ping_timeout(run: Any, parser: str) -
             reply = await client.reader.readexactly(4)
             assert reply[0] == 0x88
             assert struct.unpack("!H", reply[2:4])[0] == 1011
+        async with serving(echo, parser, ws_ping_interval=0.02, ws_ping_timeout=5) as server:
             async with open_client(server) as alive:
                 await asyncio.sleep(0.2)
                 await alive.send("x")
