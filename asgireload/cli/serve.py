@@ -35,7 +35,13 @@ def load_words(words: Words) -> Loaded:
     flags = [*words.flags]
     if words.app is not None:
         flags.append(FlagValue("app", "APP", words.app, OPTIONS["app"].kind))
-    return load_config(flags, os.environ, os.getcwd(), words.config_file)
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise ConfigError(
+            "the working directory is gone: it was removed or replaced, change into it again"
+        ) from error
+    return load_config(flags, os.environ, here, words.config_file)
 
 
 def serve(config: Config, head_start: HeadStart) -> int:

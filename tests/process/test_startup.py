@@ -80,6 +80,23 @@ def test_a_server_that_cannot_have_its_address_imports_nothing(tmp_path):
     assert not (tmp_path / "imported").exists()
 
 
+def test_a_working_directory_that_is_gone_is_explained(tmp_path):
+    """Deploys replace directories, and the shell that looks at one stays in the old one."""
+    gone = tmp_path / "release"
+    gone.mkdir()
+    program = "import os, sys; os.rmdir(os.getcwd()); from asgireload.cli.main import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, "app:app", "--port", "0"],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert "the working directory is gone" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
 def test_standard_streams_may_be_closed(tmp_path, closed):
     """Otherwise a channel has the number of one, and an application that prints writes into it."""

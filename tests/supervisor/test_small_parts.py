@@ -134,6 +134,15 @@ def test_stacks_of_a_dead_child_show_the_applications_frames_only():
     )
 
 
+def test_a_launch_directory_that_is_gone_is_explained(tmp_path, monkeypatch):
+    gone = tmp_path / "release"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(StartupError, match="the working directory is gone"):
+        launch_directory()
+
+
 def test_the_command_line_is_no_part_of_stacks_either():
     """A template that was forked has the program that began it at the bottom of its stack."""
     own = Path(spawning.__file__)
