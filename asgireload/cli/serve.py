@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from asgireload.app import check_import_string
+from asgireload.cli.streams import open_missing_streams
 from asgireload.cli.words import Words
 from asgireload.config import (
     OPTIONS,
@@ -63,6 +64,7 @@ def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:
     loaded = config_from_keywords(app, keywords, os.environ)
     check(loaded)
     announce(loaded)
+    open_missing_streams()
     before = signals.hold()
     head_start = HeadStart()
     try:

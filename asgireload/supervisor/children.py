@@ -19,12 +19,7 @@ from asgireload.config import Config
 from asgireload.errors import TlsError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.heartbeat import silent_after
-from asgireload.ipc.linux import (
-    ProcessHandle,
-    process_state,
-    processor_of,
-    resident_bytes,
-)
+from asgireload.ipc.linux import ProcessHandle, process_state, processor_of, resident_bytes
 from asgireload.ipc.messages import (
     AnyMessage,
     AppFailed,

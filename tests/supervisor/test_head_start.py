@@ -127,7 +127,7 @@ def test_without_a_process_there_is_none_to_take(monkeypatch, tmp_path):
 
 
 PROGRAM = """
-import {imports}, os, sys, time
+import {imports}, os, sys
 from asgireload.supervisor.head_start import HeadStart
 head_start = HeadStart()
 {before}
@@ -151,7 +151,7 @@ def begin_in_program(tmp_path, *, imports="signal", before="", after=""):
 @pytest.mark.parametrize("before", ["", "sys.setprofile(lambda *_: None)"], ids=["fork", "spawn"])
 def test_it_leaves_with_a_command_line_that_is_killed(tmp_path, before):
     """Nobody could end it then: the end of its channel does."""
-    with begin_in_program(tmp_path, before=before, after="time.sleep(60)") as parent:
+    with begin_in_program(tmp_path, before=before, after="signal.pause()") as parent:
         handle = os.pidfd_open(int(parent.stdout.readline()))
         parent.kill()
     try:
