@@ -15,6 +15,7 @@ from asgireload.config import (
     Loaded,
     config_from_keywords,
     load_config,
+    working_directory,
 )
 from asgireload.errors import AppLoadError, ConfigError
 from asgireload.log import begin_logging
@@ -36,13 +37,7 @@ def load_words(words: Words) -> Loaded:
     flags = [*words.flags]
     if words.app is not None:
         flags.append(FlagValue("app", "APP", words.app, OPTIONS["app"].kind))
-    try:
-        here = os.getcwd()
-    except OSError as error:
-        raise ConfigError(
-            "the working directory is gone: it was removed or replaced, change into it again"
-        ) from error
-    return load_config(flags, os.environ, here, words.config_file)
+    return load_config(flags, os.environ, working_directory(), words.config_file)
 
 
 def serve(config: Config, head_start: HeadStart) -> int:

@@ -2,7 +2,7 @@
 
 from asgireload.config.config import Loaded, config_from_keywords, load_config, render_config
 from asgireload.config.options import OPTIONS, Config, Option
-from asgireload.config.sources import FlagValue
+from asgireload.config.sources import FlagValue, working_directory
 
 __all__ = [
     "OPTIONS",
@@ -13,4 +13,5 @@ __all__ = [
     "config_from_keywords",
     "load_config",
     "render_config",
+    "working_directory",
 ]

@@ -1,6 +1,7 @@
 """The sources of configuration, each read into a layer: values by option, with where they came from.
 
-Pure, except `read_toml`: variables and tables are handed in. What the layers add up to is `config.py`.
+Pure, except `read_toml` and `working_directory`: variables and tables are handed in. What the layers add
+up to is `config.py`.
 """
 
 import os
@@ -31,6 +32,16 @@ CONFIG_VARIABLE = VARIABLE_PREFIX + "CONFIG"
 PYPROJECT = "pyproject.toml"
 CONFIG_FILE = "asgireload.toml"
 """Read from the working directory when no other file is named."""
+
+
+def working_directory() -> str:
+    """Return it as the kernel knows it. Raise ConfigError where it is gone, as after a deploy that replaced it."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise ConfigError(
+            "the working directory is gone: it was removed or replaced, change into it again"
+        ) from error
 
 
 class Given(Struct, frozen=True):

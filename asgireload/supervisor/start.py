@@ -13,8 +13,8 @@ from contextlib import ExitStack
 import msgspec
 
 from asgireload.admin.entrances import AdminEntrance, open_admin
-from asgireload.config import Config
-from asgireload.errors import AsgireloadError, StartupError
+from asgireload.config import Config, working_directory
+from asgireload.errors import AsgireloadError
 from asgireload.ipc.linux import become_subreaper
 from asgireload.ipc.scoreboard import Scoreboard
 from asgireload.ipc.titles import set_title
@@ -94,14 +94,9 @@ def launch_directory() -> str:
     """Return the working directory as the user typed it.
 
     A deploy that switches a `current` symlink is seen only through that name: the directory the kernel
-    knows is the old release for ever. Raise StartupError where there is none any more.
+    knows is the old release for ever. Raise ConfigError where there is none any more.
     """
-    try:
-        here = os.getcwd()
-    except OSError as error:
-        raise StartupError(
-            "the working directory is gone: it was removed or replaced, change into it again"
-        ) from error
+    here = working_directory()
     typed = os.environ.get("PWD", "")
     try:
         return typed if os.path.isabs(typed) and os.path.samefile(typed, here) else here

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.errors import StartupError
+from asgireload.errors import ConfigError, StartupError
 from asgireload.ipc.scoreboard import FIELD_COUNT, Field
 from asgireload.supervisor import signals, spawning
 from asgireload.supervisor.backoff import LONGEST_DELAY, delay
@@ -139,7 +139,7 @@ def test_a_launch_directory_that_is_gone_is_explained(tmp_path, monkeypatch):
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(StartupError, match="the working directory is gone"):
+    with pytest.raises(ConfigError, match="the working directory is gone"):
         launch_directory()
 
 
