@@ -244,6 +244,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ADDRESSES,
         "How workers share a TCP address: one socket for all, or a SO_REUSEPORT socket a slot.",
     )
+    defer_accept: bool = _row(
+        Switch(),
+        True,
+        ADDRESSES,
+        "Leave a TCP connection in the kernel until its first bytes are there, a second at most. Not under"
+        " --reload, and not for inherited sockets.",
+    )
 
     ssl_certfile: str | None = _row(
         Optional(_FILE),

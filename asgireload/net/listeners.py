@@ -33,6 +33,7 @@ from asgireload.net.addresses import (
     bracketed,
     has_v4_twin,
 )
+from asgireload.net.deferring import defer
 from asgireload.net.unix import SocketFile, open_unix
 
 _logger = logging.getLogger("asgireload.error")
@@ -94,11 +95,14 @@ class PerSlotListener:
         backlog: int,
         steer: Steering | None = None,
         traits: ListenerTraits = PLAIN,
+        *,
+        defers: bool = False,
     ) -> None:
         """Own `first`, which listens already and becomes the socket of slot 0."""
         self.url = url
         self.traits = traits
         self._backlog = backlog
+        self._defers = defers
         self._steering = steer or Steering()
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._first = first
@@ -117,6 +121,8 @@ class PerSlotListener:
         A failure is logged, not raised: the slot then shares the socket of slot 0, and serves.
         """
         self._leaving.discard(slot)
+        if self._defers and slot in self._sockets:
+            defer(self._sockets[slot])  # a worker that was to leave has stopped that
         if slot not in self._sockets:
             address = self._first.getsockname()
             try:
@@ -124,6 +130,8 @@ class PerSlotListener:
                 try:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                     sock.bind(address)
+                    if self._defers:
+                        defer(sock)
                     sock.listen(self._backlog)
                 except BaseException:
                     sock.close()
@@ -268,7 +276,7 @@ def _open_tcp(address: TcpAddress, config: Config, *, v6_only: bool) -> list[Lis
         for family, target in dict.fromkeys((entry[0], entry[4]) for entry in found):
             try:
                 target = (target[0], port, *target[2:])
-                sock = _bind(family, target, config.backlog, v6_only=v6_only)
+                sock = _bind(family, target, config, v6_only=v6_only)
             except OSError as error:
                 if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(found) > 1:
                     # localhost often names ::1 where IPv6 is switched off; the others may do.
@@ -289,18 +297,25 @@ def _open_tcp(address: TcpAddress, config: Config, *, v6_only: bool) -> list[Lis
 def _tcp_listener(sock: socket.socket, config: Config, traits: ListenerTraits) -> Listener:
     url = _tcp_url(sock, traits)
     if config.accept == "per-slot":
-        return PerSlotListener(sock, url, config.backlog, traits=traits)
+        return PerSlotListener(sock, url, config.backlog, traits=traits, defers=_defers(config))
     return SharedListener(sock, url, traits=traits)
 
 
+def _defers(config: Config) -> bool:
+    # Whoever develops stops and starts the server all the time, and would wait for what the kernel holds back.
+    return config.defer_accept and not config.reload
+
+
 def _bind(
-    family: int, address: tuple[object, ...], backlog: int, *, v6_only: bool
+    family: int, address: tuple[object, ...], config: Config, *, v6_only: bool
 ) -> socket.socket:
     sock = _tcp_socket(family, v6_only=v6_only)
     try:
         sock.bind(address)
+        if _defers(config):
+            defer(sock)
         # listen() checks for conflicts once more, so of two that bound at the same time one fails.
-        sock.listen(backlog)
+        sock.listen(config.backlog)
     except BaseException:
         sock.close()
         raise

@@ -5,10 +5,10 @@ resets connections that were accepted in the same turn of the loop), it leaves t
 whoever owns them, and it takes a bounded number each time, so that one worker does not swallow a burst
 its siblings could share.
 
-From there to its connection object is one step of the loop (`connecting.py`), but behind a proxy or with TLS,
-where a socket is in one coroutine, `_adopt`: it waits for the PROXY header (`greeting.py`), then for the first
-byte, since a client that says nothing is not worth the buffers of a handshake, and then for the handshake. All
-together have one deadline.
+From there to its connection object is one step of the loop (`connecting.py`), or none where the first bytes are
+there already (`direct.py`). Behind a proxy or with TLS a socket is in one coroutine, `_adopt`: it waits for the
+PROXY header (`greeting.py`), then for the first byte, since a client that says nothing is not worth the buffers of
+a handshake, and then for the handshake. All together have one deadline.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from typing import Any
 
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.addresses import PLAIN, ListenerTraits
+from asgireload.net.deferring import fixed_address, holds_back, is_deferred, stop_deferring
 from asgireload.net.proxy_protocol import Header, Origin
 from asgireload.worker.balance import LEAD, Balance
 from asgireload.worker.connecting import BareSocket, Connecting, takes_bare_sockets, wait_ended
@@ -38,6 +39,10 @@ EXHAUSTED_PAUSE = 0.5
 """Seconds without accepting after the process or the system ran out of descriptors or memory."""
 STAND_BACK = 0.001
 """Seconds for which a worker that has more connections than another leaves new ones to that one."""
+LAST_CALL = 1.5
+"""Seconds for which connections are awaited that the kernel holds back, and may for one."""
+LAST_CALL_INTERVAL = 0.02
+"""Seconds between two looks at what it holds back."""
 SHUTDOWN_TIMEOUT = 30.0
 """Seconds a client may take over the rest of its response and the end of TLS, once we have closed."""
 _SHORTEST = 0.001
@@ -70,9 +75,15 @@ class Entrance:
     _accepted: Callable[[int], _Socket] = field(init=False)
     _family: int = field(init=False)
     _type: int = field(init=False)
+    local: tuple[Any, ...] | None = field(init=False)
+    """At which address every connection is accepted; None where that is another one each time."""
+    is_deferred: bool = field(init=False)
+    """Connections come with their first bytes."""
 
     def __post_init__(self) -> None:
         listening = self.socket
+        self.is_deferred = is_deferred(listening)
+        self.local = fixed_address(listening)
         self._family, self._type = int(listening.family), int(listening.type)
         kind = (self._family, self._type, listening.proto)
         # A socket looks its family and type up in their enumerations whenever it is asked, and loops ask
@@ -95,8 +106,8 @@ class Entrance:
 
     def accept_bare(self) -> BareSocket:
         """Likewise, without a socket object. It blocks until uvloop has it."""
-        descriptor, _ = self.socket._accept()  # type: ignore[attr-defined]
-        return BareSocket(descriptor, self._family, self._type)
+        descriptor, peer = self.socket._accept()  # type: ignore[attr-defined]
+        return BareSocket(descriptor, self._family, self._type, peer)
 
 
 class Acceptor:
@@ -120,7 +131,9 @@ class Acceptor:
         balance: Balance | None = None,
     ) -> None:
         """`make_protocol` gets what a PROXY header said; `greeter` reads them where an entrance asks for
-        them. `has_room` is asked before each connection, with the number of those that are on their way
+        them.
+
+        `has_room` is asked before each connection, with the number of those that are on their way
         to their connection object; after a no, accepting rests until `note_room`. `balance` is asked in the
         same way; when we are ahead, what still waits a moment later is taken after all.
         """
@@ -171,6 +184,25 @@ class Acceptor:
             self._is_full = False
             if self._accepting:
                 self.start()
+
+    async def last_call(self, *, is_everybodys: bool) -> None:
+        """Go on accepting until the kernel holds no connection back, where perhaps nobody accepts afterwards.
+
+        That is a second and a half at most: a client that has connected by now has been handed on by then. With
+        `is_everybodys`, nobody does, and clients that connect from now on are not held back either.
+        """
+        ports = []
+        for entrance in self._entrances:
+            if entrance.is_deferred:
+                if is_everybodys:
+                    stop_deferring(entrance.socket)
+                ports.append(entrance.socket.getsockname()[1])
+        deadline = self._loop.time() + LAST_CALL
+        while ports and self._loop.time() < deadline:
+            # In a thread: where there are very many connections, the table is long.
+            if not await self._loop.run_in_executor(None, holds_back, ports):
+                break
+            await asyncio.sleep(LAST_CALL_INTERVAL)
 
     def take_waiting(self) -> None:
         """Accept all that waits now, where nobody else will: the server stops, or the slot goes away."""

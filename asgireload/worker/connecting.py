@@ -18,12 +18,14 @@ class BareSocket:
     by itself. Other loops use the object that they are given.
     """
 
-    __slots__ = ("_descriptor", "family", "type")
+    __slots__ = ("_descriptor", "family", "peer", "type")
 
-    def __init__(self, descriptor: int, family: int, kind: int) -> None:
+    def __init__(self, descriptor: int, family: int, kind: int, peer: object = None) -> None:
         self._descriptor = descriptor
         self.family = family
         self.type = kind
+        self.peer = peer
+        """Who has connected, as accept(2) says it."""
 
     def fileno(self) -> int:
         return self._descriptor

@@ -312,6 +312,14 @@ class _Worker:
             loop.call_later(TELL_DELAY, self._look_at_imports)
         command = await leave
 
+        timeout = command.timeout
+        if self._may_be_last(command.reason):
+            begun_at = loop.time()
+            is_everybodys = (
+                command.reason is not DrainReason.ORPHANED or os.getppid() != self._order.supervisor
+            )
+            await acceptor.last_call(is_everybodys=is_everybodys)
+            timeout = max(0.0, timeout - (loop.time() - begun_at))
         acceptor.stop()
         self._record.values[Field.ACCEPTING] = 0
         assert self._serving is not None
@@ -321,7 +329,7 @@ class _Worker:
         for entrance in self._entrances:
             entrance.socket.close()
         self._channel.post(WorkerDraining())
-        result = await drain(context, acceptor, handover, command.reason, command.timeout)
+        result = await drain(context, acceptor, handover, command.reason, timeout)
         await lifespan.shutdown(self._config.lifespan_timeout)
         heartbeat.stop()
         _log_drain(result)
@@ -376,6 +384,15 @@ class _Worker:
         if self._config.accept != "shared":
             return None  # the kernel spreads connections over sockets of their own
         return Balance(scoreboard, self._order.record)
+
+    def _may_be_last(self, reason: DrainReason) -> bool:
+        """Whether perhaps nobody accepts from our sockets when we have left.
+
+        A worker that gets SIGTERM does not know whether all of them do (systemd's KillMode=control-group).
+        """
+        if reason is DrainReason.SCALE_DOWN:
+            return self._config.accept == "per-slot"
+        return reason in (DrainReason.STOP, DrainReason.ORPHANED)
 
     def _begin_serving(
         self, loop: asyncio.AbstractEventLoop, context: ServingContext, acceptor: Acceptor

@@ -20,6 +20,7 @@ def opened():
     found = []
 
     def open_(**options):
+        options.setdefault("defer_accept", False)  # clients here say nothing
         if not {"bind", "uds", "fd"} & set(options):
             options.setdefault("port", 0)
         listeners = open_listeners(Config(**options))
