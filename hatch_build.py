@@ -29,6 +29,7 @@ MODULES = (
     "http/parser.py",
     "http/parsers.py",
     "http/reader.py",
+    "http/resuming.py",
     "http/scope.py",
     "http/writer.py",
     "ipc/scoreboard.py",
@@ -41,6 +42,7 @@ MODULES = (
     "worker/acceptor.py",
     "worker/balance.py",
     "worker/connecting.py",
+    "worker/direct.py",
 )
 PACKAGE = "asgireload"
 SCRIPT = """

@@ -27,7 +27,7 @@ import struct
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import cast
+from typing import Protocol, cast
 
 from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, Successor, error_logger
@@ -82,6 +82,13 @@ _STATE_OF_PARCEL = {
 }
 
 
+class DirectWriter(Protocol):
+    """The transport of a connection whose socket the loop has not got."""
+
+    def write_last(self, data: bytes) -> None:
+        """Write what is the end: `close` or `write_eof` is called at once."""
+
+
 class HttpConnection(Carrier):
     """Made by `http_protocol` for the loop, which calls it as an asyncio.Protocol.
 
@@ -97,6 +104,7 @@ class HttpConnection(Carrier):
         "_granted_deadline",
         "_has_peer_closed",
         "_incoming",
+        "_is_direct",
         "_is_holding",
         "_is_reading_paused",
         "_is_waiting_to_deliver",
@@ -138,6 +146,8 @@ class HttpConnection(Carrier):
         self._is_waiting_to_deliver = False
         """The response in hand is complete, and the client has yet to take enough of it."""
         self._has_peer_closed = False
+        self._is_direct = False
+        """The loop has not got the socket: nothing is received, and nobody else can take the connection."""
         self._is_reading_paused = False
         self._write_waiters: list[asyncio.Future[None]] = []
         self._deadline = _NEVER
@@ -172,6 +182,49 @@ class HttpConnection(Carrier):
             self.hold()
         if self.context.drain:
             self.begin_drain()
+
+    def begin_directly(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Begin with the first bytes of a client whose socket the loop has not got.
+
+        Called in place of `connection_made`. `transport`, a `DirectWriter`, too, reads nothing. Asked to resume
+        reading, it gives the socket to the loop, and calls `move_to` later; so it may at any other time.
+        """
+        self._is_direct = True
+        self._is_reading_paused = True
+        self._transport = transport
+        self.endpoints = Endpoints(transport, self._origin)
+        self.context.register(self)
+        self.data_received(data)
+        if self.state is ConnectionState.SILENT:
+            self._set_timeout(self.context.settings.head_timeout)
+            self._resume_reading()
+        elif self.state is ConnectionState.HEAD or self._awaits_body():
+            self._resume_reading()
+
+    def _awaits_body(self) -> bool:
+        exchange = self._current
+        return exchange is not None and self._incoming is exchange and exchange.can_keep_reading
+
+    def move_to(self, transport: asyncio.Transport) -> None:
+        """Go on with a transport of the loop, which reads, for the same socket."""
+        self._transport = transport
+        self._is_direct = False
+        self._wake_writers()
+        if self.state is ConnectionState.CLOSING:
+            return
+        exchange = self._current
+        if exchange is not None:
+            self._is_reading_paused = bool(self._unread) or not exchange.can_keep_reading
+        if self._is_reading_paused:
+            transport.pause_reading()
+        if exchange is not None and exchange.awaits_departure:
+            self.watch_departure()
+        if self.context.is_held:
+            self.hold()
+        if self.context.drain:
+            self.begin_drain()
+        if exchange is None and self._unread and not self._is_holding:
+            self._read_on()
 
     def resume(self, transport: asyncio.Transport, parcel: HttpParcel) -> None:
         """Go on with a connection that another worker handed over. Called in place of `connection_made`,
@@ -310,8 +363,20 @@ class HttpConnection(Carrier):
         self.context.record.bytes_sent += len(data)
         self._transport.write(data)
 
+    def write_last(self, data: bytes) -> None:
+        if self._is_direct:
+            self.context.record.bytes_sent += len(data)
+            cast("DirectWriter", self._transport).write_last(data)
+        else:
+            self.write(data)
+
     async def wait_writable(self) -> None:
         while self.is_write_paused and self.state is not ConnectionState.CLOSING:
+            await self._wait_for_write_side()
+
+    async def wait_movable(self) -> None:
+        while self._is_direct and self.state is not ConnectionState.CLOSING:
+            self._transport.resume_reading()
             await self._wait_for_write_side()
 
     async def wait_flushed(self) -> None:
@@ -355,6 +420,8 @@ class HttpConnection(Carrier):
         return self.state is ConnectionState.CLOSING or self._transport.is_closing()
 
     def plain_socket(self) -> int | None:
+        if self._is_direct:
+            return None
         own_socket: socket.socket | None = self._transport.get_extra_info("socket")
         if self.endpoints.is_encrypted or own_socket is None:
             return None
@@ -375,7 +442,9 @@ class HttpConnection(Carrier):
             self._restart_body_timeout()
 
     def watch_departure(self) -> None:
-        if self._is_reading_paused and self._departure is None:
+        if self._is_direct:
+            self._transport.resume_reading()
+        elif self._is_reading_paused and self._departure is None:
             self._begin_departure_watch(on_hang_up=self._note_hang_up)
 
     def must_close_after(self, exchange: HttpExchange, *, is_last_piece: bool) -> bool:
@@ -450,8 +519,8 @@ class HttpConnection(Carrier):
             self._stop_holding()
 
     def begin_drain(self) -> None:
-        if self.state is ConnectionState.OFFERED:
-            return
+        if self.state is ConnectionState.OFFERED or self._is_direct:
+            return  # `move_to` calls again
         if self._may_leave():
             if self._is_between_requests():
                 self._unbound()
@@ -550,7 +619,7 @@ class HttpConnection(Carrier):
             self._granted_deadline = _NEVER  # was of the wait before
             if not self._may_leave():
                 self._bound(settings.drain_grace)
-            elif self._hold():
+            elif not self._is_direct and self._hold():
                 return
         if self.context.is_held and (not self.context.drain or self._may_leave()):
             self.hold()
@@ -673,6 +742,11 @@ class HttpConnection(Carrier):
         if self._has_peer_closed:
             self._close(lingers=False)  # half a connection is of no use to a WebSocket
             return
+        if self._is_direct:
+            # A WebSocket is open for long: it begins with the loop's own transport.
+            self._put_back_handshake(head, rest)
+            self._transport.resume_reading()
+            return
         if self.context.drain and self._may_leave():
             self._hold_handshake(head, rest)
             return
@@ -697,7 +771,7 @@ class HttpConnection(Carrier):
             and successor is not self._refused_by
             and not self._has_peer_closed
             and not self._transport.is_closing()
-            and self.plain_socket() is not None
+            and (self._is_direct or self.plain_socket() is not None)
         )
 
     def _is_between_requests(self) -> bool:
@@ -725,15 +799,19 @@ class HttpConnection(Carrier):
 
     def _hold_handshake(self, head: RequestHead, rest: bytes) -> None:
         """A WebSocket that would begin here would have to end at once; let it begin over there."""
+        self._put_back_handshake(head, rest)
+        self._granted_deadline = _NEVER
+        self._is_holding = True
+        self._pause_reading()
+        self._enlist()
+
+    def _put_back_handshake(self, head: RequestHead, rest: bytes) -> None:
+        """Be as if the handshake was received, and not read yet."""
         self._upgrade_head = None
         self._reader = self._new_reader()
         self._unread = head.to_bytes() + rest
         self.state = ConnectionState.HEAD
         self._set_timeout(self.context.settings.head_timeout)
-        self._granted_deadline = _NEVER
-        self._is_holding = True
-        self._pause_reading()
-        self._enlist()
 
     def _stop_holding(self) -> None:
         if self._is_holding:

@@ -34,10 +34,7 @@ from asgireload.ipc.scoreboard import Field, Limit, Record
 
 error_logger = logging.getLogger("asgireload.error")
 
-_CONNECTIONS = int(Field.CONNECTIONS)
 _EXCHANGES = int(Field.EXCHANGES)
-_CONNECTIONS_TOTAL = int(Field.CONNECTIONS_TOTAL)
-_TAKEN_OVER_TOTAL = int(Field.TAKEN_OVER_TOTAL)
 _REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
 _SECOND_NS = 1_000_000_000
 ROOM_FRACTION = 64
@@ -321,9 +318,7 @@ class ServingContext:
     def register(self, connection: LiveConnection, *, is_new: bool = True) -> None:
         """Know a connection until `unregister`. One that is not new came from another worker."""
         self.connections.add(connection)
-        values = self.record.values
-        values[_CONNECTIONS] += 1
-        values[_CONNECTIONS_TOTAL if is_new else _TAKEN_OVER_TOTAL] += 1
+        self.record.count_connection(is_new=is_new)
 
     def replace(self, old: LiveConnection, new: LiveConnection) -> None:
         """`new` goes on with the socket of `old`; the counters do not move."""
@@ -334,7 +329,7 @@ class ServingContext:
         """Forget a connection whose socket is gone."""
         if connection in self.connections:
             self.connections.discard(connection)
-            self.record.values[_CONNECTIONS] -= 1
+            self.record.uncount_connection()
             self._wake_if_idle()
             if self.on_room is not None:
                 self.on_room()

@@ -19,9 +19,9 @@ class Endpoints:
     """
 
     __slots__ = (
+        "_label",
         "_tls",
         "client",
-        "client_label",
         "is_encrypted",
         "is_secure",
         "is_trusted_proxy",
@@ -50,7 +50,13 @@ class Endpoints:
             if self.client is None and not _is_local(transport):
                 # It has left before it was asked for its address: nobody that anything is known of.
                 self.is_trusted_proxy = False
-        self.client_label = label_of(self.client)
+        self._label: str | None = None
+
+    @property
+    def client_label(self) -> str:
+        if self._label is None:
+            self._label = label_of(self.client)
+        return self._label
 
     def facts(self) -> Facts:
         """Return what another worker has to know of a plaintext connection that it takes over."""

@@ -79,8 +79,16 @@ class Carrier:
     def write(self, data: bytes) -> None:
         raise NotImplementedError
 
+    def write_last(self, data: bytes) -> None:
+        """Write the end of a response, and of its connection: `response_completed` follows at once."""
+        raise NotImplementedError
+
     async def wait_writable(self) -> None:
         """Return when the client has read enough, or is gone."""
+        raise NotImplementedError
+
+    async def wait_movable(self) -> None:
+        """Return when it is settled whether there is a `plain_socket`, or the client is gone."""
         raise NotImplementedError
 
     async def wait_flushed(self) -> None:
@@ -288,6 +296,11 @@ class HttpExchange:
         self.abandon()
 
     @property
+    def awaits_departure(self) -> bool:
+        """The application waits to be told that the client has left."""
+        return self._receive_waiters is not None and self.is_request_complete
+
+    @property
     def can_keep_reading(self) -> bool:
         return len(self._body) <= BODY_HIGH_WATER_BYTES
 
@@ -389,7 +402,10 @@ class HttpExchange:
                 else:
                     data = self._continue_response(self._framer, body, more_body=more_body)
                 if data:
-                    self._carrier.write(data)
+                    if more_body or self._sends_trailers or not self._closes():
+                        self._carrier.write(data)
+                    else:
+                        self._carrier.write_last(data)
             if not more_body:
                 self._end_body()
             elif self._carrier.is_write_paused:
@@ -596,6 +612,9 @@ class HttpExchange:
                 request_id=self.request_id,
             )
         )
+
+    def _closes(self) -> bool:
+        return self._framer is not None and self._framer.closes
 
     def _continue_response(self, framer: ResponseFramer, body: bytes, *, more_body: bool) -> bytes:
         try:

@@ -25,6 +25,10 @@ class FileCarrier(Protocol):
 
     async def wait_writable(self) -> None: ...
 
+    async def wait_movable(self) -> None:
+        """Return when it is settled whether there is a `plain_socket`, or the client is gone."""
+        ...
+
     async def wait_flushed(self) -> None:
         """Return when the transport holds nothing unsent, or the client is gone."""
         ...
@@ -95,6 +99,7 @@ async def send_span(carrier: FileCarrier, descriptor: int, offset: int, size: in
 
     Raise ConnectionResetError when the client is gone, EOFError when the file has become shorter.
     """
+    await carrier.wait_movable()
     if carrier.plain_socket() is None:
         await _copy(carrier, descriptor, offset, size)
         return

@@ -1,4 +1,5 @@
-"""The first turn of the loop in the life of a connection that was taken over from another worker.
+"""The first turn of the loop in the life of a connection that has begun elsewhere: in another worker, or before
+the loop had its socket.
 
 A transport begins to read behind `connection_made`, whatever the protocol did in there (uvloop always,
 asyncio before Python 3.12), and may deliver bytes before anything scheduled in it runs. `Resuming` stands
@@ -11,14 +12,18 @@ from typing import cast
 
 Begin = Callable[[asyncio.Transport], None]
 """Sets the real protocol, and lets it go on as if it had always been there."""
+Lose = Callable[[Exception | None], None]
 
 
 class Resuming(asyncio.Protocol):
-    """Give it to `loop.connect_accepted_socket`. `begin` is called once, unless the peer resets before."""
+    """For `loop.connect_accepted_socket`. `begin` is called once; where the peer resets before, `lose` is."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, begin: Begin) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, begin: Begin, lose: Lose | None = None
+    ) -> None:
         self._loop = loop
         self._begin = begin
+        self._lose = lose
         self._transport: asyncio.Transport | None = None
         self._received: list[bytes] = []
         self._has_peer_closed = False
@@ -36,6 +41,8 @@ class Resuming(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        if self._lose is not None:
+            self._lose(error)
 
     def _hand_on(self) -> None:
         transport = self._transport

@@ -105,6 +105,9 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 _BOUNDS_NS = tuple(int(bound * 1e9) for bound in LATENCY_BOUNDS)
 _QUICK_NS: int = _BOUNDS_NS[0]
+_CONNECTIONS = int(Field.CONNECTIONS)
+_CONNECTIONS_TOTAL = int(Field.CONNECTIONS_TOTAL)
+_TAKEN_OVER_TOTAL = int(Field.TAKEN_OVER_TOTAL)
 _EXCHANGES = int(Field.EXCHANGES)
 _REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
 _RESPONSES_2XX_TOTAL = int(Field.RESPONSES_2XX_TOTAL)
@@ -192,6 +195,15 @@ class Record:
         if now_ns >= self._publish_at:
             self._publish_at = now_ns + PUBLISH_INTERVAL_NS
             self.publish()
+
+    def count_connection(self, *, is_new: bool) -> None:
+        """One more connection, from a client or from another worker. Siblings compare these: written at once."""
+        values = self._values
+        values[_CONNECTIONS] += 1
+        values[_CONNECTIONS_TOTAL if is_new else _TAKEN_OVER_TOTAL] += 1
+
+    def uncount_connection(self) -> None:
+        self._values[_CONNECTIONS] -= 1
 
     @classmethod
     def detached(cls) -> "Record":

@@ -12,6 +12,7 @@ a handshake, and then for the handshake. All together have one deadline.
 """
 
 import asyncio
+import contextvars
 import errno
 import logging
 import socket
@@ -28,6 +29,7 @@ from asgireload.net.deferring import fixed_address, holds_back, is_deferred, sto
 from asgireload.net.proxy_protocol import Header, Origin
 from asgireload.worker.balance import LEAD, Balance
 from asgireload.worker.connecting import BareSocket, Connecting, takes_bare_sockets, wait_ended
+from asgireload.worker.direct import Doorway
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.plain_on_tls import TLS_HANDSHAKE, PlainAnswer, is_http
 
@@ -129,9 +131,10 @@ class Acceptor:
         greeter: Greeter | None = None,
         has_room: Callable[[int], bool] = _always,
         balance: Balance | None = None,
+        doorway: Doorway | None = None,
     ) -> None:
         """`make_protocol` gets what a PROXY header said; `greeter` reads them where an entrance asks for
-        them.
+        them. Through `doorway` go connections that come with their first bytes, past `make_protocol`.
 
         `has_room` is asked before each connection, with the number of those that are on their way
         to their connection object; after a no, accepting rests until `note_room`. `balance` is asked in the
@@ -146,6 +149,8 @@ class Acceptor:
         self._greeter = greeter
         self._has_room = has_room
         self._balance = balance
+        self._doorway = doorway
+        self._variables = contextvars.copy_context()
         self._is_full = False
         self._takes_bare = takes_bare_sockets(loop)
         self._connecting: set[Connecting] = set()
@@ -183,7 +188,8 @@ class Acceptor:
         if self._is_full:
             self._is_full = False
             if self._accepting:
-                self.start()
+                # An application may have ended the connection, and its variables are not for those that come.
+                self._variables.copy().run(self.start)
 
     async def last_call(self, *, is_everybodys: bool) -> None:
         """Go on accepting until the kernel holds no connection back, where perhaps nobody accepts afterwards.
@@ -284,6 +290,13 @@ class Acceptor:
                     return
 
     def _begin(self, accepted: _Socket | BareSocket, entrance: Entrance) -> None:
+        if (
+            self._doorway is not None
+            and entrance.is_deferred
+            and isinstance(accepted, BareSocket)
+            and self._doorway.serve(accepted, entrance.local)
+        ):
+            return
         if isinstance(accepted, BareSocket) or entrance.is_plain:
             connecting = Connecting(self._loop, self._make_plain, accepted, self._connected)
             self._connecting.add(connecting)

@@ -81,6 +81,7 @@ from asgireload.net.tls import Material, unseal
 from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.balance import Balance
+from asgireload.worker.direct import Doorway
 from asgireload.worker.drain import DrainResult, drain
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
@@ -299,6 +300,7 @@ class _Worker:
             greeter=self._make_greeter(loop),
             has_room=context.has_room,
             balance=self._make_balance(scoreboard),
+            doorway=Doorway(loop, context),
         )
         context.on_room = acceptor.note_room
         self._stop_giving_way()

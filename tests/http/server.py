@@ -1,8 +1,10 @@
 """A real server on loopback for one test, and a client that speaks bytes."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +17,10 @@ from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.request_id import RequestIds
 from asgireload.ipc.scoreboard import Field
 from asgireload.log import Place
+from asgireload.net.deferring import defer
 from asgireload.websocket.connection import WebSocketConnection
+from asgireload.worker.acceptor import Acceptor, Entrance
+from asgireload.worker.direct import Doorway
 
 
 class Client:
@@ -87,6 +92,53 @@ class Server:
         await self.wait_until(lambda: len(self.context.connections) >= count)
 
 
+serves_directly = False
+"""Accept as a worker does, and connections with their first bytes; set by the fixture `way`."""
+
+
+class Listening:
+    """The loop's own server."""
+
+    def __init__(self, context: ServingContext) -> None:
+        self._context = context
+
+    async def start(self) -> None:
+        self._server = await self._context.loop.create_server(
+            lambda: http_protocol(self._context), "127.0.0.1", 0
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class Accepting:
+    """What a worker has in place of that."""
+
+    def __init__(self, context: ServingContext) -> None:
+        loop = context.loop
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.setblocking(False)
+        defer(self._socket)
+        self.port = self._socket.getsockname()[1]
+        self._acceptor = Acceptor(
+            loop,
+            [Entrance(self._socket)],
+            partial(http_protocol, context),
+            record=context.record,
+            handshake_timeout=5.0,
+            doorway=Doorway(loop, context),
+        )
+
+    async def start(self) -> None:
+        self._acceptor.start()
+
+    def close(self) -> None:
+        self._acceptor.stop()
+        self._acceptor.abandon()
+        self._socket.close()
+
+
 @asynccontextmanager
 async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIterator[Server]:
     """Serve `app` until the block ends; then check that no connection, task or count is left over."""
@@ -112,8 +164,9 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
         request_ids=RequestIds(config.request_id_header) if config.request_id_header else None,
         **context_options,
     )
-    listener = await loop.create_server(lambda: http_protocol(context), "127.0.0.1", 0)
-    server = Server(context, listener.sockets[0].getsockname()[1])
+    listener = (Accepting if serves_directly else Listening)(context)
+    await listener.start()
+    server = Server(context, listener.port)
     try:
         yield server
     finally:
@@ -122,9 +175,9 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
         context.cancel_background()
         for connection in tuple(context.connections):
             connection.abort()
+        listener.close()
         async with asyncio.timeout(5):
             await context.wait_idle()
-        listener.close()
     assert server.count(Field.CONNECTIONS) == 0
     assert server.count(Field.EXCHANGES) == 0
     assert server.count(Field.WEBSOCKETS) == 0

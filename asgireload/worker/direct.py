@@ -1,0 +1,344 @@
+"""Answer what has come with a connection before the event loop is given its socket.
+
+A listening socket may leave connections in the kernel until their first bytes are there (`net/deferring.py`).
+Then the request can be read at once when the connection is accepted, answered at once, and, where it is the last
+one, the socket closed: without a transport of the loop, which costs more than the rest together. What has to be
+waited for is the loop's: more bytes from the client, a client that takes its response slowly, or an application
+that is not done within a moment. Then the socket moves there, which neither the client nor the application notices.
+
+    DIRECT ──anything to wait for──▶ MOVING ──connection_made──▶ MOVED: every call is passed on
+       └──closed, or lost──▶ ENDED ◀── lost ──┘
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from enum import Enum, auto
+from typing import Any, cast
+
+from asgireload.http.connection import HttpConnection
+from asgireload.http.context import ServingContext
+from asgireload.http.resuming import Resuming
+from asgireload.worker.connecting import BareSocket, Connecting
+
+READ_BYTES = 16 * 1024
+"""Received at once; what is more belongs to a body, and to the loop."""
+HIGH_WATER_BYTES = 64 * 1024
+"""Unsent bytes from which on the application is slowed down, as in the loops' own transports."""
+MOMENT = 0.01
+"""Seconds; an application that takes longer, up to twice that, has its client watched by the loop."""
+
+_TCP = int(socket.IPPROTO_TCP)
+_RECEIVE = int(socket.MSG_DONTWAIT)
+_SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_SEND_LAST = _SEND | getattr(socket, "MSG_MORE", 0)
+"""The kernel waits for more to send, and what comes is the end: both go in one segment, which saves one and its
+acknowledgement (send(2))."""
+
+_logger = logging.getLogger("asgireload.error")
+
+
+class Stage(Enum):
+    DIRECT = auto()
+    MOVING = auto()
+    """The loop has the socket, and has yet to say so: nothing is read or written until then."""
+    MOVED = auto()
+    ENDED = auto()
+
+
+class DirectTransport:
+    """An asyncio.Transport for as much as an `HttpConnection` asks of one, on a connected TCP socket.
+
+    It writes at once, and reads nothing: `resume_reading` moves the socket to the loop.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_connecting",
+        "_doorway",
+        "_ends_writing",
+        "_high_water",
+        "_is_aborted",
+        "_is_closing",
+        "_is_protocol_paused",
+        "_local",
+        "_loop",
+        "_peer",
+        "_protocol",
+        "_socket",
+        "_stage",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        doorway: "Doorway",
+        connected: socket.SocketType,
+        peer: object,
+        local: tuple[Any, ...] | None,
+        protocol: HttpConnection,
+    ) -> None:
+        """Own `connected`. `local` is the address it was accepted at; None: ask the socket."""
+        self._doorway = doorway
+        self._loop = doorway.loop
+        self._socket = connected
+        self._peer = peer
+        self._local = local
+        self._protocol: HttpConnection | None = protocol
+        self._stage = Stage.DIRECT
+        self._connecting: Connecting | None = None
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._high_water = HIGH_WATER_BYTES
+        self._is_protocol_paused = False
+        self._is_closing = False
+        self._is_aborted = False
+        self._ends_writing = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if self._transport is not None:
+            return self._transport.get_extra_info(name, default)
+        if name == "peername":
+            return self._peer
+        if name == "sockname" and self._stage is Stage.DIRECT:
+            if self._local is None:
+                self._local = self._socket.getsockname()
+            return self._local
+        if name == "socket" and self._stage is Stage.DIRECT:
+            return self._socket
+        return default
+
+    def is_closing(self) -> bool:
+        if self._transport is not None:
+            return self._transport.is_closing()
+        return self._is_closing
+
+    def get_write_buffer_size(self) -> int:
+        if self._transport is not None:
+            return self._transport.get_write_buffer_size()
+        return len(self._buffer)
+
+    def set_write_buffer_limits(self, high: int | None = None) -> None:
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high)
+        else:
+            self._high_water = HIGH_WATER_BYTES if high is None else high
+            self._pause_protocol()
+
+    def write(self, data: bytes) -> None:
+        self._write(data, _SEND)
+
+    def write_last(self, data: bytes) -> None:
+        """Write what is the end: `close` or `write_eof` is called at once. It leaves together with that."""
+        self._write(data, _SEND_LAST)
+
+    def _write(self, data: bytes, flags: int) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+        elif self._stage is Stage.MOVING:
+            if not self._is_closing:
+                self._buffer += data
+                self._pause_protocol()
+        elif self._stage is Stage.DIRECT and data:
+            try:
+                sent = self._socket.send(data, flags)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._end(error)
+                return
+            if sent < len(data):
+                self._buffer = data[sent:]
+                self.move()
+                self._pause_protocol()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """Raise OSError when the peer has reset the connection."""
+        if self._transport is not None:
+            self._transport.write_eof()
+        elif self._stage is Stage.DIRECT:
+            self._socket.shutdown(socket.SHUT_WR)
+        else:
+            self._ends_writing = True
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+        else:
+            self.move()
+
+    def pause_reading(self) -> None:
+        """Before the socket has moved nothing is read, and then the connection object says what it wants."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        elif self._stage is Stage.DIRECT:
+            self._release()
+            # At once, where the loops tell it in their next turn: nobody closes and goes on afterwards.
+            self._tell_lost(None)
+        else:
+            self._is_closing = True
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        elif self._stage is Stage.DIRECT:
+            self._end(None)
+        else:
+            self._is_closing = self._is_aborted = True
+
+    def move(self) -> None:
+        """Give the socket to the loop, once. `HttpConnection.move_to` is called when it has it."""
+        if self._stage is not Stage.DIRECT:
+            return
+        self._stage = Stage.MOVING
+        self._doorway.discard(self)
+        family, kind = int(self._socket.family), int(self._socket.type)
+        moved = BareSocket(self._socket.detach(), family, kind)
+        self._connecting = Connecting(self._loop, self._make_stand_in, moved, self._on_moved)
+        # Perhaps an application asks for this, and what the loop makes now keeps the variables of its context.
+        self._doorway.variables.copy().run(self._connecting.begin)
+
+    def _make_stand_in(self) -> asyncio.BaseProtocol:
+        return Resuming(self._loop, self._take_over, self._lose)
+
+    def _take_over(self, transport: asyncio.Transport) -> None:
+        """Everything that was asked for meanwhile is asked of the loop's transport now."""
+        protocol = self._protocol
+        assert protocol is not None
+        self._protocol = None
+        self._stage = Stage.MOVED
+        self._transport = transport
+        transport.set_protocol(cast("asyncio.BaseProtocol", protocol))
+        if transport.is_closing():
+            return  # the client has reset the connection, and the loop is about to tell
+        if self._is_aborted:
+            # A response may end too early by this, and must not look complete.
+            own_socket: socket.socket = transport.get_extra_info("socket")
+            own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+            return
+        if self._high_water != HIGH_WATER_BYTES:
+            transport.set_write_buffer_limits(self._high_water)
+        protocol.is_write_paused = False  # the transport may say it again
+        if self._buffer:
+            buffer, self._buffer = self._buffer, b""
+            transport.write(buffer)
+        if self._ends_writing:
+            transport.write_eof()
+        if self._is_closing:
+            transport.close()
+        protocol.move_to(transport)
+        if self._is_protocol_paused and not protocol.is_write_paused:
+            protocol.resume_writing()
+
+    def _on_moved(self, connecting: Connecting, error: BaseException | None) -> None:
+        self._connecting = None
+        if error is not None:
+            _logger.error("A connection could not be given to the event loop: %s", error)
+            self._lose(error if isinstance(error, Exception) else None)
+
+    def _lose(self, error: Exception | None) -> None:
+        """The loop has closed the socket before it has told that it has it."""
+        self._is_closing = True
+        self._buffer = b""
+        self._stage = Stage.ENDED
+        self._loop.call_soon(self._tell_lost, error)
+
+    def _end(self, error: Exception | None) -> None:
+        self._release()
+        self._loop.call_soon(self._tell_lost, error)
+
+    def _release(self) -> None:
+        self._is_closing = True
+        self._stage = Stage.ENDED
+        self._doorway.discard(self)
+        self._socket.close()
+
+    def _tell_lost(self, error: Exception | None) -> None:
+        protocol = self._protocol
+        if protocol is not None:
+            self._protocol = None
+            protocol.connection_lost(error)
+
+    def _pause_protocol(self) -> None:
+        if (
+            len(self._buffer) > self._high_water
+            and not self._is_protocol_paused
+            and self._protocol is not None
+        ):
+            self._is_protocol_paused = True
+            self._protocol.pause_writing()
+
+
+class Doorway:
+    """Where connections of `context` are served directly. Used on its loop only."""
+
+    __slots__ = ("_context", "_lately", "_longer", "_timer", "loop", "variables")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: ServingContext) -> None:
+        self.loop = loop
+        self.variables = context.variables
+        """In which the loop is given sockets."""
+        self._context = context
+        self._lately: set[DirectTransport] = set()
+        self._longer: set[DirectTransport] = set()
+        """Were here already when the timer was last due."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def serve(self, accepted: BareSocket, local: tuple[Any, ...] | None) -> bool:
+        """Serve a connection over TCP whose first bytes are there, and own it. False: it is left as it was.
+
+        `local` is the address it was accepted at; None: ask the socket.
+        """
+        context = self._context
+        if context.is_held or context.drain:
+            return False  # requests are not begun at once now, or not here
+        # The bare kind of socket, and flags for each call: the other kind is a class on top of it, and a mode to
+        # set would be one more system call.
+        connected = socket.SocketType(
+            accepted.family, accepted.type, _TCP, fileno=accepted.fileno()
+        )
+        if socket.getdefaulttimeout() is not None:
+            connected.setblocking(False)
+        try:
+            data = connected.recv(READ_BYTES, _RECEIVE)
+        except OSError:
+            data = b""
+        if not data:
+            # Nothing has come, or its end, which the loop will find out.
+            connected.detach()
+            return False
+        protocol = HttpConnection(context, None)
+        transport = DirectTransport(self, connected, accepted.peer, local, protocol)
+        self._lately.add(transport)
+        if self._timer is None:
+            self._timer = self.loop.call_later(MOMENT, self._look)
+        try:
+            protocol.begin_directly(cast("asyncio.Transport", transport), data)
+        except Exception as error:  # noqa: BLE001 - told, as the loop tells what goes wrong in a protocol
+            self.loop.call_exception_handler(
+                {"message": "Fatal error: a request could not be begun", "exception": error}
+            )
+            transport.abort()
+        return True
+
+    def discard(self, transport: DirectTransport) -> None:
+        self._lately.discard(transport)
+        self._longer.discard(transport)
+
+    def _look(self) -> None:
+        """Give to the loop what has been here for long."""
+        self._timer = None
+        for transport in tuple(self._longer):
+            transport.move()
+        self._longer, self._lately = self._lately, set()
+        if self._longer:
+            self._timer = self.loop.call_later(MOMENT, self._look)
