@@ -7,6 +7,9 @@ Parsing, framing and ASGI live elsewhere; this file decides when to read, when t
        HEAD ──WebSocket handshake──▶ UPGRADED (another protocol owns the socket)
        SILENT, IDLE, HEAD ──offer──▶ OFFERED ──taken──▶ CLOSING, or back to where it was
 
+It may begin before the loop has its socket (`begin_directly`), with the bytes that came first. Then it is the same
+but for two things: it cannot be offered, and reading on moves the socket to the loop first.
+
 One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
 complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read.
 

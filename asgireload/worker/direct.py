@@ -31,8 +31,9 @@ MOMENT = 0.01
 
 _TCP = int(socket.IPPROTO_TCP)
 _RECEIVE = int(socket.MSG_DONTWAIT)
-_SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-_SEND_LAST = _SEND | getattr(socket, "MSG_MORE", 0)
+# Not every system has these; none that lacks them defers connections.
+_SEND = _RECEIVE | int(getattr(socket, "MSG_NOSIGNAL", 0))
+_SEND_LAST = _SEND | int(getattr(socket, "MSG_MORE", 0))
 """The kernel waits for more to send, and what comes is the end: both go in one segment, which saves one and its
 acknowledgement (send(2))."""
 
