@@ -24,14 +24,14 @@ def test_a_client_that_reads_steadily_is_served(run: Any, way: str, tmp_path: An
             await send({"type": "http.response.body", "body": body})
 
     async def main() -> None:
-        async with serving(app, "builtin", write_timeout=2.0, keep_alive_timeout=60) as server:
+        async with serving(app, "builtin", write_timeout=0.8, keep_alive_timeout=60) as server:
             client = await server.connect()
             client.send(GET)
             await client.read_until(b"\r\n\r\n")
             received = 0
-            while received < len(body):  # 1 MB in each second, a piece every 20 ms
+            while received < len(body):  # 2 MB in each timeout, a piece every 8 ms
                 received += len(await client.reader.readexactly(20_000))
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.008)
                 if received > 6_000_000:
                     break
             assert hits(server) == {}
