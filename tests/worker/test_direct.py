@@ -154,61 +154,25 @@ def test_a_short_wait_is_no_reason_to_involve_the_loop():
     assert run(main) == 0
 
 
-def test_the_loop_gets_what_takes_longer_and_notices_that_the_client_leaves():
+@pytest.mark.parametrize("delay", [0.1, 0])
+@pytest.mark.parametrize("data", [LAST, GET + GET])
+def test_who_waits_for_the_departure_of_a_client_is_told(delay, data):
+    """At once, or when it has taken longer than a moment anyway; also with a request unread."""
     seen = []
 
     async def app(scope, receive, send):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(delay)
         await receive()
         seen.append((await receive())["type"])
 
     async def main():
         async with Served(app) as served:
             client = await served.connect()
-            client.send(LAST)
+            client.send(data)
             await until(lambda: served.loop.given)
-            await client.close()
-            await served.context.wait_idle()
-            assert seen == ["http.disconnect"]
-
-    assert run(main) == 1
-
-
-def test_who_waits_for_the_departure_of_a_client_is_told():
-    """At once, not only after a moment: the application asks for it."""
-    seen = []
-
-    async def app(scope, receive, send):
-        await receive()
-        seen.append((await receive())["type"])
-
-    async def main():
-        async with Served(app) as served:
-            client = await served.connect()
-            client.send(LAST)
-            await asyncio.sleep(0)
             await client.close()
             await until(lambda: seen)
             assert seen == ["http.disconnect"]
-
-    assert run(main) == 1
-
-
-def test_who_waits_with_more_requests_unread_is_told_too():
-    seen = []
-
-    async def app(scope, receive, send):
-        await receive()
-        seen.append((await receive())["type"])
-
-    async def main():
-        async with Served(app) as served:
-            client = await served.connect()
-            client.send(GET + GET)
-            async with asyncio.timeout(PATIENCE):
-                await until(lambda: served.loop.given)
-                await client.close()
-                await until(lambda: seen)
 
     assert run(main) == 1
 
