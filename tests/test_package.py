@@ -1,5 +1,6 @@
 """What is in the wheel: everything the server needs, and nothing else."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -66,3 +67,26 @@ def test_wheel_needs_few_packages_and_names_its_command(wheel):
         assert b"asgireload = asgireload.cli.main:main" in archive.read(entry)
     hard = [line for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line]
     assert len(hard) == 3, hard
+
+
+def compiled_modules():
+    for node in ast.walk(ast.parse((ROOT / "hatch_build.py").read_text())):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODULES":
+            return ast.literal_eval(node.value)
+    raise AssertionError("hatch_build.py has no MODULES any more")
+
+
+@pytest.mark.parametrize("name", compiled_modules())
+def test_nothing_compiled_waits_while_it_handles_an_exception(name):
+    """mypyc keeps the exception for whoever runs next, for good if the coroutine ends in that wait."""
+    tree = ast.parse((ROOT / "asgireload" / name).read_text())
+    handlers = [node.body for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    endings = [node.finalbody for node in ast.walk(tree) if isinstance(node, ast.Try)]
+    waits = [
+        node.lineno
+        for body in [*handlers, *endings]
+        for statement in body
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Await | ast.Yield | ast.YieldFrom)
+    ]
+    assert waits == []

@@ -358,7 +358,9 @@ class Acceptor:
                     try:
                         return sock.recv(1, socket.MSG_PEEK)
                     except (BlockingIOError, InterruptedError):
-                        await self._wait_readable(sock)
+                        pass
+                    # Not up there: compiled, an exception that is handled during a wait can stay handled for good.
+                    await self._wait_readable(sock)
         except TimeoutError:
             self._count_failure(
                 Limit.HANDSHAKE_TIMEOUT, _peer_for_log(sock), "the client said nothing"
