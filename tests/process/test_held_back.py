@@ -81,7 +81,6 @@ def test_who_had_connected_before_a_worker_was_taken_away_is_answered(app, accep
     ):
         for left in (2, 1):
             server.kill(signal.SIGTTOU)
-            time.sleep(0.1)
             wait_until(lambda left=left: len(server.workers()) == left)
         for answer in answers_of(clients):
             assert answer.startswith(b"HTTP/1.1 200 ")
@@ -105,7 +104,7 @@ def test_a_slot_that_was_added_again_defers_again(app):
         server.kill(signal.SIGTTIN)
         wait_until(lambda: len(server.workers()) == 2)
         with silent_clients(server, 16) as clients:
-            time.sleep(0.1)
+            time.sleep(0.1)  # for what must not happen
             assert sum(worker["connections"] for worker in server.workers()) == 0
             for answer in answers_of(clients):
                 assert answer.startswith(b"HTTP/1.1 200 ")
