@@ -22,6 +22,8 @@ demo: $(STAMP)
 
 test: $(STAMP) lint types
 	$(BIN)/python -m tests.prerequisites
+	@# Hundreds of servers are started: none compiles our modules again, also where PYTHONDONTWRITEBYTECODE is set.
+	$(BIN)/python -m compileall -q asgireload
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not soak'
 
 # The same tests over an installed wheel whose hot modules are compiled; needs a C compiler.

@@ -1,7 +1,6 @@
 """A real server in a temporary directory: started, watched, asked and always removed with all its children."""
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -10,6 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from asgireload.admin.client import AdminClient
 
 START_TIMEOUT = 20
 STOP_TIMEOUT = 40
@@ -59,6 +60,8 @@ class Server:
             *("--workers", str(workers)),
             *(() if {"--bind", "--port"} & set(options) else ("--port", "0")),
             *("--admin-socket", str(self.admin_socket)),
+            # Long enough for a new worker to show a fault; what tests of the probation itself need, they say.
+            *(() if {"--probation", "--reload"} & set(options) else ("--probation", "0.25")),
             *options,
         ]
         cwd = Path(cwd or directory)
@@ -134,7 +137,10 @@ class Server:
         wait_until(seen, timeout, f"{text!r} in the log")
 
     def status(self):
-        return json.loads(self.control("status", "--json").stdout)
+        """What `asgireload status --json` prints. Asked for without a process, as tests ask again and again."""
+        status, answer = AdminClient(str(self.admin_socket)).request("GET", "/status")
+        assert status == 200, answer
+        return answer
 
     def workers(self, state="ready"):
         return [worker for worker in self.status()["workers"] if worker["state"] == state]

@@ -137,6 +137,7 @@ def test_fifty_hups_make_one_running_and_one_pending_reload(app):
                 write_version(app, 2)
             server.kill(signal.SIGHUP)
             time.sleep(0.01)
+        wait_until(lambda: server.version() == 2)
         wait_until(lambda: server.status()["current_reload"] is None)
         status = server.status()
         assert status["pending_reload"] is None
@@ -162,7 +163,8 @@ def test_other_commands_answer_while_a_reload_runs(app):
         server.control("reload")
         server.kill(signal.SIGTTIN)
         wait_until(lambda: len(server.workers()) == 3, timeout=2)
-        assert server.status()["current_reload"]["phase"] == "preparing"
+        current = wait_until(lambda: server.status()["current_reload"], timeout=2)
+        assert current["phase"] == "preparing"
 
 
 def test_kill_9_of_the_supervisor_leaves_nothing_and_the_port_free(app):
