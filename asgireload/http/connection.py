@@ -11,7 +11,8 @@ It may begin before the loop has its socket (`begin_directly`), with the bytes t
 but for two things: it cannot be offered, and reading on moves the socket to the loop first.
 
 One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
-complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read.
+complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read. Their responses
+are gathered (`Gathering`) and leave together.
 
 A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
 (`context.successor`): between two requests it asks for a turn, and when that comes it is offered with the
@@ -38,6 +39,7 @@ from asgireload.http.deadlines import COARSE_FROM
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
 from asgireload.http.exchange import Carrier, HttpExchange
+from asgireload.http.gathering import Gathering
 from asgireload.http.hosts import names_served_host
 from asgireload.http.lingering import LingeringClose, unsent_bytes
 from asgireload.http.parser import RequestHead
@@ -104,6 +106,7 @@ class HttpConnection(Carrier):
         "_current",
         "_deadline",
         "_departure",
+        "_gathering",
         "_granted_deadline",
         "_has_peer_closed",
         "_incoming",
@@ -166,6 +169,8 @@ class HttpConnection(Carrier):
         self._timer_at = _NEVER
         self._lingering: LingeringClose | None = None
         self._departure: DepartureWatch | None = None
+        self._gathering: Gathering | None = None
+        """Made when responses have something to wait for."""
         self._successor: Successor | None = None
         """Where the connection is enlisted, or offered."""
         self._refused_by: Successor | None = None
@@ -275,6 +280,7 @@ class HttpConnection(Carrier):
         altogether is known only once something is written to it.
         """
         self._has_peer_closed = True
+        self._release_gathered()
         # A TLS transport closes both sides whatever is returned, and warns about True.
         if self.endpoints.is_encrypted:
             self._drop_exchange()
@@ -296,6 +302,9 @@ class HttpConnection(Carrier):
             self._lingering.cancel()
         if self._departure is not None:
             self._departure.cancel()
+        if self._gathering is not None:
+            self._gathering.take()
+            self._gathering = None
         self._is_waiting_to_deliver = False
         self._reader.let_go()
         # Whatever the log makes of the exchange, nothing waits for this connection any more.
@@ -364,14 +373,32 @@ class HttpConnection(Carrier):
 
     def write(self, data: bytes) -> None:
         self.context.record.bytes_sent += len(data)
+        if self._gathering is not None:
+            self._gathering.release()
         self._transport.write(data)
 
-    def write_last(self, data: bytes) -> None:
-        if self._is_direct:
-            self.context.record.bytes_sent += len(data)
+    def write_end(self, data: bytes, *, closes: bool) -> None:
+        self.context.record.bytes_sent += len(data)
+        gathering = self._gathering
+        if self._unread and not closes:
+            if gathering is None:
+                gathering = self._gathering = Gathering(self.context.loop, self._write_gathered)
+            gathering.add(data)
+            return
+        if gathering is not None:
+            data = gathering.take() + data
+        if closes and self._is_direct:
             cast("DirectWriter", self._transport).write_last(data)
         else:
-            self.write(data)
+            self._transport.write(data)
+
+    def _write_gathered(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _release_gathered(self) -> None:
+        if self._gathering is not None:
+            self._gathering.release()
 
     async def wait_writable(self) -> None:
         while self.is_write_paused and self.state is not ConnectionState.CLOSING:
@@ -509,6 +536,7 @@ class HttpConnection(Carrier):
             self._close(lingers=False)
 
     def hold(self) -> None:
+        self._release_gathered()
         if self._is_between_requests() and not self._transport.is_closing():
             self._deadline = _NEVER
             self._is_holding = True
@@ -524,6 +552,7 @@ class HttpConnection(Carrier):
     def begin_drain(self) -> None:
         if self.state is ConnectionState.OFFERED or self._is_direct:
             return  # `move_to` calls again
+        self._release_gathered()
         if self._may_leave():
             if self._is_between_requests():
                 self._unbound()
@@ -619,6 +648,7 @@ class HttpConnection(Carrier):
         settings = self.context.settings
         self._set_timeout(settings.keep_alive_timeout)
         if self.context.drain:
+            self._release_gathered()
             self._granted_deadline = _NEVER  # was of the wait before
             if not self._may_leave():
                 self._bound(settings.drain_grace)
@@ -636,6 +666,8 @@ class HttpConnection(Carrier):
             if self.state is ConnectionState.CLOSING or self.state is ConnectionState.UPGRADED:
                 return
         exchange = self._current
+        if exchange is None:
+            self._release_gathered()
         if self._has_peer_closed and (exchange is None or self._incoming is not None):
             # What is missing will never come.
             self._close(lingers=False)
@@ -755,6 +787,7 @@ class HttpConnection(Carrier):
             return
         make_successor = self.context.websocket_factory
         assert make_successor is not None
+        self._release_gathered()
         self.state = ConnectionState.UPGRADED
         self._reader.let_go()
         self._cancel_timer()
@@ -898,6 +931,8 @@ class HttpConnection(Carrier):
     def _resume_reading(self) -> None:
         if self._is_reading_paused:
             self._is_reading_paused = False
+            if self._is_direct:
+                self._release_gathered()  # now: a reset may overtake what waits until the loop has the socket
             if not self._transport.is_closing():  # uvloop raises for a closed transport
                 self._transport.resume_reading()
 
@@ -1035,6 +1070,7 @@ class HttpConnection(Carrier):
         self._cancel_timer()
         self._drop_exchange()
         self._wake_writers()
+        self._release_gathered()
         transport = self._transport
         if transport.is_closing():
             return
@@ -1054,7 +1090,12 @@ class HttpConnection(Carrier):
         if own_socket is not None and own_socket.family != socket.AF_UNIX:
             own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.state = ConnectionState.CLOSING
-        self._transport.abort()
+        if self._gathering is not None and self._transport.get_write_buffer_size():
+            # Responses before this one may have been written in this turn only: it is theirs to leave.
+            self._transport.close()
+            self.context.loop.call_soon(self._transport.abort)
+        else:
+            self._transport.abort()
 
 
 def http_protocol(context: ServingContext, origin: Origin | None = None) -> asyncio.BaseProtocol:

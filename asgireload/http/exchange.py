@@ -79,8 +79,8 @@ class Carrier:
     def write(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def write_last(self, data: bytes) -> None:
-        """Write the end of a response, and of its connection: `response_completed` follows at once."""
+    def write_end(self, data: bytes, *, closes: bool) -> None:
+        """Write the end of a response, and of its connection if it `closes`: `response_completed` follows."""
         raise NotImplementedError
 
     async def wait_writable(self) -> None:
@@ -218,18 +218,23 @@ class HttpExchange:
         do that from 3.12 on. Only where no task is being run already.
         """
         context = self._context
-        if at_once and context.loop.get_task_factory() is None:
+        loop = context.loop
+        if loop.get_task_factory() is None:
             # What the loop would do, but for a name that is not made anew for each request.
             name = self._carrier.task_name()
-            if _HAS_EAGER_START:
-                task = _make_task(self.run(), loop=context.loop, name=name, eager_start=True)
+            if not at_once:
+                # Perhaps this is the end of another request: its context variables are not for this one.
+                task = _make_task(
+                    self.run(), loop=loop, name=name, context=context.variables.copy()
+                )
+            elif _HAS_EAGER_START:
+                task = _make_task(self.run(), loop=loop, name=name, eager_start=True)
             else:
-                task = _make_task(self.run(), loop=context.loop, name=name)
+                task = _make_task(self.run(), loop=loop, name=name)
             if task.done():
                 return
         else:
-            # Perhaps this is the end of another request: its context variables are not for this one.
-            task = context.variables.copy().run(context.loop.create_task, self.run())
+            task = context.variables.copy().run(loop.create_task, self.run())
         self.task = task
         # A drain waits for applications, also for what frameworks run behind the response.
         context.background.add(task)
@@ -402,10 +407,10 @@ class HttpExchange:
                 else:
                     data = self._continue_response(self._framer, body, more_body=more_body)
                 if data:
-                    if more_body or self._sends_trailers or not self._closes():
+                    if more_body or self._sends_trailers:
                         self._carrier.write(data)
                     else:
-                        self._carrier.write_last(data)
+                        self._carrier.write_end(data, closes=self._closes())
             if not more_body:
                 self._end_body()
             elif self._carrier.is_write_paused:

@@ -2,8 +2,7 @@
 
 Clients say nearly the same in every request: one that polls sends the same head again and again, a browser
 the same header lines behind another request line. What was read of them once, and found right, is kept and
-shared by the connections of a worker. Only heads from HTTP/1.1 that ask for no upgrade, and as a whole only those
-without a body.
+shared by the connections of a worker. Only heads from HTTP/1.1 that ask for no upgrade.
 """
 
 from asgireload.http.parser import RequestHead

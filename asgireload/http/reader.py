@@ -136,10 +136,7 @@ class RequestReader:
         else:
             known = self._cache.whole.get(data) if len(data) <= self._most_cached else None
             if known is not None:
-                self._sink.on_head(known)  # it is no WebSocket handshake, so nobody takes over
-                self._is_over = not known.keep_alive
-                self._sink.on_complete()
-                return b""
+                return self._begin(known, b"")
             if data[0] == 13:
                 empty_lines = _EMPTY_LINES.match(data)
                 assert empty_lines is not None
@@ -160,6 +157,14 @@ class RequestReader:
     def _read_head(self, data: bytes, end: int) -> bytes:
         """Read the head that is complete in `data`, with `end` behind its last header line."""
         limits = self._limits
+        size = end + 4
+        rest = data[size:]
+        whole = data
+        if rest:  # a body, or another request
+            whole = data[:size]
+            known = self._cache.whole.get(whole) if size <= self._most_cached else None
+            if known is not None:
+                return self._begin(known, rest)
         line_end = data.find(b"\r\n")
         line = data[:line_end]
         block = data[line_end + 2 : end + 2]
@@ -183,19 +188,24 @@ class RequestReader:
             head = self._read_new(request_line, line, block)
             if head.is_plain and request_line.authority is None and end <= self._most_cached:
                 self._cache.keep_block(block, head)
-        if (
-            head.is_plain
-            and len(data) == end + 4 <= self._most_cached
-            and not (head.chunked or head.content_length)
-        ):
-            self._cache.keep_whole(data, head)
-        rest = data[end + 4 :]
+        if head.is_plain and size <= self._most_cached:
+            self._cache.keep_whole(whole, head)
+        return self._begin(head, rest)
+
+    def _begin(self, head: RequestHead, rest: bytes) -> bytes:
+        """Hand a head on, and of what is behind it the body; return the rest, as `feed` does."""
         if self._sink.on_head(head):
             self._is_over = True
             return rest
+        if not (head.chunked or head.content_length):
+            if not head.keep_alive:
+                self._is_over = True
+                rest = b""
+            self._sink.on_complete()
+            return rest
         self._head = head
         if head.chunked:
-            self._chunks = ChunkedBody(limits.head, limits.body)
+            self._chunks = ChunkedBody(self._limits.head, self._limits.body)
         else:
             self._remaining = head.content_length
         return self._feed_body(rest)

@@ -1,0 +1,65 @@
+"""Responses to requests that a client has sent in one go leave in one go.
+
+A client may send requests without waiting for the responses (pipelining, RFC 9112 section 9.3.2). Those are
+answered one after the other, each in a turn of the loop, and a write for each costs more than all the rest: so the
+end of a response waits for the next one while more requests are known to wait, and as long as they come turn by
+turn. An application that has to wait delays nothing that came before it by more than two turns of the loop.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+MOST_BYTES = 16 * 1024
+"""Gathered at most; above that, a write by itself is cheap for what it carries."""
+LONGEST = 0.02
+"""Seconds after which nothing is added any more: an application that computes for long must not keep what was
+complete before. With many such clients a turn alone takes some milliseconds."""
+
+
+class Gathering:
+    """Ends of responses, in their order, on their way to `write`.
+
+    Whoever writes anything else calls `release` first.
+    """
+
+    __slots__ = ("_data", "_is_watched", "_loop", "_since", "_write")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, write: Callable[[bytes], None]) -> None:
+        self._loop = loop
+        self._write = write
+        self._data = b""
+        self._since = 0.0
+        """When the first of what is gathered came, by the loop's clock."""
+        self._is_watched = False
+
+    def add(self, data: bytes) -> None:
+        """Take the end of a response behind which another one is expected."""
+        now = self._loop.time()
+        if not self._data:
+            self._since = now
+        self._data += data
+        if len(self._data) > MOST_BYTES or now - self._since > LONGEST:
+            self.release()
+        elif not self._is_watched:
+            self._is_watched = True
+            self._loop.call_soon(self._watch, 0)
+
+    def release(self) -> None:
+        """Write what was gathered."""
+        data = self.take()
+        if data:
+            self._write(data)
+
+    def take(self) -> bytes:
+        """Return what was gathered, for others to write, or nobody."""
+        data, self._data = self._data, b""
+        return data
+
+    def _watch(self, seen: int) -> None:
+        """Once in each turn: release what has not grown since the turn before."""
+        size = len(self._data)
+        if size and size != seen:
+            self._loop.call_soon(self._watch, size)
+        else:
+            self._is_watched = False
+            self.release()
