@@ -25,6 +25,7 @@ MODULES = (
     "http/deadlines.py",
     "http/endpoints.py",
     "http/exchange.py",
+    "http/first_step.py",
     "http/gathering.py",
     "http/heads.py",
     "http/parser.py",

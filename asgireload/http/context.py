@@ -22,6 +22,7 @@ from asgireload.http.access_log import AccessLog
 from asgireload.http.close_plan import ClosePlan
 from asgireload.http.deadlines import Deadlines
 from asgireload.http.endpoints import Endpoints
+from asgireload.http.first_step import FirstSteps
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.heads import HeadCache
 from asgireload.http.hosts import HostRules
@@ -207,6 +208,7 @@ class ServingContext:
         "deadlines",
         "default_lines",
         "drain",
+        "first_steps",
         "heads",
         "http_extensions",
         "http_scope",
@@ -259,6 +261,7 @@ class ServingContext:
         self.speaks_websocket = settings.websocket and websocket_factory is not None
         self.connections: set[LiveConnection] = set()
         self.deadlines = Deadlines(loop)
+        self.first_steps = FirstSteps(loop)
         self.background: set[asyncio.Task[None]] = set()
         """Tasks in which applications run, also behind a finished response or for a client that has left."""
         self.access_log = access_log

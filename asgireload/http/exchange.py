@@ -214,8 +214,8 @@ class HttpExchange:
     def start(self, *, at_once: bool) -> None:
         """Begin to run the application.
 
-        `at_once`: its first step may run before this returns, and with it the whole exchange; Python can
-        do that from 3.12 on. Only where no task is being run already.
+        `at_once`: its first step may run before this returns, and with it the whole exchange. Only where no
+        task is being run already.
         """
         context = self._context
         loop = context.loop
@@ -229,10 +229,13 @@ class HttpExchange:
                 )
             elif _HAS_EAGER_START:
                 task = _make_task(self.run(), loop=loop, name=name, eager_start=True)
+                if task.done():
+                    return
             else:
-                task = _make_task(self.run(), loop=loop, name=name)
-            if task.done():
-                return
+                begun = context.first_steps.begin(self.run(), name)
+                if begun is None:
+                    return
+                task = begun
         else:
             task = context.variables.copy().run(loop.create_task, self.run())
         self.task = task

@@ -1,0 +1,145 @@
+"""Begin a coroutine at once where Python's tasks cannot (before 3.12, which has `eager_start`).
+
+Most requests are answered in the first step of their application: it never waits for anything. Those need no
+turn of the loop of their own, and no task, as long as nobody asks for it (`unmade_task.py`).
+"""
+
+import asyncio
+import sys
+from asyncio import Task
+from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Coroutine, Generator
+from contextvars import Context, copy_context
+from typing import Any
+from weakref import getweakrefcount
+
+from asgireload.http.unmade_task import UnmadeTask, driven, make, unmade_task
+
+ORDINARY_AFTER_WAIT = 15
+"""An application that waits will do so again, and then what was begun at once has cost more than it saved."""
+_OVER = object()
+
+
+class FirstStep:
+    """What a task that is made late has to know."""
+
+    __slots__ = ("awaited", "blocks", "context", "is_over", "loop", "name", "running")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.name = ""
+        self.context: Context | None = None
+        self.running: Generator[Any, Any, None] | None = None
+        """Runs the coroutine; None: none is being run."""
+        self.awaited: Any = None
+        """What the coroutine waited for at the end of its first step; None: for its turn."""
+        self.blocks = False
+        """`awaited` is a future that is waited for in the right way (`_asyncio_future_blocking`)."""
+        self.is_over = False
+
+
+class FirstSteps:
+    """Begins coroutines on one loop, one after the other."""
+
+    __slots__ = (
+        "_copy_context",
+        "_driven",
+        "_enter",
+        "_leave",
+        "_loop",
+        "_ordinary",
+        "_references",
+        "_step",
+        "_task",
+        "_weak_references",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ordinary = 0
+        """How many coroutines yet are left to ordinary tasks."""
+        self._step = FirstStep(loop)
+        self._task: UnmadeTask | None = None
+        """Nobody's, and ready for the next coroutine."""
+        # Compiled, an attribute is found at once, and a name of another module in a dictionary.
+        self._enter: Any = _enter_task
+        self._leave: Any = _leave_task
+        self._copy_context: Any = copy_context
+        self._driven: Any = driven
+        self._references: Any = sys.getrefcount
+        self._weak_references: Any = getweakrefcount
+
+    def begin(self, coroutine: Coroutine[Any, Any, None], name: str) -> Task[None] | None:
+        """Run `coroutine` to its first wait; return the task that runs the rest, or None when there is none.
+
+        In a copy of the current context, as a task would. Where another task is being run, or a coroutine a
+        little before had to wait, an ordinary task is returned, which will run all of it.
+        """
+        loop = self._loop
+        if self._ordinary:
+            self._ordinary -= 1
+            return Task(coroutine, loop=loop, name=name)
+        task, self._task = self._task, None
+        if type(task) is not UnmadeTask:
+            self._step = FirstStep(loop)
+            task = unmade_task(self._step)
+        step = self._step
+        context = self._copy_context()
+        running = self._driven(coroutine)
+        step.context = context
+        step.name = name
+        step.running = running
+        try:
+            self._enter(loop, task)
+        except RuntimeError:
+            step.running = step.context = None
+            self._task = task
+            return Task(coroutine, loop=loop, name=name)
+        try:
+            # The end comes as a value: an exception for it would cost as much as all the rest.
+            awaited: Any = context.run(next, running, _OVER)
+        except BaseException as error:
+            step.is_over = True
+            if not isinstance(error, Exception):
+                raise
+            loop.call_exception_handler(
+                {"message": "A request ended with an exception", "exception": error}
+            )
+        else:
+            if awaited is _OVER:
+                step.is_over = True
+            else:
+                self._note_wait(step, awaited)
+        finally:
+            self._leave(loop, task)
+        is_unmade = type(task) is UnmadeTask
+        if not step.is_over:
+            if is_unmade:
+                make(task)
+            return task
+        if is_unmade:
+            if self._references(task) == _ALONE and self._weak_references(task) == 1:
+                # Nobody but asyncio's own list of tasks, weakly, knows of it.
+                step.running = step.context = None
+                step.is_over = False
+                self._task = task
+            else:
+                make(task)
+        return None
+
+    def _note_wait(self, step: FirstStep, awaited: Any) -> None:
+        self._ordinary = ORDINARY_AFTER_WAIT
+        step.awaited = awaited
+        if getattr(awaited, "_asyncio_future_blocking", None):
+            # Others may wait for it before the next turn, and would take this for theirs.
+            awaited._asyncio_future_blocking = False
+            step.blocks = True
+
+
+def _count_alone() -> int:
+    """What `sys.getrefcount` says of a task that nobody else has: compiled it is another number."""
+    task: UnmadeTask | None = UnmadeTask.__new__(UnmadeTask)
+    return sys.getrefcount(task)
+
+
+_ALONE = _count_alone()
