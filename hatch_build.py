@@ -28,6 +28,7 @@ MODULES = (
     "http/first_step.py",
     "http/gathering.py",
     "http/heads.py",
+    "http/outbox.py",
     "http/parser.py",
     "http/parsers.py",
     "http/reader.py",

@@ -12,7 +12,7 @@ but for two things: it cannot be offered, and reading on moves the socket to the
 
 One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
 complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read. Their responses
-are gathered (`Gathering`) and leave together.
+are gathered (`Gathering`) and leave together. Other responses leave at the end of a turn of the loop (`Outbox`).
 
 A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
 (`context.successor`): between two requests it asks for a turn, and when that comes it is offered with the
@@ -58,6 +58,8 @@ _PEER_ERRORS_TOTAL = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
 _NEVER = math.inf
+_OUTGOING_BYTES = 16 * 1024
+"""Ends of responses that are larger are written at once: so many would be copied for what waking a reader costs."""
 _UNREAD_PATIENCE = 0.1
 """Seconds, a few turns of the loop, for what came in time while nobody read: on a connection that was on
 its way between two workers, or waited for its turn."""
@@ -116,6 +118,7 @@ class HttpConnection(Carrier):
         "_is_waiting_to_deliver",
         "_lingering",
         "_origin",
+        "_outgoing",
         "_reader",
         "_refused_by",
         "_request_deadline",
@@ -169,6 +172,8 @@ class HttpConnection(Carrier):
         self._timer_at = _NEVER
         self._lingering: LingeringClose | None = None
         self._departure: DepartureWatch | None = None
+        self._outgoing = b""
+        """Ends of responses that leave at the end of this turn of the loop."""
         self._gathering: Gathering | None = None
         """Made when responses have something to wait for."""
         self._successor: Successor | None = None
@@ -280,7 +285,7 @@ class HttpConnection(Carrier):
         altogether is known only once something is written to it.
         """
         self._has_peer_closed = True
-        self._release_gathered()
+        self._release()
         # A TLS transport closes both sides whatever is returned, and warns about True.
         if self.endpoints.is_encrypted:
             self._drop_exchange()
@@ -302,6 +307,7 @@ class HttpConnection(Carrier):
             self._lingering.cancel()
         if self._departure is not None:
             self._departure.cancel()
+        self._outgoing = b""
         if self._gathering is not None:
             self._gathering.take()
             self._gathering = None
@@ -373,8 +379,8 @@ class HttpConnection(Carrier):
 
     def write(self, data: bytes) -> None:
         self.context.record.bytes_sent += len(data)
-        if self._gathering is not None:
-            self._gathering.release()
+        if self._outgoing or self._gathering is not None:
+            self._release()
         self._transport.write(data)
 
     def write_end(self, data: bytes, *, closes: bool) -> None:
@@ -387,16 +393,35 @@ class HttpConnection(Carrier):
             return
         if gathering is not None:
             data = gathering.take() + data
-        if closes and self._is_direct:
-            cast("DirectWriter", self._transport).write_last(data)
-        else:
+        if self._is_direct:
+            if closes:
+                cast("DirectWriter", self._transport).write_last(data)
+            else:
+                self._transport.write(data)
+        elif closes or self.is_write_paused or len(data) > _OUTGOING_BYTES:
+            self._release_outgoing()
             self._transport.write(data)
+        elif self._outgoing:
+            self._outgoing += data
+        else:
+            self._outgoing = data
+            self.context.outbox.enlist(self._release_outgoing)
 
     def _write_gathered(self, data: bytes) -> None:
+        self._release_outgoing()
         if not self._transport.is_closing():
             self._transport.write(data)
 
-    def _release_gathered(self) -> None:
+    def _release_outgoing(self) -> None:
+        data = self._outgoing
+        if data:
+            self._outgoing = b""
+            if not self._transport.is_closing():
+                self._transport.write(data)
+
+    def _release(self) -> None:
+        """Write at once what was to wait for more."""
+        self._release_outgoing()
         if self._gathering is not None:
             self._gathering.release()
 
@@ -536,7 +561,7 @@ class HttpConnection(Carrier):
             self._close(lingers=False)
 
     def hold(self) -> None:
-        self._release_gathered()
+        self._release()
         if self._is_between_requests() and not self._transport.is_closing():
             self._deadline = _NEVER
             self._is_holding = True
@@ -552,7 +577,7 @@ class HttpConnection(Carrier):
     def begin_drain(self) -> None:
         if self.state is ConnectionState.OFFERED or self._is_direct:
             return  # `move_to` calls again
-        self._release_gathered()
+        self._release()
         if self._may_leave():
             if self._is_between_requests():
                 self._unbound()
@@ -593,6 +618,7 @@ class HttpConnection(Carrier):
             self._close(lingers=True)
 
     def abort(self) -> None:
+        self._release()
         self._drop_exchange(cancel=True)
         self._transport.abort()
 
@@ -648,7 +674,7 @@ class HttpConnection(Carrier):
         settings = self.context.settings
         self._set_timeout(settings.keep_alive_timeout)
         if self.context.drain:
-            self._release_gathered()
+            self._release()
             self._granted_deadline = _NEVER  # was of the wait before
             if not self._may_leave():
                 self._bound(settings.drain_grace)
@@ -666,8 +692,8 @@ class HttpConnection(Carrier):
             if self.state is ConnectionState.CLOSING or self.state is ConnectionState.UPGRADED:
                 return
         exchange = self._current
-        if exchange is None:
-            self._release_gathered()
+        if exchange is None and self._gathering is not None:
+            self._gathering.release()
         if self._has_peer_closed and (exchange is None or self._incoming is not None):
             # What is missing will never come.
             self._close(lingers=False)
@@ -787,7 +813,7 @@ class HttpConnection(Carrier):
             return
         make_successor = self.context.websocket_factory
         assert make_successor is not None
-        self._release_gathered()
+        self._release()
         self.state = ConnectionState.UPGRADED
         self._reader.let_go()
         self._cancel_timer()
@@ -932,7 +958,7 @@ class HttpConnection(Carrier):
         if self._is_reading_paused:
             self._is_reading_paused = False
             if self._is_direct:
-                self._release_gathered()  # now: a reset may overtake what waits until the loop has the socket
+                self._release()  # now: a reset may overtake what waits until the loop has the socket
             if not self._transport.is_closing():  # uvloop raises for a closed transport
                 self._transport.resume_reading()
 
@@ -1070,7 +1096,7 @@ class HttpConnection(Carrier):
         self._cancel_timer()
         self._drop_exchange()
         self._wake_writers()
-        self._release_gathered()
+        self._release()
         transport = self._transport
         if transport.is_closing():
             return
@@ -1086,6 +1112,7 @@ class HttpConnection(Carrier):
 
     def _reset(self) -> None:
         """Close so that the peer sees an error: SO_LINGER with no time turns FIN into RST."""
+        self._release()
         own_socket: socket.socket | None = self._transport.get_extra_info("socket")
         if own_socket is not None and own_socket.family != socket.AF_UNIX:
             own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -26,6 +26,7 @@ from asgireload.http.first_step import FirstSteps
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.heads import HeadCache
 from asgireload.http.hosts import HostRules
+from asgireload.http.outbox import Outbox
 from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
 from asgireload.http.request_id import RequestIds
@@ -217,6 +218,7 @@ class ServingContext:
         "named",
         "on_request_limit",
         "on_room",
+        "outbox",
         "parse_fields",
         "prepared_heads",
         "raw_root_path",
@@ -262,6 +264,7 @@ class ServingContext:
         self.connections: set[LiveConnection] = set()
         self.deadlines = Deadlines(loop)
         self.first_steps = FirstSteps(loop)
+        self.outbox = Outbox(loop)
         self.background: set[asyncio.Task[None]] = set()
         """Tasks in which applications run, also behind a finished response or for a client that has left."""
         self.access_log = access_log

@@ -1,0 +1,168 @@
+"""Responses of one turn of the loop leave together, and none waits for long."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgireload.http import outbox as outbox_module
+from asgireload.http.outbox import LONGEST_NS, Outbox
+from tests.http.server import serving
+from tests.http.test_exchange import GET, OK, hello
+from tests.http.test_gathering import Turns, Writes
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    if not outbox_module.__file__.endswith(".py"):
+        pytest.skip("compiled: its clock cannot be replaced")
+    clock = Clock()
+    monkeypatch.setattr(outbox_module, "time", clock)
+    return clock
+
+
+def outbox() -> tuple[Outbox, list[int], Turns]:
+    turns = Turns()
+    return Outbox(cast("asyncio.AbstractEventLoop", turns)), [], turns
+
+
+def test_what_one_turn_has_answered_is_written_when_it_is_over(clock: Clock) -> None:
+    box, written, turns = outbox()
+    for number in range(3):
+        box.enlist(lambda number=number: written.append(number))  # type: ignore[misc]  # a lambda's default
+    assert written == []
+    turns.turn()
+    assert written == [0, 1, 2]
+    assert turns.is_idle
+
+
+def test_the_first_does_not_wait_for_long(clock: Clock) -> None:
+    box, written, turns = outbox()
+    box.enlist(lambda: written.append(1))
+    clock.now_ns += LONGEST_NS + 1
+    box.enlist(lambda: written.append(2))
+    assert written == [1, 2]
+    box.enlist(lambda: written.append(3))
+    assert written == [1, 2]
+    turns.turn()
+    assert written == [1, 2, 3]
+    assert turns.is_idle
+
+
+def test_who_enlists_while_others_write_is_called_in_the_next_turn(clock: Clock) -> None:
+    box, written, turns = outbox()
+
+    def again() -> None:
+        written.append(1)
+        box.enlist(lambda: written.append(2))
+
+    box.enlist(again)
+    turns.turn()
+    assert written == [1]
+    turns.turn()
+    assert written == [1, 2]
+
+
+@given(st.lists(st.one_of(st.just("enlist"), st.just("turn"), st.integers(0, 2 * LONGEST_NS))))
+def test_everybody_is_called_once_and_in_order(steps: list[Any]) -> None:
+    box, written, turns = outbox()
+    enlisted = 0
+    for step in steps:
+        if step == "enlist":
+            box.enlist(lambda number=enlisted: written.append(number))  # type: ignore[misc]
+            enlisted += 1
+        elif step == "turn":
+            turns.turn()
+            assert written == list(range(enlisted))
+    turns.turn()
+    assert written == list(range(enlisted))
+    assert turns.is_idle
+
+
+def test_requests_of_several_connections_are_read_before_responses_are_written(run: Any) -> None:
+    order: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        order.append("answered")
+        await hello(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, "builtin") as server:
+            clients = [await server.connect() for _ in range(5)]
+            for client in clients:
+                client.send(GET)
+                await client.read_response()
+            connections = cast("list[Any]", list(server.context.connections))
+            for connection in connections:
+                writes = Writes(connection)
+                write = writes.write
+                writes.write = lambda data, write=write: (order.append("written"), write(data))  # type: ignore[method-assign, misc]
+            order.clear()
+
+            def turn() -> None:
+                for connection in connections:
+                    connection.data_received(GET)
+
+            asyncio.get_running_loop().call_soon(turn)
+            for client in clients:
+                assert (await client.read_response())[2] == b"hello"
+            assert order == ["answered"] * 5 + ["written"] * 5
+
+    run(main())
+
+
+def test_what_is_large_is_written_at_once(run: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(OK)
+        await send({"type": "http.response.body", "body": b"x" * 30_000})
+        assert writes[0].sizes[-1] > 30_000
+
+    writes: list[Writes] = []
+
+    async def main() -> None:
+        async with serving(hello, "builtin") as server:
+            client = await server.connect()
+            client.send(GET)
+            await client.read_response()
+            (connection,) = server.context.connections
+            writes.append(Writes(connection))
+            server.context.app = app
+            client.send(GET)
+            assert len((await client.read_response())[2]) == 30_000
+
+    run(main())
+
+
+def test_a_response_of_this_turn_leaves_before_its_connection_ends(run: Any) -> None:
+    """Whatever ends the connection in the same turn: a drain, somebody who needs room, the end of the worker."""
+
+    async def main() -> None:
+        for end in ("make_way", "cut", "abort", "begin_drain", "eof_received"):
+            async with serving(hello, "builtin") as server:
+                client = await server.connect()
+                client.send(GET)
+                await client.read_response()
+                (connection,) = cast("list[Any]", list(server.context.connections))
+
+                def turn(connection: Any = connection, end: str = end) -> None:
+                    connection.data_received(GET)
+                    getattr(connection, end)()
+
+                asyncio.get_running_loop().call_soon(turn)
+                if end == "abort":
+                    await server.wait_until(lambda: not server.context.connections)
+                else:
+                    assert (await client.read_response())[2] == b"hello", end
+                await client.close()
+
+    run(main())
