@@ -549,7 +549,6 @@ ACTS = st.lists(
     st.one_of(
         st.tuples(st.just("sleep"), st.sampled_from([0, 0, 0, 0.001, 0.015])),
         st.tuples(st.just("send"), st.sampled_from([0, 1, 100, 5_000, 70_000, 400_000])),
-        st.tuples(st.just("receive"), st.just(0)),
     ),
     max_size=6,
 )
@@ -576,16 +575,17 @@ def test_a_client_cannot_tell_which_way_it_was_served(acts, kept, end, cuts):
     """Whatever an application does, and however the bytes of its clients come."""
 
     async def app(scope, receive, send):
+        # A response before the end of its request says whether the connection stays, and that is a matter of
+        # when the rest comes: on a busy machine two pieces may come as one.
+        while (await receive())["more_body"]:
+            pass
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        more = True
         for act, value in acts:
             if act == "sleep":
                 await asyncio.sleep(value)
-            elif act == "send":
+            else:
                 body = b"b" * value
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-            elif more:  # behind the end it would wait for the client to leave
-                more = (await receive())["more_body"]
         await send({"type": "http.response.body", "body": b"end"})
 
     stream = b"".join([*kept, end])
