@@ -3,7 +3,8 @@
 A client may send requests without waiting for the responses (pipelining, RFC 9112 section 9.3.2). Those are
 answered one after the other, each in a turn of the loop, and a write for each costs more than all the rest: so the
 end of a response waits for the next one while more requests are known to wait, and as long as they come turn by
-turn. An application that has to wait delays nothing that came before it by more than two turns of the loop.
+turn. An application that has to wait delays nothing that came before it by more than two turns of the loop; one
+that computes delays what came before it as long as its own response, which the client waits for, too.
 """
 
 import asyncio
@@ -12,8 +13,8 @@ from collections.abc import Callable
 MOST_BYTES = 16 * 1024
 """Gathered at most; above that, a write by itself is cheap for what it carries."""
 LONGEST = 0.02
-"""Seconds after which nothing is added any more: an application that computes for long must not keep what was
-complete before. With many such clients a turn alone takes some milliseconds."""
+"""Seconds after which nothing is added any more, so that what is complete waits for one application that computes
+for long, and not for several. With many such clients a turn alone takes some milliseconds."""
 
 
 class Gathering:

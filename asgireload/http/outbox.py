@@ -4,6 +4,9 @@ A write wakes whoever reads at the other end, a proxy or a client on the same ma
 has gone to sleep on another CPU costs more than the write. Several writes without work between them meet a reader
 that is awake. So where a turn brings requests of several connections, their responses leave together; where it
 brings one, that leaves as soon.
+
+An application that computes for long keeps everything of its worker waiting, also what the turn has answered
+before it. Where that was seen, responses are written at once for a while.
 """
 
 import asyncio
@@ -11,16 +14,25 @@ import time
 from collections.abc import Callable
 
 LONGEST_NS = 1_000_000
-"""Nanoseconds that the first response waits at most while others are being made."""
+"""Nanoseconds after which the first response waits for no more than the application that runs."""
+BLOCKED_NS = 4_000_000
+"""Nanoseconds; a response that has waited for so long has waited for an application that computes."""
+AT_ONCE_AFTER_BLOCK = 1000
+"""Responses that are written at once after that."""
 
 
 class Outbox:
     """Calls everybody who has something to write, at the end of the turn. One for each loop."""
 
-    __slots__ = ("_is_due", "_loop", "_since_ns", "_waiting")
+    __slots__ = ("_at_once", "_is_due", "_loop", "_now_ns", "_since_ns", "_waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         self._loop = loop
+        self._now_ns = now_ns
+        self._at_once = 0
+        """So many responses yet do not wait."""
         self._waiting: list[Callable[[], None]] = []
         self._since_ns = 0
         self._is_due = False
@@ -28,7 +40,11 @@ class Outbox:
 
     def enlist(self, write: Callable[[], None]) -> None:
         """Have `write` called once: at the end of this turn, or sooner."""
-        now_ns = time.monotonic_ns()
+        if self._at_once and not self._waiting:
+            self._at_once -= 1
+            write()
+            return
+        now_ns = self._now_ns()
         if not self._waiting:
             self._since_ns = now_ns
             if not self._is_due:
@@ -36,13 +52,16 @@ class Outbox:
                 self._loop.call_soon(self._end_turn)
         self._waiting.append(write)
         if now_ns - self._since_ns > LONGEST_NS:
-            self._flush()
+            self._flush(now_ns)
 
     def _end_turn(self) -> None:
         self._is_due = False
-        self._flush()
+        if self._waiting:
+            self._flush(self._now_ns())
 
-    def _flush(self) -> None:
+    def _flush(self, now_ns: int) -> None:
         waiting, self._waiting = self._waiting, []
+        if now_ns - self._since_ns > BLOCKED_NS:
+            self._at_once = AT_ONCE_AFTER_BLOCK
         for write in waiting:
             write()

@@ -74,9 +74,8 @@ def make(task: RequestTask) -> None:
     step = _step_of(task)
     task.__class__ = RequestTask
     rest = _rest(step)
-    next(
-        rest
-    )  # a cancellation before the next turn is to reach the coroutine, not only this generator
+    # Begun, so that a cancellation before the next turn reaches the coroutine, and not only this generator.
+    next(rest)
     asyncio.Task.__init__(task, rest, loop=step.loop, name=step.name, context=step.context)
 
 

@@ -3,12 +3,10 @@
 import asyncio
 from typing import Any, cast
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.http import outbox as outbox_module
-from asgireload.http.outbox import LONGEST_NS, Outbox
+from asgireload.http.outbox import AT_ONCE_AFTER_BLOCK, BLOCKED_NS, LONGEST_NS, Outbox
 from tests.http.server import serving
 from tests.http.test_exchange import GET, OK, hello
 from tests.http.test_gathering import Turns, Writes
@@ -22,22 +20,13 @@ class Clock:
         return self.now_ns
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    if not outbox_module.__file__.endswith(".py"):
-        pytest.skip("compiled: its clock cannot be replaced")
-    clock = Clock()
-    monkeypatch.setattr(outbox_module, "time", clock)
-    return clock
+def outbox() -> tuple[Outbox, list[int], Turns, Clock]:
+    turns, clock = Turns(), Clock()
+    return Outbox(cast("asyncio.AbstractEventLoop", turns), clock.monotonic_ns), [], turns, clock
 
 
-def outbox() -> tuple[Outbox, list[int], Turns]:
-    turns = Turns()
-    return Outbox(cast("asyncio.AbstractEventLoop", turns)), [], turns
-
-
-def test_what_one_turn_has_answered_is_written_when_it_is_over(clock: Clock) -> None:
-    box, written, turns = outbox()
+def test_what_one_turn_has_answered_is_written_when_it_is_over() -> None:
+    box, written, turns, _clock = outbox()
     for number in range(3):
         box.enlist(lambda number=number: written.append(number))  # type: ignore[misc]  # a lambda's default
     assert written == []
@@ -46,8 +35,8 @@ def test_what_one_turn_has_answered_is_written_when_it_is_over(clock: Clock) -> 
     assert turns.is_idle
 
 
-def test_the_first_does_not_wait_for_long(clock: Clock) -> None:
-    box, written, turns = outbox()
+def test_the_first_does_not_wait_for_long() -> None:
+    box, written, turns, clock = outbox()
     box.enlist(lambda: written.append(1))
     clock.now_ns += LONGEST_NS + 1
     box.enlist(lambda: written.append(2))
@@ -59,8 +48,22 @@ def test_the_first_does_not_wait_for_long(clock: Clock) -> None:
     assert turns.is_idle
 
 
-def test_who_enlists_while_others_write_is_called_in_the_next_turn(clock: Clock) -> None:
-    box, written, turns = outbox()
+def test_behind_an_application_that_computes_for_long_nobody_waits_for_a_while() -> None:
+    box, written, turns, clock = outbox()
+    box.enlist(lambda: written.append(0))
+    clock.now_ns += BLOCKED_NS + 1
+    turns.turn()
+    for number in range(1, AT_ONCE_AFTER_BLOCK + 1):
+        box.enlist(lambda number=number: written.append(number))  # type: ignore[misc]
+        assert written[-1] == number
+    box.enlist(lambda: written.append(-1))
+    assert written[-1] != -1
+    turns.turn()
+    assert written[-1] == -1
+
+
+def test_who_enlists_while_others_write_is_called_in_the_next_turn() -> None:
+    box, written, turns, _clock = outbox()
 
     def again() -> None:
         written.append(1)
@@ -73,15 +76,17 @@ def test_who_enlists_while_others_write_is_called_in_the_next_turn(clock: Clock)
     assert written == [1, 2]
 
 
-@given(st.lists(st.one_of(st.just("enlist"), st.just("turn"), st.integers(0, 2 * LONGEST_NS))))
+@given(st.lists(st.one_of(st.just("enlist"), st.just("turn"), st.integers(0, 2 * BLOCKED_NS))))
 def test_everybody_is_called_once_and_in_order(steps: list[Any]) -> None:
-    box, written, turns = outbox()
+    box, written, turns, clock = outbox()
     enlisted = 0
     for step in steps:
         if step == "enlist":
             box.enlist(lambda number=enlisted: written.append(number))  # type: ignore[misc]
             enlisted += 1
-        elif step == "turn":
+        elif isinstance(step, int):
+            clock.now_ns += step
+        else:
             turns.turn()
             assert written == list(range(enlisted))
     turns.turn()
