@@ -6,11 +6,12 @@ and trailers are bounded, and a trailer may not carry a field that frames, route
 
 import re
 from enum import Enum, auto
+from typing import Final
 
 from asgireload.errors import PeerError
 from asgireload.http.parser import TOKEN
 
-LINE_BYTES = 1024
+LINE_BYTES: Final = 1024
 """A chunk's size with its extensions. Nobody is known to use extensions; this has room for a signature."""
 
 _CHUNK_LINE = re.compile(

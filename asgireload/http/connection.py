@@ -31,7 +31,7 @@ import struct
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, Successor, error_logger
@@ -50,17 +50,17 @@ from asgireload.ipc.parcels import HttpParcel, HttpParcelState
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.proxy_protocol import Origin
 
-DISCARD_BYTES = 64 * 1024
+DISCARD_BYTES: Final = 64 * 1024
 """The rest of a request body that no one reads is received and dropped up to this size, so that the
 connection can be kept; for more than that, closing is cheaper for both sides."""
 
-_PEER_ERRORS_TOTAL = int(Field.PEER_ERRORS_TOTAL)
-_CUT_TOTAL = int(Field.CUT_TOTAL)
+_PEER_ERRORS_TOTAL: Final = int(Field.PEER_ERRORS_TOTAL)
+_CUT_TOTAL: Final = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
-_NEVER = math.inf
-_OUTGOING_BYTES = 16 * 1024
+_NEVER: Final = math.inf
+_OUTGOING_BYTES: Final = 16 * 1024
 """Ends of responses that are larger are written at once: so many would be copied for what waking a reader costs."""
-_UNREAD_PATIENCE = 0.1
+_UNREAD_PATIENCE: Final = 0.1
 """Seconds, a few turns of the loop, for what came in time while nobody read: on a connection that was on
 its way between two workers, or waited for its turn."""
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, ASGIApp
 from asgireload.draining import DrainNotice
@@ -36,17 +36,17 @@ from asgireload.ipc.scoreboard import Field, Limit, Record
 
 error_logger = logging.getLogger("asgireload.error")
 
-_EXCHANGES = int(Field.EXCHANGES)
-_REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
-_SECOND_NS = 1_000_000_000
-ROOM_FRACTION = 64
+_EXCHANGES: Final = int(Field.EXCHANGES)
+_REQUESTS_TOTAL: Final = int(Field.REQUESTS_TOTAL)
+_SECOND_NS: Final = 1_000_000_000
+ROOM_FRACTION: Final = 64
 """One in so many connections is closed at once when there are too many."""
 ROOM_IDLE_SECONDS = 0.5
 """A connection that has waited for less may have its request on the way."""
-OVERLOAD_LOG_INTERVAL = 1.0
+OVERLOAD_LOG_INTERVAL: Final = 1.0
 
 
-STALE_LINE = (b"asgireload-stale", b"asgireload-stale: 1\r\n")
+STALE_LINE: Final = (b"asgireload-stale", b"asgireload-stale: 1\r\n")
 """Development: the code that answers is older than what was saved."""
 
 

@@ -6,14 +6,14 @@ others that pass within it; nobody is harmed by a keep-alive timeout of 5.2 seco
 """
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
-SLOT_SECONDS = 0.25
-COARSE_FROM = 2.0
+SLOT_SECONDS: Final = 0.25
+COARSE_FROM: Final = 2.0
 """Seconds from which on being late by a slot does not matter. What is nearer deserves a timer of its own."""
-BATCH = 64
+BATCH: Final = 64
 """Calls in one turn of the loop. A crowd that fell silent together must not hold up all others together."""
-_MARGIN = 0.001
+_MARGIN: Final = 0.001
 """Seconds; loops fire up to one tick of their clock early."""
 
 

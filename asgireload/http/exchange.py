@@ -11,7 +11,7 @@ import sys
 from asyncio import Task
 from enum import Enum, auto
 from time import monotonic_ns, time
-from typing import Any
+from typing import Any, Final
 
 from asgireload.asgi import Message, Scope
 from asgireload.errors import AppProtocolError
@@ -26,15 +26,15 @@ from asgireload.http.writer import ResponseFramer, frame_early_hints, prepare_he
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 
-BODY_HIGH_WATER_BYTES = 64 * 1024
+BODY_HIGH_WATER_BYTES: Final = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
-APART_BYTES = 64 * 1024
+APART_BYTES: Final = 64 * 1024
 """From so many on, a piece of a response body is written by itself."""
 
 _make_task: Any = Task
-_HAS_EAGER_START = sys.version_info >= (3, 12)
-_APP_ERRORS_TOTAL = int(Field.APP_ERRORS_TOTAL)
+_HAS_EAGER_START: Final = sys.version_info >= (3, 12)
+_APP_ERRORS_TOTAL: Final = int(Field.APP_ERRORS_TOTAL)
 
 
 class ResponseStage(Enum):
@@ -60,7 +60,7 @@ _WHEN = {
     ResponseStage.TRAILERS: "after the body, where only trailers may follow",
     ResponseStage.COMPLETE: "after the response was completed",
 }
-RETRY_AFTER = (b"retry-after", b"1")
+RETRY_AFTER: Final = (b"retry-after", b"1")
 """Overload passes, or does not, within moments; a second keeps polite clients from making it worse."""
 
 

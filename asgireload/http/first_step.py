@@ -10,14 +10,14 @@ from asyncio import Task
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, Final
 from weakref import getweakrefcount
 
 from asgireload.http.unmade_task import UnmadeTask, driven, make, unmade_task
 
-ORDINARY_AFTER_WAIT = 15
+ORDINARY_AFTER_WAIT: Final = 15
 """An application that waits will do so again, and then what was begun at once has cost more than it saved."""
-_OVER = object()
+_OVER: Final = object()
 
 
 class FirstStep:
@@ -142,4 +142,4 @@ def _count_alone() -> int:
     return sys.getrefcount(task)
 
 
-_ALONE = _count_alone()
+_ALONE: Final = _count_alone()

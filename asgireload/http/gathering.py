@@ -9,10 +9,11 @@ that computes delays what came before it as long as its own response, which the 
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-MOST_BYTES = 16 * 1024
+MOST_BYTES: Final = 16 * 1024
 """Gathered at most; above that, a write by itself is cheap for what it carries."""
-LONGEST = 0.02
+LONGEST: Final = 0.02
 """Seconds after which nothing is added any more, so that what is complete waits for one application that computes
 for long, and not for several. With many such clients a turn alone takes some milliseconds."""
 

@@ -5,12 +5,14 @@ the same header lines behind another request line. What was read of them once, a
 shared by the connections of a worker. Only heads from HTTP/1.1 that ask for no upgrade.
 """
 
+from typing import Final
+
 from asgireload.http.parser import RequestHead
 
-MOST_HEADS = 256
-MOST_BYTES = 8192
+MOST_HEADS: Final = 256
+MOST_BYTES: Final = 8192
 """Larger heads are not kept. Cookies and tokens take some KiB, and cost the most to read."""
-TABLE_BYTES = 256 * 1024
+TABLE_BYTES: Final = 256 * 1024
 """Of heads in one table. What is made of them takes about three times as much, so both together stay below
 some 2 MiB."""
 

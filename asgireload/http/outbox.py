@@ -12,12 +12,13 @@ before it. Where that was seen, responses are written at once for a while.
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Final
 
-LONGEST_NS = 1_000_000
+LONGEST_NS: Final = 1_000_000
 """Nanoseconds after which the first response waits for no more than the application that runs."""
-BLOCKED_NS = 4_000_000
+BLOCKED_NS: Final = 4_000_000
 """Nanoseconds; a response that has waited for so long has waited for an application that computes."""
-AT_ONCE_AFTER_BLOCK = 1000
+AT_ONCE_AFTER_BLOCK: Final = 1000
 """Responses that are written at once after that."""
 
 

@@ -8,7 +8,7 @@ chosen.
 import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import unquote
 
 from asgireload.errors import PeerError
@@ -139,7 +139,7 @@ METHODS = frozenset(
 _MEANINGFUL = frozenset(
     (b"host", b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te")
 )
-_FORWARDED_NAMES = (b"x-forwarded-", b"forwarded")
+_FORWARDED_NAMES: Final = (b"x-forwarded-", b"forwarded")
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
 _HTTP_0_9 = re.compile(TOKEN + rb" [\x21-\x7e]++")

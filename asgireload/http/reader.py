@@ -10,6 +10,7 @@ request wrong, or at the end of its line.
 """
 
 import re
+from typing import Final
 
 from asgireload.errors import PeerError
 from asgireload.http.chunked import ChunkedBody
@@ -32,7 +33,7 @@ _FIELD_LINES = re.compile(rb"(?:" + TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+"
 _NOT_IN_LINE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
 # RFC 9112 section 2.2: empty lines before a request line are ignored.
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
-_TLS_HANDSHAKE = 0x16  # RFC 8446 section 5.1: type of the first record
+_TLS_HANDSHAKE: Final = 0x16  # RFC 8446 section 5.1: type of the first record
 
 
 class _Nobody:
@@ -48,7 +49,7 @@ class _Nobody:
         raise AssertionError("an end for nobody")
 
 
-_NOBODY = _Nobody()
+_NOBODY: Final = _Nobody()
 
 
 class RequestReader:

@@ -8,7 +8,7 @@ import http
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from asgireload.errors import AppProtocolError
 from asgireload.http.chunked import FORBIDDEN_TRAILERS
@@ -27,11 +27,11 @@ def _status_line(status: int) -> bytes:
 
 STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 
-MOST_PREPARED = 256
-MOST_PREPARED_BYTES = 2048
+MOST_PREPARED: Final = 256
+MOST_PREPARED_BYTES: Final = 2048
 """Larger heads are prepared anew each time, so the table stays below some 2 MiB."""
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 section 5.5: CR, LF and NUL are dangerous. Other controls only look odd and are let through.

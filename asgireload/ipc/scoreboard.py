@@ -15,6 +15,7 @@ import os
 from bisect import bisect_left
 from enum import IntEnum
 from itertools import compress
+from typing import Final
 
 
 class Field(IntEnum):
@@ -104,27 +105,27 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 """Upper bounds of the latency buckets in seconds; one more bucket holds what is slower."""
 
 _BOUNDS_NS = tuple(int(bound * 1e9) for bound in LATENCY_BOUNDS)
-_QUICK_NS: int = _BOUNDS_NS[0]
-_CONNECTIONS = int(Field.CONNECTIONS)
-_CONNECTIONS_TOTAL = int(Field.CONNECTIONS_TOTAL)
-_TAKEN_OVER_TOTAL = int(Field.TAKEN_OVER_TOTAL)
-_EXCHANGES = int(Field.EXCHANGES)
-_REQUESTS_TOTAL = int(Field.REQUESTS_TOTAL)
-_RESPONSES_2XX_TOTAL = int(Field.RESPONSES_2XX_TOTAL)
-_BYTES_RECEIVED_TOTAL = int(Field.BYTES_RECEIVED_TOTAL)
-_BYTES_SENT_TOTAL = int(Field.BYTES_SENT_TOTAL)
-_LATENCY_NS_TOTAL = int(Field.LATENCY_NS_TOTAL)
-_LATENCY_BUCKET_0 = int(Field.LATENCY_BUCKET_0)
-FIELD_COUNT = Field.ACCEPTING + 1
-RECORD_BYTES = 512
+_QUICK_NS: Final = _BOUNDS_NS[0]
+_CONNECTIONS: Final = int(Field.CONNECTIONS)
+_CONNECTIONS_TOTAL: Final = int(Field.CONNECTIONS_TOTAL)
+_TAKEN_OVER_TOTAL: Final = int(Field.TAKEN_OVER_TOTAL)
+_EXCHANGES: Final = int(Field.EXCHANGES)
+_REQUESTS_TOTAL: Final = int(Field.REQUESTS_TOTAL)
+_RESPONSES_2XX_TOTAL: Final = int(Field.RESPONSES_2XX_TOTAL)
+_BYTES_RECEIVED_TOTAL: Final = int(Field.BYTES_RECEIVED_TOTAL)
+_BYTES_SENT_TOTAL: Final = int(Field.BYTES_SENT_TOTAL)
+_LATENCY_NS_TOTAL: Final = int(Field.LATENCY_NS_TOTAL)
+_LATENCY_BUCKET_0: Final = int(Field.LATENCY_BUCKET_0)
+FIELD_COUNT: Final = Field.ACCEPTING + 1
+RECORD_BYTES: Final = 512
 """Eight cache lines: two workers never write to one line."""
-CAPACITY = 1024
+CAPACITY: Final = 1024
 """Records in a segment: the most workers, old generations included, that can live at once."""
-_STRIDE = RECORD_BYTES // 8
-_BLOCK = 128
+_STRIDE: Final = RECORD_BYTES // 8
+_BLOCK: Final = 128
 """Records that are looked at together."""
 
-PUBLISH_INTERVAL_NS = 20_000_000
+PUBLISH_INTERVAL_NS: Final = 20_000_000
 """Under load the counts of a worker are so much behind, those of an idle worker up to a heartbeat."""
 
 assert Field.LATENCY_BUCKET_0 + len(LATENCY_BOUNDS) + 1 == Field.LIMIT_0

@@ -27,7 +27,7 @@ from asyncio import Future
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import cast
+from typing import Final, cast
 
 from asgireload.asgi import Message, Scope
 from asgireload.draining import DrainReason
@@ -56,23 +56,23 @@ from asgireload.websocket.parting import Parting, PartingStage
 from asgireload.websocket.session import Closed, SessionLimits, WebSocketSession, weight
 from asgireload.websocket.stalling import StallWatch
 
-_WEBSOCKETS = int(Field.WEBSOCKETS)
-_WEBSOCKETS_TOTAL = int(Field.WEBSOCKETS_TOTAL)
-_APP_ERRORS_TOTAL = int(Field.APP_ERRORS_TOTAL)
-_PEER_ERRORS_TOTAL = int(Field.PEER_ERRORS_TOTAL)
-_CUT_TOTAL = int(Field.CUT_TOTAL)
+_WEBSOCKETS: Final = int(Field.WEBSOCKETS)
+_WEBSOCKETS_TOTAL: Final = int(Field.WEBSOCKETS_TOTAL)
+_APP_ERRORS_TOTAL: Final = int(Field.APP_ERRORS_TOTAL)
+_PEER_ERRORS_TOTAL: Final = int(Field.PEER_ERRORS_TOTAL)
+_CUT_TOTAL: Final = int(Field.CUT_TOTAL)
 
-EARLY_BYTES = 64 * 1024
+EARLY_BYTES: Final = 64 * 1024
 """What a client may send before it was accepted. Reading goes on that long because only a socket
 that is read tells that its peer has left."""
 
 
-QUIET_PATIENCE = 1.0
+QUIET_PATIENCE: Final = 1.0
 """Seconds for which the close of a drain waits for the answer to a message, at most."""
-QUIET_INTERVAL = 0.005
+QUIET_INTERVAL: Final = 0.005
 """Seconds until it is looked at again."""
 
-SECOND_LOOK_SECONDS = 0.01
+SECOND_LOOK_SECONDS: Final = 0.01
 """Enough for the loop to look at its sockets once before a pong is found missing."""
 
 

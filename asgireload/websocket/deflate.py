@@ -9,25 +9,26 @@ import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from asgireload.errors import FrameError
 from asgireload.ipc.scoreboard import Limit
 from asgireload.websocket.frames import INVALID_DATA, TOO_BIG
 
-NAME = "permessage-deflate"
+NAME: Final = "permessage-deflate"
 
-TAIL = b"\x00\x00\xff\xff"
+TAIL: Final = b"\x00\x00\xff\xff"
 """What a sync flush ends with; the sender leaves it out and the receiver adds it (section 7.2.1)."""
 
-DEFLATE_FROM = 16
+DEFLATE_FROM: Final = 16
 """Shorter messages are sent as they are (section 6): there is next to nothing that could shrink."""
 
-_SEND_WINDOW_BITS = 12
-_SEND_MEMORY_LEVEL = 5
+_SEND_WINDOW_BITS: Final = 12
+_SEND_MEMORY_LEVEL: Final = 5
 """A compressor takes 2**(bits + 2) + 2**(level + 9) bytes (zconf.h): 32 KiB for each connection, not
 the 256 KiB of zlib's defaults. A sender may look back less far than agreed."""
 
-FINAL_BLOCKS_LIMIT = 16
+FINAL_BLOCKS_LIMIT: Final = 16
 """A sender that cannot flush may end its DEFLATE stream instead (section 7.2.3.4), once a flush. Each
 end costs a new decompressor, two bytes are enough for one, and no sender needs many in a message."""
 
@@ -224,6 +225,6 @@ def _repeat_last(distance: int) -> bytes:
     return bits.to_bytes(-(-length // 8), "little")
 
 
-_FINAL_FIXED_BLOCK = 0b011
-_LONGEST_MATCH = 0b10100011
+_FINAL_FIXED_BLOCK: Final = 0b011
+_LONGEST_MATCH: Final = 0b10100011
 """The code for 258 bytes, 11000101, reversed."""

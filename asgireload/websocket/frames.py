@@ -3,31 +3,33 @@
 How frames become messages is `session.py`; it reads headers itself, because that is its innermost loop.
 """
 
+from typing import Final
+
 from asgireload.errors import AppProtocolError, FrameError
 
-FIN = 0x80
-RSV1 = 0x40
-CONTROL = 0x08
+FIN: Final = 0x80
+RSV1: Final = 0x40
+CONTROL: Final = 0x08
 """The bit of an opcode that marks a control frame (section 5.5)."""
 
-CONTINUATION = 0x0
-TEXT = 0x1
-BINARY = 0x2
-CLOSE = 0x8
-PING = 0x9
-PONG = 0xA
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
 
-NO_STATUS = 1005
+NO_STATUS: Final = 1005
 """The close frame had no code. Never on the wire."""
-ABNORMAL = 1006
+ABNORMAL: Final = 1006
 """The connection was lost without a close frame. Never on the wire."""
-PROTOCOL_ERROR = 1002
-INVALID_DATA = 1007
-POLICY_VIOLATION = 1008
-TOO_BIG = 1009
+PROTOCOL_ERROR: Final = 1002
+INVALID_DATA: Final = 1007
+POLICY_VIOLATION: Final = 1008
+TOO_BIG: Final = 1009
 
-CONTROL_BYTES_LIMIT = 125
-REASON_BYTES_LIMIT = CONTROL_BYTES_LIMIT - 2
+CONTROL_BYTES_LIMIT: Final = 125
+REASON_BYTES_LIMIT: Final = CONTROL_BYTES_LIMIT - 2
 """What a close frame has room for behind its code."""
 
 PLAIN_FIRST_BYTES = frozenset(

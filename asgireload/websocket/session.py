@@ -15,6 +15,7 @@ before it: `message_bytes` and an eighth more at most.
 import codecs
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from asgireload.errors import AppProtocolError, FrameError
 from asgireload.ipc.scoreboard import Limit
@@ -43,11 +44,11 @@ from asgireload.websocket.frames import (
 from asgireload.websocket.handover import PartialMessage, SessionState
 from asgireload.websocket.masking import unmask
 
-INFLATION_FROM = 1024 * 1024
+INFLATION_FROM: Final = 1024 * 1024
 """Up to here a message may grow by any factor: it is cheap to hold, and what repeats itself, such as
 an empty table in JSON, shrinks to a thousandth, DEFLATE's best."""
 
-_LONGEST_FRAME = (1 << 63) - 1  # RFC 6455 section 5.2
+_LONGEST_FRAME: Final = (1 << 63) - 1  # RFC 6455 section 5.2
 _NEW_DECODER = codecs.getincrementaldecoder("utf-8")
 
 

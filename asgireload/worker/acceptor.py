@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.addresses import PLAIN, ListenerTraits
@@ -33,24 +33,24 @@ from asgireload.worker.direct import Doorway
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.plain_on_tls import TLS_HANDSHAKE, PlainAnswer, is_http
 
-ACCEPT_BURST = 8
+ACCEPT_BURST: Final = 8
 """Connections taken from one socket in one turn of the loop; see docs/explanation/accepting.md."""
-FULL_PAUSE = 0.2
+FULL_PAUSE: Final = 0.2
 """Seconds without accepting when there is no room, unless a connection ends before."""
 EXHAUSTED_PAUSE = 0.5
 """Seconds without accepting after the process or the system ran out of descriptors or memory."""
-STAND_BACK = 0.001
+STAND_BACK: Final = 0.001
 """Seconds for which a worker that has more connections than another leaves new ones to that one."""
-LAST_CALL = 1.5
+LAST_CALL: Final = 1.5
 """Seconds for which connections are awaited that the kernel holds back, and may for one."""
-LAST_CALL_INTERVAL = 0.02
+LAST_CALL_INTERVAL: Final = 0.02
 """Seconds between two looks at what it holds back."""
-SHUTDOWN_TIMEOUT = 30.0
+SHUTDOWN_TIMEOUT: Final = 30.0
 """Seconds a client may take over the rest of its response and the end of TLS, once we have closed."""
-_SHORTEST = 0.001
+_SHORTEST: Final = 0.001
 """Seconds; loops refuse a handshake timeout of none at all."""
 
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _logger = logging.getLogger("asgireload.error")
 
 

@@ -11,20 +11,21 @@ connections, as many do not count as short ones have ended lately.
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from asgireload.ipc.scoreboard import Field, Scoreboard
 
-_CONNECTIONS = int(Field.CONNECTIONS)
-_CONNECTIONS_TOTAL = int(Field.CONNECTIONS_TOTAL)
-_TAKEN_OVER_TOTAL = int(Field.TAKEN_OVER_TOTAL)
-LEAD = 4
+_CONNECTIONS: Final = int(Field.CONNECTIONS)
+_CONNECTIONS_TOTAL: Final = int(Field.CONNECTIONS_TOTAL)
+_TAKEN_OVER_TOTAL: Final = int(Field.TAKEN_OVER_TOTAL)
+LEAD: Final = 4
 """Connections by which a worker may be ahead; with many, an eighth more than the others have."""
-LEAD_FRACTION = 8
-LOOK_INTERVAL = 4
+LEAD_FRACTION: Final = 8
+LOOK_INTERVAL: Final = 4
 """A worker looks at the others again when it has so many connections more, or fewer, than when it last did."""
-LATELY = 0.01
+LATELY: Final = 0.01
 """Seconds; what began and ended within three times this is short."""
-WHO_INTERVAL = 0.5
+WHO_INTERVAL: Final = 0.5
 """Seconds between two looks for workers that are new: those are left out until then."""
 
 

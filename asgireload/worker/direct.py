@@ -15,22 +15,22 @@ import logging
 import socket
 import struct
 from enum import Enum, auto
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from asgireload.http.connection import HttpConnection
 from asgireload.http.context import ServingContext
 from asgireload.http.resuming import Resuming
 from asgireload.worker.connecting import BareSocket, Connecting
 
-READ_BYTES = 16 * 1024
+READ_BYTES: Final = 16 * 1024
 """Received at once; what is more belongs to a body, and to the loop."""
-HIGH_WATER_BYTES = 64 * 1024
+HIGH_WATER_BYTES: Final = 64 * 1024
 """Unsent bytes from which on the application is slowed down, as in the loops' own transports."""
-MOMENT = 0.01
+MOMENT: Final = 0.01
 """Seconds; an application that takes longer, up to twice that, has its client watched by the loop."""
 
-_TCP = int(socket.IPPROTO_TCP)
-_RECEIVE = int(socket.MSG_DONTWAIT)
+_TCP: Final = int(socket.IPPROTO_TCP)
+_RECEIVE: Final = int(socket.MSG_DONTWAIT)
 # Not every system has these; none that lacks them defers connections.
 _SEND = _RECEIVE | int(getattr(socket, "MSG_NOSIGNAL", 0))
 _SEND_LAST = _SEND | int(getattr(socket, "MSG_MORE", 0))
