@@ -383,7 +383,7 @@ class HttpConnection(Carrier):
             self._release()
         self._transport.write(data)
 
-    def write_end(self, data: bytes, *, closes: bool) -> None:
+    def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
         self.context.record.bytes_sent += len(data)
         gathering = self._gathering
         if self._unread and not closes:
@@ -399,20 +399,22 @@ class HttpConnection(Carrier):
             else:
                 self._transport.write(data)
         elif closes or self.is_write_paused or len(data) > _OUTGOING_BYTES:
-            self._release_outgoing()
+            self.release_outgoing()
             self._transport.write(data)
         elif self._outgoing:
             self._outgoing += data
         else:
             self._outgoing = data
-            self.context.outbox.enlist(self._release_outgoing)
+            self.context.outbox.enlist(self, now_ns)
 
     def _write_gathered(self, data: bytes) -> None:
-        self._release_outgoing()
+        self.release_outgoing()
         if not self._transport.is_closing():
             self._transport.write(data)
 
-    def _release_outgoing(self) -> None:
+    # The outbox calls this, and whoever must not wait for it.
+
+    def release_outgoing(self) -> None:
         data = self._outgoing
         if data:
             self._outgoing = b""
@@ -421,7 +423,7 @@ class HttpConnection(Carrier):
 
     def _release(self) -> None:
         """Write at once what was to wait for more."""
-        self._release_outgoing()
+        self.release_outgoing()
         if self._gathering is not None:
             self._gathering.release()
 
@@ -792,7 +794,7 @@ class HttpConnection(Carrier):
                 status,
                 text,
                 default_lines=context.default_lines,
-                date_line=context.date_line(time.monotonic_ns()),
+                date_line=context.date_line(context.now_ns()),
             )
         )
         self._close(lingers=True)

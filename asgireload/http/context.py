@@ -216,6 +216,7 @@ class ServingContext:
         "is_held",
         "loop",
         "named",
+        "now_ns",
         "on_request_limit",
         "on_room",
         "outbox",
@@ -264,7 +265,10 @@ class ServingContext:
         self.connections: set[LiveConnection] = set()
         self.deadlines = Deadlines(loop)
         self.first_steps = FirstSteps(loop)
-        self.outbox = Outbox(loop)
+        self.now_ns: Callable[[], int] = time.monotonic_ns
+        """The clock of what is measured, and of the outbox. Compiled, an attribute is found at once, and a name of
+        another module in a dictionary."""
+        self.outbox = Outbox(loop, self.now_ns)
         self.background: set[asyncio.Task[None]] = set()
         """Tasks in which applications run, also behind a finished response or for a client that has left."""
         self.access_log = access_log
@@ -443,8 +447,8 @@ class ServingContext:
     def date_line(self, now_ns: int) -> bytes:
         """Return the Date header line, terminated, or b"" when switched off.
 
-        It is formatted at most once a second of `now_ns`, a `time.monotonic_ns()` the caller has
-        taken already: an idle server has no timer to wake for.
+        It is formatted at most once a second of `now_ns`, which the caller has asked for already: an idle
+        server has no timer to wake for.
         """
         if now_ns >= self._date_until:
             if self.settings.date_header:

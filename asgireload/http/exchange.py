@@ -10,7 +10,7 @@ import os
 import sys
 from asyncio import Task
 from enum import Enum, auto
-from time import monotonic_ns, time
+from time import time
 from typing import Any, Final
 
 from asgireload.asgi import Message, Scope
@@ -79,8 +79,11 @@ class Carrier:
     def write(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def write_end(self, data: bytes, *, closes: bool) -> None:
-        """Write the end of a response, and of its connection if it `closes`: `response_completed` follows."""
+    def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
+        """Write the end of a response, and of its connection if it `closes`: `response_completed` follows.
+
+        `now_ns`: what `context.now_ns` says.
+        """
         raise NotImplementedError
 
     async def wait_writable(self) -> None:
@@ -194,7 +197,7 @@ class HttpExchange:
         self._client: Client | None = carrier.endpoints.client
         """For the log; a trusted proxy may name another than the peer."""
         self.request_id: str | None = None
-        self._started_ns = monotonic_ns()
+        self._started_ns = context.now_ns()
         self._is_counted = True
         record = context.record
         record.exchanges += 1
@@ -280,7 +283,7 @@ class HttpExchange:
         self._uncount()
         self._wake_receivers()
         if was_open:
-            self._log_end(monotonic_ns() - self._started_ns, is_complete=False)
+            self._log_end(self._context.now_ns() - self._started_ns, is_complete=False)
 
     def abandon(self, status: int = 0) -> None:
         """Cancel the application. It may refuse; nobody waits for it here. `status` as in `disconnect`."""
@@ -402,20 +405,23 @@ class HttpExchange:
                 body = bytes(body)
             more_body = bool(_value_of(message, "more_body", False))
             self._body_sent += len(body)
+            framer = self._framer
+            now_ns = 0 if more_body and framer is not None else self._context.now_ns()
             if len(body) >= APART_BYTES:
-                self._write_apart(body, more_body=more_body)
+                self._write_apart(body, now_ns, more_body=more_body)
+                now_ns = self._context.now_ns()
             else:
-                if self._framer is None:
-                    data = self._begin_response(body, more_body=more_body)
+                if framer is None:
+                    data = self._begin_response(body, now_ns, more_body=more_body)
                 else:
-                    data = self._continue_response(self._framer, body, more_body=more_body)
+                    data = self._continue_response(framer, body, more_body=more_body)
                 if data:
                     if more_body or self._sends_trailers:
                         self._carrier.write(data)
                     else:
-                        self._carrier.write_end(data, closes=self._closes())
+                        self._carrier.write_end(data, now_ns, closes=self._closes())
             if not more_body:
-                self._end_body()
+                self._end_body(now_ns)
             elif self._carrier.is_write_paused:
                 await self._carrier.wait_writable()
                 if self._is_disconnected:
@@ -473,7 +479,8 @@ class HttpExchange:
         framer = self._framer
         if framer is None:
             length = None if more_body else size
-            framer, head = self._frame_head(size, more_body=True, body_length=length)
+            now_ns = self._context.now_ns()
+            framer, head = self._frame_head(size, now_ns, more_body=True, body_length=length)
         try:
             around = framer.frame_span(size, more_body=more_body)
         except AppProtocolError:
@@ -501,7 +508,7 @@ class HttpExchange:
             if behind:
                 carrier.write(behind)
         if not more_body:
-            self._end_body()
+            self._end_body(self._context.now_ns())
 
     def _send_trailers(self, message: Message) -> None:
         framer = self._framer
@@ -512,21 +519,23 @@ class HttpExchange:
             self._carrier.write(framer.frame_trailers(headers, more_trailers=more_trailers))
         # Otherwise the client did not ask for them, or the body left no room: they are dropped.
         if not more_trailers:
-            self._complete_response()
+            self._complete_response(self._context.now_ns())
 
-    def _begin_response(self, body: bytes, *, more_body: bool) -> bytes:
-        framer, head = self._frame_head(len(body), more_body=more_body, body_length=None)
+    def _begin_response(self, body: bytes, now_ns: int, *, more_body: bool) -> bytes:
+        framer, head = self._frame_head(len(body), now_ns, more_body=more_body, body_length=None)
         data = head + framer.frame(body, more_body=more_body)
         self._commit_head(framer)
         return data
 
-    def _write_apart(self, body: bytes, *, more_body: bool) -> None:
+    def _write_apart(self, body: bytes, now_ns: int, *, more_body: bool) -> None:
         """Write a large piece as it is: another call costs less than a copy of it behind its head."""
         carrier = self._carrier
         framer = self._framer
         head = b""
         if framer is None:
-            framer, head = self._frame_head(len(body), more_body=more_body, body_length=None)
+            framer, head = self._frame_head(
+                len(body), now_ns, more_body=more_body, body_length=None
+            )
         try:
             around = framer.frame_span(len(body), more_body=more_body)
         except AppProtocolError:
@@ -544,7 +553,7 @@ class HttpExchange:
                 carrier.write(behind)
 
     def _frame_head(
-        self, size: int, *, more_body: bool, body_length: int | None
+        self, size: int, now_ns: int, *, more_body: bool, body_length: int | None
     ) -> tuple[ResponseFramer, bytes]:
         """Frame the head before a body piece of `size` bytes. Nothing has happened yet when this raises."""
         status, headers = self._start
@@ -561,7 +570,7 @@ class HttpExchange:
             is_head_request=head.method == "HEAD",
             http_version=head.http_version,
             close=carrier.must_close_after(self, is_last_piece=not more_body),
-            date_line=context.date_line(monotonic_ns()),
+            date_line=context.date_line(now_ns),
             body_length=body_length,
             sends_trailers=self._sends_trailers and head.takes_trailers,
         )
@@ -632,17 +641,16 @@ class HttpExchange:
             self._break_response()
             raise
 
-    def _end_body(self) -> None:
+    def _end_body(self, now_ns: int) -> None:
         if self._sends_trailers:
             self._stage = ResponseStage.TRAILERS
         else:
-            self._complete_response()
+            self._complete_response(now_ns)
 
-    def _complete_response(self) -> None:
+    def _complete_response(self, now_ns: int) -> None:
         assert self._framer is not None
         self._stage = ResponseStage.COMPLETE
         self._body = b""
-        now_ns = monotonic_ns()
         duration_ns = now_ns - self._started_ns
         record = self._context.record
         record.observe_response(self._status, duration_ns)
@@ -696,8 +704,9 @@ class HttpExchange:
         self._start = (status, ((b"content-type", b"text/plain; charset=utf-8"), *headers))
         self._sends_trailers = False
         self._body_sent = len(body)
-        self._carrier.write(self._begin_response(body, more_body=False))
-        self._complete_response()
+        now_ns = self._context.now_ns()
+        self._carrier.write(self._begin_response(body, now_ns, more_body=False))
+        self._complete_response(now_ns)
 
     def _uncount(self) -> None:
         if self._is_counted:

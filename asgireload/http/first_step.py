@@ -47,10 +47,12 @@ class FirstSteps:
         "_enter",
         "_leave",
         "_loop",
+        "_next",
         "_ordinary",
         "_references",
         "_step",
         "_task",
+        "_unmade",
         "_weak_references",
     )
 
@@ -66,6 +68,8 @@ class FirstSteps:
         self._leave: Any = _leave_task
         self._copy_context: Any = copy_context
         self._driven: Any = driven
+        self._next: Any = next
+        self._unmade: Any = UnmadeTask
         self._references: Any = sys.getrefcount
         self._weak_references: Any = getweakrefcount
 
@@ -79,8 +83,9 @@ class FirstSteps:
         if self._ordinary:
             self._ordinary -= 1
             return Task(coroutine, loop=loop, name=name)
-        task, self._task = self._task, None
-        if type(task) is not UnmadeTask:
+        task: Any = self._task
+        self._task = None
+        if type(task) is not self._unmade:
             self._step = FirstStep(loop)
             task = unmade_task(self._step)
         step = self._step
@@ -97,7 +102,7 @@ class FirstSteps:
             return Task(coroutine, loop=loop, name=name)
         try:
             # The end comes as a value: an exception for it would cost as much as all the rest.
-            awaited: Any = context.run(next, running, _OVER)
+            awaited: Any = context.run(self._next, running, _OVER)
         except BaseException as error:
             step.is_over = True
             if not isinstance(error, Exception):
@@ -112,13 +117,16 @@ class FirstSteps:
                 self._note_wait(step, awaited)
         finally:
             self._leave(loop, task)
-        is_unmade = type(task) is UnmadeTask
+        is_unmade = type(task) is self._unmade
         if not step.is_over:
             if is_unmade:
                 make(task)
-            return task
+            begun: Task[None] = task
+            return begun
         if is_unmade:
-            if self._references(task) == _ALONE and self._weak_references(task) == 1:
+            references: int = self._references(task)
+            weak_references: int = self._weak_references(task)
+            if references == _ALONE and weak_references == 1:
                 # Nobody but asyncio's own list of tasks, weakly, knows of it.
                 step.running = step.context = None
                 step.is_over = False

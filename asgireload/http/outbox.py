@@ -12,7 +12,7 @@ before it. Where that was seen, responses are written at once for a while.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 LONGEST_NS: Final = 1_000_000
 """Nanoseconds after which the first response waits for no more than the application that runs."""
@@ -20,6 +20,11 @@ BLOCKED_NS: Final = 4_000_000
 """Nanoseconds; a response that has waited for so long has waited for an application that computes."""
 AT_ONCE_AFTER_BLOCK: Final = 1000
 """Responses that are written at once after that."""
+
+
+class Sender(Protocol):
+    def release_outgoing(self) -> None:
+        """Write what there is to write."""
 
 
 class Outbox:
@@ -34,24 +39,23 @@ class Outbox:
         self._now_ns = now_ns
         self._at_once = 0
         """So many responses yet do not wait."""
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[Sender] = []
         self._since_ns = 0
         self._is_due = False
         """The end of the turn is waited for."""
 
-    def enlist(self, write: Callable[[], None]) -> None:
-        """Have `write` called once: at the end of this turn, or sooner."""
+    def enlist(self, sender: Sender, now_ns: int) -> None:
+        """Have `sender` called once: at the end of this turn, or sooner. `now_ns`: by the same clock."""
         if self._at_once and not self._waiting:
             self._at_once -= 1
-            write()
+            sender.release_outgoing()
             return
-        now_ns = self._now_ns()
         if not self._waiting:
             self._since_ns = now_ns
             if not self._is_due:
                 self._is_due = True
                 self._loop.call_soon(self._end_turn)
-        self._waiting.append(write)
+        self._waiting.append(sender)
         if now_ns - self._since_ns > LONGEST_NS:
             self._flush(now_ns)
 
@@ -64,5 +68,5 @@ class Outbox:
         waiting, self._waiting = self._waiting, []
         if now_ns - self._since_ns > BLOCKED_NS:
             self._at_once = AT_ONCE_AFTER_BLOCK
-        for write in waiting:
-            write()
+        for sender in waiting:
+            sender.release_outgoing()

@@ -1,6 +1,7 @@
 """Responses of one turn of the loop leave together, and none waits for long."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from hypothesis import given
@@ -20,78 +21,90 @@ class Clock:
         return self.now_ns
 
 
-def outbox() -> tuple[Outbox, list[int], Turns, Clock]:
-    turns, clock = Turns(), Clock()
-    return Outbox(cast("asyncio.AbstractEventLoop", turns), clock.monotonic_ns), [], turns, clock
+class Box:
+    """An outbox with a clock and a loop of its own; `enlist(1)` has 1 written."""
+
+    def __init__(self) -> None:
+        self.turns, self.clock = Turns(), Clock()
+        loop = cast("asyncio.AbstractEventLoop", self.turns)
+        self.outbox = Outbox(loop, self.clock.monotonic_ns)
+        self.written: list[int] = []
+
+    def enlist(self, number: int, then: Callable[[], None] = lambda: None) -> None:
+        self.outbox.enlist(Letter(self, number, then), self.clock.now_ns)
+
+
+class Letter:
+    def __init__(self, box: Box, number: int, then: Callable[[], None]) -> None:
+        self.box, self.number, self.then = box, number, then
+
+    def release_outgoing(self) -> None:
+        self.box.written.append(self.number)
+        self.then()
 
 
 def test_what_one_turn_has_answered_is_written_when_it_is_over() -> None:
-    box, written, turns, _clock = outbox()
+    box = Box()
     for number in range(3):
-        box.enlist(lambda number=number: written.append(number))  # type: ignore[misc]  # a lambda's default
-    assert written == []
-    turns.turn()
-    assert written == [0, 1, 2]
-    assert turns.is_idle
+        box.enlist(number)
+    assert box.written == []
+    box.turns.turn()
+    assert box.written == [0, 1, 2]
+    assert box.turns.is_idle
 
 
 def test_the_first_does_not_wait_for_long() -> None:
-    box, written, turns, clock = outbox()
-    box.enlist(lambda: written.append(1))
-    clock.now_ns += LONGEST_NS + 1
-    box.enlist(lambda: written.append(2))
-    assert written == [1, 2]
-    box.enlist(lambda: written.append(3))
-    assert written == [1, 2]
-    turns.turn()
-    assert written == [1, 2, 3]
-    assert turns.is_idle
+    box = Box()
+    box.enlist(1)
+    box.clock.now_ns += LONGEST_NS + 1
+    box.enlist(2)
+    assert box.written == [1, 2]
+    box.enlist(3)
+    assert box.written == [1, 2]
+    box.turns.turn()
+    assert box.written == [1, 2, 3]
+    assert box.turns.is_idle
 
 
 def test_behind_an_application_that_computes_for_long_nobody_waits_for_a_while() -> None:
-    box, written, turns, clock = outbox()
-    box.enlist(lambda: written.append(0))
-    clock.now_ns += BLOCKED_NS + 1
-    turns.turn()
+    box = Box()
+    box.enlist(0)
+    box.clock.now_ns += BLOCKED_NS + 1
+    box.turns.turn()
     for number in range(1, AT_ONCE_AFTER_BLOCK + 1):
-        box.enlist(lambda number=number: written.append(number))  # type: ignore[misc]
-        assert written[-1] == number
-    box.enlist(lambda: written.append(-1))
-    assert written[-1] != -1
-    turns.turn()
-    assert written[-1] == -1
+        box.enlist(number)
+        assert box.written[-1] == number
+    box.enlist(-1)
+    assert box.written[-1] != -1
+    box.turns.turn()
+    assert box.written[-1] == -1
 
 
 def test_who_enlists_while_others_write_is_called_in_the_next_turn() -> None:
-    box, written, turns, _clock = outbox()
-
-    def again() -> None:
-        written.append(1)
-        box.enlist(lambda: written.append(2))
-
-    box.enlist(again)
-    turns.turn()
-    assert written == [1]
-    turns.turn()
-    assert written == [1, 2]
+    box = Box()
+    box.enlist(1, then=lambda: box.enlist(2))
+    box.turns.turn()
+    assert box.written == [1]
+    box.turns.turn()
+    assert box.written == [1, 2]
 
 
 @given(st.lists(st.one_of(st.just("enlist"), st.just("turn"), st.integers(0, 2 * BLOCKED_NS))))
 def test_everybody_is_called_once_and_in_order(steps: list[Any]) -> None:
-    box, written, turns, clock = outbox()
+    box = Box()
     enlisted = 0
     for step in steps:
         if step == "enlist":
-            box.enlist(lambda number=enlisted: written.append(number))  # type: ignore[misc]
+            box.enlist(enlisted)
             enlisted += 1
         elif isinstance(step, int):
-            clock.now_ns += step
+            box.clock.now_ns += step
         else:
-            turns.turn()
-            assert written == list(range(enlisted))
-    turns.turn()
-    assert written == list(range(enlisted))
-    assert turns.is_idle
+            box.turns.turn()
+            assert box.written == list(range(enlisted))
+    box.turns.turn()
+    assert box.written == list(range(enlisted))
+    assert box.turns.is_idle
 
 
 def test_requests_of_several_connections_are_read_before_responses_are_written(run: Any) -> None:
