@@ -31,6 +31,7 @@ MODULES = (
     "http/outbox.py",
     "http/parser.py",
     "http/parsers.py",
+    "http/pieces.py",
     "http/reader.py",
     "http/resuming.py",
     "http/scope.py",

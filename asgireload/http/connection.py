@@ -12,7 +12,8 @@ but for two things: it cannot be offered, and reading on moves the socket to the
 
 One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
 complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read. Their responses
-are gathered (`Gathering`) and leave together. Other responses leave at the end of a turn of the loop (`Outbox`).
+are gathered (`Gathering`) and leave together. Whatever else applications send leaves at the end of a turn of the
+loop (`Outbox`), pieces of one response together (`Pieces`).
 
 A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
 (`context.successor`): between two requests it asks for a turn, and when that comes it is offered with the
@@ -38,11 +39,12 @@ from asgireload.http.context import ServingContext, Successor, error_logger
 from asgireload.http.deadlines import COARSE_FROM
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
-from asgireload.http.exchange import Carrier, HttpExchange
+from asgireload.http.exchange import APART_BYTES, Carrier, HttpExchange
 from asgireload.http.gathering import Gathering
 from asgireload.http.hosts import names_served_host
 from asgireload.http.lingering import LingeringClose, unsent_bytes
 from asgireload.http.parser import RequestHead
+from asgireload.http.pieces import Pieces
 from asgireload.http.reader import RequestReader
 from asgireload.http.resuming import Resuming
 from asgireload.http.writer import CONTINUE, frame_error
@@ -119,6 +121,7 @@ class HttpConnection(Carrier):
         "_lingering",
         "_origin",
         "_outgoing",
+        "_pieces",
         "_reader",
         "_refused_by",
         "_request_deadline",
@@ -173,7 +176,9 @@ class HttpConnection(Carrier):
         self._lingering: LingeringClose | None = None
         self._departure: DepartureWatch | None = None
         self._outgoing = b""
-        """Ends of responses that leave at the end of this turn of the loop."""
+        """What leaves at the end of this turn of the loop."""
+        self._pieces: Pieces | None = None
+        """What leaves behind it; made when a response comes in pieces."""
         self._gathering: Gathering | None = None
         """Made when responses have something to wait for."""
         self._successor: Successor | None = None
@@ -308,6 +313,7 @@ class HttpConnection(Carrier):
         if self._departure is not None:
             self._departure.cancel()
         self._outgoing = b""
+        self._pieces = None
         if self._gathering is not None:
             self._gathering.take()
             self._gathering = None
@@ -379,9 +385,15 @@ class HttpConnection(Carrier):
 
     def write(self, data: bytes) -> None:
         self.context.record.bytes_sent += len(data)
-        if self._outgoing or self._gathering is not None:
-            self._release()
-        self._transport.write(data)
+        if self._gathering is not None:
+            self._gathering.release()
+        if self._is_direct or self.is_write_paused or len(data) >= APART_BYTES:
+            self._write_behind(data)
+        else:
+            self._put_off(data, self.context.now_ns())
+
+    def flush(self) -> None:
+        self._release()
 
     def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
         self.context.record.bytes_sent += len(data)
@@ -399,13 +411,33 @@ class HttpConnection(Carrier):
             else:
                 self._transport.write(data)
         elif closes or self.is_write_paused or len(data) > _OUTGOING_BYTES:
-            self.release_outgoing()
-            self._transport.write(data)
-        elif self._outgoing:
-            self._outgoing += data
+            self._write_behind(data)
         else:
+            self._put_off(data, now_ns)
+
+    def _put_off(self, data: bytes, now_ns: int) -> None:
+        """Have it written at the end of this turn."""
+        if not self._outgoing:
             self._outgoing = data
             self.context.outbox.enlist(self, now_ns)
+        elif self._add_piece(data):
+            self.release_outgoing()
+        else:
+            self.context.outbox.hurry(now_ns)
+
+    def _write_behind(self, data: bytes) -> None:
+        """Write it now, and what was put off before it."""
+        if self._outgoing:
+            self._add_piece(data)
+            self.release_outgoing()
+        else:
+            self._transport.write(data)
+
+    def _add_piece(self, data: bytes) -> bool:
+        pieces = self._pieces
+        if pieces is None:
+            pieces = self._pieces = Pieces()
+        return pieces.add(data)
 
     def _write_gathered(self, data: bytes) -> None:
         self.release_outgoing()
@@ -416,10 +448,22 @@ class HttpConnection(Carrier):
 
     def release_outgoing(self) -> None:
         data = self._outgoing
-        if data:
-            self._outgoing = b""
-            if not self._transport.is_closing():
-                self._transport.write(data)
+        if not data:
+            return
+        self._outgoing = b""
+        pieces = self._pieces
+        transport = self._transport
+        if transport.is_closing():
+            self._pieces = None
+        elif pieces is None:
+            transport.write(data)
+        else:
+            together = pieces.take(data)
+            if len(together) == 1:
+                transport.write(together[0])
+            else:
+                transport.writelines(together)
+            pieces.note_written(transport.get_write_buffer_size())
 
     def _release(self) -> None:
         """Write at once what was to wait for more."""
@@ -437,6 +481,7 @@ class HttpConnection(Carrier):
             await self._wait_for_write_side()
 
     async def wait_flushed(self) -> None:
+        self._release()
         transport = self._transport
         if not transport.get_write_buffer_size():
             return
@@ -489,6 +534,7 @@ class HttpConnection(Carrier):
 
     def send_continue(self) -> None:
         self.write(CONTINUE)
+        self._release()
         self._restart_body_timeout()
         if self._departure is not None:
             self._departure.hurry()

@@ -77,6 +77,11 @@ class Carrier:
     is_write_paused: bool
 
     def write(self, data: bytes) -> None:
+        """Write a piece of a response, at the end of this turn of the loop or sooner."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Write now what `write` and `write_end` were given."""
         raise NotImplementedError
 
     def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
@@ -441,6 +446,7 @@ class HttpExchange:
             hints = frame_early_hints(message.get("links", ()))
             if self.head.http_version == "1.1":
                 self._carrier.write(hints)
+                self._carrier.flush()  # hints are for the time in which the application computes
         elif kind == "http.response.pathsend" and stage is ResponseStage.STARTED:
             descriptor, size = open_file(message.get("path"))
             try:

@@ -2,8 +2,8 @@
 
 A write wakes whoever reads at the other end, a proxy or a client on the same machine, and waking somebody who
 has gone to sleep on another CPU costs more than the write. Several writes without work between them meet a reader
-that is awake. So where a turn brings requests of several connections, their responses leave together; where it
-brings one, that leaves as soon.
+that is awake, and several pieces of a response are one write. So what applications send in a turn leaves at its
+end, one connection after the other.
 
 An application that computes for long keeps everything of its worker waiting, also what the turn has answered
 before it. Where that was seen, responses are written at once for a while.
@@ -56,7 +56,11 @@ class Outbox:
                 self._is_due = True
                 self._loop.call_soon(self._end_turn)
         self._waiting.append(sender)
-        if now_ns - self._since_ns > LONGEST_NS:
+        self.hurry(now_ns)
+
+    def hurry(self, now_ns: int) -> None:
+        """Call everybody now where the first has waited for too long."""
+        if self._waiting and now_ns - self._since_ns > LONGEST_NS:
             self._flush(now_ns)
 
     def _end_turn(self) -> None:

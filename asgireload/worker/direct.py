@@ -32,8 +32,8 @@ MOMENT: Final = 0.01
 _TCP: Final = int(socket.IPPROTO_TCP)
 _RECEIVE: Final = int(socket.MSG_DONTWAIT)
 # Not every system has these; none that lacks them defers connections.
-_SEND = _RECEIVE | int(getattr(socket, "MSG_NOSIGNAL", 0))
-_SEND_LAST = _SEND | int(getattr(socket, "MSG_MORE", 0))
+_SEND: Final = _RECEIVE | int(getattr(socket, "MSG_NOSIGNAL", 0))
+_SEND_LAST: Final = _SEND | int(getattr(socket, "MSG_MORE", 0))
 """The kernel waits for more to send, and what comes is the end: both go in one segment, which saves one and its
 acknowledgement (send(2))."""
 

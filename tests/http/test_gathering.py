@@ -143,6 +143,10 @@ class Writes:
         self.sizes.append(len(data))
         self._transport.write(data)
 
+    def writelines(self, pieces: list[bytes]) -> None:
+        self.sizes.append(sum(map(len, pieces)))
+        self._transport.writelines(pieces)
+
 
 def test_responses_to_requests_in_one_go_are_one_write(run: Any) -> None:
     async def main() -> None:

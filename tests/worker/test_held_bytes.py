@@ -13,6 +13,7 @@ import pytest
 
 from asgireload.http.connection import HttpConnection
 from asgireload.http.exchange import BODY_HIGH_WATER_BYTES
+from asgireload.http.pieces import LEAST_BYTES, MOST_BYTES
 from asgireload.ipc.scoreboard import Field
 from asgireload.websocket.connection import EARLY_BYTES, WebSocketConnection
 from tests.websocket.client_frames import frame
@@ -126,6 +127,15 @@ async def push(sock, data):
     return len(data) - await settled(send)
 
 
+def read_much(sock):
+    """Read as fast as it comes; return how many bytes that were."""
+    sock.settimeout(over_tls.PATIENCE)
+    size = 0
+    while size < 2 * FLOOD_BYTES:
+        size += len(sock.recv(READ_BYTES))
+    return size
+
+
 @pytest.mark.parametrize("what", ["body", "requests", "body-and-requests"])
 def test_a_client_whose_application_does_not_read_is_held_up(run, kind, what, tmp_path):
     """A body, pipelined requests, or both: together a high water and one read."""
@@ -194,8 +204,14 @@ def test_an_application_that_reads_slowly_finds_no_more_than_that(run, kind, tmp
     run(main())
 
 
-def test_an_application_whose_client_does_not_read_is_held_up(run, kind, tmp_path, monkeypatch):
-    """It may write one message beyond the high water; TLS holds more of them than a plain socket."""
+@pytest.mark.parametrize("reads_first", [False, True])
+def test_an_application_whose_client_does_not_read_is_held_up(
+    run, kind, reads_first, tmp_path, monkeypatch
+):
+    """It may write what is put off, and a piece, beyond the high water; TLS holds more than a plain socket.
+
+    For a client that has read much before, more is put off.
+    """
     over_tls.AUTHORITY.issue(tmp_path, "a", "localhost", "127.0.0.1")
     transports = []
     connection_made = HttpConnection.connection_made
@@ -215,16 +231,22 @@ def test_an_application_whose_client_does_not_read_is_held_up(run, kind, tmp_pat
                 message = {"type": "http.response.body", "body": bytes(PIECE), "more_body": True}
                 await send(message)
 
-        async with serving(app, kind, tmp_path) as (context, connect):
+        # A client that takes much at once needs a kernel that does.
+        asked, kernel_bytes = (
+            (READ_BYTES, 8 * READ_BYTES) if reads_first else (SMALL_BYTES, KERNEL_BYTES)
+        )
+        async with serving(app, kind, tmp_path, kernel_bytes=asked) as (context, connect):
             client = await connect()
             client.send(GET)
+            read = await asyncio.to_thread(read_much, client) if reads_first else 0
             sent = await settled(lambda: context.record.values[Field.BYTES_SENT_TOTAL])
             high = TLS_WRITE_HIGH_WATER_BYTES if kind == "tls" else WRITE_HIGH_WATER_BYTES
             held = transports[0].get_write_buffer_size()
             # Below a quarter of it the application would have been let go on.
-            assert high // 4 < held <= high + 2 * PIECE
+            most = high + LEAST_BYTES if kind == "tls" else MOST_BYTES if reads_first else high
+            assert high // 4 < held <= most + 2 * PIECE
             below = WRITE_HIGH_WATER_BYTES + PIECE if kind == "tls" else 0
-            assert sent - held <= below + KERNEL_BYTES
+            assert sent - held - read <= below + kernel_bytes
 
     run(main())
 
