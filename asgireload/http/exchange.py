@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 from asyncio import Task
+from collections.abc import Awaitable, Coroutine
 from enum import Enum, auto
 from time import time
 from typing import Any, Final
@@ -324,15 +325,10 @@ class HttpExchange:
 
     async def run(self) -> None:
         """Call the application and see to it that the client gets an end, whatever it does."""
-        context = self._context
-        scope: Scope = http_scope(self.head, context, self._carrier.endpoints)
-        self._client = scope["client"]
-        if context.request_ids is not None:
-            self.request_id = context.request_ids.of(self.head.headers)
-            scope["extensions"][EXTENSION] = {"id": self.request_id}
         try:
-            if context.admits():
-                await context.app(scope, self.receive, self.send)
+            application = self._call()
+            if application is not None:
+                await application
             elif not self._is_disconnected:
                 self._write_response(503, b"Service Unavailable", (RETRY_AFTER,))
             if self._stage is not ResponseStage.COMPLETE and not self._is_disconnected:
@@ -350,8 +346,21 @@ class HttpExchange:
         finally:
             self._uncount()
             if self.task is not None:
-                context.remove_background(self.task)
+                self._context.remove_background(self.task)
                 self.task = None
+
+    def _call(self) -> Awaitable[None] | None:
+        """Call the application; return None when there are too many requests for it.
+
+        Apart from `run`: compiled, the variables of a coroutine are attributes of an object.
+        """
+        context = self._context
+        scope: Scope = http_scope(self.head, context, self._carrier.endpoints)
+        self._client = scope["client"]
+        if context.request_ids is not None:
+            self.request_id = context.request_ids.of(self.head.headers)
+            scope["extensions"][EXTENSION] = {"id": self.request_id}
+        return context.app(scope, self.receive, self.send) if context.admits() else None
 
     def _cancel(self) -> None:
         task = self.task
@@ -398,16 +407,21 @@ class HttpExchange:
         Raise ConnectionResetError when the client has left, AppProtocolError for a message that is
         not allowed now or does not fit the framing.
         """
+        rest = self._take(message)
+        if rest is not None:
+            await rest
+
+    def _take(self, message: Message) -> Coroutine[Any, Any, None] | None:
+        """Take a message, and return what is to be awaited then. Apart from `send` as `_call` is from `run`."""
         if self._is_disconnected:
             raise ConnectionResetError("the client has left")
         kind = message["type"]
         stage = self._stage
-        if kind == "http.response.body" and (
+        if (
             stage is ResponseStage.STARTED or stage is ResponseStage.BODY
-        ):
-            body = _value_of(message, "body", b"")
-            if type(body) is not bytes:
-                body = bytes(body)
+        ) and kind == "http.response.body":
+            given = _value_of(message, "body", b"")
+            body: bytes = given if type(given) is bytes else bytes(given)
             more_body = bool(_value_of(message, "more_body", False))
             self._body_sent += len(body)
             framer = self._framer
@@ -428,16 +442,22 @@ class HttpExchange:
             if not more_body:
                 self._end_body(now_ns)
             elif self._carrier.is_write_paused:
-                await self._carrier.wait_writable()
-                if self._is_disconnected:
-                    raise ConnectionResetError("the client has left")
-        elif kind == "http.response.start" and stage is ResponseStage.WAITING:
+                return self._wait_writable()
+        elif stage is ResponseStage.WAITING and kind == "http.response.start":
             # ASGI: nothing goes out before the first body message, so head and body leave together.
-            self._start = (int(message["status"]), _pairs(_value_of(message, "headers", ())))
+            status = message["status"]
+            number: int = status if isinstance(status, int) else int(status)
+            self._start = (number, _pairs(_value_of(message, "headers", ())))
             self._sends_trailers = bool(_value_of(message, "trailers", False))
             self._stage = ResponseStage.STARTED
         else:
-            await self._send_extension(kind, message)
+            return self._send_extension(kind, message)
+        return None
+
+    async def _wait_writable(self) -> None:
+        await self._carrier.wait_writable()
+        if self._is_disconnected:
+            raise ConnectionResetError("the client has left")
 
     async def _send_extension(self, kind: str, message: Message) -> None:
         """Take a message that an extension defines; `scope.py` says which are offered."""
