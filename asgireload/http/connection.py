@@ -427,10 +427,11 @@ class HttpConnection(Carrier):
 
     def _write_behind(self, data: bytes) -> None:
         """Write it now, and what was put off before it."""
-        if self._outgoing:
+        if self._outgoing and self.context.writes_lines:
             self._add_piece(data)
             self.release_outgoing()
         else:
+            self.release_outgoing()
             self._transport.write(data)
 
     def _add_piece(self, data: bytes) -> bool:
@@ -461,8 +462,10 @@ class HttpConnection(Carrier):
             together = pieces.take(data)
             if len(together) == 1:
                 transport.write(together[0])
-            else:
+            elif self.context.writes_lines:
                 transport.writelines(together)
+            else:
+                transport.write(b"".join(together))
             pieces.note_written(transport.get_write_buffer_size())
 
     def _release(self) -> None:

@@ -233,6 +233,7 @@ class ServingContext:
         "variables",
         "websocket_factory",
         "websockets_parted",
+        "writes_lines",
     )
 
     def __init__(
@@ -269,6 +270,10 @@ class ServingContext:
         """The clock of what is measured, and of the outbox. Compiled, an attribute is found at once, and a name of
         another module in a dictionary."""
         self.outbox = Outbox(loop, self.now_ns)
+        self.writes_lines = not isinstance(loop, asyncio.SelectorEventLoop)
+        """Whether `writelines` of a transport can be trusted. That of asyncio slows nobody down before
+        Python 3.12.9 and 3.13.2 (CVE-2024-12254), fails later on where the client has left (cpython#136234),
+        and may wait for ever for an empty piece (cpython#155888)."""
         self.background: set[asyncio.Task[None]] = set()
         """Tasks in which applications run, also behind a finished response or for a client that has left."""
         self.access_log = access_log
