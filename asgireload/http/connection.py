@@ -392,6 +392,22 @@ class HttpConnection(Carrier):
         else:
             self._put_off(data, self.context.now_ns())
 
+    def write_large(self, pieces: list[bytes]) -> None:
+        self.context.record.bytes_sent += sum(map(len, pieces))
+        if self._gathering is not None:
+            self._gathering.release()
+        if self._is_direct or not self.context.writes_lines:
+            self.release_outgoing()
+            for piece in pieces:
+                self._transport.write(piece)
+        else:
+            for piece in pieces:
+                if self._outgoing:
+                    self._add_piece(piece)
+                else:
+                    self._outgoing = piece
+            self.release_outgoing()
+
     def flush(self) -> None:
         self._release()
 
@@ -447,10 +463,10 @@ class HttpConnection(Carrier):
 
     # The outbox calls this, and whoever must not wait for it.
 
-    def release_outgoing(self) -> None:
+    def release_outgoing(self) -> bool:
         data = self._outgoing
         if not data:
-            return
+            return False
         self._outgoing = b""
         pieces = self._pieces
         transport = self._transport
@@ -467,6 +483,7 @@ class HttpConnection(Carrier):
             else:
                 transport.write(b"".join(together))
             pieces.note_written(transport.get_write_buffer_size())
+        return True
 
     def _release(self) -> None:
         """Write at once what was to wait for more."""

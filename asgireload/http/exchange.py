@@ -81,6 +81,10 @@ class Carrier:
         """Write a piece of a response, at the end of this turn of the loop or sooner."""
         raise NotImplementedError
 
+    def write_large(self, pieces: list[bytes]) -> None:
+        """Write a piece of a response that is large, in its parts, now."""
+        raise NotImplementedError
+
     def flush(self) -> None:
         """Write now what `write` and `write_end` were given."""
         raise NotImplementedError
@@ -554,7 +558,7 @@ class HttpExchange:
         return data
 
     def _write_apart(self, body: bytes, now_ns: int, *, more_body: bool) -> None:
-        """Write a large piece as it is: another call costs less than a copy of it behind its head."""
+        """Write a large piece as it is, without a copy of it behind its head."""
         carrier = self._carrier
         framer = self._framer
         head = b""
@@ -571,12 +575,12 @@ class HttpExchange:
         if head:
             self._commit_head(framer)
         before, behind = around or (b"", b"")
-        if head or before:
-            carrier.write(head + before)
+        pieces = [head + before] if head or before else []
         if around is not None:
-            carrier.write(body)
+            pieces.append(body)
             if behind:
-                carrier.write(behind)
+                pieces.append(behind)
+        carrier.write_large(pieces)
 
     def _frame_head(
         self, size: int, now_ns: int, *, more_body: bool, body_length: int | None

@@ -23,8 +23,8 @@ AT_ONCE_AFTER_BLOCK: Final = 1000
 
 
 class Sender(Protocol):
-    def release_outgoing(self) -> None:
-        """Write what there is to write."""
+    def release_outgoing(self) -> bool:
+        """Write what there is to write; return whether there was something."""
 
 
 class Outbox:
@@ -70,7 +70,9 @@ class Outbox:
 
     def _flush(self, now_ns: int) -> None:
         waiting, self._waiting = self._waiting, []
-        if now_ns - self._since_ns > BLOCKED_NS:
-            self._at_once = AT_ONCE_AFTER_BLOCK
+        has_waited = False
         for sender in waiting:
-            sender.release_outgoing()
+            if sender.release_outgoing():
+                has_waited = True
+        if has_waited and now_ns - self._since_ns > BLOCKED_NS:
+            self._at_once = AT_ONCE_AFTER_BLOCK

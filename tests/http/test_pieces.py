@@ -142,6 +142,31 @@ def test_many_pieces_of_one_turn_are_few_writes(run: Any) -> None:
     run(main())
 
 
+def test_a_large_body_and_its_head_are_one_write(run: Any) -> None:
+    """Of a loop whose `writelines` can be trusted (CVE-2024-12254)."""
+    body = b"0123456789abcdef" * 8192
+
+    async def main() -> None:
+        async with serving(hello, "builtin") as server:
+            client = await server.connect()
+            client.send(GET)
+            await client.read_response()
+            (connection,) = server.context.connections
+            writes = Writes(connection)
+
+            async def app(scope: Any, receive: Any, send: Any) -> None:
+                await send(OK)
+                await send({"type": "http.response.body", "body": body})
+
+            server.context.app = app
+            client.send(GET)
+            assert (await client.read_response())[2] == body
+            loop = asyncio.get_running_loop()
+            assert len(writes.sizes) == (2 if isinstance(loop, asyncio.SelectorEventLoop) else 1)
+
+    run(main())
+
+
 def test_a_piece_leaves_before_its_application_goes_on_from_a_wait(run: Any) -> None:
     async def main() -> None:
         has_read = asyncio.Event()
