@@ -78,6 +78,8 @@ class Sender:
         self.is_full = False
         self._offers = Offers()
         self._is_pump_due = False
+        self._unsent: tuple[int, bytes, int] | None = None
+        """An offer for which the system had no room: its number, parcel, and a descriptor of our own."""
         self._retry: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
@@ -111,21 +113,25 @@ class Sender:
             return False
         if not self._offers.unsettled:
             self._heard_at = self._loop.time()  # until now it had nothing to answer
+        try:
+            data = encode_parcel(parcel)
+        except ParcelError as error:
+            _logger.warning("A connection could not be handed over and stays here: %s", error)
+            return False
         number = self._offers.offer(settled)
         try:
-            sent = self._passage.offer(number, encode_parcel(parcel), descriptor)
-        except (ParcelError, OSError) as error:
+            if self._passage.offer(number, data, descriptor) is not Sent.YES:
+                # The successor has not come to read, or too many descriptors are under way: all wait a little.
+                # Or it has ended: that is about to be heard, and connections are told then, not before.
+                self._unsent = (number, data, os.dup(descriptor))
+                self._retry = self._loop.call_later(RETRY_SECONDS, self._pump_again)
+        except OSError as error:
             _logger.warning("A connection could not be handed over and stays here: %s", error)
-            sent = Sent.GONE
-        if sent is Sent.YES:
-            if self._deadline is None:
-                self._deadline = self._loop.call_later(SETTLE_TIMEOUT, self._look_at_deadline)
-            return True
-        self._offers.retract(number)
-        if sent is Sent.NO_ROOM and self._retry is None:
-            # Rare; the connection that met it stays here, and the others wait a little.
-            self._retry = self._loop.call_later(RETRY_SECONDS, self._pump_again)
-        return False
+            self._offers.retract(number)
+            return False
+        if self._deadline is None:
+            self._deadline = self._loop.call_later(SETTLE_TIMEOUT, self._look_at_deadline)
+        return True
 
     # The drain calls these.
 
@@ -156,7 +162,37 @@ class Sender:
 
     def _pump_again(self) -> None:
         self._retry = None
+        if self._unsent is not None:
+            try:
+                sent = self._passage.offer(*self._unsent)
+            except OSError as error:
+                _logger.warning("A connection could not be handed over and stays here: %s", error)
+                sent = Sent.GONE
+            if sent is Sent.NO_ROOM:
+                self._retry = self._loop.call_later(RETRY_SECONDS, self._pump_again)
+                return
+            if sent is Sent.GONE:
+                while self._hear_one():
+                    pass
+            number = self._forget_unsent()
+            if sent is Sent.GONE:
+                self._tell(self._offers.settle((), number))
         self._pump_soon()
+
+    def _forget_unsent(self) -> tuple[int, ...]:
+        """Return its number, if there is one."""
+        if self._unsent is None:
+            return ()
+        number, _, descriptor = self._unsent
+        self._unsent = None
+        os.close(descriptor)
+        return (number,)
+
+    def _tell(self, told: list[tuple[Settle, bool]]) -> None:
+        for settle, is_taken in told:
+            if is_taken:
+                self._on_taken()
+            settle(is_taken)
 
     def _pump(self) -> None:
         """Give turns as long as there is room, and time in this turn of the loop."""
@@ -203,10 +239,7 @@ class Sender:
                 # It goes on to get offers until another is named: it may be the only one.
                 self.is_full = True
                 self._on_full(self)
-            for settle, is_taken in self._offers.settle(message.taken, message.refused):
-                if is_taken:
-                    self._on_taken()
-                settle(is_taken)
+            self._tell(self._offers.settle(message.taken, message.refused))
         return True
 
     def _look_at_deadline(self) -> None:
@@ -232,12 +265,10 @@ class Sender:
         for timer in (self._retry, self._deadline):
             if timer is not None:
                 timer.cancel()
-        told = self._offers.end(keeps=keeps)
+        # What the other worker never got is kept, whatever else it may have taken.
+        told = self._offers.settle((), self._forget_unsent()) + self._offers.end(keeps=keeps)
         self._on_gone(self)
-        for settle, is_taken in told:
-            if is_taken:
-                self._on_taken()
-            settle(is_taken)
+        self._tell(told)
 
 
 class Spread:

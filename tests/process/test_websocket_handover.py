@@ -39,6 +39,8 @@ async def app(scope, receive, send):
             await send({"type": "websocket.send", "text": text})
         elif message["type"] == "websocket.handover":
             await send({"type": "websocket.handover", "state": b"%d" % count})
+            with open(os.path.join(os.path.dirname(__file__), "left"), "a") as left:
+                left.write("1")
             return
         else:
             return
@@ -144,7 +146,8 @@ def test_successor_killed_when_the_states_are_given_costs_no_connection(tmp_path
         wait_until(lambda: len(server.workers()) == 2, what="the new worker")
         (new,) = set(server.worker_pids()) - {int(old)}
         os.kill(new, signal.SIGSTOP)
-        wait_until(lambda: int(old) in [worker["pid"] for worker in server.workers("draining")])
+        left = tmp_path / "left"
+        wait_until(lambda: left.exists() and left.stat().st_size == 100, what="100 states")
         os.kill(new, signal.SIGKILL)
         wait_until(lambda: server.worker_pids() and not server.workers("draining"))
         for client in clients:
