@@ -67,7 +67,9 @@ def test_a_half_written_file_is_not_loaded_before_it_is_closed(tmp_path):
             assert reloads(server) == before
             assert server.version() == 1
         wait_version(server, 2)
-        assert reloads(server) == before + 1
+        wait_until(
+            lambda: reloads(server) == before + 1, what="its commit, behind the first answer"
+        )
         assert "failed" not in server.log
 
 
@@ -114,8 +116,8 @@ def test_a_save_during_the_first_start_makes_exactly_one_more(tmp_path):
         server.wait_log("Watching")
         write_version(tmp_path, 2)
         server.wait_log("asgireload running on")
+        wait_until(lambda: reloads(server) == 1)
         wait_until(lambda: server.status()["current_reload"] is None)
-        assert reloads(server) == 1
         assert server.log.count(" begins (changed: ") == 1
         assert server.stop() == 0
         assert not server.left_behind()
@@ -198,7 +200,9 @@ def test_other_files_count_where_they_are_asked_for(tmp_path):
         (tmp_path / "notes.txt").write_text("2")
         (tmp_path / "data.toml").write_text("22")
         wait_version(server, 22)
-        assert reloads(server) == before + 1
+        wait_until(
+            lambda: reloads(server) == before + 1, what="its commit, behind the first answer"
+        )
         server.wait_log("changed: data.toml")
 
 
