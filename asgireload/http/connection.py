@@ -61,7 +61,7 @@ _CUT_TOTAL: Final = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
 _NEVER: Final = math.inf
 _OUTGOING_BYTES: Final = 16 * 1024
-"""Ends of responses that are larger are written at once: so many would be copied for what waking a reader costs."""
+"""Ends of responses that are larger are written at once: beside so many bytes, waking a reader costs little."""
 _UNREAD_PATIENCE: Final = 0.1
 """Seconds, a few turns of the loop, for what came in time while nobody read: on a connection that was on
 its way between two workers, or waited for its turn."""

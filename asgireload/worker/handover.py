@@ -46,7 +46,7 @@ SETTLE_TIMEOUT = 5.0
 """Seconds that the successor may leave every offer unanswered. Its loop is held up by then, and clients
 whose connections wait are better served here. `Passage.withdraw` says why nothing is served twice."""
 RETRY_SECONDS = 0.02
-"""Between two tries to offer where the system had no room for another descriptor under way."""
+"""Between two tries to offer where the successor has not come to read, or too many descriptors are under way."""
 
 _logger = logging.getLogger("asgireload.error")
 

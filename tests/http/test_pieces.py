@@ -1,6 +1,8 @@
 """Pieces of a response that are made in one turn of the loop leave together, and wait for nothing else."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -105,16 +107,22 @@ def streaming(*pieces: bytes) -> Any:
     return app
 
 
+@asynccontextmanager
+async def watched() -> AsyncIterator[tuple[Any, Any, Writes]]:
+    """Serve; give the server, a client that has had an answer, and what is written to it from then on."""
+    async with serving(hello, "builtin") as server:
+        client = await server.connect()
+        client.send(GET)  # one that is served directly has moved to the loop behind this
+        await client.read_response()
+        (connection,) = server.context.connections
+        yield server, client, Writes(connection)
+
+
 def test_a_piece_and_the_end_behind_it_are_one_write(run: Any) -> None:
     """As what wraps applications (BaseHTTPMiddleware and its like) sends a response that is complete."""
 
     async def main() -> None:
-        async with serving(hello, "builtin") as server:
-            client = await server.connect()
-            client.send(GET)
-            await client.read_response()
-            (connection,) = server.context.connections
-            writes = Writes(connection)
+        async with watched() as (server, client, writes):
             server.context.app = streaming(b"piece")
             client.send(GET)
             assert (await client.read_response())[2] == b"pieceend"
@@ -127,12 +135,7 @@ def test_many_pieces_of_one_turn_are_few_writes(run: Any) -> None:
     body = [b"%05d" % number * 2000 for number in range(200)]
 
     async def main() -> None:
-        async with serving(hello, "builtin") as server:
-            client = await server.connect()
-            client.send(GET)
-            await client.read_response()
-            (connection,) = server.context.connections
-            writes = Writes(connection)
+        async with watched() as (server, client, writes):
             server.context.app = streaming(*body)
             for _ in range(3):
                 client.send(GET)
@@ -147,12 +150,7 @@ def test_a_large_body_and_its_head_are_one_write(run: Any) -> None:
     body = b"0123456789abcdef" * 8192
 
     async def main() -> None:
-        async with serving(hello, "builtin") as server:
-            client = await server.connect()
-            client.send(GET)
-            await client.read_response()
-            (connection,) = server.context.connections
-            writes = Writes(connection)
+        async with watched() as (server, client, writes):
 
             async def app(scope: Any, receive: Any, send: Any) -> None:
                 await send(OK)
@@ -199,12 +197,8 @@ def test_early_hints_leave_before_the_application_computes(run: Any) -> None:
             await hello(scope, receive, send)
 
         sizes: list[int] = []
-        async with serving(app, "builtin") as server:
-            client = await server.connect()
-            client.send(GET)
-            await client.read_response()
-            (connection,) = server.context.connections
-            writes = Writes(connection)
+        async with watched() as (server, client, writes):
+            server.context.app = app
             client.send(GET.replace(b" / ", b" /hint "))
             await client.read_until(b"rel=preload\r\n\r\n")
             assert (await client.read_response())[2] == b"hello"
