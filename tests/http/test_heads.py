@@ -173,6 +173,28 @@ def test_response_heads_are_prepared_alike_each_time(status: int, headers: Any) 
     assert prepared(heads.prepare, status, headers) == fresh
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [(bytearray(b"x-a"), b"1"), (b"x-a", bytearray(b"1")), [b"x-a", b"1"]],
+)
+def test_headers_that_only_equal_the_last_ones_are_judged_by_themselves(pair: Any) -> None:
+    heads = PreparedHeads(DEFAULT_LINES)
+    heads.prepare(200, [(b"x-a", b"1")])
+    fresh = prepared(lambda s, h: prepare_head(s, h, DEFAULT_LINES), 200, [pair])
+    assert prepared(heads.prepare, 200, [pair]) == fresh
+
+
+def test_the_last_head_is_not_taken_for_another() -> None:
+    heads = PreparedHeads(())
+    first = heads.prepare(200, [(b"x-a", b"1"), (b"x-b", b"2")])
+    again = [(bytes(bytearray(b"x-a")), b"1"), (b"x-b", bytes(bytearray(b"2")))]
+    assert heads.prepare(200, again) is first
+    assert heads.prepare(404, again).status == 404
+    assert heads.prepare(200, again[:1]).lines == b"x-a: 1\r\n".join([b"HTTP/1.1 200 OK\r\n", b""])
+    assert heads.prepare(200, [again[0], (b"x-b", b"3")]).lines.endswith(b"x-b: 3\r\n")
+    assert heads.prepare(200, again) is first
+
+
 def test_prepared_heads_are_bounded() -> None:
     heads = PreparedHeads(())
     for number in range(3 * MOST_PREPARED):
