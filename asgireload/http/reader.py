@@ -64,6 +64,7 @@ class RequestReader:
         "_most_cached",
         "_parse_fields",
         "_partial",
+        "_place",
         "_remaining",
         "_sink",
         "_walk",
@@ -87,6 +88,8 @@ class RequestReader:
         self._walk: _HeadWalk | None = None
         self._head: RequestHead | None = None
         """The head whose body is being read."""
+        self._place = 0
+        """Of the head in the cache that was found there last."""
         self._remaining = 0
         self._chunks: ChunkedBody | None = None
         self._is_over = False
@@ -135,9 +138,9 @@ class RequestReader:
             partial.clear()
             self._walk = None
         else:
-            known = self._cache.whole.get(data) if len(data) <= self._most_cached else None
+            known = self._cache.begins(data, self._place)
             if known is not None:
-                return self._begin(known, b"")
+                return self._begin(known.head, data[len(known.data) :])
             if data[0] == 13:
                 empty_lines = _EMPTY_LINES.match(data)
                 assert empty_lines is not None
@@ -160,20 +163,19 @@ class RequestReader:
         limits = self._limits
         size = end + 4
         rest = data[size:]
-        whole = data
-        if rest:  # a body, or another request
-            whole = data[:size]
-            known = self._cache.whole.get(whole) if size <= self._most_cached else None
-            if known is not None:
-                return self._begin(known, rest)
+        whole = data[:size] if rest else data  # behind it a body, or another request
+        known = self._cache.whole.get(whole) if size <= self._most_cached else None
+        if known is not None:
+            self._place = known.place
+            return self._begin(known.head, rest)
         line_end = data.find(b"\r\n")
         line = data[:line_end]
         block = data[line_end + 2 : end + 2]
-        known = self._cache.blocks.get(block) if end <= self._most_cached else None
-        if known is not None and line_end <= limits.line:
+        similar = self._cache.blocks.get(block) if end <= self._most_cached else None
+        if similar is not None and line_end <= limits.line:
             request_line = read_request_line(line)
             if request_line.http_version == "1.1" and request_line.authority is None:
-                head = known.with_line(request_line)
+                head = similar.with_line(request_line)
             else:
                 head = self._read_new(request_line, line, block)
         else:

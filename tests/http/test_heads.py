@@ -91,6 +91,32 @@ def test_the_cache_is_bounded() -> None:
     assert not cache.blocks
 
 
+@given(heads=st.lists(requests(), min_size=1, max_size=4), behind=st.binary(max_size=9))
+def test_what_begins_with_a_known_head_is_that_head(heads: list[bytes], behind: bytes) -> None:
+    cache = HeadCache()
+    for data in heads:
+        read(data, cache, RequestLimits())
+    for data in [*heads, *cache.whole]:
+        for place in range(len(cache.whole) + 2):
+            known = cache.begins(data + behind, place)
+            size = (data + behind).find(b"\r\n\r\n") + 4
+            found = cache.whole.get((data + behind)[:size])
+            assert known is (found if found is not None and found.place == place else None)
+
+
+def test_a_client_that_repeats_itself_is_understood_after_the_table_was_emptied() -> None:
+    cache = HeadCache()
+    recorder = Recorder()
+    reader = RequestReader(recorder, parse_fields, RequestLimits(), cache)
+    mine = b"GET /mine HTTP/1.1\r\nHost: a\r\n\r\n"
+    expected = []
+    for number in range(MOST_HEADS + 2):
+        read(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number, cache, RequestLimits())
+        reader.feed(mine)
+        expected += read(mine, HeadCache(), RequestLimits())[0]
+    assert recorder.events == expected
+
+
 def test_heads_whose_meaning_hangs_on_more_than_their_bytes_are_not_kept() -> None:
     cache = HeadCache()
     head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
