@@ -13,8 +13,8 @@ MOST_HEADS: Final = 256
 MOST_BYTES: Final = 8192
 """Larger heads are not kept. Cookies and tokens take some KiB, and cost the most to read."""
 TABLE_BYTES: Final = 256 * 1024
-"""Of heads in one table. What is made of them takes about three times as much, so both together stay below
-some 2 MiB."""
+"""Of heads in one table. What is made of them takes about four times as much, so both together stay below
+some 2.5 MiB."""
 
 
 class KnownHead:

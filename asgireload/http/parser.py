@@ -8,7 +8,7 @@ chosen.
 import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 from asgireload.errors import PeerError
@@ -54,7 +54,7 @@ class RequestLine:
 class RequestHead:
     """A request line with its headers, checked. Names are lowercase; `raw_path` has no query.
 
-    Not to be changed: requests that are equal to the byte share one.
+    Not to be changed but for `is_repeated` and `scope`: requests that are equal to the byte share one.
     """
 
     __slots__ = (
@@ -65,12 +65,14 @@ class RequestHead:
         "http_version",
         "is_forwarded",
         "is_plain",
+        "is_repeated",
         "is_websocket",
         "keep_alive",
         "method",
         "path",
         "query_string",
         "raw_path",
+        "scope",
         "takes_trailers",
     )
 
@@ -96,6 +98,10 @@ class RequestHead:
         """A proxy, or a client that plays one, says for whom it asks."""
         self.is_plain = False
         """The headers mean the same behind every request line of HTTP/1.1."""
+        self.is_repeated = False
+        """It was read before, and is kept."""
+        self.scope: dict[str, Any] | None = None
+        """What its scopes are made of, if it is repeated: `http_scope` keeps it here."""
 
     def to_bytes(self) -> bytes:
         """Return a head that reads as the same as this one, for another reader."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from asgireload.errors import PeerError
 from asgireload.http.chunked import ChunkedBody
-from asgireload.http.heads import MOST_BYTES, HeadCache
+from asgireload.http.heads import MOST_BYTES, HeadCache, KnownHead
 from asgireload.http.parser import (
     TOKEN,
     RequestHead,
@@ -140,7 +140,7 @@ class RequestReader:
         else:
             known = self._cache.begins(data, self._place)
             if known is not None:
-                return self._begin(known.head, data[len(known.data) :])
+                return self._begin_known(known, data[len(known.data) :])
             if data[0] == 13:
                 empty_lines = _EMPTY_LINES.match(data)
                 assert empty_lines is not None
@@ -167,7 +167,7 @@ class RequestReader:
         known = self._cache.whole.get(whole) if size <= self._most_cached else None
         if known is not None:
             self._place = known.place
-            return self._begin(known.head, rest)
+            return self._begin_known(known, rest)
         line_end = data.find(b"\r\n")
         line = data[:line_end]
         block = data[line_end + 2 : end + 2]
@@ -193,6 +193,11 @@ class RequestReader:
                 self._cache.keep_block(block, head)
         if head.is_plain and size <= self._most_cached:
             self._cache.keep_whole(whole, head)
+        return self._begin(head, rest)
+
+    def _begin_known(self, known: KnownHead, rest: bytes) -> bytes:
+        head = known.head
+        head.is_repeated = True
         return self._begin(head, rest)
 
     def _begin(self, head: RequestHead, rest: bytes) -> bytes:

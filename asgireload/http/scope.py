@@ -11,9 +11,34 @@ from asgireload.http.parser import RequestHead
 
 
 def http_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints) -> Scope:
-    # A copy of what is the same in every scope costs a third of a dictionary that is built anew.
-    scope: dict[str, Any] = context.http_scope.copy()
+    # A copy of what is the same in all these scopes costs a third of a dictionary that is built anew.
+    template = head.scope
+    scope: dict[str, Any]
+    if template is not None:
+        scope = template.copy()
+    else:
+        scope = _scope_of_head(head, context)
+        if head.is_repeated:
+            head.scope = scope.copy()
     scope["asgi"] = context.asgi.copy()
+    scope["headers"] = head.headers.copy()
+    scope["client"] = endpoints.client
+    scope["server"] = endpoints.server
+    if endpoints.is_secure:
+        scope["scheme"] = "https"
+    extensions = context.http_extensions.copy()
+    scope["extensions"] = extensions
+    if head.http_version != "1.1":
+        del extensions["http.response.early_hint"]
+    elif head.takes_trailers:
+        extensions["http.response.trailers"] = {}
+    _add_rest(scope, head, context, endpoints)
+    return scope
+
+
+def _scope_of_head(head: RequestHead, context: ServingContext) -> dict[str, Any]:
+    """Return what is in every scope of this head, whoever sends it."""
+    scope: dict[str, Any] = context.http_scope.copy()
     root_path = context.settings.root_path
     if root_path:
         scope["path"] = root_path + head.path
@@ -23,19 +48,7 @@ def http_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints)
         scope["raw_path"] = head.raw_path
     scope["method"] = head.method
     scope["query_string"] = head.query_string
-    scope["headers"] = head.headers.copy()
-    scope["client"] = endpoints.client
-    scope["server"] = endpoints.server
-    if endpoints.is_secure:
-        scope["scheme"] = "https"
-    extensions = context.http_extensions.copy()
-    scope["extensions"] = extensions
-    if head.http_version != "1.1":
-        scope["http_version"] = head.http_version
-        del extensions["http.response.early_hint"]
-    elif head.takes_trailers:
-        extensions["http.response.trailers"] = {}
-    _add_rest(scope, head, context, endpoints)
+    scope["http_version"] = head.http_version
     return scope
 
 

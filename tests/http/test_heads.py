@@ -1,5 +1,6 @@
 """Remembering heads, of requests and of responses, changes nothing but the time that it takes."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -7,14 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.errors import AppProtocolError, PeerError
+from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.endpoints import Endpoints
 from asgireload.http.heads import MOST_BYTES, MOST_HEADS, TABLE_BYTES, HeadCache
-from asgireload.http.parser import RequestLimits
+from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import parse_fields
 from asgireload.http.reader import RequestReader
+from asgireload.http.scope import http_scope
 from asgireload.http.writer import MOST_PREPARED, PreparedHeads, prepare_head
 from tests.http.server import serving
 from tests.http.test_exchange import OK
 from tests.http.test_parser import Recorder, requests
+from tests.http.test_proxies import Transport, forwarding
 
 
 def read(data: bytes, cache: HeadCache, limits: RequestLimits) -> tuple[list[Any], int | None]:
@@ -172,6 +177,47 @@ def test_an_application_may_change_its_headers(run: Any, parser: str) -> None:
 
     run(main())
     assert seen == [2, 2, 2]
+
+
+@pytest.mark.parametrize("root_path", ["", "/api"])
+@pytest.mark.parametrize("has_state", [False, True])
+def test_scopes_of_a_repeated_head_are_alike_and_each_requests_own(
+    root_path: str, has_state: bool
+) -> None:
+    lines = [
+        b"GET /a%20b?c=d HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\n\r\n",
+        b"POST /c HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\nContent-Length: 0\r\n\r\n",
+    ]
+    settings = HttpSettings(root_path=root_path, forwarding=forwarding("127.0.0.1"))
+
+    def scopes(times: int, endpoints: Endpoints) -> list[Any]:
+        context = ServingContext(
+            None,  # type: ignore[arg-type]
+            settings,
+            None,  # type: ignore[arg-type]
+            state={"a": 1} if has_state else None,
+        )
+        made: list[Any] = []
+
+        class Sink(Recorder):
+            def on_head(self, head: RequestHead) -> bool:
+                scope = http_scope(head, context, endpoints)
+                made.append(deepcopy({**scope, "extensions": [*scope["extensions"]]}))
+                for value in scope.values():
+                    if isinstance(value, dict | list):
+                        value.clear()
+                scope.clear()
+                return False
+
+        for _ in range(times):
+            for line in lines:
+                reader = RequestReader(Sink(), parse_fields, RequestLimits(), context.heads)
+                reader.feed(line)
+        return made
+
+    for peer in (Transport(), Transport(peer=("192.0.2.9", 5))):
+        endpoints = Endpoints(peer)
+        assert scopes(4, endpoints) == scopes(1, endpoints) * 4
 
 
 DEFAULT_LINES = ((b"server", b"server: us\r\n"), (b"x-a", b"x-a: default\r\n"))
