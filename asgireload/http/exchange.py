@@ -360,7 +360,8 @@ class HttpExchange:
         """
         context = self._context
         scope: Scope = http_scope(self.head, context, self._carrier.endpoints)
-        self._client = scope["client"]
+        if self.head.is_forwarded:
+            self._client = scope["client"]
         if context.request_ids is not None:
             self.request_id = context.request_ids.of(self.head.headers)
             scope["extensions"][EXTENSION] = {"id": self.request_id}
@@ -419,7 +420,9 @@ class HttpExchange:
         """Take a message, and return what is to be awaited then. Apart from `send` as `_call` is from `run`."""
         if self._is_disconnected:
             raise ConnectionResetError("the client has left")
-        kind = message["type"]
+        given_kind = message["type"]
+        # Two strings are compared without a call.
+        kind: str = given_kind if isinstance(given_kind, str) else ""
         stage = self._stage
         if (
             stage is ResponseStage.STARTED or stage is ResponseStage.BODY
@@ -455,7 +458,7 @@ class HttpExchange:
             self._sends_trailers = bool(_value_of(message, "trailers", False))
             self._stage = ResponseStage.STARTED
         else:
-            return self._send_extension(kind, message)
+            return self._send_extension(given_kind, message)
         return None
 
     async def _wait_writable(self) -> None:
@@ -463,7 +466,7 @@ class HttpExchange:
         if self._is_disconnected:
             raise ConnectionResetError("the client has left")
 
-    async def _send_extension(self, kind: str, message: Message) -> None:
+    async def _send_extension(self, kind: Any, message: Message) -> None:
         """Take a message that an extension defines; `scope.py` says which are offered."""
         stage = self._stage
         if kind == "http.response.early_hint" and stage is ResponseStage.WAITING:
