@@ -13,11 +13,10 @@ from contextvars import Context, copy_context
 from typing import Any, Final
 from weakref import getweakrefcount
 
-from asgireload.http.unmade_task import UnmadeTask, driven, make, unmade_task
+from asgireload.http.unmade_task import OVER, UnmadeTask, drive, make, unmade_task
 
 ORDINARY_AFTER_WAIT: Final = 15
 """An application that waits will do so again, and then what was begun at once has cost more than it saved."""
-_OVER: Final = object()
 
 
 class FirstStep:
@@ -38,17 +37,31 @@ class FirstStep:
         self.is_over = False
 
 
+class Driver:
+    """Runs the first step of one coroutine after the other, and all of one that has to wait, which is its last."""
+
+    __slots__ = ("begin", "running", "waits")
+
+    def __init__(self) -> None:
+        self.waits: list[bool] = []
+        """Not empty: the coroutine was the last one."""
+        self.running: Generator[Any, Any, None] = drive(self.waits)
+        next(self.running)
+        self.begin: Any = self.running.send
+        """Runs a coroutine to its first wait, and returns what it waits for, or OVER."""
+
+
 class FirstSteps:
     """Begins coroutines on one loop, one after the other."""
 
     __slots__ = (
         "_copy_context",
-        "_driven",
+        "_driver",
         "_enter",
         "_leave",
         "_loop",
-        "_next",
         "_ordinary",
+        "_over",
         "_references",
         "_step",
         "_task",
@@ -63,12 +76,13 @@ class FirstSteps:
         self._step = FirstStep(loop)
         self._task: UnmadeTask | None = None
         """Nobody's, and ready for the next coroutine."""
+        self._driver: Driver | None = None
+        """Likewise."""
         # Compiled, an attribute is found at once, and a name of another module in a dictionary.
         self._enter: Any = _enter_task
         self._leave: Any = _leave_task
         self._copy_context: Any = copy_context
-        self._driven: Any = driven
-        self._next: Any = next
+        self._over: Any = OVER
         self._unmade: Any = UnmadeTask
         self._references: Any = sys.getrefcount
         self._weak_references: Any = getweakrefcount
@@ -90,19 +104,21 @@ class FirstSteps:
             task = unmade_task(self._step)
         step = self._step
         context = self._copy_context()
-        running = self._driven(coroutine)
-        step.context = context
-        step.name = name
-        step.running = running
         try:
             self._enter(loop, task)
         except RuntimeError:
-            step.running = step.context = None
-            self._task = task
+            self._keep(task, step)
             return Task(coroutine, loop=loop, name=name)
+        driver = self._driver
+        if driver is None:
+            driver = Driver()
+        self._driver = None
+        step.context = context
+        step.name = name
+        step.running = driver.running
         try:
             # The end comes as a value: an exception for it would cost as much as all the rest.
-            awaited: Any = context.run(self._next, running, _OVER)
+            awaited: Any = context.run(driver.begin, coroutine)
         except BaseException as error:
             step.is_over = True
             if not isinstance(error, Exception):
@@ -111,9 +127,11 @@ class FirstSteps:
                 {"message": "A request ended with an exception", "exception": error}
             )
         else:
-            if awaited is _OVER:
+            if awaited is self._over:
                 step.is_over = True
+                self._driver = driver
             else:
+                driver.waits.append(True)
                 self._note_wait(step, awaited)
         finally:
             self._leave(loop, task)
@@ -128,12 +146,17 @@ class FirstSteps:
             weak_references: int = self._weak_references(task)
             if references == _ALONE and weak_references == 1:
                 # Nobody but asyncio's own list of tasks, weakly, knows of it.
-                step.running = step.context = None
-                step.is_over = False
-                self._task = task
+                self._keep(task, step)
             else:
                 make(task)
         return None
+
+    def _keep(self, task: Any, step: FirstStep) -> None:
+        """Keep both for the next coroutine."""
+        step.running = step.context = None
+        step.is_over = False
+        self._task = task
+        self._step = step
 
     def _note_wait(self, step: FirstStep, awaited: Any) -> None:
         self._ordinary = ORDINARY_AFTER_WAIT

@@ -12,11 +12,15 @@ compiled: it inherits from asyncio's own class, whose C code does the rest.
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from asgireload.http.first_step import FirstStep
+
+
+OVER: Final = object()
+"""What `drive` yields at the end of a coroutine."""
 
 
 class RequestTask(asyncio.Task[None]):
@@ -80,9 +84,18 @@ def make(task: RequestTask) -> None:
 
 
 @types.coroutine
-def driven(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
-    """Run `coroutine` as a generator, of which `next` can be asked without an exception at its end."""
-    yield from coroutine
+def drive(waits: list[bool]) -> Generator[Any, Any, None]:
+    """Run the coroutine that is sent, yield OVER at its end, and so on. `waits`: the coroutine is the last one.
+
+    A generator, which yields the end of a coroutine and does not raise it; and one for many coroutines, since
+    making one and freeing it costs as much as running it.
+    """
+    while True:
+        coroutine = yield OVER
+        yield from coroutine
+        if waits:
+            return
+        del coroutine
 
 
 @types.coroutine

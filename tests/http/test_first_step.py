@@ -469,8 +469,13 @@ def test_an_exception_is_told_to_the_loop(run: Any) -> None:
         async def fails() -> None:
             raise ValueError("at once")
 
-        assert await begin(fails()) is None
-        assert [str(error) for error in told] == ["at once"]
+        steps = FirstSteps(asyncio.get_running_loop())
+        log: Log = []
+        for _ in range(2):
+            assert await begin(fails(), steps) is None
+            assert await begin(returns(log), steps) is None
+        assert [str(error) for error in told] == ["at once"] * 2
+        assert log == ["done"] * 2
         assert asyncio.current_task() is not None
 
     run(main())
