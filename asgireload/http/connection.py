@@ -698,8 +698,15 @@ class HttpConnection(Carrier):
         `is_first`: the loop has called, and not the exchange before. Exchanges that run at once within one
         another would pile up on the stack, and keep other clients waiting.
         """
+        rest = b""
         try:
-            rest = self._reader.feed(data)
+            head = self._reader.read_again(data)
+            if head is None:
+                rest = self._reader.feed(data)
+            else:
+                # What `feed` would do, and half of it is the way round by the sink.
+                self.on_head(head)
+                self.on_complete()
         except PeerError as error:
             self._refuse(error)
             return

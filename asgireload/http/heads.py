@@ -43,18 +43,23 @@ class HeadCache:
         self._whole_bytes = 0
         self._block_bytes = 0
 
-    def begins(self, data: bytes, place: int) -> KnownHead | None:
-        """Return the head at `place`, which may be any number, if `data` begins with it.
+    def repeats(self, data: bytes, place: int) -> KnownHead | None:
+        """Return the head at `place`, which may be any number, if it is `data`.
 
         A client often repeats itself, and to compare the bytes costs a tenth of looking for them in the table.
         """
         if place >= len(self._places):
             return None
         known = self._places[place]
+        return known if data == known.data else None
+
+    def begins(self, data: bytes, place: int) -> KnownHead | None:
+        """Return the head at `place`, which may be any number, if `data` begins with it."""
+        if place >= len(self._places):
+            return None
+        known = self._places[place]
         size = len(known.data)
-        if data == known.data or (len(data) > size and data[:size] == known.data):
-            return known
-        return None
+        return known if len(data) >= size and data[:size] == known.data else None
 
     def keep_whole(self, data: bytes, head: RequestHead) -> None:
         """Keep a head that is not known yet, with its bytes to the last."""

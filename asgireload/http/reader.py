@@ -195,6 +195,21 @@ class RequestReader:
             self._cache.keep_whole(whole, head)
         return self._begin(head, rest)
 
+    def read_again(self, data: bytes) -> RequestHead | None:
+        """Return the head of a request that is `data`, to the last byte, and is known to have no body; None: `feed`
+        it. The sink hears nothing of it.
+        """
+        if self._head is not None or self._is_over or self._partial:
+            return None
+        known = self._cache.repeats(data, self._place)
+        if known is None:
+            return None
+        head = known.head
+        if head.chunked or head.content_length or not head.keep_alive:
+            return None
+        head.is_repeated = True
+        return head
+
     def _begin_known(self, known: KnownHead, rest: bytes) -> bytes:
         head = known.head
         head.is_repeated = True

@@ -107,6 +107,52 @@ def test_what_begins_with_a_known_head_is_that_head(heads: list[bytes], behind: 
             size = (data + behind).find(b"\r\n\r\n") + 4
             found = cache.whole.get((data + behind)[:size])
             assert known is (found if found is not None and found.place == place else None)
+            assert cache.repeats(data + behind, place) is (
+                known if known is not None and size == len(data + behind) else None
+            )
+
+
+@given(
+    stream=st.lists(requests(), min_size=1, max_size=3),
+    order=st.lists(st.integers(0, 2), min_size=1, max_size=8),
+)
+def test_what_is_read_again_is_what_was_fed(stream: list[bytes], order: list[int]) -> None:
+    fed, again = Recorder(), Recorder()
+    limits = RequestLimits()
+    feeding = RequestReader(fed, parse_fields, limits, HeadCache())
+    reading = RequestReader(again, parse_fields, limits, HeadCache())
+    for number in order:
+        data = stream[number % len(stream)]
+        while data:
+            head = reading.read_again(data)
+            rest = feeding.feed(data)
+            if head is None:
+                assert reading.feed(data) == rest
+            else:
+                assert not rest
+                again.on_head(head)
+                again.on_complete()
+            data = rest
+        assert again.events == fed.events
+
+
+def test_a_request_is_read_again_only_where_it_is_all_there_is() -> None:
+    reader = RequestReader(Recorder(), parse_fields, RequestLimits(), HeadCache())
+    get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert reader.read_again(get) is None
+    for _ in range(2):
+        reader.feed(get)
+        head = reader.read_again(get)
+        assert head is not None
+        assert head.method == "GET"
+    assert reader.read_again(get + get) is None
+    assert reader.read_again(get[:-1]) is None
+    reader.feed(get[:5])
+    assert reader.read_again(get) is None
+    reader.feed(get[5:])
+    assert reader.read_again(get) is not None
+    reader.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n")
+    assert reader.read_again(get) is None
 
 
 def test_a_client_that_repeats_itself_is_understood_after_the_table_was_emptied() -> None:
