@@ -58,6 +58,9 @@ from setuptools.command.build_ext import build_ext
 # The types were checked before; what is not compiled is taken as it is, and may lack its dependencies here.
 options = ["--follow-imports=silent", "--ignore-missing-imports"]
 modules = mypycify([*options, *sys.argv[1:]], opt_level="3", group_name="asgireload")
+# Nobody else calls or replaces our functions: so they may be called directly, and put where they are called.
+for module in modules:
+    module.extra_compile_args += ["-fvisibility=hidden", "-fno-semantic-interposition", "-fno-plt"]
 source = "asgireload/websocket/_masking.c"
 modules.append(Extension("asgireload.websocket._masking", [source], extra_compile_args=["-O3"]))
 distribution = Distribution({"name": "asgireload", "ext_modules": modules})
