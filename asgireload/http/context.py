@@ -203,6 +203,7 @@ class ServingContext:
         "access_log",
         "app",
         "asgi",
+        "awaits_successor",
         "background",
         "close_plan",
         "connections",
@@ -323,6 +324,8 @@ class ServingContext:
         """Connections whose tasks have a name."""
         self.successor: Successor | None = None
         """Set while a drain has a worker to hand connections to."""
+        self.awaits_successor = False
+        """The one that there was is gone, and perhaps another takes its place."""
         self.close_plan: ClosePlan | None = None
         """Of the WebSockets that a drain closes; made by the first of them."""
         self.websockets_parted = 0

@@ -311,17 +311,25 @@ class WebSocketConnection:
 
     def _leave(self) -> None:
         """Be handed over, or closed at the time that is due to this connection."""
-        successor = self.context.successor
-        if successor is None or not self._takes_part:
-            if self._drain_timer is None:
+        context = self.context
+        successor = context.successor
+        timeout = context.settings.ws_handover_timeout
+        if successor is not None and self._takes_part:
+            self._cancel_drain_timer()
+            self._pause_reading()
+            self._cancel_ping()
+            self._parting = Parting(context.loop, successor, self, timeout)
+            self._wake_receivers()
+        elif self._drain_timer is None:
+            if self._takes_part and context.awaits_successor:
+                # As those wait that have given their state to the one that is gone; this one serves on meanwhile.
+                self._drain_timer = context.loop.call_later(timeout, self._stop_waiting)
+            else:
                 self._close_later(is_late=False)
-            return
-        self._cancel_drain_timer()
-        self._pause_reading()
-        self._cancel_ping()
-        timeout = self.context.settings.ws_handover_timeout
-        self._parting = Parting(self.context.loop, successor, self, timeout)
-        self._wake_receivers()
+
+    def _stop_waiting(self) -> None:
+        """Nobody else has come."""
+        self._close_later(is_late=True)
 
     def is_settled(self) -> bool:
         if self._task is not None:
@@ -405,7 +413,7 @@ class WebSocketConnection:
     def _count_to_close(self) -> int:
         """Return how many WebSockets of this worker are closed because it leaves, this one included."""
         context = self.context
-        has_successor = context.successor is not None
+        has_successor = context.successor is not None or context.awaits_successor
         count = 0
         for connection in context.connections:
             if isinstance(connection, WebSocketConnection) and (

@@ -571,6 +571,7 @@ class Handover:
             self._spread.retire()
         self._spread = Spread(senders) if senders else None
         self._context.successor = self._spread
+        self._context.awaits_successor = self._spread is None
 
     def begin_drain(self) -> None:
         """Have every connection begin to drain, or do so anew, in slices. `context.drain` is set."""
@@ -637,6 +638,7 @@ class Handover:
         self._is_over = True
         self._collection.end()
         self._spread = self._context.successor = None
+        self._context.awaits_successor = False
         for receiver in list(self._receivers):
             receiver.close()
         for sender in self._senders:

@@ -440,6 +440,33 @@ def test_when_the_successor_goes_it_moves_to_the_next(run, moment):
     run(main())
 
 
+@pytest.mark.parametrize("comes", ["another", "nobody"])
+def test_one_that_was_not_asked_yet_when_the_successor_goes_serves_on_until_another_comes(
+    run, comes
+):
+    async def main():
+        timeout = 5.0 if comes == "another" else 0.05
+        async with row(ws_handover_timeout=timeout) as (here, a, b, _c):
+            client = await here.open()
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            here.workers[0].handover.hand_to(one)
+            other.close()
+            await wait_until(lambda: here.workers[0].context.successor is None)
+            here.leave(successor=False)
+            if comes == "another":
+                client.send(frame(TEXT, b"one"))
+                assert await read_text(client) == "a 1 one"
+                here.name_successor(0, 2)
+                await wait_until(lambda: "handover" in a.types())
+                client.send(frame(TEXT, b"two"))
+                assert await read_text(client) == "c 2 two"
+                assert not b.scopes
+            else:
+                assert (await read_close(client))[0] == 1012
+
+    run(main())
+
+
 @pytest.mark.parametrize("moment", ["asked", "answered"])
 def test_a_successor_that_goes_leaves_it_here_when_nobody_else_comes(run, moment):
     async def main():
