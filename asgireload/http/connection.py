@@ -704,7 +704,7 @@ class HttpConnection(Carrier):
             if head is None:
                 rest = self._reader.feed(data)
             else:
-                # What `feed` would do, and half of it is the way round by the sink.
+                # As `feed` would call us, but directly: calls by way of the sink cost as much as the rest.
                 self.on_head(head)
                 self.on_complete()
         except PeerError as error:

@@ -21,6 +21,7 @@ worker that stays; see `LiveConnection`.
 """
 
 import asyncio
+import math
 import random
 import time
 from asyncio import Future
@@ -323,7 +324,8 @@ class WebSocketConnection:
         elif self._drain_timer is None:
             if self._takes_part and context.awaits_successor:
                 # As those wait that have given their state to the one that is gone; this one serves on meanwhile.
-                self._drain_timer = context.loop.call_later(timeout, self._stop_waiting)
+                patience = min(timeout, self._seconds_left() / 2)  # the close has to be in time
+                self._drain_timer = context.loop.call_later(patience, self._stop_waiting)
             else:
                 self._close_later(is_late=False)
 
@@ -397,18 +399,16 @@ class WebSocketConnection:
 
     def _close_window(self) -> float:
         """Half of what is left until the deadline, at most: clients have to answer, too."""
-        settings = self.context.settings
-        deadline = self.context.drain.deadline
-        if deadline is None:
-            return settings.ws_close_window
-        return min(settings.ws_close_window, max(0.0, deadline - time.monotonic()) / 2)
+        return min(self.context.settings.ws_close_window, self._seconds_left() / 2)
 
     def _patience(self) -> float:
         """Seconds for which a close may wait for the answer to a message."""
+        return min(QUIET_PATIENCE, self._seconds_left() / 4)
+
+    def _seconds_left(self) -> float:
+        """Return the time until the deadline of the drain; infinite where it has none."""
         deadline = self.context.drain.deadline
-        if deadline is None:
-            return QUIET_PATIENCE
-        return min(QUIET_PATIENCE, max(0.0, deadline - time.monotonic()) / 4)
+        return math.inf if deadline is None else max(0.0, deadline - time.monotonic())
 
     def _count_to_close(self) -> int:
         """Return how many WebSockets of this worker are closed because it leaves, this one included."""

@@ -440,19 +440,19 @@ def test_when_the_successor_goes_it_moves_to_the_next(run, moment):
     run(main())
 
 
-@pytest.mark.parametrize("comes", ["another", "nobody"])
+@pytest.mark.parametrize("comes", ["another", "nobody", "the deadline"])
 def test_one_that_was_not_asked_yet_when_the_successor_goes_serves_on_until_another_comes(
     run, comes
 ):
     async def main():
-        timeout = 5.0 if comes == "another" else 0.05
+        timeout = 0.05 if comes == "nobody" else 60.0
         async with row(ws_handover_timeout=timeout) as (here, a, b, _c):
             client = await here.open()
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             here.workers[0].handover.hand_to(one)
             other.close()
             await wait_until(lambda: here.workers[0].context.successor is None)
-            here.leave(successor=False)
+            here.workers[0].begin_drain(0.4 if comes == "the deadline" else 10.0)
             if comes == "another":
                 client.send(frame(TEXT, b"one"))
                 assert await read_text(client) == "a 1 one"
