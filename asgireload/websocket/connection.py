@@ -314,24 +314,26 @@ class WebSocketConnection:
         """Be handed over, or closed at the time that is due to this connection."""
         context = self.context
         successor = context.successor
-        timeout = context.settings.ws_handover_timeout
         if successor is not None and self._takes_part:
             self._cancel_drain_timer()
             self._pause_reading()
             self._cancel_ping()
-            self._parting = Parting(context.loop, successor, self, timeout)
+            self._parting = Parting(context.loop, successor, self)
             self._wake_receivers()
         elif self._drain_timer is None:
             if self._takes_part and context.awaits_successor:
                 # As those wait that have given their state to the one that is gone; this one serves on meanwhile.
-                patience = min(timeout, self._seconds_left() / 2)  # the close has to be in time
-                self._drain_timer = context.loop.call_later(patience, self._stop_waiting)
+                self._drain_timer = context.loop.call_later(self.patience(), self._stop_waiting)
             else:
                 self._close_later(is_late=False)
 
     def _stop_waiting(self) -> None:
         """Nobody else has come."""
         self._close_later(is_late=True)
+
+    def patience(self) -> float:
+        """Half of what is left until the deadline, at most: a close has to be in time."""
+        return min(self.context.settings.ws_handover_timeout, self._seconds_left() / 2)
 
     def is_settled(self) -> bool:
         if self._task is not None:
@@ -390,7 +392,9 @@ class WebSocketConnection:
             at = late_close_at(now, count, self._close_window(), jitter)
         else:
             at = plan.next_at(jitter)
-        self._drain_timer = context.loop.call_at(at, self._close_when_quiet, at + self._patience())
+        self._drain_timer = context.loop.call_at(
+            at, self._close_when_quiet, at + self._quiet_patience()
+        )
 
     def _cancel_drain_timer(self) -> None:
         if self._drain_timer is not None:
@@ -401,7 +405,7 @@ class WebSocketConnection:
         """Half of what is left until the deadline, at most: clients have to answer, too."""
         return min(self.context.settings.ws_close_window, self._seconds_left() / 2)
 
-    def _patience(self) -> float:
+    def _quiet_patience(self) -> float:
         """Seconds for which a close may wait for the answer to a message."""
         return min(QUIET_PATIENCE, self._seconds_left() / 4)
 

@@ -31,7 +31,7 @@ class PartingStage(Enum):
     OFFERED = auto()
     """The successor decides."""
     WAITING = auto()
-    """Ready to go, and nobody is there to go to; `timeout` seconds at most."""
+    """Ready to go, and nobody is there to go to."""
     DONE = auto()
     FAILED = auto()
     """It stays here, to be closed."""
@@ -43,6 +43,9 @@ class PartingSocket(Protocol):
     def is_settled(self) -> bool:
         """Whether the application has returned and the transport holds nothing; if it holds something, see to
         it that `Parting.advance` is called when it does not."""
+
+    def patience(self) -> float:
+        """Return for how many seconds from now it can wait, and still be closed in time."""
 
     def descriptor(self) -> int:
         """Return the socket's, or -1 when the connection is about to end by itself."""
@@ -57,8 +60,8 @@ class PartingSocket(Protocol):
 
 
 class Parting:
-    """One connection's leaving. `timeout` seconds are for the application and for a client that is slow to read;
-    as many again for each time that the successor is lost and another awaited."""
+    """One connection's leaving. The patience of its socket is for the application and for a client that is slow to
+    read, and again for each time that the successor is lost and another awaited."""
 
     __slots__ = (
         "_app_state",
@@ -67,18 +70,13 @@ class Parting:
         "_refused_by",
         "_socket",
         "_successor",
-        "_timeout",
         "_timer",
         "is_notice_due",
         "stage",
     )
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        successor: Successor,
-        socket: PartingSocket,
-        timeout: float,
+        self, loop: asyncio.AbstractEventLoop, successor: Successor, socket: PartingSocket
     ) -> None:
         self.stage = PartingStage.ASKED
         self.is_notice_due = True
@@ -91,8 +89,7 @@ class Parting:
         self._socket = socket
         self._app_state = b""
         self._loop = loop
-        self._timeout = timeout
-        self._timer = loop.call_later(timeout, self.fail)
+        self._timer = loop.call_later(socket.patience(), self.fail)
 
     def answer(self, state: object, max_state: int) -> None:
         """Take the application's state. Raise AppProtocolError for what is none."""
@@ -143,7 +140,7 @@ class Parting:
             successor.enlist(self._take_turn)
         elif self.stage is not PartingStage.WAITING:
             self._timer.cancel()
-            self._timer = self._loop.call_later(self._timeout, self.fail)
+            self._timer = self._loop.call_later(self._socket.patience(), self.fail)
             self._successor = None
             self.stage = PartingStage.WAITING
 

@@ -42,7 +42,11 @@ class Socket:
     def __init__(self):
         self.ready = False
         self.number = 7
+        self.seconds = 5.0
         self.ends = []
+
+    def patience(self):
+        return self.seconds
 
     def is_settled(self):
         return self.ready
@@ -67,7 +71,7 @@ def scene():
 
 def make_scene(**options):
     loop, successor, socket = Loop(), Successor(**options), Socket()
-    return loop, successor, socket, Parting(loop, successor, socket, 5.0)
+    return loop, successor, socket, Parting(loop, successor, socket)
 
 
 def offer(successor, socket, parting):
@@ -184,6 +188,17 @@ def test_one_that_comes_back_when_another_is_named_already_goes_there(scene):
     assert parting.stage is PartingStage.ENLISTED
     other.turns.pop()()
     assert len(other.offers) == 1
+
+
+def test_each_wait_is_as_long_as_its_socket_can_wait_by_then(scene):
+    loop, successor, socket, parting = scene
+    assert loop.delay == 5.0
+    socket.seconds = 0.5
+    offer(successor, socket, parting)
+    parting.follow(None)
+    successor.offers.pop()[2](False)
+    assert parting.stage is PartingStage.WAITING
+    assert loop.delay == 0.5
 
 
 def test_it_stays_when_nobody_follows_in_time(scene):

@@ -467,23 +467,37 @@ def test_one_that_was_not_asked_yet_when_the_successor_goes_serves_on_until_anot
     run(main())
 
 
-@pytest.mark.parametrize("moment", ["asked", "answered"])
-def test_a_successor_that_goes_leaves_it_here_when_nobody_else_comes(run, moment):
+@pytest.mark.parametrize("ends", ["the timeout", "the drain"])
+@pytest.mark.parametrize("stage", ["ASKED", "ANSWERED", "WAITING"])
+def test_a_successor_that_goes_leaves_it_here_when_nobody_else_comes(run, stage, ends):
+    """It is closed with a word, and not cut at the deadline of the drain with all others."""
+
     async def main():
-        async with row(ws_handover_timeout=0.05) as (here, a, _b, _):
+        timeout, drain = (0.05, 10.0) if ends == "the timeout" else (60.0, 0.4)
+        async with row(ws_handover_timeout=timeout, ws_close_window=0.0) as (here, a, _b, _):
             gate = asyncio.Event()
+            if stage == "WAITING":
+                gate.set()
 
             async def hand_over(send, state):
-                if moment == "answered":
+                if stage != "ASKED":
                     await send({"type": "websocket.handover", "state": state})
                 await gate.wait()
 
             a.hand_over = hand_over
             client = await here.open()
-            here.leave()
-            await wait_until(lambda: "handover" in a.types())
-            here.workers[1].handover.withdraw()
+            worker = here.workers[0]
+            (connection,) = worker.context.connections
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            worker.handover.hand_to(one)
+            worker.begin_drain(drain)
+            offered = "OFFERED" if stage == "WAITING" else stage
+            await wait_until(lambda: connection._parting.stage.name == offered)
+            other.close()
+            await wait_until(lambda: worker.context.successor is None)
+            assert connection._parting.stage.name == stage
             assert (await read_close(client))[0] == 1012
+            assert worker.count(Field.CUT_TOTAL) == 0
             gate.set()
 
     run(main())
