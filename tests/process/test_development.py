@@ -142,7 +142,8 @@ def test_when_the_new_code_takes_too_long_the_old_one_answers_and_says_so(tmp_pa
             assert body.startswith("1 ")
         write_version(tmp_path, 3)
         wait_version(server, 3)
-        assert kept.get()[1] is None
+        # On a busy machine it is the old worker's for a moment more, and that has no patience left.
+        wait_until(lambda: kept.get()[1] is None, what="new code on a kept connection")
 
 
 def test_open_streams_and_websockets_do_not_hold_a_save_up(tmp_path):
