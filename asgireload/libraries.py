@@ -7,7 +7,6 @@ installation, a directory of PYTHONPATH.
 
 import os
 import site
-import sysconfig
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -59,6 +58,8 @@ def find_places(application: Iterable[str]) -> Places:
 @cache
 def _interpreter_places() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return where the standard library is, and where others are. Forks of this process know it, too."""
+    import sysconfig  # only development asks
+
     paths = sysconfig.get_paths()
     installed = {paths["purelib"], paths["platlib"], *site.getsitepackages()}
     if site.ENABLE_USER_SITE:

@@ -17,15 +17,11 @@ AppHeaders = Iterable[Any]
 """Headers as an application gives them: they should be pairs of bytes, and may be anything."""
 
 
-def _status_line(status: int) -> bytes:
-    try:
-        phrase = http.HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
-
-
-STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
+STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii")
+    for status in range(100, 600)
+}
 
 MOST_PREPARED: Final = 256
 MOST_PREPARED_BYTES: Final = 2048

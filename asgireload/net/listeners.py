@@ -259,9 +259,14 @@ def open_listeners(config: Config) -> Listeners:
 
 def _open_tcp(address: TcpAddress, config: Config, *, v6_only: bool) -> list[Listener]:
     """Open one listener for each address that the host's name stands for."""
+    host = address.host
     try:
         found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            # As text, even an address is taken for an international name, which Python loads its tables for.
+            host.encode() if host.isascii() else host,
+            address.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import os
 import sys
-import tempfile
 import time
 
 import msgspec
@@ -56,6 +55,8 @@ def read_record(path: str) -> ImportRecord | None:
 
 def write_record(path: str, record: ImportRecord) -> None:
     """Keep the record; say at debug level when that cannot be done."""
+    import tempfile  # brings archives and their compression, of which a start has no use
+
     directory = os.path.dirname(path)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
