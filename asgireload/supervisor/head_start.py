@@ -2,7 +2,8 @@
 
 It takes as long to import our code as the supervisor does, and needs to know nothing for that. So both go side
 by side, and it imports the application while the supervisor imports its event loop. A program that has
-just begun forks it, which spares it the start of an interpreter.
+just begun forks it, which spares it the start of an interpreter, and makes no garbage collection until then: what both
+import stays for good.
 
     begin() ──▶ order() ──▶ take()      the supervisor's first template
        └───────────┴──────▶ end()       nobody's
@@ -10,6 +11,7 @@ just begun forks it, which spares it the start of an interpreter.
 This file imports little: whatever it needs is waited for before the process can start.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -37,13 +39,17 @@ class HeadStart:
 
     def __init__(self) -> None:
         self._begun: Begun | None = None
+        self._puts_off_collection = False
 
     def begin(self, *, is_program: bool = False) -> None:
         """Start the process. Where none can be had nothing is begun, and the supervisor will say why.
 
         `is_program`: this process has done nothing but to call us. The child may raise SystemExit then, for
-        the caller to let through.
+        the caller to let through, and has the garbage collector off.
         """
+        if is_program and gc.isenabled():
+            self._puts_off_collection = True
+            gc.disable()
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError:
@@ -88,6 +94,7 @@ class HeadStart:
 
         None where there is none, and where it loads something else than `order`: then it has ended.
         """
+        self._collect()
         if self._begun is not None and self._begun.order not in (None, order):
             self.end()
         begun, self._begun = self._begun, None
@@ -95,6 +102,7 @@ class HeadStart:
 
     def end(self) -> None:
         """Kill and collect a process that nobody has taken."""
+        self._collect()
         begun, self._begun = self._begun, None
         if begun is None:
             return
@@ -103,3 +111,10 @@ class HeadStart:
             os.close(begun.fault_file)
         os.kill(begun.pid, signal.SIGKILL)
         os.waitpid(begun.pid, 0)
+
+    def _collect(self) -> None:
+        """Have garbage collected from now on, and only what is made from now on."""
+        if self._puts_off_collection:
+            self._puts_off_collection = False
+            gc.freeze()
+            gc.enable()

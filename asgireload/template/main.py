@@ -52,6 +52,7 @@ NAMED_MODULES = 3
 def main() -> int:
     """Run the template, and later, in forked processes, the worker; return the exit status."""
     supervisor = os.getppid()
+    gc.enable()  # the command line may have put it off
     signal_on_parent_death(signal.SIGKILL)
     begin_quiet(signal.SIGTERM)
     sock = socket.socket(fileno=int(sys.argv[1]))

@@ -160,6 +160,19 @@ def test_it_leaves_with_a_command_line_that_is_killed(tmp_path, before):
         os.close(handle)
 
 
+@pytest.mark.parametrize("was_on", [True, False])
+@pytest.mark.parametrize("way", ["take", "end"])
+def test_garbage_is_collected_again_when_the_start_is_over(tmp_path, way, was_on):
+    """What both processes import stays for good, and need not be looked through."""
+    over = {"take": "head_start.take(None)", "end": "head_start.end()"}[way]
+    after = f"print(gc.isenabled()); {over}; print(gc.isenabled(), gc.get_freeze_count() > 1000)"
+    before = "" if was_on else "gc.disable()"
+    with begin_in_program(tmp_path, imports="gc", before=before, after=after) as parent:
+        lines = parent.stdout.read().splitlines()
+    assert parent.returncode == 0
+    assert lines[1:] == ["False", f"{was_on} {was_on}"]
+
+
 COMMAND_LINE = 'print(open(f"/proc/{head_start._begun.pid}/cmdline").read().split("\\0")[1:-1])'
 THREAD = "e = threading.Event(); t = threading.Thread(target=e.wait); t.start()"
 
