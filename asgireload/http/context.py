@@ -50,7 +50,7 @@ STALE_LINE: Final = (b"asgireload-stale", b"asgireload-stale: 1\r\n")
 """Development: the code that answers is older than what was saved."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)  # each is code to compile at a start
 class HttpSettings:
     """The slice of the configuration that connections read. Times are seconds, sizes bytes."""
 

@@ -6,7 +6,6 @@ chosen.
 """
 
 import re
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any, Final, Protocol
 from urllib.parse import unquote
@@ -16,18 +15,26 @@ from asgireload.errors import PeerError
 Headers = list[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
 class RequestLimits:
     """How much a request may be; sizes in bytes. Whoever exceeds one gets the status named."""
 
-    line: int = 8 * 1024
-    """Request line: 414. URLs of 8,000 bytes are what RFC 9112 section 3 recommends to support."""
-    head: int = 64 * 1024
-    """Request line and header lines: 431. Room for several 8 KiB cookies, little for an attacker."""
-    fields: int = 100
-    """Header lines: 431."""
-    body: int | None = None
-    """Body without its framing: 413."""
+    __slots__ = ("body", "fields", "head", "line")
+
+    def __init__(
+        self,
+        line: int = 8 * 1024,
+        head: int = 64 * 1024,
+        fields: int = 100,
+        body: int | None = None,
+    ) -> None:
+        self.line: Final = line
+        """Request line: 414. URLs of 8,000 bytes are what RFC 9112 section 3 recommends to support."""
+        self.head: Final = head
+        """Request line and header lines: 431. Room for several 8 KiB cookies, little for an attacker."""
+        self.fields: Final = fields
+        """Header lines: 431."""
+        self.body: Final = body
+        """Body without its framing: 413."""
 
 
 class RequestLine:

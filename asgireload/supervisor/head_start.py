@@ -2,7 +2,7 @@
 
 It takes as long to import our code as the supervisor does, and needs to know nothing for that. So both go side
 by side, and it imports the application while the supervisor imports its event loop. A program that has
-just begun forks it, which spares it the start of an interpreter, and makes no garbage collection until then: what both
+just begun forks it, which spares it the start of an interpreter, and collects no garbage until then: what both
 import stays for good.
 
     begin() ──▶ order() ──▶ take()      the supervisor's first template

@@ -8,7 +8,6 @@ refer to, and `Inflater.window` tells it, so that another process can go on with
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from asgireload.errors import FrameError
@@ -41,14 +40,28 @@ Offer = tuple[str, list[tuple[str, str | None]]]
 _WINDOW_BITS = re.compile(r"8|9|1[0-5]")  # section 7.1.2: decimal, no leading zero
 
 
-@dataclass(frozen=True, slots=True)
 class DeflateParameters:
     """What both sides agreed on. The window sizes are logarithms of bytes."""
 
-    server_no_context_takeover: bool = False
-    client_no_context_takeover: bool = False
-    server_max_window_bits: int = 15
-    client_max_window_bits: int = 15
+    __slots__ = (
+        "client_max_window_bits",
+        "client_no_context_takeover",
+        "server_max_window_bits",
+        "server_no_context_takeover",
+    )
+
+    def __init__(
+        self,
+        *,
+        server_no_context_takeover: bool = False,
+        client_no_context_takeover: bool = False,
+        server_max_window_bits: int = 15,
+        client_max_window_bits: int = 15,
+    ) -> None:
+        self.server_no_context_takeover: Final = server_no_context_takeover
+        self.client_no_context_takeover: Final = client_no_context_takeover
+        self.server_max_window_bits: Final = server_max_window_bits
+        self.client_max_window_bits: Final = client_max_window_bits
 
     @property
     def header_value(self) -> bytes:
@@ -62,6 +75,15 @@ class DeflateParameters:
         if self.client_max_window_bits < 15:
             parts.append(f"client_max_window_bits={self.client_max_window_bits}")
         return "; ".join(parts).encode("ascii")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DeflateParameters) and self.header_value == other.header_value
+
+    def __hash__(self) -> int:
+        return hash(self.header_value)
+
+    def __repr__(self) -> str:
+        return f"DeflateParameters({self.header_value!r})"
 
 
 def negotiate(offers: Iterable[Offer]) -> DeflateParameters | None:
@@ -95,7 +117,12 @@ def _accept(parameters: list[tuple[str, str | None]]) -> DeflateParameters | Non
     client_bits = values.pop("client_max_window_bits", None) or "15"
     if _WINDOW_BITS.fullmatch(client_bits) is None or values:
         return None
-    return DeflateParameters(server_resets, client_resets, int(server_bits), int(client_bits))
+    return DeflateParameters(
+        server_no_context_takeover=server_resets,
+        client_no_context_takeover=client_resets,
+        server_max_window_bits=int(server_bits),
+        client_max_window_bits=int(client_bits),
+    )
 
 
 def new_compressor(window_bits: int, level: int) -> "zlib._Compress":

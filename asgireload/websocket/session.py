@@ -14,7 +14,6 @@ before it: `message_bytes` and an eighth more at most.
 
 import codecs
 import os
-from dataclasses import dataclass
 from typing import Final
 
 from asgireload.errors import AppProtocolError, FrameError
@@ -52,21 +51,28 @@ _LONGEST_FRAME: Final = (1 << 63) - 1  # RFC 6455 section 5.2
 _NEW_DECODER = codecs.getincrementaldecoder("utf-8")
 
 
-@dataclass(frozen=True, slots=True)
 class SessionLimits:
     """What one client may send. Sizes in bytes."""
 
-    message_bytes: int = 16 * 1024 * 1024
-    """Of a whole message, inflated."""
-    frame_bytes: int | None = None
-    """Of the payload of one frame, as it is on the wire; None: only the message counts."""
-    fragments: int = 1024
-    """Frames that one message may consist of."""
-    inflation_ratio: int | None = 200
-    """What a compressed message beyond `INFLATION_FROM` may be, times its bytes on the wire."""
+    __slots__ = ("fragments", "frame_bytes", "inflation_ratio", "message_bytes")
+
+    def __init__(
+        self,
+        message_bytes: int = 16 * 1024 * 1024,
+        frame_bytes: int | None = None,
+        fragments: int = 1024,
+        inflation_ratio: int | None = 200,
+    ) -> None:
+        self.message_bytes: Final = message_bytes
+        """Of a whole message, inflated."""
+        self.frame_bytes: Final = frame_bytes
+        """Of the payload of one frame, as it is on the wire; None: only the message counts."""
+        self.fragments: Final = fragments
+        """Frames that one message may consist of."""
+        self.inflation_ratio: Final = inflation_ratio
+        """What a compressed message beyond `INFLATION_FROM` may be, times its bytes on the wire."""
 
 
-@dataclass(frozen=True, slots=True)
 class Closed:
     """No message follows.
 
@@ -74,10 +80,27 @@ class Closed:
     Otherwise they are what the peer said; the code is 1005 when it gave none.
     """
 
-    code: int
-    reason: str
-    is_fault: bool
-    limit: Limit | None = None
+    __slots__ = ("code", "is_fault", "limit", "reason")
+
+    def __init__(
+        self, code: int, reason: str, *, is_fault: bool, limit: Limit | None = None
+    ) -> None:
+        self.code: Final = code
+        self.reason: Final = reason
+        self.is_fault: Final = is_fault
+        self.limit: Final = limit
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Closed) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        return f"Closed{self._values()}"
+
+    def _values(self) -> tuple[int, str, bool, Limit | None]:
+        return self.code, self.reason, self.is_fault, self.limit
 
 
 Received = str | bytes | Closed

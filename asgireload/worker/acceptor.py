@@ -19,7 +19,6 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -66,26 +65,34 @@ def _always(pending: int) -> bool:
     return True
 
 
-@dataclass(slots=True)
 class Entrance:
     """A listening socket, and how those who come through it are received."""
 
-    socket: _Socket
-    traits: ListenerTraits = PLAIN
-    context: ssl.SSLContext | None = None
-    """For TLS. May be replaced at any time: handshakes that begin afterwards use the new one."""
-    _accepted: Callable[[int], _Socket] = field(init=False)
-    _family: int = field(init=False)
-    _type: int = field(init=False)
-    local: tuple[Any, ...] | None = field(init=False)
-    """At which address every connection is accepted; None where that is another one each time."""
-    is_deferred: bool = field(init=False)
-    """Connections come with their first bytes."""
+    __slots__ = (
+        "_accepted",
+        "_family",
+        "_type",
+        "context",
+        "is_deferred",
+        "local",
+        "socket",
+        "traits",
+    )
 
-    def __post_init__(self) -> None:
-        listening = self.socket
+    def __init__(
+        self,
+        listening: _Socket,
+        traits: ListenerTraits = PLAIN,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.socket: Final = listening
+        self.traits: Final = traits
+        self.context = context
+        """For TLS. May be replaced at any time: handshakes that begin afterwards use the new one."""
         self.is_deferred = is_deferred(listening)
+        """Connections come with their first bytes."""
         self.local = fixed_address(listening)
+        """At which address every connection is accepted; None where that is another one each time."""
         self._family, self._type = int(listening.family), int(listening.type)
         kind = (self._family, self._type, listening.proto)
         # A socket looks its family and type up in their enumerations whenever it is asked, and loops ask
@@ -102,7 +109,7 @@ class Entrance:
         """Return the next connection, non-blocking. Raise what accept(2) reports, as OSError."""
         # What socket.accept() does, but for the class of the socket that it makes. Type stubs lack it.
         descriptor, _ = self.socket._accept()  # type: ignore[attr-defined]
-        accepted = self._accepted(descriptor)
+        accepted: _Socket = self._accepted(descriptor)
         accepted.setblocking(False)
         return accepted
 

@@ -227,10 +227,10 @@ def test_half_a_character_is_not_forgotten():
 @given(
     st.builds(
         DeflateParameters,
-        st.booleans(),
-        st.booleans(),
-        st.integers(9, 15),
-        st.integers(8, 15),
+        server_no_context_takeover=st.booleans(),
+        client_no_context_takeover=st.booleans(),
+        server_max_window_bits=st.integers(9, 15),
+        client_max_window_bits=st.integers(8, 15),
     )
 )
 def test_our_own_answer_tells_what_was_agreed_on(deflate):
