@@ -18,12 +18,13 @@ HIDDEN = "(hidden)"
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+# Patterns as text: few are needed at a start, and `re` compiles and keeps those that are.
+_DURATION_FORM = r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?"
 _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE)
+_SIZE_FORM = r"(?i)(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?"
 _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_HOST_PATTERN = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+_NAME_FORM = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HOST_FORM = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 
 
 class Kind(Protocol):
@@ -145,7 +146,7 @@ class Duration(Struct, frozen=True):
 
     def read(self, value: object) -> float:
         if isinstance(value, str):
-            match = _DURATION.fullmatch(value.strip())
+            match = re.fullmatch(_DURATION_FORM, value.strip())
             if match is None:
                 raise MismatchError(self.expected())
             seconds = float(match[1]) * _SECONDS[match[2]]
@@ -175,7 +176,7 @@ class Size(Struct, frozen=True):
 
     def read(self, value: object) -> int:
         if isinstance(value, str):
-            match = _SIZE.fullmatch(value.strip())
+            match = re.fullmatch(_SIZE_FORM, value.strip())
             if match is None:
                 raise MismatchError(self.expected())
             if match[2] is not None:
@@ -284,7 +285,7 @@ class Header(Struct, frozen=True):
         name, content = name.strip(), content.strip()
         # Latin-1 is what a header can carry; a line break in a value would end the header.
         is_sendable = all(c == "\t" or (" " <= c <= "\xff" and c != "\x7f") for c in content)
-        if not _TOKEN.fullmatch(name) or not is_sendable:
+        if not re.fullmatch(_NAME_FORM, name) or not is_sendable:
             raise MismatchError(self.expected())
         return name, content
 
@@ -347,7 +348,7 @@ class HostPattern(Struct, frozen=True):
             return f"[{ipaddress.IPv6Address(text)}]"
         except ValueError:
             pass
-        if _HOST_PATTERN.fullmatch(text) is None:
+        if re.fullmatch(_HOST_FORM, text) is None:
             raise MismatchError(self.expected())
         return text
 
@@ -364,7 +365,7 @@ class HeaderName(Struct, frozen=True):
         return "the name of a header (RFC 9110 section 5.6.2), such as x-request-id"
 
     def read(self, value: object) -> str:
-        if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        if not isinstance(value, str) or not re.fullmatch(_NAME_FORM, value):
             raise MismatchError(self.expected())
         return value.lower()
 

@@ -16,9 +16,9 @@ import msgspec
 
 from asgireload.errors import TlsError
 
-_PEM = re.compile(
-    rb"-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE)-----(.+?)-----END (?P=label)-----",
-    re.DOTALL,
+# As text: most servers have no certificate, and `re` compiles and keeps what is used.
+_PEM = (
+    rb"(?s)-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE)-----(.+?)-----END (?P=label)-----"
 )
 _PEM_WIDTH = 64
 
@@ -33,7 +33,7 @@ _DNS_NAME = 0x82
 _IP_ADDRESS = 0x87
 _UTC_TIME = 0x17
 _GENERALIZED_TIME = 0x18
-_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
+_TIME = r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z"
 
 _CHARACTER_SETS = {
     0x0C: "utf-8",
@@ -95,7 +95,7 @@ def find_certificates(text: bytes) -> list[bytes]:
     try:
         return [
             base64.b64decode(b"".join(match[2].split()), validate=True)
-            for match in _PEM.finditer(text)
+            for match in re.finditer(_PEM, text)
         ]
     except binascii.Error as error:
         raise TlsError(f"a certificate in it is damaged: {error}") from error
@@ -251,7 +251,7 @@ def _time(element: "_Element") -> float:
         text = ("19" if text[:2] >= "50" else "20") + text
     elif element.tag != _GENERALIZED_TIME:
         raise _MalformedError("a time in it is no time")
-    match = _TIME.fullmatch(text)
+    match = re.fullmatch(_TIME, text)
     if match is None:
         raise _MalformedError(f"a time in it is {text!r}")
     return float(calendar.timegm(tuple(int(part) for part in match.groups())))
