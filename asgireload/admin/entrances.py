@@ -3,6 +3,7 @@ be imported later: connections wait for it in the queue of their socket."""
 
 import logging
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import msgspec
@@ -36,6 +37,11 @@ class AdminEntrance(msgspec.Struct, frozen=True):
         if self.file is not None:
             self.file.remove()
         self.socket.close()
+
+
+def announce(entrances: Sequence[AdminEntrance]) -> None:
+    """Log where they are. Whoever connects before the admin server runs waits for it."""
+    logger.info("Admin on %s", ", ".join(entrance.address for entrance in entrances))
 
 
 def open_admin(config: Config) -> tuple[AdminEntrance, ...]:

@@ -91,8 +91,6 @@ async def start_admin(
     except BaseException:
         await server.close()
         raise
-    if server.addresses:
-        logger.info("Admin on %s", ", ".join(server.addresses))
     return server
 
 

@@ -11,11 +11,13 @@ import os
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from asgireload.admin.entrances import announce
 from asgireload.config import Config
 from asgireload.errors import ControlError, LogConfigError, TlsError
 from asgireload.ipc.heartbeat import heartbeat_interval
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from asgireload.admin.server import AdminServer
     from asgireload.supervisor.start import Means
 
+ADMIN_DELAY = 0.5
+"""Seconds from the start until the admin server is imported at the latest."""
 RESTART_PAUSE = 1.0
 """Seconds before a job that failed is started again."""
 
@@ -135,6 +139,8 @@ class _Supervisor:
         self._certificates = certificates
         self._entrances = means.entrances
         self._finished: asyncio.Future[int] = loop.create_future()
+        self._has_started = asyncio.Event()
+        """Or has failed to, or is not to any more."""
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
         self._watcher = Watcher(config, self) if config.reload else None
@@ -202,8 +208,14 @@ class _Supervisor:
     async def _start_admin(self) -> "AdminServer | None":
         if not self._entrances:
             return None
-        # Imported when the template has its order, which it follows meanwhile; and at once, not when
-        # somebody connects: by then another version may lie on disk.
+        announce(self._entrances)
+        # The processor is for the application's import first. Who asks why that takes long has an answer, and
+        # nothing waits until somebody connects: by then another version may lie on disk.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ADMIN_DELAY):
+                await self._has_started.wait()
+        if self._finished.done():
+            return None
         from asgireload.admin.server import start_admin
 
         return await start_admin(self._loop, self._control, self._entrances)
@@ -321,6 +333,7 @@ class _Supervisor:
                 self._listeners.close()
             case events.Finish():
                 self._finished.set_result(step.exit_code)
+                self._has_started.set()
 
     def _speak_verdict(self, reload_id: int) -> None:
         reload = next(known for known in self._fleet.history if known.reload_id == reload_id)
@@ -335,6 +348,7 @@ class _Supervisor:
             self._announced = True
             for url in self._surroundings.listeners:
                 _logger.info("asgireload running on %s (Press CTRL+C to quit)", url)
+        self._has_started.set()
         self._control.verdict_spoken(reload_id)
 
     def _follow_log_config(self) -> None:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -52,6 +53,22 @@ def test_failed_reload_is_an_error_with_its_traceback_for_whoever_waits(tmp_path
         assert status >= 500
         assert "broken on purpose" in problem["reload"]["failure"]["traceback"]
         assert call(admin_port(server), "GET", "/ready")[0] == 200
+
+
+def test_who_asks_while_the_first_import_takes_long_is_answered(tmp_path):
+    """The admin server waits until workers serve, so that the import has the processor, but not for ever."""
+    write_version(tmp_path, 1, extra="\nimport time\ntime.sleep(60)\n")
+    server = Server(tmp_path, "--admin-port", "0", workers=1)
+    server.launch()
+    try:
+        wait_until(lambda: "Admin on" in server.log, what="the address")
+        status, answer = call(admin_port(server), "GET", "/status")
+        assert status == 200
+        assert answer["templates"][0]["state"] == "loading"
+        assert call(admin_port(server), "GET", "/ready")[0] == 503
+    finally:
+        server.kill(signal.SIGTERM)
+        assert server.process.wait(20) == 0
 
 
 def test_admin_surface_answers_through_reloads_and_crashes(tmp_path):
