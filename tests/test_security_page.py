@@ -105,7 +105,7 @@ def test_what_a_connection_can_hold_is_computed_from_the_code():
     # The queue is full from 64 KiB a place on; the message that fills it and the next may be the largest.
     messages = 64 * KIB * default["ws_max_queue"] + 2 * default["ws_max_size"]
     # zconf.h: what deflate takes; inflate takes its window of 32 KiB and some 8 KiB.
-    compressor = (1 << deflate._SEND_WINDOW_BITS + 2) + (1 << deflate._SEND_MEMORY_LEVEL + 9)
+    compressor = (1 << deflate.SEND_WINDOW_BITS + 2) + (1 << deflate._SEND_MEMORY_LEVEL + 9)
     windows = compressor + (32 + 8) * KIB
     tls_write = asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * KIB + high_water
     expected = [

@@ -59,6 +59,8 @@ class HeadStart:
             ours.close()
             # The child closes it by its number, which is another file's from then on.
             theirs.detach()
+            # It comes by `end()` when it is over, and has a collector of its own by then.
+            self._puts_off_collection = False
 
         with theirs:
             try:
