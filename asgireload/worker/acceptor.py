@@ -85,8 +85,8 @@ class Entrance:
         traits: ListenerTraits = PLAIN,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self.socket: Final = listening
-        self.traits: Final = traits
+        self.socket = listening
+        self.traits = traits
         self.context = context
         """For TLS. May be replaced at any time: handshakes that begin afterwards use the new one."""
         self.is_deferred = is_deferred(listening)
