@@ -16,6 +16,7 @@
     │   └── UnservedHostError  the Host header names a host that is not served
     ├── ProxyHeaderError       a connection does not begin with the PROXY header that it owes
     ├── FrameError             a WebSocket client broke the protocol or a limit; carries the close code
+    ├── ClientDisconnectedError  the application sends to a client that has left
     └── AppProtocolError       the application sent a message that ASGI does not allow here
 
 Only entry points (`cli/main.py` and the `main.py` of each process) turn them into exits.
@@ -112,6 +113,13 @@ class ProxyHeaderError(AsgireloadError):
 
 class UnservedHostError(PeerError):
     """The request is well formed, and for somebody else."""
+
+
+class ClientDisconnectedError(AsgireloadError, ConnectionResetError):
+    """The application sends to a client that has left.
+
+    The subclass of OSError that `send` raises then (ASGI HTTP message format, "Disconnected Client").
+    """
 
 
 class AppProtocolError(AsgireloadError):

@@ -195,6 +195,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "ASGI root_path: the prefix under which a proxy serves the application.",
         uvicorn="root_path",
     )
+    sendfile: bool = _row(
+        Switch(),
+        False,
+        APPLICATION,
+        "Offer the ASGI extensions http.response.pathsend and http.response.zerocopysend: the kernel sends files."
+        " Frameworks use them as soon as they are offered, and then middleware that compresses, counts or rewrites"
+        " bodies does not see those of files.",
+    )
 
     host: str = _row(
         Text("HOST", "a host name or address"),

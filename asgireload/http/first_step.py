@@ -9,7 +9,7 @@ import sys
 from asyncio import Task
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, Final
 from weakref import getweakrefcount
 
@@ -55,7 +55,6 @@ class FirstSteps:
     """Begins coroutines on one loop, one after the other."""
 
     __slots__ = (
-        "_copy_context",
         "_driver",
         "_enter",
         "_leave",
@@ -81,34 +80,35 @@ class FirstSteps:
         # Compiled, an attribute is found at once, and a name of another module in a dictionary.
         self._enter: Any = _enter_task
         self._leave: Any = _leave_task
-        self._copy_context: Any = copy_context
         self._over: Any = OVER
         self._unmade: Any = UnmadeTask
         self._references: Any = sys.getrefcount
         self._weak_references: Any = getweakrefcount
 
-    def begin(self, coroutine: Coroutine[Any, Any, None], name: str) -> Task[None] | None:
-        """Run `coroutine` to its first wait; return the task that runs the rest, or None when there is none.
+    def begin(
+        self, coroutine: Coroutine[Any, Any, None], name: str, context: Context
+    ) -> Task[None] | None:
+        """Run `coroutine` in `context` to its first wait; return the task that runs the rest, or None when there
+        is none.
 
-        In a copy of the current context, as a task would. Where another task is being run, or a coroutine a
-        little before had to wait, an ordinary task is returned, which will run all of it.
+        Where another task is being run, or a coroutine a little before had to wait, an ordinary task is returned,
+        which will run all of it.
         """
         loop = self._loop
         if self._ordinary:
             self._ordinary -= 1
-            return Task(coroutine, loop=loop, name=name)
+            return Task(coroutine, loop=loop, name=name, context=context)
         task: Any = self._task
         self._task = None
         if type(task) is not self._unmade:
             self._step = FirstStep(loop)
             task = unmade_task(self._step)
         step = self._step
-        context = self._copy_context()
         try:
             self._enter(loop, task)
         except RuntimeError:
             self._keep(task, step)
-            return Task(coroutine, loop=loop, name=name)
+            return Task(coroutine, loop=loop, name=name, context=context)
         driver = self._driver
         if driver is None:
             driver = Driver()

@@ -693,6 +693,7 @@ def http_settings(config: Config, file_limit: int) -> HttpSettings:
         host_rules=HostRules.of(config),
         limit_concurrency=config.limit_concurrency,
         limit_connections=config.limit_connections or connections_for_files(file_limit),
+        sendfile=config.sendfile,
         debug_extension=config.debug_extension,
         drain_grace=min(
             config.drain_grace,

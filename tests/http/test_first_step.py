@@ -34,7 +34,7 @@ async def begin(coroutine: Any, steps: FirstSteps | None = None) -> asyncio.Task
     steps = steps or FirstSteps(loop)
 
     def call() -> None:
-        begun.set_result(steps.begin(coroutine, "the name"))
+        begun.set_result(steps.begin(coroutine, "the name", contextvars.copy_context()))
 
     loop.call_soon(call)
     return await begun
@@ -312,7 +312,7 @@ def test_the_first_step_is_over_when_it_was_begun(run: Any) -> None:
         def call() -> None:
             steps = FirstSteps(loop)
             for _ in range(3):
-                assert steps.begin(returns(seen), "name") is None
+                assert steps.begin(returns(seen), "name", contextvars.copy_context()) is None
             begun.append(list(seen))
 
         loop.call_soon(call)
@@ -450,7 +450,7 @@ def test_within_another_task_an_ordinary_one_is_made(run: Any) -> None:
     async def main() -> None:
         steps = FirstSteps(asyncio.get_running_loop())
         seen: Log = []
-        task = steps.begin(returns(seen), "name")
+        task = steps.begin(returns(seen), "name", contextvars.copy_context())
         assert type(task) is asyncio.Task
         assert seen == []
         await task
