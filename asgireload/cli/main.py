@@ -5,6 +5,7 @@
     2  usage: a flag, variable or file value cannot be used
     3  the server could not start; commands: no server was reached
     4  the server gave up on a crash loop
+    5  the server has stopped, but the application's lifespan shutdown did not succeed
 
 The first argument decides: the name of a command is that command, anything else begins serving. An
 application cannot be mistaken for a command, since its import string has a colon.

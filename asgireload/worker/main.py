@@ -309,7 +309,7 @@ class _Worker:
         self._begin_serving(loop, context, acceptor)
         interval = heartbeat_interval(self._config)
         heartbeat = _Heartbeat(loop, self._record, interval, self._look_at_imports)
-        self._channel.post(WorkerReady(self._mistake))
+        self._channel.post(WorkerReady(self._mistake, lifespan.state is not None))
         if self._record_imports is not None:
             loop.call_later(TELL_DELAY, self._look_at_imports)
         command = await leave
@@ -341,6 +341,7 @@ class _Worker:
                 result.websockets_closed,
                 result.handed_over,
                 result.came_back,
+                shortened(lifespan.shutdown_failure, SUMMARY_LIMIT),
             )
         )
         return 0
