@@ -1,4 +1,4 @@
-"""Lifespan shutdowns that do not succeed: which of them count for the exit code of a stop, and where others are told."""
+"""Lifespan shutdowns that do not succeed: which of them count for the exit code of a stop, and who is told."""
 
 import pytest
 
