@@ -57,7 +57,11 @@ def _begin_serving(words: Sequence[str], *, is_program: bool) -> int:
     try:
         if words and _SERVES_NOTHING.isdisjoint(words):
             head_start.begin(is_program=is_program)
-        return _serve(words, head_start)
+        status = _serve(words, head_start)
+        if is_program:
+            # A signal that comes now would end the process with another status.
+            signals.ignore()
+        return status
     finally:
         head_start.end()
         signals.restore(before)
