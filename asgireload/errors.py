@@ -9,6 +9,7 @@
     │   ├── ListenError        an address could not be bound
     │   └── TlsError           a certificate, key or other part of TLS could not be used
     ├── GaveUpError            a crash loop with nothing serving                    exit 4
+    ├── ShutdownError          stopped, but a lifespan shutdown did not succeed     exit 5
     ├── ControlError           a running server could not be reached or refused
     ├── ChannelClosedError     the other process of a socket pair is gone
     ├── ParcelError            a connection cannot be handed to, or taken over from, another worker
@@ -67,6 +68,12 @@ class GaveUpError(AsgireloadError):
     """Workers kept dying and nothing served for `give_up_after` seconds."""
 
     exit_code = 4
+
+
+class ShutdownError(AsgireloadError):
+    """The server has stopped as it was asked to, but the application's lifespan shutdown failed in a worker."""
+
+    exit_code = 5
 
 
 class ControlError(AsgireloadError):

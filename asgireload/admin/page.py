@@ -200,6 +200,7 @@ def _retired(reload: ReloadSnapshot) -> str:
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
         (reload.came_back, "offers came back"),
+        (reload.shutdown_failures, "lifespan shutdowns failed"),
     ):
         if count:
             counts.append(f"{count} {word}")

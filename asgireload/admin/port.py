@@ -101,6 +101,8 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Connections that went on in another worker."""
     came_back: int = 0
     """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
+    shutdown_failures: int = 0
+    """Workers whose lifespan shutdown failed or was not completed."""
 
 
 class CertificateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +181,8 @@ class MetricsSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Verdicts spoken so far, by outcome."""
     worker_exits: dict[str, int]
     """Worker exits so far: clean, crashed, killed or stalled."""
+    shutdown_failures: int = 0
+    """Workers so far whose lifespan shutdown failed or was not completed."""
 
 
 class ServerPort(Protocol):

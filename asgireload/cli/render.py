@@ -112,6 +112,7 @@ def _reload(reload: ReloadSnapshot) -> str:
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
         (reload.came_back, "offers came back"),
+        (reload.shutdown_failures, "lifespan shutdowns failed"),
     ):
         if count:
             lines.append(f"  {what}: {count}")

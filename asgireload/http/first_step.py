@@ -22,12 +22,14 @@ ORDINARY_AFTER_WAIT: Final = 15
 class FirstStep:
     """What a task that is made late has to know."""
 
-    __slots__ = ("awaited", "blocks", "context", "is_over", "loop", "name", "running")
+    __slots__ = ("awaited", "blocks", "context", "coroutine", "is_over", "loop", "name", "running")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.name = ""
         self.context: Context | None = None
+        self.coroutine: Coroutine[Any, Any, None] | None = None
+        """What the task is said to run; None: nothing has been run since the last end."""
         self.running: Generator[Any, Any, None] | None = None
         """Runs the coroutine; None: none is being run."""
         self.awaited: Any = None
@@ -115,6 +117,7 @@ class FirstSteps:
         self._driver = None
         step.context = context
         step.name = name
+        step.coroutine = coroutine
         step.running = driver.running
         try:
             # The end comes as a value: an exception for it would cost as much as all the rest.
@@ -153,7 +156,7 @@ class FirstSteps:
 
     def _keep(self, task: Any, step: FirstStep) -> None:
         """Keep both for the next coroutine."""
-        step.running = step.context = None
+        step.running = step.context = step.coroutine = None
         step.is_over = False
         self._task = task
         self._step = step

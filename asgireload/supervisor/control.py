@@ -55,6 +55,7 @@ class Control:
             ),
             reload_outcomes=dict(self._fleet.outcomes),
             worker_exits=dict(self._fleet.exits),
+            shutdown_failures=self._fleet.shutdown_failures,
         )
 
     def reloads(self) -> tuple[port.ReloadSnapshot, ...]:

@@ -143,6 +143,9 @@ class Worker(msgspec.Struct):
     """Those that take no more of them: so no connection is offered twice to the same worker."""
     drained: bool = False
     """It has said that it is done, lifespan shutdown included."""
+    has_lifespan: bool = False
+    shutdown_failure: str = ""
+    """Why its lifespan shutdown failed, as it has said itself."""
     killed_for: KillReason | None = None
     reload: Reload | None = None
     """The reload that counts its drain."""
@@ -204,6 +207,10 @@ class Fleet(msgspec.Struct):
     last_serving_at: float = 0.0
     """When a worker was last seen serving steadily."""
     exit_code: int = 0
+    shutdown_failures: int = 0
+    """Workers whose lifespan shutdown failed or was not completed."""
+    shutdown_failures_at_stop: int = 0
+    """Those of them that ended while the server stopped."""
     reload_not_before: float = 0.0
     """No reload on our own account (a template died) before this moment."""
     own_reloads: int = 0

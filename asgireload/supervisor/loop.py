@@ -56,15 +56,17 @@ _logger = logging.getLogger("asgireload.error")
 def serve(config: Config, means: "Means", head_start: HeadStart) -> int:
     """Serve until told to stop; return the exit status. Raise AsgireloadError when the server cannot start.
 
-    Means and head start are the caller's to end. Signals are held until there are handlers; at the end that
-    of children is blocked.
+    Means and head start are the caller's to end. Signals are held until there are handlers, and again at the end:
+    the caller says what becomes of those that come too late.
     """
     with asyncio.Runner() as runner:
         try:
             return runner.run(_serve(config, means, head_start))
         finally:
-            # A loop that closes forgets where signals are written to before it forgets their handlers.
+            # A loop that closes forgets where signals are written to before it forgets their handlers, and then
+            # they have their default actions again.
             signals.hold_children()
+            signals.hold()
 
 
 DEVELOPMENT_DRAIN = 5.0

@@ -11,7 +11,6 @@ from asgireload.supervisor import transitions
 from asgireload.supervisor.events import (
     CloseSlot,
     CloseTemplate,
-    Finish,
     HoldWorker,
     KillTemplate,
     ReleaseWorker,
@@ -131,8 +130,7 @@ def _expire(fleet: Fleet, now: float) -> list[Step]:
 def _finish_stop(fleet: Fleet) -> list[Step]:
     if fleet.workers or fleet.templates:
         return []
-    fleet.phase = Phase.FINISHED
-    return [Finish(fleet.exit_code)]
+    return transitions.finish(fleet)
 
 
 def _judge_outage(fleet: Fleet, now: float) -> list[Step]:

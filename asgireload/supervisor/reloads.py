@@ -86,6 +86,8 @@ class Reload(msgspec.Struct):
     """Connections that went on in another worker."""
     came_back: int = 0
     """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
+    shutdown_failures: int = 0
+    """Workers whose lifespan shutdown failed or was not completed."""
 
     @property
     def is_first_load(self) -> bool:

@@ -145,6 +145,7 @@ def take_reload(reload: Reload, around: Surroundings, now: float) -> port.Reload
         websockets_closed=reload.websockets_closed,
         handed_over=reload.handed_over,
         came_back=reload.came_back,
+        shutdown_failures=reload.shutdown_failures,
     )
 
 
