@@ -49,9 +49,12 @@ def test_the_size_of_a_chunk_is_read(line, size):
     assert wire.chunk_size(line) == size
 
 
-def test_a_chunk_without_size_is_a_broken_answer():
+@pytest.mark.parametrize(
+    "line", [b"none\r\n", b"\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b"1_0\r\n", b" 1\r\n"]
+)
+def test_a_chunk_without_size_is_a_broken_answer(line):
     with pytest.raises(BrokenAnswer):
-        wire.chunk_size(b"none\r\n")
+        wire.chunk_size(line)
 
 
 def test_a_request_is_exactly_these_bytes():
