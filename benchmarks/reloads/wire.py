@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.suite.frames import FINAL, MASK
@@ -32,13 +33,21 @@ class Head:
     worker: int | None
 
 
-def request(method: str, path: str, *, length: int | None = None, closes: bool = False) -> bytes:
-    """Return the head of a request."""
+def request(
+    method: str,
+    path: str,
+    *,
+    length: int | None = None,
+    closes: bool = False,
+    more: Sequence[str] = (),
+) -> bytes:
+    """Return the head of a request; `more` are further lines of it."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "User-Agent: reload-bench"]
     if length is not None:
         lines.append(f"Content-Length: {length}")
     if closes:
         lines.append("Connection: close")
+    lines += more
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

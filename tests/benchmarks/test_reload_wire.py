@@ -64,6 +64,12 @@ def test_a_request_is_exactly_these_bytes():
     )
 
 
+def test_further_lines_of_a_head_come_last():
+    assert wire.request("GET", "/", more=["Last-Event-ID: 7"]) == (
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: reload-bench\r\nLast-Event-ID: 7\r\n\r\n"
+    )
+
+
 def server_frame(opcode, payload):
     if len(payload) < 126:
         return bytes((0x80 | opcode, len(payload))) + payload
