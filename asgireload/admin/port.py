@@ -92,8 +92,16 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """False while slots serve different generations."""
     failure: Failure | None
     slots: tuple[SlotSteps, ...]
+    waited: float = 0.0
+    """Seconds that it waited for older workers to drain before it began; not part of `duration`."""
+    waits_for: str = ""
+    """What it waits for now, such as `4 of 8 workers of generations 1, 2 to drain, 14 s at most`."""
+    workers_draining: int = 0
+    """Workers that it has replaced and that have not left yet, also after the verdict."""
     workers_drained: int = 0
     workers_killed: int = 0
+    workers_crashed: int = 0
+    """Workers that it has replaced and that ended in the middle of their drain."""
     exchanges_cut: int = 0
     """Exchanges cancelled at the drain deadline."""
     websockets_closed: int = 0
@@ -163,6 +171,8 @@ class ReloadTicket(msgspec.Struct, frozen=True, kw_only=True):
     """running or pending."""
     coalesced: bool
     """True when another request had already asked for this reload."""
+    waits_for: str = ""
+    """As in `ReloadSnapshot`."""
 
 
 class SlotCounters(msgspec.Struct, frozen=True, kw_only=True):

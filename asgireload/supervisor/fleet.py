@@ -23,9 +23,8 @@ EXIT_GRACE = 1.5
 """Seconds beyond drain and lifespan timeouts that a worker gets to leave the interpreter."""
 
 OLD_GENERATIONS = 4
-"""Committed generations of which workers may still drain when another reload begins, under `--drain-overlap`.
-Each takes the memory of its workers until the drain deadline. Reloads every few seconds over streams that do not
-end would otherwise pile up as many as fit into that time."""
+"""Development: committed generations of which workers may still drain when another reload begins. The workers of
+the oldest are ended then."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -39,7 +38,8 @@ class Policy(msgspec.Struct, frozen=True):
     """What imports, starts or ends while workers serve in its place computes only when they do not."""
     probation: float = 1.0
     surge: int = 1
-    drain_overlap: bool = False
+    drain_overlap: bool = True
+    drain_generations: int = 2
     keep_generations: int = 1
     revert_window: float = 60.0
     give_up_after: float = 300.0

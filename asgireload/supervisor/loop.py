@@ -27,6 +27,7 @@ from asgireload.supervisor import events, signals
 from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
+from asgireload.supervisor.drain_limits import draining_of
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
 from asgireload.supervisor.foundation import Foundation
 from asgireload.supervisor.head_start import HeadStart
@@ -106,6 +107,7 @@ def _serving_policy(config: Config) -> Policy:
         probation=config.probation,
         surge=config.surge,
         drain_overlap=config.drain_overlap,
+        drain_generations=config.drain_generations,
         keep_generations=config.keep_generations,
         revert_window=config.revert_window,
         give_up_after=config.give_up_after,
@@ -342,7 +344,10 @@ class _Supervisor:
         if reload.outcome is Outcome.COMMITTED and self._announced:
             self._follow_log_config()
         verdict = describe_verdict(
-            reload, self._fleet.ready_count, is_development=self._fleet.policy.development
+            reload,
+            self._fleet.ready_count,
+            draining_count=draining_of(self._fleet, reload_id),
+            is_development=self._fleet.policy.development,
         )
         if verdict is not None:
             _logger.log(verdict.level, "%s", verdict.text)

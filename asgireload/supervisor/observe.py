@@ -343,14 +343,17 @@ def _left_after_drain(fleet: Fleet, worker: Worker, event: WorkerExited, now: fl
         _count_shutdown_failure(fleet, worker)
         text = f"The lifespan shutdown of worker {worker.pid} did not succeed: {failure}"
         steps.append(Say("error", text, slot=worker.slot, generation=worker.generation))
-    if worker.reload is not None:
-        name = "killed" if killed else "drained"
-        detail = worker.killed_for.value if worker.killed_for is not None else ""
-        worker.reload.note(worker.slot, name, now, worker.generation, detail)
-        if killed:
-            worker.reload.killed += 1
+    reload = worker.reload
+    if reload is not None:
+        if worker.killed_for is not None:
+            reload.killed += 1
+            reload.note(worker.slot, "killed", now, worker.generation, worker.killed_for.value)
+        elif event.clean or worker.drained:
+            reload.drained += 1
+            reload.note(worker.slot, "drained", now, worker.generation)
         else:
-            worker.reload.drained += 1
+            reload.crashed += 1
+            reload.note(worker.slot, "crashed", now, worker.generation, event.description)
     if worker.killed_for is KillReason.CROWDED:
         text = (
             f"Worker {worker.pid} was ended before its time: {OLD_GENERATIONS} old generations still drained, "

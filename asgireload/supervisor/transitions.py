@@ -182,9 +182,10 @@ def begin(fleet: Fleet, now: float) -> list[Step]:
     steps: list[Step] = []
     if reload.reload_id:
         asked = ", ".join(dict.fromkeys(reload.origins))
-        steps.append(
-            Say("info", f"Reload {reload.reload_id} begins ({asked})", generation=reload.target)
-        )
+        text = f"Reload {reload.reload_id} begins ({asked})"
+        if reload.delayed_at is not None:
+            text += f" after it waited {reload.waited(now):.1f} s for old workers to drain"
+        steps.append(Say("info", text, generation=reload.target))
     if reload.shows is not None:
         fleet.generations[reload.target].broken = reload.shows
         return steps + start_template(fleet, reload.target, now, preload=True, failure=reload.shows)
