@@ -24,6 +24,7 @@ MODULES = (
     "http/context.py",
     "http/deadlines.py",
     "http/endpoints.py",
+    "http/event_stream.py",
     "http/exchange.py",
     "http/first_step.py",
     "http/gathering.py",

@@ -1,4 +1,4 @@
-"""When each of the WebSockets of a worker that leaves is closed, and when its client should come back. Pure.
+"""When each WebSocket and event stream of a worker that leaves is closed, and when a client should come back. Pure.
 
 Clients that are closed in one moment come back in one moment, with a handshake, an authentication and a
 query for what they have missed each. So their closes are spread: each gets a place of its own in a row, and
@@ -10,6 +10,9 @@ from asgireload.draining import DrainReason
 CLOSE_SPACING = 0.02
 """Seconds between two closes: fifty a second, from each worker that drains, are no storm. Few clients need not
 wait for the whole window, and a reload not for them."""
+
+NOTICE = 1.0
+"""Seconds for an application that was told of the drain to end its event streams by itself."""
 
 BACK_SOON = (0.1, 1.0)
 """Seconds after which a client should come back while another worker serves; the closes are spread already."""

@@ -27,18 +27,20 @@ because a request may be on its way.
 
 import asyncio
 import math
+import random
 import socket
-import struct
 import time
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol, cast
 
 from asgireload.errors import ClientDisconnectedError, PeerError, UnservedHostError
+from asgireload.http.close_plan import NOTICE, ClosePlan, late_close_at
 from asgireload.http.context import ServingContext, Successor, error_logger
 from asgireload.http.deadlines import COARSE_FROM
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
+from asgireload.http.event_stream import with_last_event_id
 from asgireload.http.exchange import APART_BYTES, Carrier, HttpExchange
 from asgireload.http.gathering import Gathering
 from asgireload.http.hosts import names_served_host
@@ -47,8 +49,9 @@ from asgireload.http.parser import RequestHead
 from asgireload.http.pieces import Pieces
 from asgireload.http.reader import RequestReader
 from asgireload.http.resuming import Resuming
+from asgireload.http.stream_leaving import StreamLeaving
 from asgireload.http.writer import frame_error
-from asgireload.ipc.parcels import HttpParcel, HttpParcelState
+from asgireload.ipc.parcels import EventStreamParcel, HttpParcel, HttpParcelState
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.proxy_protocol import Origin
 
@@ -60,6 +63,12 @@ _PEER_ERRORS_TOTAL: Final = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL: Final = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
 _NEVER: Final = math.inf
+_STREAM_MOMENT: Final = 1.0
+"""Seconds from telling an application that its event stream is over here until it is cancelled, if it does not
+listen."""
+_STREAM_PATIENCE: Final = 5.0
+"""Seconds that an event stream on its way waits for its client to take what was sent, and for a worker that
+follows."""
 _OUTGOING_BYTES: Final = 16 * 1024
 """Ends of responses that are larger are written at once: beside so many bytes, waking a reader costs little."""
 _UNREAD_PATIENCE: Final = 0.1
@@ -118,6 +127,7 @@ class HttpConnection(Carrier):
         "_is_holding",
         "_is_reading_paused",
         "_is_waiting_to_deliver",
+        "_leaving",
         "_lingering",
         "_origin",
         "_outgoing",
@@ -125,6 +135,7 @@ class HttpConnection(Carrier):
         "_reader",
         "_refused_by",
         "_request_deadline",
+        "_resumed",
         "_slot",
         "_state_before",
         "_successor",
@@ -184,6 +195,10 @@ class HttpConnection(Carrier):
         self._successor: Successor | None = None
         """Where the connection is enlisted, or offered."""
         self._refused_by: Successor | None = None
+        self._leaving: StreamLeaving | None = None
+        """Of the event stream in hand, while the worker drains."""
+        self._resumed: EventStreamParcel | None = None
+        """A stream that another worker has begun, until its request is read here."""
         self._is_holding = False
         """Between two requests, and not reading because the turn to leave comes at once."""
         self._state_before = ConnectionState.SILENT
@@ -270,6 +285,26 @@ class HttpConnection(Carrier):
         if self.context.drain:
             self.begin_drain()
 
+    def resume_stream(self, transport: asyncio.Transport, parcel: EventStreamParcel) -> None:
+        """Go on with an event stream that another worker has begun. Called in place of `connection_made`, when the
+        transport reads already."""
+        self._transport = transport
+        self.endpoints = resumed_endpoints(transport, parcel.facts)
+        self.context.register(self, is_new=False)
+        self._resumed = parcel
+        self._read(parcel.head + parcel.unread, is_first=False)
+        if self._resumed is not None:
+            # What is no request to this worker, whose limits may be other ones, was refused, or lacks its end.
+            self._end_resumed()
+
+    def _end_resumed(self) -> None:
+        """End a stream that cannot go on here, before there is an exchange for it."""
+        parcel = self._resumed
+        self._resumed = None
+        if parcel is not None and parcel.is_chunked:
+            self.write(b"0\r\n\r\n")
+        self._close(lingers=True)
+
     def data_received(self, data: bytes) -> None:
         self.context.record.bytes_received += len(data)
         if self._lingering is not None:
@@ -334,6 +369,8 @@ class HttpConnection(Carrier):
         self.is_write_paused = False
         self._write_deadline = _NEVER
         self._wake_writers()
+        if self._leaving is not None:
+            self._leaving.advance()
         if self._is_waiting_to_deliver:
             self._is_waiting_to_deliver = False
             self._release_current()
@@ -358,7 +395,11 @@ class HttpConnection(Carrier):
         if head.is_websocket and self.context.speaks_websocket:
             self._upgrade_head = head
             return True
-        self._incoming = HttpExchange(self, head)
+        exchange = HttpExchange(self, head)
+        if self._resumed is not None:
+            exchange.resume(self._resumed)
+            self._resumed = None
+        self._incoming = exchange
         return False
 
     def on_body(self, data: bytes) -> None:
@@ -570,6 +611,14 @@ class HttpConnection(Carrier):
             self._resume_reading()
             self._restart_body_timeout()
 
+    def event_stream_begun(self, exchange: HttpExchange) -> None:
+        if self.context.drain and exchange is self._current:
+            self._leave_stream()
+
+    def event_sent(self, exchange: HttpExchange) -> None:
+        if self._leaving is not None and exchange is self._current:
+            self._leaving.advance()
+
     def watch_departure(self) -> None:
         if self._is_direct:
             self._transport.resume_reading()
@@ -589,6 +638,7 @@ class HttpConnection(Carrier):
         )
 
     def response_completed(self, exchange: HttpExchange, *, closes: bool) -> None:
+        self._forget_leaving()
         self._request_deadline = _NEVER
         if not exchange.is_request_complete and not closes and self._can_discard_rest(exchange):
             self._resume_reading()
@@ -661,10 +711,15 @@ class HttpConnection(Carrier):
                     self._arm_timer(self._deadline)
                 if not self._enlist() and not self.context.is_held:
                     self._stop_holding()
+            elif self._has_event_stream():
+                self._leave_stream()
             elif not self._is_waiting_to_deliver:
                 self._bound_rest()
             return
         self._stop_holding()
+        if self._has_event_stream():
+            self._leave_stream()
+            return
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE:
             self._bound(self.context.settings.drain_grace)
         elif self.state is ConnectionState.HEAD:
@@ -677,17 +732,156 @@ class HttpConnection(Carrier):
         if self._current is not None and self._current.is_response_complete:
             self._set_timeout(self.context.settings.drain_grace)
 
+    # An event stream that leaves: see `LeavingStream`.
+
+    def _has_event_stream(self) -> bool:
+        exchange = self._current
+        return (
+            exchange is not None
+            and exchange.events is not None
+            and (not exchange.is_response_complete)
+        )
+
+    def _leave_stream(self) -> None:
+        leaving = self._leaving
+        if leaving is None:
+            leaving = self._leaving = StreamLeaving(self.context.loop, self)
+        leaving.follow(self.context.successor)
+
+    def _forget_leaving(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    def can_move(self) -> bool:
+        exchange = self._current
+        return (
+            exchange is not None
+            and exchange.events is not None
+            and exchange.events.can_move
+            and not self._is_direct
+            and self._may_leave()
+        )
+
+    def is_between_events(self) -> bool:
+        exchange = self._current
+        return (
+            exchange is not None
+            and exchange.events is not None
+            and exchange.events.is_at_boundary
+            and not exchange.has_pending_piece
+        )
+
+    def end_at(self) -> float:
+        context = self.context
+        window = min(context.settings.ws_close_window, self._stream_seconds_left() / 2)
+        now = context.loop.time() + min(NOTICE, self._stream_seconds_left() / 4)
+        jitter = random.random()  # it spreads load; nobody gains by guessing it
+        plan = context.stream_plan
+        if plan is None:
+            plan = context.stream_plan = ClosePlan(now, self._count_streams(), window)
+        if plan.is_full:
+            return late_close_at(now, self._count_streams(), window, jitter)
+        return plan.next_at(jitter)
+
+    def _count_streams(self) -> int:
+        """Return how many event streams this worker has, this one included."""
+        count = 0
+        for connection in self.context.connections:
+            if isinstance(connection, HttpConnection) and connection._has_event_stream():
+                count += 1
+        return max(count, 1)
+
+    def _stream_seconds_left(self) -> float:
+        """Return the time until the deadline of the drain; long where it has none."""
+        deadline = self.context.drain.deadline
+        return 3600.0 if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def patience(self) -> float:
+        return min(_STREAM_PATIENCE, self._stream_seconds_left() / 2)
+
+    def detach(self) -> None:
+        exchange = self._current
+        assert exchange is not None
+        self._pause_reading()
+        self._release()
+        self._let_go(exchange)
+
+    def _let_go(self, exchange: HttpExchange) -> None:
+        """Tell the application that its stream is over here, and cancel it a moment later if it does not listen."""
+        exchange.detach()
+        self.context.loop.call_later(
+            min(_STREAM_MOMENT, self._stream_seconds_left() / 4), exchange.cancel_unless_told
+        )
+
+    def is_settled(self) -> bool:
+        transport = self._transport
+        if not transport.get_write_buffer_size():
+            return True
+        transport.set_write_buffer_limits(0)  # says so when it is empty
+        return False
+
+    def descriptor(self) -> int:
+        descriptor = self.plain_socket()
+        return -1 if descriptor is None or self._transport.is_closing() else descriptor
+
+    def make_parcel(self) -> EventStreamParcel:
+        exchange = self._current
+        assert exchange is not None
+        events = exchange.events
+        assert events is not None
+        return EventStreamParcel(
+            self.endpoints.facts(),
+            with_last_event_id(exchange.head.to_bytes(), events.last_event_id),
+            exchange.is_chunked,
+            exchange.closes,
+            events.last_event_id,
+            events.has_events,
+            self._unread,
+            exchange.started_ns,
+            exchange.sent_bytes,
+            exchange.request_id,
+        )
+
+    def part(self) -> None:
+        self._leaving = None
+        self._release_current()
+        self.state = ConnectionState.CLOSING
+        self._cancel_timer()
+        self._unread = b""
+        # Without shutdown(): the socket lives on in the other worker.
+        self._transport.close()
+
+    def end(self) -> None:
+        exchange = self._current
+        if exchange is None:
+            return
+        self._leaving = None
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits()
+        if not exchange.is_detached:
+            self._let_go(exchange)
+        self._resume_reading()
+        exchange.end_stream()
+
     def cut(self) -> None:
         exchange = self._current
         if exchange is not None and not exchange.is_response_complete:
+            if self._has_event_stream() and (exchange.is_detached or self.is_between_events()):
+                self.end()
+                if self.state is not ConnectionState.CLOSING:
+                    self._close(lingers=True)
+                return
             self.context.record.values[_CUT_TOTAL] += 1
             is_begun = exchange.is_response_begun
-            self._drop_exchange(503, cancel=True)
-            if is_begun:
-                # A reset: an unfinished body must not look complete, whatever its framing.
-                self._reset()
-            else:
+            is_hidden = exchange.is_delimited_by_close
+            self._drop_exchange(503)
+            if not is_begun:
                 self._answer(503, "Service Unavailable")
+            elif is_hidden:
+                self._reset()  # an unfinished body must not look complete
+            else:
+                self._close(lingers=True)
         elif self.state is ConnectionState.HEAD:
             self._answer(503, "Service Unavailable")
         elif self._lingering is None:
@@ -739,7 +933,8 @@ class HttpConnection(Carrier):
     def _start(self, exchange: HttpExchange, *, at_once: bool) -> None:
         self._current = exchange
         self.state = ConnectionState.EXCHANGE
-        self.context.count_request()
+        if not exchange.is_resumed:
+            self.context.count_request()
         if exchange.is_request_complete:
             self._incoming = None
             self._deadline = _NEVER
@@ -747,7 +942,8 @@ class HttpConnection(Carrier):
             self._set_timeout(self.context.settings.body_timeout)
         request_timeout = self.context.settings.request_timeout
         if request_timeout is not None:
-            self._request_deadline = self.context.loop.time() + request_timeout
+            elapsed = (self.context.now_ns() - exchange.started_ns) / 1e9
+            self._request_deadline = self.context.loop.time() + request_timeout - elapsed
             self._arm_timer(self._request_deadline)
         exchange.start(at_once=at_once)
 
@@ -790,6 +986,7 @@ class HttpConnection(Carrier):
             return
         self._current = None
         self._request_deadline = _NEVER
+        self._forget_leaving()
         if self._departure is not None:
             self._departure.cancel()
             self._departure = None
@@ -869,6 +1066,9 @@ class HttpConnection(Carrier):
     def _answer(self, status: int, text: str) -> None:
         """Answer in the server's own name and end the connection."""
         context = self.context
+        if self._resumed is not None:
+            self._end_resumed()
+            return
         context.record.observe_response(status, 0)
         self.write(
             frame_error(
@@ -1173,10 +1373,11 @@ class HttpConnection(Carrier):
 
     # The end.
 
-    def _close(self, *, lingers: bool, expects_input: bool = False) -> None:
+    def _close(self, *, lingers: bool, expects_input: bool = False, resets: bool = False) -> None:
         """End the connection behind what was written.
 
-        `expects_input`: the client was perhaps sending, and the response says itself where it ends.
+        `expects_input`: the client was perhaps sending, and the response says itself where it ends. `resets`: as
+        soon as the client has taken what was written, it sees an error.
         """
         self.state = ConnectionState.CLOSING
         self._cancel_timer()
@@ -1186,7 +1387,7 @@ class HttpConnection(Carrier):
         transport = self._transport
         if transport.is_closing():
             return
-        if (lingers and not self._has_peer_closed) or transport.get_write_buffer_size():
+        if resets or (lingers and not self._has_peer_closed) or transport.get_write_buffer_size():
             # Also without anything to linger for: a client that reads nothing must not stay for good.
             self._is_reading_paused = False
             self._lingering = LingeringClose(
@@ -1194,24 +1395,15 @@ class HttpConnection(Carrier):
                 self.context.loop,
                 self.context.settings.write_timeout,
                 expects_input=expects_input,
+                resets=resets,
             )
             self._lingering.begin()
         else:
             transport.close()
 
     def _reset(self) -> None:
-        """Close so that the peer sees an error: SO_LINGER with no time turns FIN into RST."""
-        self._release()
-        own_socket: socket.socket | None = self._transport.get_extra_info("socket")
-        if own_socket is not None and own_socket.family != socket.AF_UNIX:
-            own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.state = ConnectionState.CLOSING
-        if self._gathering is not None and self._transport.get_write_buffer_size():
-            # Responses before this one may have been written in this turn only: it is theirs to leave.
-            self._transport.close()
-            self.context.loop.call_soon(self._transport.abort)
-        else:
-            self._transport.abort()
+        """Close so that the peer sees an error, behind what was written: that is the peer's to read."""
+        self._close(lingers=True, resets=True)
 
 
 def http_protocol(context: ServingContext, origin: Origin | None = None) -> asyncio.BaseProtocol:
@@ -1220,6 +1412,19 @@ def http_protocol(context: ServingContext, origin: Origin | None = None) -> asyn
     `origin`: whom a PROXY header names as the ends of the connection.
     """
     return cast("asyncio.BaseProtocol", HttpConnection(context, origin))
+
+
+def resumed_stream_protocol(
+    context: ServingContext, parcel: EventStreamParcel
+) -> asyncio.BaseProtocol:
+    """Return the protocol for the socket of an event stream that another worker has begun."""
+
+    def begin(transport: asyncio.Transport) -> None:
+        connection = HttpConnection(context, None)
+        transport.set_protocol(cast("asyncio.BaseProtocol", connection))
+        connection.resume_stream(transport, parcel)
+
+    return Resuming(context.loop, begin)
 
 
 def resumed_http_protocol(context: ServingContext, parcel: HttpParcel) -> asyncio.BaseProtocol:

@@ -125,7 +125,8 @@ class LiveConnection(Protocol):
         """End politely: called once after `context.drain` was set."""
 
     def cut(self) -> None:
-        """The deadline passed: cancel the application, tell the client, close within about a second."""
+        """The deadline passed: tell the application and the client, and close within about a second. Whoever calls
+        cancels the application a moment later (`ServingContext.cancel_background`)."""
 
     def abort(self) -> None:
         """Drop the connection now, unsent bytes included."""
@@ -233,6 +234,7 @@ class ServingContext:
         "settings",
         "speaks_websocket",
         "state",
+        "stream_plan",
         "successor",
         "variables",
         "websocket_factory",
@@ -332,6 +334,8 @@ class ServingContext:
         """The one that there was is gone, and perhaps another takes its place."""
         self.close_plan: ClosePlan | None = None
         """Of the WebSockets that a drain closes; made by the first of them."""
+        self.stream_plan: ClosePlan | None = None
+        """The same of its event streams that do not move."""
         self.websockets_parted = 0
         """How many of them another worker goes on with."""
         self._overloads = 0
@@ -421,6 +425,8 @@ class ServingContext:
         """Cancel what still runs behind finished responses, at the drain deadline; return how many."""
         left = [task for task in self.background if not task.cancelling()]
         for task in left:
+            # One that is cancelled before its first step never comes to the end of what it runs.
+            task.add_done_callback(self.remove_background)
             task.cancel()
         return len(left)
 

@@ -19,6 +19,7 @@ from asgireload.errors import AppProtocolError, ClientDisconnectedError
 from asgireload.http.access_format import AccessEntry
 from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of
+from asgireload.http.event_stream import EventStream, is_event_stream
 from asgireload.http.files import open_file, send_span, span_of
 from asgireload.http.messages import bytes_of, kind_of, pairs_of, start_of, value_of
 from asgireload.http.pace import Pace
@@ -27,6 +28,7 @@ from asgireload.http.refusals import application_error
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, http_scope
 from asgireload.http.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
+from asgireload.ipc.parcels import EventStreamParcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 
@@ -147,6 +149,14 @@ class Carrier:
         """The application waits to be told that the client has left; see to it that it will be."""
         raise NotImplementedError
 
+    def event_stream_begun(self, exchange: "HttpExchange") -> None:
+        """The response is a stream of server-sent events without a known end."""
+        raise NotImplementedError
+
+    def event_sent(self, exchange: "HttpExchange") -> None:
+        """A piece of the event stream was written, or put off."""
+        raise NotImplementedError
+
     def send_interim(self, data: bytes) -> None:
         """Write now what is no part of the response: the client should go on, or it is to be found out whether it
         is there."""
@@ -190,8 +200,10 @@ class HttpExchange:
         "_framer",
         "_has_peer_closed",
         "_is_counted",
+        "_is_detached",
         "_is_disconnected",
         "_is_end_delivered",
+        "_is_resumed",
         "_is_told",
         "_omits_rest",
         "_pace",
@@ -202,6 +214,7 @@ class HttpExchange:
         "_started_ns",
         "_status",
         "body_received",
+        "events",
         "head",
         "is_request_complete",
         "needs_continue",
@@ -217,6 +230,12 @@ class HttpExchange:
         self.needs_continue = head.expects_continue
         """The client waits for a 100 before it sends the body (RFC 9110 section 10.1.1)."""
         self.body_received = 0
+        self.events: EventStream | None = None
+        """Where the response stands, if it is an event stream that asks to be ended between two events."""
+        self._is_detached = False
+        """The application is told that the client has left, and it has not."""
+        self._is_resumed = False
+        """Another worker has begun the response, and the application has yet to say that it goes on with it."""
         self.is_request_complete = False
         self._body = b""
         self._is_disconnected = False
@@ -259,12 +278,7 @@ class HttpExchange:
     @property
     def is_event_stream(self) -> bool:
         """True when the application has begun to answer with server-sent events (WHATWG HTML section 9.2)."""
-        return any(
-            type(name) is bytes
-            and name.lower() == b"content-type"
-            and value.lstrip()[:17].lower() == b"text/event-stream"
-            for name, value in self._start[1]
-        )
+        return self.events is not None or is_event_stream(self._start[1])
 
     # The connection's side.
 
@@ -335,7 +349,10 @@ class HttpExchange:
         """
         if status and self._framer is None:
             self._status = status
-        was_open = not self._is_disconnected and not self.is_response_complete
+        was_open = not self.is_response_complete and (
+            not self._is_disconnected or self._is_detached
+        )
+        self._is_detached = False
         self._is_disconnected = True
         self._body = b""
         self._uncount()
@@ -358,7 +375,7 @@ class HttpExchange:
             full_path(self.head, context),
             context.settings.request_timeout,
         )
-        if self.is_response_begun:
+        if self.is_response_begun and not self._is_resumed:
             self._break_response()
         else:
             self._write_response(504, b"Gateway Timeout")
@@ -372,6 +389,79 @@ class HttpExchange:
     @property
     def can_keep_reading(self) -> bool:
         return len(self._body) <= BODY_HIGH_WATER_BYTES
+
+    # Event streams, on their way from one worker to another.
+
+    def resume(self, parcel: EventStreamParcel) -> None:
+        """Go on with a response that another worker has begun. Called before `start`."""
+        self._framer = framer = ResponseFramer()
+        framer.resume(is_chunked=parcel.is_chunked, closes=parcel.closes)
+        self.events = EventStream(parcel.last_event_id, has_events=parcel.has_events)
+        self._is_resumed = True
+        self._status = 200
+        self._started_ns = parcel.started_ns
+        self._body_sent = parcel.sent_bytes
+        self.request_id = parcel.request_id
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of the body."""
+        return self._body_sent
+
+    @property
+    def started_ns(self) -> int:
+        return self._started_ns
+
+    @property
+    def is_chunked(self) -> bool:
+        return self._framer is not None and self._framer.is_chunked
+
+    @property
+    def is_delimited_by_close(self) -> bool:
+        """Only the end of the connection marks the end of the body."""
+        return self._framer is not None and self._framer.is_delimited_by_close
+
+    @property
+    def closes(self) -> bool:
+        """The head has said that the connection ends with the response."""
+        return self._framer is not None and self._framer.closes
+
+    @property
+    def is_resumed(self) -> bool:
+        """Another worker has begun the response, and the application has yet to go on with it."""
+        return self._is_resumed
+
+    @property
+    def is_detached(self) -> bool:
+        """The application was told that the client has left, and it has not."""
+        return self._is_detached
+
+    @property
+    def has_pending_piece(self) -> bool:
+        """A piece is being sent by the kernel."""
+        return self._stage is ResponseStage.FILE
+
+    def detach(self) -> None:
+        """To the application the client has left: its stream ends elsewhere, or by `end_stream`."""
+        self._is_disconnected = self._is_detached = True
+        self._uncount()
+        self._wake_receivers()
+
+    def end_stream(self) -> None:
+        """End an event stream that is between two events, as its framing does."""
+        framer = self._framer
+        assert framer is not None
+        now_ns = self._context.now_ns()
+        self._is_resumed = self._is_detached = False
+        end = framer.frame(b"", more_body=False)
+        self._carrier.write_end(end, now_ns, closes=framer.closes)
+        self._complete_response(now_ns)
+        self._is_disconnected = True  # for the application, which goes on
+
+    def cancel_unless_told(self) -> None:
+        """Cancel the application if it has not heard from `receive` that its stream is over."""
+        if not self._is_told:
+            self._cancel()
 
     # The application's side.
 
@@ -409,7 +499,8 @@ class HttpExchange:
         if self.head.is_forwarded:
             self._client = scope["client"]
         if context.request_ids is not None:
-            self.request_id = context.request_ids.of(self.head.headers)
+            if self.request_id is None:
+                self.request_id = context.request_ids.of(self.head.headers)
             scope["extensions"][EXTENSION] = {"id": self.request_id}
         return context.app(scope, self.receive, self.send) if context.admits() else None
 
@@ -509,6 +600,8 @@ class HttpExchange:
                     data = self._begin_response(body, now_ns, more_body=more_body)
                 else:
                     data = self._continue_response(framer, body, more_body=more_body)
+                if self.events is not None:
+                    self.events.feed(body)
                 if data:
                     if (more_body or self._sends_trailers) and not self._is_all_said():
                         self._carrier.write(data)
@@ -520,12 +613,19 @@ class HttpExchange:
                 self._omits_rest = True
                 self._complete_response(now_ns)
             else:
+                if self.events is not None:
+                    self._carrier.event_sent(self)
+                elif framer is None:
+                    self._look_for_events(body)
                 return self._wait_between()
         elif stage is ResponseStage.WAITING and kind == "http.response.start":
             # ASGI: nothing goes out before the first body message, so head and body leave together.
             self._start = start_of(message)
             self._sends_trailers = bool(value_of(message, "trailers", False))
-            self._stage = ResponseStage.STARTED
+            if self._is_resumed:
+                self._go_on_with_events()
+            else:
+                self._stage = ResponseStage.STARTED
         elif stage is ResponseStage.COMPLETE and self._omits_rest and kind in _PARTS_OF_BODY:
             if not (
                 value_of(message, "more_body", False)
@@ -537,6 +637,37 @@ class HttpExchange:
         else:
             return self._send_extension(kind, message)
         return None
+
+    def _look_for_events(self, body: bytes) -> None:
+        """The response goes on behind its first piece: see whether it is an event stream that can be ended early.
+
+        Those to a GET are: they have no end of their own, and browsers and other clients that read them come back
+        (WHATWG HTML section 9.2). Those to a POST are answers that end.
+        """
+        framer = self._framer
+        if (
+            self.head.method == "GET"
+            and not self.body_received
+            and self._start[0] == 200
+            and framer is not None
+            and (framer.is_chunked or framer.is_delimited_by_close)
+            and not self._sends_trailers
+            and is_event_stream(self._start[1])
+        ):
+            self.events = EventStream()
+            self.events.feed(body)
+            self._carrier.event_stream_begun(self)
+
+    def _go_on_with_events(self) -> None:
+        """The application has begun to answer for a stream that another worker had begun."""
+        status, headers = self._start
+        if status == 200 and not self._sends_trailers and is_event_stream(headers):
+            self._is_resumed = False
+            self._stage = ResponseStage.BODY
+            self._carrier.event_stream_begun(self)
+        else:
+            # Something else than a stream can only be told to a client that comes back.
+            self.end_stream()
 
     def _wait_between(self) -> Coroutine[Any, Any, None] | None:
         """Return what has to be awaited between two messages, or None."""
@@ -620,6 +751,7 @@ class HttpExchange:
         elif kind == "http.response.zerocopysend" and (
             stage is ResponseStage.STARTED or stage is ResponseStage.BODY
         ):
+            self.events = None  # nobody reads what the kernel sends
             descriptor, offset, size, moves = span_of(
                 message.get("file"), message.get("offset"), message.get("count")
             )
@@ -864,6 +996,9 @@ class HttpExchange:
         """End a response that the application did not complete."""
         if self._stage is ResponseStage.COMPLETE or self._is_disconnected:
             return
+        if self._is_resumed:
+            self.end_stream()
+            return
         if self.is_response_begun:
             self._break_response()
         else:
@@ -879,7 +1014,10 @@ class HttpExchange:
     def _write_response(
         self, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
-        """Answer in the application's place. Only before the response was begun."""
+        """Answer in the application's place. Only before the response was begun, but for one that is resumed."""
+        if self._is_resumed:
+            self.end_stream()
+            return
         self._start = (status, ((b"content-type", b"text/plain; charset=utf-8"), *headers))
         self._sends_trailers = False
         self._body_sent = len(body)

@@ -7,11 +7,14 @@ the sending side is closed first, and what arrives is dropped for a bounded time
 
 import asyncio
 import socket
+import struct
 
 from asgireload.net.probing import untaken_bytes
 
 LINGER_SECONDS = 1.0
 """Covers a few round trips of a far client. A client that reads closes much sooner."""
+RESET_SECONDS = 0.05
+"""Between two looks whether the peer has taken everything, where it is to see an error then."""
 LINGER_LONGEST = 30.0
 """Seconds for a client that goes on sending: closing under it would reset what it has yet to read, and many clients
 read only when they have sent everything. As nginx has it (`lingering_time`); no bound on bytes, which would cut the
@@ -32,9 +35,11 @@ class LingeringClose:
         "_deadline",
         "_dropped_bytes",
         "_expects_input",
+        "_interval",
         "_is_closed",
         "_longest",
         "_loop",
+        "_resets",
         "_stall_timeout",
         "_timer",
         "_transport",
@@ -48,10 +53,13 @@ class LingeringClose:
         stall_timeout: float | None = None,
         *,
         expects_input: bool = False,
+        resets: bool = False,
     ) -> None:
         """`stall_timeout` in seconds stands in for STALLED_SECONDS. `expects_input`: the peer was sending, and
-        knows the end of what it gets without the close."""
+        knows the end of what it gets without the close. `resets`: the end is to be seen as an error."""
+        self._resets = resets
         self._expects_input = expects_input
+        self._interval = RESET_SECONDS if resets else LINGER_SECONDS
         self._stall_timeout = STALLED_SECONDS if stall_timeout is None else stall_timeout
         self._transport = transport
         self._loop = loop
@@ -69,7 +77,12 @@ class LingeringClose:
         transport = self._transport
         if transport.is_closing():
             return
-        if transport.can_write_eof():
+        if self._resets:
+            if not self._count_unsent():
+                self._close()
+                return
+            transport.resume_reading()
+        elif transport.can_write_eof():
             try:
                 transport.write_eof()  # after what is buffered
             except OSError:
@@ -86,7 +99,7 @@ class LingeringClose:
                 self._is_closed = True
         self._unsent_bytes = self._count_unsent()
         self._deadline = self._loop.time() + self._stall_timeout
-        self._timer = self._loop.call_later(LINGER_SECONDS, self._tick)
+        self._timer = self._loop.call_later(self._interval, self._tick)
 
     def drop(self, data: bytes) -> None:
         self._dropped_bytes += len(data)
@@ -105,6 +118,9 @@ class LingeringClose:
             self._dropped_bytes > self._counted_bytes,
             self._dropped_bytes,
         )
+        if self._resets and unsent == 0:
+            self._close()
+            return
         if unsent == 0 and self._unsent_bytes == 0:
             if not is_sending or self._is_closed or now >= self._longest:
                 self._close()
@@ -113,13 +129,19 @@ class LingeringClose:
             self._longest = now + LINGER_LONGEST
             self._deadline = now + self._stall_timeout
         elif now >= self._deadline:
-            self._transport.abort()
+            if self._resets:
+                _reset(self._transport)
+            else:
+                self._transport.abort()
             return
         self._unsent_bytes = unsent
-        self._timer = self._loop.call_later(LINGER_SECONDS, self._tick)
+        self._timer = self._loop.call_later(self._interval, self._tick)
 
     def _close(self) -> None:
         self.cancel()
+        if self._resets:
+            _reset(self._transport)
+            return
         if self._is_closed:
             self._transport.abort()
             return
@@ -130,6 +152,14 @@ class LingeringClose:
 
     def _count_unsent(self) -> int:
         return unsent_bytes(self._transport)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close so that the peer sees an error: SO_LINGER with no time turns FIN into RST (socket(7))."""
+    own_socket: socket.socket | None = transport.get_extra_info("socket")
+    if own_socket is not None and own_socket.family != socket.AF_UNIX:
+        own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:

@@ -234,6 +234,12 @@ class ResponseFramer:
         self._remaining = -1
         """Bytes the announced Content-Length still asks for; -1 when none was announced."""
 
+    def resume(self, *, is_chunked: bool, closes: bool) -> None:
+        """Go on with a body of which a part was sent by another framer. Called in place of `begin`."""
+        self.is_chunked = is_chunked
+        self.is_delimited_by_close = not is_chunked
+        self.closes = closes
+
     def begin(
         self,
         status: int,

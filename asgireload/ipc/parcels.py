@@ -53,6 +53,28 @@ class HttpParcel(msgspec.Struct, frozen=True, tag="http"):
     """Received and not served: a part of a head, or pipelined requests that were not begun."""
 
 
+class EventStreamParcel(msgspec.Struct, frozen=True, tag="event stream"):
+    """A plaintext HTTP/1 connection in the middle of a response with server-sent events, between two of them."""
+
+    facts: Facts
+    head: bytes
+    """Of the request, with the id of the last event that was sent (Last-Event-ID)."""
+    is_chunked: bool
+    """False: the body ends with the connection."""
+    closes: bool
+    """The connection ends with the response, as its head has said."""
+    last_event_id: bytes = b""
+    has_events: bool = False
+    """At least one event was sent."""
+    unread: bytes = b""
+    """Received behind the request: pipelined requests that were not begun."""
+    started_ns: int = 0
+    """time.monotonic_ns() of the request."""
+    sent_bytes: int = 0
+    """Of the body, framing not counted."""
+    request_id: str | None = None
+
+
 class WebSocketParcel(msgspec.Struct, frozen=True, tag="websocket"):
     """An open WebSocket whose application has handed out its state."""
 
@@ -73,7 +95,7 @@ class WebSocketParcel(msgspec.Struct, frozen=True, tag="websocket"):
     """What the application gave."""
 
 
-Parcel = HttpParcel | WebSocketParcel
+Parcel = HttpParcel | EventStreamParcel | WebSocketParcel
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Parcel] = msgspec.msgpack.Decoder(Parcel)

@@ -300,8 +300,7 @@ class WebSocketConnection:
     def cut(self) -> None:
         if self._task is not None:
             self.context.record.values[_CUT_TOTAL] += 1
-            self.context.add_background(self._task)
-            self._task.cancel()
+            self.context.add_background(self._task)  # which is cancelled a moment later
         parting = self._parting
         if parting is not None and parting.stage is PartingStage.OFFERED:
             return  # it is the other worker's to say, which has until `abort`

@@ -19,6 +19,8 @@ from asgireload.worker.handover import Handover
 
 CUT_GRACE = 1.0
 """Seconds for connections that are cut to flush their last bytes."""
+CUT_MOMENT = 0.4
+"""Of these, seconds from telling applications that their client gets no more until they are cancelled."""
 
 
 class DrainResult(msgspec.Struct, frozen=True):
@@ -70,9 +72,13 @@ async def drain(
 async def _cut(context: ServingContext) -> None:
     for connection in list(context.connections):
         connection.cut()
-    context.cancel_background()
     try:
         async with asyncio.timeout(CUT_GRACE):
+            try:
+                async with asyncio.timeout(CUT_MOMENT):
+                    await context.wait_idle()
+            except TimeoutError:
+                context.cancel_background()
             await context.wait_idle()
     except TimeoutError:
         for connection in list(context.connections):

@@ -15,9 +15,10 @@ from functools import partial
 import msgspec
 
 from asgireload.errors import ParcelError
-from asgireload.http.connection import resumed_http_protocol
+from asgireload.http.connection import resumed_http_protocol, resumed_stream_protocol
 from asgireload.http.context import LiveConnection, ServingContext
 from asgireload.ipc.parcels import (
+    EventStreamParcel,
     HttpParcel,
     Offer,
     Parcel,
@@ -322,6 +323,8 @@ def resumed_protocol(context: ServingContext, parcel: Parcel) -> Callable[[], as
     match parcel:
         case HttpParcel():
             return partial(resumed_http_protocol, context, parcel)
+        case EventStreamParcel():
+            return partial(resumed_stream_protocol, context, parcel)
         case WebSocketParcel():
             if not context.speaks_websocket:
                 raise ParcelError("WebSockets are switched off here")

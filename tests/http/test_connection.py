@@ -25,6 +25,8 @@ def drain(server: Server, seconds: float = 5.0) -> None:
 def cut(server: Server) -> None:
     for connection in tuple(server.context.connections):
         connection.cut()
+    # As the drain does, a moment later.
+    server.context.loop.call_soon(server.context.cancel_background)
 
 
 def states(server: Server) -> list[ConnectionState]:
@@ -510,8 +512,7 @@ def test_the_deadline_cuts_what_still_runs(run: Any, parser: str, obeys: bool) -
             assert reply.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nconnection: close\r\n" in reply
             assert (await queued.read_all()).count(b"HTTP/1.1 503 ") == 1
-            with pytest.raises(ConnectionResetError):
-                await begun.read_all()
+            assert await begun.read_all() == b""  # without the chunk that ends a body
             assert server.count(Field.CUT_TOTAL) == 3
             assert sorted(cancelled) == ["/", "/", "/begun"]
             for client in (begun, pending, queued):
@@ -535,6 +536,7 @@ def test_a_request_that_never_reached_the_application_can_be_cut(run: Any, parse
             # Where Python can, the first one runs at once; the second is never more than a task.
             connection.data_received(GET + GET)
             connection.cut()
+            server.context.cancel_background()
             assert (await client.read_all()).split(b"HTTP/1.1 ")[-1].startswith(b"503 ")
             await client.close()
             await server.context.wait_idle()

@@ -580,6 +580,7 @@ def test_an_application_that_ignores_the_close_is_cut_at_the_deadline(
             drain(server)
             for connection in tuple(server.context.connections):
                 connection.cut()
+            server.context.loop.call_soon(server.context.cancel_background)
             await client.read_all()
             await server.context.wait_idle()
             assert ended == [True]
@@ -670,6 +671,7 @@ def test_a_close_does_not_wait_for_ever(
             server.context.drain.deadline = 0.0
             for connection in tuple(server.context.connections):
                 connection.cut()
+            server.context.loop.call_soon(server.context.cancel_background)
             await server.context.wait_idle()
 
     run(main())
