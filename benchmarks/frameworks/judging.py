@@ -30,7 +30,7 @@ def duration(seconds: float | None, never: str = "never") -> str:
 
 
 def log_fact(text: str) -> str:
-    """Return what a piece of a log says: nothing, the exceptions it tells of, or else the start of its first line."""
+    """Return what a piece of a log says: nothing, the exceptions in it, or else the start of its first line."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return "nothing"

@@ -65,14 +65,20 @@ def body(outcome: Outcome) -> str:
     totals = []
     parts: list[str] = []
     for framework in FRAMEWORKS:
-        rows = [(row, verdict) for row, verdict in outcome.judged if row.framework == framework.name]
+        rows = [
+            (row, verdict) for row, verdict in outcome.judged if row.framework == framework.name
+        ]
         if not rows:
             continue
         version = outcome.versions.get(framework.distribution, "")
         stacks = len({row.middleware for row, _ in rows})
         totals.append([framework.name, version, str(stacks), str(len(rows)), counts(rows)])
         told = [
-            [_cell(versioned(g.middleware, outcome.versions)), _cell("; ".join(g.features)), _cell(g.result)]
+            [
+                _cell(versioned(g.middleware, outcome.versions)),
+                _cell("; ".join(g.features)),
+                _cell(g.result),
+            ]
             for g in grouped(rows)
         ]
         parts += [
@@ -84,9 +90,7 @@ def body(outcome: Outcome) -> str:
     used = ("asgireload", "uvicorn")
     versions = ", ".join(f"{n} {outcome.versions[n]}" for n in used if n in outcome.versions)
     first = [about, f"Compared: {versions}.", "### Rows"]
-    first.append(
-        table(["framework", "version", "stacks of middleware", "rows", "results"], totals)
-    )
+    first.append(table(["framework", "version", "stacks of middleware", "rows", "results"], totals))
     return "\n\n".join([*first, *parts])
 
 

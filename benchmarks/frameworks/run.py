@@ -1,8 +1,8 @@
 """Runs the comparison: `make frameworks`, or `python -m benchmarks.frameworks --help`.
 
 For each framework every server runs one process with all its stacks of middleware. The servers are asked side by
-side, each by a thread of its own, one check after the other. What differs is asked again, and told only if it differs
-every time.
+side, each by a thread of its own, one check after the other. What differs is asked again, and told only if it
+differs every time.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -48,8 +48,10 @@ MODIFIED_AT = 1_700_000_000
 """Of the file that is served: its validators are the same in every run."""
 AGAIN = 2
 """How often a row that differs is asked again before it is told."""
-AT_ONCE = 3
-"""Frameworks that are compared side by side; nearly all of the time is spent waiting."""
+AT_ONCE = 4
+"""Comparisons side by side; nearly all of the time is spent waiting."""
+STACKS_AT_ONCE = 13
+"""A framework with more stacks is compared in several parts, each with servers of its own."""
 BARE = "none"
 
 
@@ -97,7 +99,10 @@ def running(
 
 
 def stacks_of(framework: Framework, data: str) -> list[str]:
-    """Return the names of a framework's stacks, which only its module knows."""
+    """Return the names of a framework's stacks, which only its module knows.
+
+    `data`: a directory for what it serves. Raise LoadError with the reason when it cannot be imported.
+    """
     code = f"import {framework.module} as m; print(*m.app.apps, sep='\\n')"
     environment = {**os.environ, "PYTHONPATH": str(APPS), "FRAMEWORKS_DATA": data}
     done = subprocess.run(
@@ -139,26 +144,22 @@ def is_asked(server: Server, feature: Feature, stack: str) -> bool:
 
 def compare(
     framework: Framework,
+    tasks: Sequence[Task],
     servers: Sequence[Server],
-    options: argparse.Namespace,
+    checkout: str,
     certificate: tuple[str, str],
     directory: Path,
 ) -> list[tuple[Row, Verdict]]:
     """Ask all servers about one framework and judge each row. Raise LoadError when a server does not start."""
-    data = directory / f"{framework.module}-data"
-    data.mkdir()
-    tasks = plan(
-        framework, stacks_of(framework, str(data)), options.middleware, options.feature
-    )
     with ExitStack() as open_servers:
         targets = {
             server.name: open_servers.enter_context(
                 running(
                     server,
                     framework,
-                    directory / f"{framework.module}-{number}",
+                    directory / str(number),
                     certificate,
-                    options.checkout,
+                    checkout,
                 )
             )
             for number, server in enumerate(servers)
@@ -256,13 +257,26 @@ def main(words: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="frameworks-") as directory:
         certificate = make_certificate(directory)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            pending = {
-                framework: pool.submit(
-                    compare, framework, SERVERS, options, certificate, Path(directory)
-                )
-                for framework in options.chosen
-            }
-            for framework, future in pending.items():
+            pending: list[tuple[Framework, Future[list[tuple[Row, Verdict]]]]] = []
+            for framework in options.chosen:
+                try:
+                    stacks = stacks_of(framework, directory)
+                except LoadError as error:
+                    failures[framework.name] = str(error)
+                    continue
+                for first in range(0, len(stacks), STACKS_AT_ONCE):
+                    part = stacks[first : first + STACKS_AT_ONCE]
+                    tasks = plan(framework, part, options.middleware, options.feature)
+                    if not tasks:
+                        continue
+                    place = Path(directory) / f"{framework.module}-{first}"
+                    place.mkdir()
+                    future = pool.submit(
+                        *(compare, framework, tasks, SERVERS),
+                        *(options.checkout, certificate, place),
+                    )
+                    pending.append((framework, future))
+            for framework, future in pending:
                 try:
                     judged += future.result()
                 except LoadError as error:

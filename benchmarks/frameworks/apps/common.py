@@ -1,7 +1,7 @@
 """What the applications share: notes for the driver, the data they send, and many middleware stacks in one process.
 
-A note is a line `KEY WHAT SECONDS` in the file that FRAMEWORKS_NOTES names. Seconds are of the monotonic clock, which
-all processes of the machine share. The driver reads notes also while the server answers nobody.
+A note is a line `KEY WHAT SECONDS` in the file that FRAMEWORKS_NOTES names. Seconds are of the monotonic
+clock, which all processes of the machine share. The driver reads notes also while the server answers nobody.
 """
 
 import asyncio
@@ -113,6 +113,12 @@ async def slow(key):
         note(key, "cancelled")
         raise
     note(key, "done")
+
+
+def block(key: str) -> None:
+    """Keep the loop from running, as code does that should be in a thread."""
+    time.sleep(BLOCKING_SECONDS)
+    note(key, "ended")
 
 
 def swap_seen(value: str) -> str:

@@ -34,7 +34,9 @@ async def json():
 
 @router.get("/file")
 async def file(how: str = "absolute"):
-    return FileResponse(common.FILE if how == "relative" else os.path.join(common.DATA, common.FILE))
+    return FileResponse(
+        common.FILE if how == "relative" else os.path.join(common.DATA, common.FILE)
+    )
 
 
 @router.get("/stream")
@@ -119,8 +121,7 @@ async def refuse():
 @router.get("/background")
 async def background(tasks: BackgroundTasks, key: str = "none"):
     async def block():
-        time.sleep(common.BLOCKING_SECONDS)
-        common.note(key, "ended")
+        common.block(key)
 
     tasks.add_task(block)
     return {"soon": True}

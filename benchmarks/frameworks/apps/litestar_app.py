@@ -115,8 +115,7 @@ async def refuse() -> Response:
 @get("/background", media_type="text/plain")
 async def background(key: str = "none") -> Response:
     async def block():
-        time.sleep(common.BLOCKING_SECONDS)
-        common.note(key, "ended")
+        common.block(key)
 
     return Response("soon", background=BackgroundTask(block), media_type="text/plain")
 

@@ -42,7 +42,9 @@ async def json(request):
 
 async def file(request):
     how = request.query_params.get("how")
-    return FileResponse(common.FILE if how == "relative" else os.path.join(common.DATA, common.FILE))
+    return FileResponse(
+        common.FILE if how == "relative" else os.path.join(common.DATA, common.FILE)
+    )
 
 
 async def stream(request):
@@ -115,8 +117,7 @@ async def refuse(request):
 
 async def background(request):
     async def block():
-        time.sleep(common.BLOCKING_SECONDS)
-        common.note(key_of(request), "ended")
+        common.block(key_of(request))
 
     return PlainTextResponse("soon", background=BackgroundTask(block))
 
@@ -362,7 +363,12 @@ def make_elastic():
     from elasticapm.contrib.starlette import ElasticAPM, make_apm_client
 
     client = make_apm_client(
-        {"SERVICE_NAME": "compared", "DISABLE_SEND": True, "CENTRAL_CONFIG": False, "LOG_LEVEL": "off"}
+        {
+            "SERVICE_NAME": "compared",
+            "DISABLE_SEND": True,
+            "CENTRAL_CONFIG": False,
+            "LOG_LEVEL": "off",
+        }
     )
     return make(Middleware(ElasticAPM, client=client))
 
