@@ -10,6 +10,11 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ASGI_VERSION = "3.0"
-HTTP_SPEC_VERSION = "2.5"
-"""Version of the HTTP and WebSocket message format we speak, as in `scope["asgi"]["spec_version"]`."""
+HTTP_SPEC_VERSION = "2.3"
+"""Version of the HTTP and WebSocket message format, as in `scope["asgi"]["spec_version"]`.
+
+What later versions add is spoken, too. But from 2.4 on, in which `send` raises for a client that has left,
+Starlette does not listen for its going any more: a generator that waits would live until it sends again. And it
+takes each OSError of a generator for a client that has left.
+"""
 LIFESPAN_SPEC_VERSION = "2.0"

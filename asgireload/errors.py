@@ -9,6 +9,7 @@
     │   ├── ListenError        an address could not be bound
     │   └── TlsError           a certificate, key or other part of TLS could not be used
     ├── GaveUpError            a crash loop with nothing serving                    exit 4
+    ├── ShutdownError          stopped, but a lifespan shutdown did not succeed     exit 5
     ├── ControlError           a running server could not be reached or refused
     ├── ChannelClosedError     the other process of a socket pair is gone
     ├── ParcelError            a connection cannot be handed to, or taken over from, another worker
@@ -16,6 +17,7 @@
     │   └── UnservedHostError  the Host header names a host that is not served
     ├── ProxyHeaderError       a connection does not begin with the PROXY header that it owes
     ├── FrameError             a WebSocket client broke the protocol or a limit; carries the close code
+    ├── ClientDisconnectedError  the application sends to a client that has left
     └── AppProtocolError       the application sent a message that ASGI does not allow here
 
 Only entry points (`cli/main.py` and the `main.py` of each process) turn them into exits.
@@ -68,6 +70,12 @@ class GaveUpError(AsgireloadError):
     exit_code = 4
 
 
+class ShutdownError(AsgireloadError):
+    """The server has stopped as it was asked to, but the application's lifespan shutdown failed in a worker."""
+
+    exit_code = 5
+
+
 class ControlError(AsgireloadError):
     """A running server could not be reached, or it refused the command."""
 
@@ -112,6 +120,13 @@ class ProxyHeaderError(AsgireloadError):
 
 class UnservedHostError(PeerError):
     """The request is well formed, and for somebody else."""
+
+
+class ClientDisconnectedError(AsgireloadError, ConnectionResetError):
+    """The application sends to a client that has left.
+
+    The subclass of OSError that `send` raises then (ASGI HTTP message format, "Disconnected Client").
+    """
 
 
 class AppProtocolError(AsgireloadError):

@@ -207,6 +207,7 @@ def test_exit_codes_of_the_server_are_those_of_the_errors():
         errors.ConfigError.exit_code,
         errors.StartupError.exit_code,
         errors.GaveUpError.exit_code,
+        errors.ShutdownError.exit_code,
         130,
     }
     assert errors.ConfigError.exit_code == USAGE

@@ -177,6 +177,13 @@ def _reload_families(snapshot: MetricsSnapshot) -> Iterator[Metric]:
     for kind in _known_first(WORKER_EXITS, snapshot.worker_exits):
         exits.add_metric((ROLE, kind), snapshot.worker_exits.get(kind, 0))
     yield exits
+    failures = CounterMetricFamily(
+        "asgireload_worker_shutdown_failures",
+        "Workers whose lifespan shutdown failed or was not completed.",
+        labels=("role",),
+    )
+    failures.add_metric((ROLE,), snapshot.shutdown_failures)
+    yield failures
     restarts = CounterMetricFamily(
         "asgireload_worker_restarts", "Workers replaced after a crash.", labels=("role",)
     )

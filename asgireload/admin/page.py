@@ -52,7 +52,11 @@ _TONES = {
 
 
 def render_page(status: StatusSnapshot) -> str:
-    is_moving = status.state in {"starting", "reloading", "stopping"}
+    is_moving = (
+        status.state in {"starting", "reloading", "stopping"}
+        or status.pending_reload is not None
+        or status.workers_old > 0
+    )
     refresh = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' if is_moving else ""
     title = f"{status.app or 'asgireload'}: {status.state}"
     sections = [
@@ -174,6 +178,10 @@ def _reload(title: str, reload: ReloadSnapshot | None) -> str:
             ("Took" if reload.ended_at else "Running for", format_duration(reload.duration))
         )
     facts.append(("Asked", format_time(reload.requested_at)))
+    if reload.waits_for:
+        facts.append(("Waits for", reload.waits_for))
+    elif reload.waited:
+        facts.append(("Waited for old workers", format_duration(reload.waited)))
     if reload.ended_at is not None:
         uniform = "in every slot" if reload.uniform else "not in every slot"
         serving = reload.serving_generation
@@ -195,11 +203,14 @@ def _reload(title: str, reload: ReloadSnapshot | None) -> str:
 def _retired(reload: ReloadSnapshot) -> str:
     counts = [f"{reload.workers_drained} drained"]
     for count, word in (
+        (reload.workers_draining, "still draining"),
         (reload.workers_killed, "killed"),
+        (reload.workers_crashed, "crashed"),
         (reload.exchanges_cut, "exchanges cut"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
         (reload.came_back, "offers came back"),
+        (reload.shutdown_failures, "lifespan shutdowns failed"),
     ):
         if count:
             counts.append(f"{count} {word}")

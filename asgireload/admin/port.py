@@ -92,8 +92,16 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """False while slots serve different generations."""
     failure: Failure | None
     slots: tuple[SlotSteps, ...]
+    waited: float = 0.0
+    """Seconds that it waited for older workers to drain before it began; not part of `duration`."""
+    waits_for: str = ""
+    """What it waits for now, such as `4 of 8 workers of generations 1, 2 to drain, 14 s at most`."""
+    workers_draining: int = 0
+    """Workers that it has replaced and that have not left yet, also after the verdict."""
     workers_drained: int = 0
     workers_killed: int = 0
+    workers_crashed: int = 0
+    """Workers that it has replaced and that ended in the middle of their drain."""
     exchanges_cut: int = 0
     """Exchanges cancelled at the drain deadline."""
     websockets_closed: int = 0
@@ -101,6 +109,8 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Connections that went on in another worker."""
     came_back: int = 0
     """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
+    shutdown_failures: int = 0
+    """Workers whose lifespan shutdown failed or was not completed."""
 
 
 class CertificateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +171,8 @@ class ReloadTicket(msgspec.Struct, frozen=True, kw_only=True):
     """running or pending."""
     coalesced: bool
     """True when another request had already asked for this reload."""
+    waits_for: str = ""
+    """As in `ReloadSnapshot`."""
 
 
 class SlotCounters(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +191,8 @@ class MetricsSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Verdicts spoken so far, by outcome."""
     worker_exits: dict[str, int]
     """Worker exits so far: clean, crashed, killed or stalled."""
+    shutdown_failures: int = 0
+    """Workers so far whose lifespan shutdown failed or was not completed."""
 
 
 class ServerPort(Protocol):

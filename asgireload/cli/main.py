@@ -5,6 +5,7 @@
     2  usage: a flag, variable or file value cannot be used
     3  the server could not start; commands: no server was reached
     4  the server gave up on a crash loop
+    5  the server has stopped, but the application's lifespan shutdown did not succeed
 
 The first argument decides: the name of a command is that command, anything else begins serving. An
 application cannot be mistaken for a command, since its import string has a colon.
@@ -56,7 +57,11 @@ def _begin_serving(words: Sequence[str], *, is_program: bool) -> int:
     try:
         if words and _SERVES_NOTHING.isdisjoint(words):
             head_start.begin(is_program=is_program)
-        return _serve(words, head_start)
+        status = _serve(words, head_start)
+        if is_program:
+            # A signal that comes now would end the process with another status.
+            signals.ignore()
+        return status
     finally:
         head_start.end()
         signals.restore(before)

@@ -22,8 +22,10 @@ def render_ticket(answer: Mapping[str, Any]) -> str:
     """Return a line that says which reload serves the request."""
     ticket = msgspec.convert(answer, ReloadTicket)
     joined = ", which others asked for too" if ticket.coalesced else ""
+    waits = f" It waits for {ticket.waits_for}." if ticket.waits_for else ""
     return (
-        f"Reload {ticket.id} is {ticket.outcome}{joined}. `asgireload status` tells the outcome.\n"
+        f"Reload {ticket.id} is {ticket.outcome}{joined}.{waits}"
+        " `asgireload status` tells the outcome.\n"
     )
 
 
@@ -102,16 +104,23 @@ def _reload(reload: ReloadSnapshot) -> str:
     is_open = reload.ended_at is None
     progress = f", {reload.phase}" if is_open and reload.phase != reload.outcome else ""
     lines = [f"{name}: {reload.outcome}{progress}{took}{generations}"]
+    if reload.waits_for:
+        lines.append(f"  waits for {reload.waits_for}")
+    elif reload.waited:
+        lines.append(f"  waited {format_duration(reload.waited)} for old workers to drain")
     if not is_open:
         extent = "in every slot" if reload.uniform else "but not in every slot"
         lines.append(f"  generation {_or_dash(reload.serving_generation)} serves {extent}")
     for count, what in (
+        (reload.workers_draining, "workers still draining"),
         (reload.workers_drained, "workers drained"),
         (reload.workers_killed, "workers killed at their deadline"),
+        (reload.workers_crashed, "workers crashed while they drained"),
         (reload.exchanges_cut, "exchanges cut at the deadline"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
         (reload.came_back, "offers came back"),
+        (reload.shutdown_failures, "lifespan shutdowns failed"),
     ):
         if count:
             lines.append(f"  {what}: {count}")

@@ -65,6 +65,7 @@ def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:
     try:
         head_start.begin()
         status = serve(loaded.config, head_start)
+        signals.discard()
     finally:
         head_start.end()
         signals.restore(before)

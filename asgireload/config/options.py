@@ -195,6 +195,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "ASGI root_path: the prefix under which a proxy serves the application.",
         uvicorn="root_path",
     )
+    sendfile: bool = _row(
+        Switch(),
+        False,
+        APPLICATION,
+        "Offer the ASGI extensions http.response.pathsend and http.response.zerocopysend: the kernel sends files."
+        " Frameworks use them as soon as they are offered, and then middleware that compresses, counts or rewrites"
+        " bodies does not see those of files.",
+    )
 
     host: str = _row(
         Text("HOST", "a host name or address"),
@@ -660,14 +668,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         " before it serves.",
     )
     surge: int = _row(
-        Integer(1, 64), 1, RELOADING, "Workers a reload may have more than --workers."
+        Integer(1, 64),
+        1,
+        RELOADING,
+        "New workers that a reload boots beside the old ones at a time.",
     )
     drain_overlap: bool = _row(
         Switch(),
-        False,
+        True,
         RELOADING,
-        "Let the next slot, and the next reload, begin while old workers still drain; a reload waits while"
-        " four old generations do.",
+        "Let old workers drain beside the roll. With --no-drain-overlap the next slot, and the next reload, wait"
+        " until they have left: a reload takes less memory, and up to --drain-timeout for each slot.",
+    )
+    drain_generations: int = _row(
+        Integer(1, 16),
+        2,
+        RELOADING,
+        "Old workers that may drain at a time, in multiples of --workers; a reload waits while more would.",
     )
     keep_generations: int = _row(
         Integer(0, 8),

@@ -19,6 +19,7 @@ _USELESS_WITHOUT = (
     ("reload_delay", "reload"),
     ("reload_poll", "reload"),
     ("reload_hold_timeout", "reload"),
+    ("drain_generations", "drain_overlap"),
     ("max_requests_jitter", "max_requests"),
     ("access_log_format", "access_log"),
     ("access_log_file", "access_log"),

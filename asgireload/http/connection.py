@@ -34,7 +34,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol, cast
 
-from asgireload.errors import PeerError, UnservedHostError
+from asgireload.errors import ClientDisconnectedError, PeerError, UnservedHostError
 from asgireload.http.context import ServingContext, Successor, error_logger
 from asgireload.http.deadlines import COARSE_FROM
 from asgireload.http.departure import DepartureWatch
@@ -47,7 +47,7 @@ from asgireload.http.parser import RequestHead
 from asgireload.http.pieces import Pieces
 from asgireload.http.reader import RequestReader
 from asgireload.http.resuming import Resuming
-from asgireload.http.writer import CONTINUE, frame_error
+from asgireload.http.writer import frame_error
 from asgireload.ipc.parcels import HttpParcel, HttpParcelState
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.proxy_protocol import Origin
@@ -390,7 +390,7 @@ class HttpConnection(Carrier):
         if self._is_direct or self.is_write_paused or len(data) >= APART_BYTES:
             self._write_behind(data)
         else:
-            self._put_off(data, self.context.now_ns())
+            self._put_off(data, self.context.now_ns(), is_complete=False)
 
     def write_large(self, pieces: list[bytes]) -> None:
         self.context.record.bytes_sent += sum(map(len, pieces))
@@ -414,9 +414,11 @@ class HttpConnection(Carrier):
     def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
         self.context.record.bytes_sent += len(data)
         gathering = self._gathering
-        if self._unread and not closes:
+        if self._unread and not closes and not self.context.outbox.writes_at_once:
             if gathering is None:
-                gathering = self._gathering = Gathering(self.context.loop, self._write_gathered)
+                gathering = self._gathering = Gathering(
+                    self.context.loop, self._write_gathered, self.context.outbox.note_block
+                )
             gathering.add(data)
             return
         if gathering is not None:
@@ -429,17 +431,18 @@ class HttpConnection(Carrier):
         elif closes or self.is_write_paused or len(data) > _OUTGOING_BYTES:
             self._write_behind(data)
         else:
-            self._put_off(data, now_ns)
+            self._put_off(data, now_ns, is_complete=True)
 
-    def _put_off(self, data: bytes, now_ns: int) -> None:
-        """Have it written at the end of this turn."""
+    def _put_off(self, data: bytes, now_ns: int, *, is_complete: bool) -> None:
+        """Have it written at the end of this turn, or now if that is better."""
+        outbox = self.context.outbox
         if not self._outgoing:
             self._outgoing = data
-            self.context.outbox.enlist(self, now_ns)
-        elif self._add_piece(data):
+            outbox.enlist(self, now_ns, is_complete=is_complete)
+        elif self._add_piece(data) or (is_complete and outbox.writes_complete_at_once):
             self.release_outgoing()
         else:
-            self.context.outbox.hurry(now_ns)
+            outbox.hurry(now_ns)
 
     def _write_behind(self, data: bytes) -> None:
         """Write it now, and what was put off before it."""
@@ -532,7 +535,7 @@ class HttpConnection(Carrier):
             if waiter in self._write_waiters:
                 self._write_waiters.remove(waiter)
         if self.state is ConnectionState.CLOSING:
-            raise ConnectionResetError("the client has left")
+            raise ClientDisconnectedError("the client has left")
 
     async def _is_done_in_time(self, waiter: "asyncio.Future[None]") -> bool:
         done, _ = await asyncio.wait([waiter], timeout=self.context.settings.write_timeout)
@@ -552,8 +555,11 @@ class HttpConnection(Carrier):
     def count_sent(self, size: int) -> None:
         self.context.record.bytes_sent += size
 
-    def send_continue(self) -> None:
-        self.write(CONTINUE)
+    def drop_departed(self) -> None:
+        self._transport.abort()
+
+    def send_interim(self, data: bytes) -> None:
+        self.write(data)
         self._release()
         self._restart_body_timeout()
         if self._departure is not None:
@@ -594,7 +600,9 @@ class HttpConnection(Carrier):
         if closes or not exchange.is_request_complete:
             is_input_possible = self.context.drain or exchange.head.keep_alive or self._incoming
             self._release_current()
-            self._close(lingers=bool(is_input_possible))
+            self._close(
+                lingers=bool(is_input_possible), expects_input=not exchange.is_request_complete
+            )
         elif self.is_write_paused:
             # The next request has its turn when the client has taken this response.
             self._is_waiting_to_deliver = True
@@ -870,7 +878,7 @@ class HttpConnection(Carrier):
                 date_line=context.date_line(context.now_ns()),
             )
         )
-        self._close(lingers=True)
+        self._close(lingers=True, expects_input=True)
 
     # WebSocket.
 
@@ -1165,8 +1173,11 @@ class HttpConnection(Carrier):
 
     # The end.
 
-    def _close(self, *, lingers: bool) -> None:
-        """End the connection behind what was written."""
+    def _close(self, *, lingers: bool, expects_input: bool = False) -> None:
+        """End the connection behind what was written.
+
+        `expects_input`: the client was perhaps sending, and the response says itself where it ends.
+        """
         self.state = ConnectionState.CLOSING
         self._cancel_timer()
         self._drop_exchange()
@@ -1179,7 +1190,10 @@ class HttpConnection(Carrier):
             # Also without anything to linger for: a client that reads nothing must not stay for good.
             self._is_reading_paused = False
             self._lingering = LingeringClose(
-                transport, self.context.loop, self.context.settings.write_timeout
+                transport,
+                self.context.loop,
+                self.context.settings.write_timeout,
+                expects_input=expects_input,
             )
             self._lingering.begin()
         else:

@@ -78,6 +78,9 @@ class HttpSettings:
     """Beyond so many connections or exchanges a request is answered with 503."""
     limit_connections: int | None = None
     """From so many connections on, idle ones are closed to make room, and then none accepted."""
+    sendfile: bool = False
+    """Offer http.response.pathsend and zerocopysend. Frameworks use them as soon as they are offered, and then no
+    middleware sees the body of a file."""
     debug_extension: bool = False
     """Offer http.response.debug to applications under test."""
     drain_grace: float = 2.0
@@ -291,10 +294,11 @@ class ServingContext:
         self.http_extensions: dict[str, Any] = {
             "asgireload.drain": self.drain,
             "http.response.early_hint": {},
-            "http.response.pathsend": {},
-            "http.response.zerocopysend": {},
         }
         """What every scope of HTTP/1.1 offers; each gets a copy."""
+        if settings.sendfile:
+            self.http_extensions["http.response.pathsend"] = {}
+            self.http_extensions["http.response.zerocopysend"] = {}
         if settings.debug_extension:
             self.http_extensions["http.response.debug"] = {}
         self.asgi = {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION}

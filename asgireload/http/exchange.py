@@ -15,15 +15,18 @@ from time import time
 from typing import Any, Final
 
 from asgireload.asgi import Message, Scope
-from asgireload.errors import AppProtocolError
+from asgireload.errors import AppProtocolError, ClientDisconnectedError
 from asgireload.http.access_format import AccessEntry
 from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.files import open_file, send_span, span_of
+from asgireload.http.messages import bytes_of, kind_of, pairs_of, start_of, value_of
+from asgireload.http.pace import Pace
 from asgireload.http.parser import RequestHead
+from asgireload.http.refusals import application_error
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.scope import full_path, http_scope
-from asgireload.http.writer import ResponseFramer, frame_early_hints, prepare_head
+from asgireload.http.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 
@@ -32,6 +35,19 @@ BODY_HIGH_WATER_BYTES: Final = 64 * 1024
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
 APART_BYTES: Final = 64 * 1024
 """From so many on, a piece of a response body is written by itself."""
+
+DROPPED_BYTES: Final = 1024 * 1024
+"""Of what the client does not get, because it has left or its request was HEAD, what an application may send before
+it is refused. It was told that the exchange is over; one that takes no notice would go on for ever."""
+DROPPED_MESSAGES: Final = 1000
+_PARTS_OF_BODY: Final = frozenset(
+    {
+        "http.response.body",
+        "http.response.trailers",
+        "http.response.pathsend",
+        "http.response.zerocopysend",
+    }
+)
 
 _make_task: Any = Task
 _HAS_EAGER_START: Final = sys.version_info >= (3, 12)
@@ -131,8 +147,13 @@ class Carrier:
         """The application waits to be told that the client has left; see to it that it will be."""
         raise NotImplementedError
 
-    def send_continue(self) -> None:
-        """Write a 100 response: the client should go on, or it is to be found out whether it is there."""
+    def send_interim(self, data: bytes) -> None:
+        """Write now what is no part of the response: the client should go on, or it is to be found out whether it
+        is there."""
+        raise NotImplementedError
+
+    def drop_departed(self) -> None:
+        """The client has left, by all that can be known: end the connection."""
         raise NotImplementedError
 
     def resume_body(self) -> None:
@@ -164,11 +185,16 @@ class HttpExchange:
         "_carrier",
         "_client",
         "_context",
+        "_dropped_bytes",
+        "_dropped_messages",
         "_framer",
         "_has_peer_closed",
         "_is_counted",
         "_is_disconnected",
         "_is_end_delivered",
+        "_is_told",
+        "_omits_rest",
+        "_pace",
         "_receive_waiters",
         "_sends_trailers",
         "_stage",
@@ -204,6 +230,14 @@ class HttpExchange:
         self._framer: ResponseFramer | None = None
         self._status = 0
         self._body_sent = 0
+        self._pace: Pace | None = None
+        """Made when the application calls more than once."""
+        self._is_told = False
+        """`receive` has said http.disconnect."""
+        self._omits_rest = False
+        """The response is complete, the application has yet to say so, and the client gets nothing of that."""
+        self._dropped_bytes = 0
+        self._dropped_messages = 0
         self._client: Client | None = carrier.endpoints.client
         """For the log; a trusted proxy may name another than the peer."""
         self.request_id: str | None = None
@@ -222,6 +256,16 @@ class HttpExchange:
     def is_response_complete(self) -> bool:
         return self._stage is ResponseStage.COMPLETE
 
+    @property
+    def is_event_stream(self) -> bool:
+        """True when the application has begun to answer with server-sent events (WHATWG HTML section 9.2)."""
+        return any(
+            type(name) is bytes
+            and name.lower() == b"content-type"
+            and value.lstrip()[:17].lower() == b"text/event-stream"
+            for name, value in self._start[1]
+        )
+
     # The connection's side.
 
     def start(self, *, at_once: bool) -> None:
@@ -232,20 +276,24 @@ class HttpExchange:
         """
         context = self._context
         loop = context.loop
+        # Whoever calls may be called by another request, or by a callback of the loop that one has registered:
+        # its context variables are not for this one.
         if loop.get_task_factory() is None:
             # What the loop would do, but for a name that is not made anew for each request.
             name = self._carrier.task_name()
             if not at_once:
-                # Perhaps this is the end of another request: its context variables are not for this one.
                 task = _make_task(
                     self.run(), loop=loop, name=name, context=context.variables.copy()
                 )
             elif _HAS_EAGER_START:
-                task = _make_task(self.run(), loop=loop, name=name, eager_start=True)
+                variables = context.variables.copy()
+                task = _make_task(
+                    self.run(), loop=loop, name=name, context=variables, eager_start=True
+                )
                 if task.done():
                     return
             else:
-                begun = context.first_steps.begin(self.run(), name)
+                begun = context.first_steps.begin(self.run(), name, context.variables.copy())
                 if begun is None:
                     return
                 task = begun
@@ -337,16 +385,14 @@ class HttpExchange:
                 self._write_response(503, b"Service Unavailable", (RETRY_AFTER,))
             if self._stage is not ResponseStage.COMPLETE and not self._is_disconnected:
                 self._end_unanswered()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             # After `abandon` it was the server that cancelled, and the client has its answer.
             if not self._is_disconnected:
-                self._report_error("was cancelled")
-        except OSError as error:
-            # `send` raises ConnectionResetError when the client has left; that is no fault of anybody.
-            if not (self._is_disconnected and isinstance(error, ConnectionResetError)):
-                self._report_error("failed")
-        except BaseException:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a handler too: one request is the price, not the worker
-            self._report_error("failed")
+                self._report_error(error, "was cancelled")
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a handler too: one request is the price, not the worker
+            own = application_error(error)
+            if own is not None:
+                self._report_error(own, "failed")
         finally:
             self._uncount()
             if self.task is not None:
@@ -378,6 +424,9 @@ class HttpExchange:
         """Return the next body piece, or http.disconnect once there is nothing more to come."""
         while True:
             if self._is_disconnected or self._stage is ResponseStage.COMPLETE:
+                self._is_told = True
+                if self._must_yield():
+                    await asyncio.sleep(0)  # one that asks again and again must not stop the loop
                 return {"type": "http.disconnect"}
             if self._body:
                 body, self._body = self._body, b""
@@ -389,14 +438,13 @@ class HttpExchange:
             if self.is_request_complete and not self._is_end_delivered:
                 self._is_end_delivered = True
                 return {"type": "http.request", "body": b"", "more_body": False}
-            if self._has_peer_closed and self._framer is None:
-                self._has_peer_closed = False
-                if self.head.http_version == "1.1":
-                    self._carrier.send_continue()
+            if self._has_peer_closed:
+                self._ask_peer()
+                continue
             if self.needs_continue and not self.is_request_complete:
                 self.needs_continue = False
                 if self._framer is None:
-                    self._carrier.send_continue()
+                    self._carrier.send_interim(CONTINUE)
             if self.is_request_complete:
                 self._carrier.watch_departure()
             waiter = self._context.loop.create_future()
@@ -406,11 +454,31 @@ class HttpExchange:
                 self._receive_waiters.append(waiter)
             await waiter
 
+    def _ask_peer(self) -> None:
+        """Find out whether a client that has closed its sending side is still there.
+
+        The kernel of one that is not answers whatever is sent with a reset. Before the response that is a 100,
+        which a client may get at any time and ignores (RFC 9110 section 15.2). Between two chunks it is a leading
+        zero of the next chunk's size (RFC 9112 section 7.1). In a body that only the close ends nothing can be
+        said; nobody waits for the end of an event stream, so there the client is taken to have left.
+        """
+        self._has_peer_closed = False
+        framer = self._framer
+        if framer is None:
+            if self.head.http_version == "1.1":
+                self._carrier.send_interim(CONTINUE)
+        elif self._stage is ResponseStage.BODY:
+            if framer.is_chunked:
+                self._carrier.send_interim(b"0")
+            elif framer.is_delimited_by_close and self.is_event_stream:
+                self._carrier.drop_departed()
+
     async def send(self, message: Message) -> None:
         """Take a response message.
 
-        Raise ConnectionResetError when the client has left, AppProtocolError for a message that is
-        not allowed now or does not fit the framing.
+        Raise ClientDisconnectedError for a piece of a body that shall go on, when the client has left and nobody
+        has heard of it from `receive`. What ends a response is taken all the same: frameworks go on behind it.
+        Raise AppProtocolError for a message that is malformed, not allowed now, or does not fit the framing.
         """
         rest = self._take(message)
         if rest is not None:
@@ -418,20 +486,20 @@ class HttpExchange:
 
     def _take(self, message: Message) -> Coroutine[Any, Any, None] | None:
         """Take a message, and return what is to be awaited then. Apart from `send` as `_call` is from `run`."""
+        kind = kind_of(message)
         if self._is_disconnected:
-            raise ConnectionResetError("the client has left")
-        given_kind = message["type"]
-        # Two strings are compared without a call.
-        kind: str = given_kind if isinstance(given_kind, str) else ""
+            return self._take_in_vain(kind, message)
         stage = self._stage
         if (
             stage is ResponseStage.STARTED or stage is ResponseStage.BODY
         ) and kind == "http.response.body":
-            given = _value_of(message, "body", b"")
-            body: bytes = given if type(given) is bytes else bytes(given)
-            more_body = bool(_value_of(message, "more_body", False))
-            self._body_sent += len(body)
+            given = value_of(message, "body", b"")
+            body: bytes = given if type(given) is bytes else bytes_of(given, kind)
+            more_body = bool(value_of(message, "more_body", False))
             framer = self._framer
+            if more_body and framer is not None and self._carrier.is_gone():
+                return self._refuse_unless_told(kind, message)
+            self._body_sent += len(body)
             now_ns = 0 if more_body and framer is not None else self._context.now_ns()
             if len(body) >= APART_BYTES:
                 self._write_apart(body, now_ns, more_body=more_body)
@@ -442,38 +510,107 @@ class HttpExchange:
                 else:
                     data = self._continue_response(framer, body, more_body=more_body)
                 if data:
-                    if more_body or self._sends_trailers:
+                    if (more_body or self._sends_trailers) and not self._is_all_said():
                         self._carrier.write(data)
                     else:
                         self._carrier.write_end(data, now_ns, closes=self._closes())
             if not more_body:
                 self._end_body(now_ns)
-            elif self._carrier.is_write_paused:
-                return self._wait_writable()
+            elif framer is None and self._is_all_said():
+                self._omits_rest = True
+                self._complete_response(now_ns)
+            else:
+                return self._wait_between()
         elif stage is ResponseStage.WAITING and kind == "http.response.start":
             # ASGI: nothing goes out before the first body message, so head and body leave together.
-            status = message["status"]
-            number: int = status if isinstance(status, int) else int(status)
-            self._start = (number, _pairs(_value_of(message, "headers", ())))
-            self._sends_trailers = bool(_value_of(message, "trailers", False))
+            self._start = start_of(message)
+            self._sends_trailers = bool(value_of(message, "trailers", False))
             self._stage = ResponseStage.STARTED
+        elif stage is ResponseStage.COMPLETE and self._omits_rest and kind in _PARTS_OF_BODY:
+            if not (
+                value_of(message, "more_body", False)
+                or value_of(message, "more_trailers", False)
+                or (self._sends_trailers and kind != "http.response.trailers")
+            ):
+                self._omits_rest = False
+            return self._drop(kind, message)
         else:
-            return self._send_extension(given_kind, message)
+            return self._send_extension(kind, message)
         return None
+
+    def _wait_between(self) -> Coroutine[Any, Any, None] | None:
+        """Return what has to be awaited between two messages, or None."""
+        if self._carrier.is_write_paused:
+            if self._pace is not None:
+                self._pace.note_wait()
+            return self._wait_writable()
+        return self._let_others() if self._must_yield() else None
+
+    def _must_yield(self) -> bool:
+        pace = self._pace
+        if pace is None:
+            pace = self._pace = Pace()
+        return pace.must_yield(self._context.now_ns)
+
+    def _take_in_vain(self, kind: str, message: Message) -> Coroutine[Any, Any, None] | None:
+        """Take a message for a client that has left.
+
+        A response that had not begun is taken to its end: frameworks say it, and go on behind it.
+        """
+        goes_on = value_of(message, "more_body", False) or value_of(message, "more_trailers", False)
+        if goes_on and self._framer is not None:
+            return self._refuse_unless_told(kind, message)
+        return self._drop(kind, message)
+
+    async def _refuse_unless_told(self, kind: str, message: Message) -> None:
+        """Raise, unless the application has heard of the departure from `receive`.
+
+        One that listens there ends in its own way: frameworks cancel what sends, perhaps behind some middleware,
+        and go on with background tasks. One turn of the loop tells us, another one the application.
+        """
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if not self._is_told:
+            raise ClientDisconnectedError("the client has left")
+        rest = self._drop(kind, message)
+        if rest is not None:
+            await rest
+
+    def _drop(self, kind: str, message: Message) -> Coroutine[Any, Any, None] | None:
+        """Take what the client does not get, up to a bound."""
+        if kind == "http.response.body":
+            body = bytes_of(value_of(message, "body", b""), kind)
+            self._dropped_bytes += len(body)
+        self._dropped_messages += 1
+        if self._dropped_bytes > DROPPED_BYTES or self._dropped_messages > DROPPED_MESSAGES:
+            return self._refuse()
+        return self._let_others() if self._must_yield() else None
+
+    async def _refuse(self) -> None:
+        raise ClientDisconnectedError("the client has left")
+
+    async def _let_others(self) -> None:
+        await asyncio.sleep(0)
 
     async def _wait_writable(self) -> None:
         await self._carrier.wait_writable()
-        if self._is_disconnected:
-            raise ConnectionResetError("the client has left")
+        if self._is_disconnected and not self._is_told:
+            await self._refuse_unless_told("", {})
 
-    async def _send_extension(self, kind: Any, message: Message) -> None:
+    def _is_all_said(self) -> bool:
+        """Whether the head is the whole response: to HEAD, or with a status that has no body."""
+        framer = self._framer
+        return framer is not None and framer.omits_body
+
+    async def _send_extension(self, kind: str, message: Message) -> None:
         """Take a message that an extension defines; `scope.py` says which are offered."""
         stage = self._stage
+        carrier = self._carrier
         if kind == "http.response.early_hint" and stage is ResponseStage.WAITING:
-            hints = frame_early_hints(message.get("links", ()))
+            hints = frame_early_hints(pairs_of(message.get("links", ()), "links must be a list"))
             if self.head.http_version == "1.1":
-                self._carrier.write(hints)
-                self._carrier.flush()  # hints are for the time in which the application computes
+                carrier.write(hints)
+                carrier.flush()  # hints are for the time in which the application computes
         elif kind == "http.response.pathsend" and stage is ResponseStage.STARTED:
             descriptor, size = open_file(message.get("path"))
             try:
@@ -505,14 +642,18 @@ class HttpExchange:
             )
         else:
             raise AppProtocolError(f"the message {kind!r} is not allowed {_WHEN[stage]}")
+        if self._stage is not ResponseStage.COMPLETE:
+            rest = self._wait_between()
+            if rest is not None:
+                await rest
 
     async def _send_file(self, descriptor: int, offset: int, size: int, *, more_body: bool) -> None:
         carrier = self._carrier
         head = b""
         framer = self._framer
+        now_ns = self._context.now_ns()
         if framer is None:
             length = None if more_body else size
-            now_ns = self._context.now_ns()
             framer, head = self._frame_head(size, now_ns, more_body=True, body_length=length)
         try:
             around = framer.frame_span(size, more_body=more_body)
@@ -524,6 +665,9 @@ class HttpExchange:
             self._commit_head(framer)
         if around is None:
             carrier.write(head)
+            if more_body:
+                self._omits_rest = True
+                self._complete_response(now_ns)
         else:
             before, behind = around
             if head or before:
@@ -537,7 +681,7 @@ class HttpExchange:
             self._stage = ResponseStage.BODY
             self._body_sent += size
             if self._is_disconnected:
-                raise ConnectionResetError("the client has left")
+                raise ClientDisconnectedError("the client has left")
             if behind:
                 carrier.write(behind)
         if not more_body:
@@ -548,7 +692,7 @@ class HttpExchange:
         assert framer is not None
         more_trailers = bool(message.get("more_trailers", False))
         if framer.owes_trailers:
-            headers = message.get("headers", ())
+            headers = pairs_of(message.get("headers", ()))
             self._carrier.write(framer.frame_trailers(headers, more_trailers=more_trailers))
         # Otherwise the client did not ask for them, or the body left no room: they are dropped.
         if not more_trailers:
@@ -593,6 +737,7 @@ class HttpExchange:
         carrier = self._carrier
         context = self._context
         head = self.head
+        is_head_request = head.method == "HEAD"
         framer = ResponseFramer()
         data = framer.begin_head(
             context.prepared_heads.prepare(status, headers)
@@ -600,9 +745,9 @@ class HttpExchange:
             else prepare_head(status, headers, self._default_lines()),
             size,
             more_body=more_body,
-            is_head_request=head.method == "HEAD",
+            is_head_request=is_head_request,
             http_version=head.http_version,
-            close=carrier.must_close_after(self, is_last_piece=not more_body),
+            close=carrier.must_close_after(self, is_last_piece=not more_body or is_head_request),
             date_line=context.date_line(now_ns),
             body_length=body_length,
             sends_trailers=self._sends_trailers and head.takes_trailers,
@@ -693,14 +838,15 @@ class HttpExchange:
         self._wake_receivers()
         self._carrier.response_completed(self, closes=self._framer.closes)
 
-    def _report_error(self, what: str) -> None:
+    def _report_error(self, error: BaseException, what: str) -> None:
         context = self._context
         context.record.values[_APP_ERRORS_TOTAL] += 1
-        error_logger.exception(
+        error_logger.error(
             "Exception in ASGI application: %s %s %s",
             self.head.method,
             full_path(self.head, context),
             what,
+            exc_info=error,
         )
         self._fail()
 
@@ -753,19 +899,3 @@ class HttpExchange:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-
-
-def _value_of(message: Any, key: str, default: Any) -> Any:
-    if isinstance(
-        message, dict
-    ):  # what it nearly always is, and then found without a lookup of `get`
-        return message.get(key, default)
-    return message.get(key, default)
-
-
-def _pairs(headers: Any) -> tuple[Any, ...]:
-    """Return what an application gives as headers as a tuple: it is read more than once."""
-    try:
-        return tuple(headers)
-    except TypeError:
-        raise AppProtocolError(f"headers must be pairs of bytes, not {headers!r:.100}") from None

@@ -10,7 +10,7 @@ import os
 import stat
 from typing import Protocol
 
-from asgireload.errors import AppProtocolError
+from asgireload.errors import AppProtocolError, ClientDisconnectedError
 
 TURN_BYTES = 512 * 1024
 """Sent in one turn of the loop, so that one fast client does not keep the others waiting."""
@@ -34,7 +34,7 @@ class FileCarrier(Protocol):
         ...
 
     async def wait_socket_writable(self, descriptor: int) -> None:
-        """Return when the socket takes more. Raise ConnectionResetError when the client is gone, or has
+        """Return when the socket takes more. Raise ClientDisconnectedError when the client is gone, or has
         not read for the write timeout."""
         ...
 
@@ -52,10 +52,11 @@ class FileCarrier(Protocol):
 def open_file(path: object) -> tuple[int, int]:
     """Open a regular file for reading; return its descriptor, which the caller closes, and its size.
 
-    Raise AppProtocolError for a path that is not absolute or no regular file, OSError as open(2) does.
+    A relative path is taken as the application's own `open()` takes it, from the working directory. Raise
+    AppProtocolError for what is no path or no regular file, OSError as open(2) does.
     """
-    if not isinstance(path, (str, bytes, os.PathLike)) or not os.path.isabs(os.fspath(path)):
-        raise AppProtocolError(f"pathsend needs an absolute path, not {path!r}")
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise AppProtocolError(f"pathsend needs a path, not {path!r:.100}")
     # Opening a FIFO would wait for its other end.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     status = os.fstat(descriptor)
@@ -97,7 +98,7 @@ def _fileno(file: object) -> int:
 async def send_span(carrier: FileCarrier, descriptor: int, offset: int, size: int) -> None:
     """Send `size` bytes of the file from `offset`. What was written to the carrier before goes first.
 
-    Raise ConnectionResetError when the client is gone, EOFError when the file has become shorter.
+    Raise ClientDisconnectedError when the client is gone, EOFError when the file has become shorter.
     """
     await carrier.wait_movable()
     if carrier.plain_socket() is None:
@@ -108,7 +109,7 @@ async def send_span(carrier: FileCarrier, descriptor: int, offset: int, size: in
     sock = carrier.plain_socket()
     # A socket that was closed may not say so, and its number may be another client's by now.
     if sock is None or carrier.is_gone():
-        raise ConnectionResetError("the client has left")
+        raise ClientDisconnectedError("the client has left")
     # The loop knows the transport's descriptor already; one of our own can be watched beside it.
     own = os.dup(sock)
     try:
@@ -121,7 +122,7 @@ async def send_span(carrier: FileCarrier, descriptor: int, offset: int, size: in
                 sent_in_turn = 0
                 continue
             except (BrokenPipeError, ConnectionError) as error:
-                raise ConnectionResetError("the client has left") from error
+                raise ClientDisconnectedError("the client has left") from error
             if sent == 0:
                 raise EOFError("the file has become shorter while it was sent")
             carrier.count_sent(sent)
@@ -146,7 +147,7 @@ async def _copy(carrier: FileCarrier, descriptor: int, offset: int, size: int) -
             if not data:
                 raise EOFError("the file has become shorter while it was sent")
             if carrier.is_gone():
-                raise ConnectionResetError("the client has left")
+                raise ClientDisconnectedError("the client has left")
             carrier.write(data)
             offset += len(data)
             size -= len(data)

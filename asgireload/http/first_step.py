@@ -9,7 +9,7 @@ import sys
 from asyncio import Task
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, Final
 from weakref import getweakrefcount
 
@@ -22,12 +22,14 @@ ORDINARY_AFTER_WAIT: Final = 15
 class FirstStep:
     """What a task that is made late has to know."""
 
-    __slots__ = ("awaited", "blocks", "context", "is_over", "loop", "name", "running")
+    __slots__ = ("awaited", "blocks", "context", "coroutine", "is_over", "loop", "name", "running")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.name = ""
         self.context: Context | None = None
+        self.coroutine: Coroutine[Any, Any, None] | None = None
+        """What the task is said to run; None: nothing has been run since the last end."""
         self.running: Generator[Any, Any, None] | None = None
         """Runs the coroutine; None: none is being run."""
         self.awaited: Any = None
@@ -55,7 +57,6 @@ class FirstSteps:
     """Begins coroutines on one loop, one after the other."""
 
     __slots__ = (
-        "_copy_context",
         "_driver",
         "_enter",
         "_leave",
@@ -81,40 +82,42 @@ class FirstSteps:
         # Compiled, an attribute is found at once, and a name of another module in a dictionary.
         self._enter: Any = _enter_task
         self._leave: Any = _leave_task
-        self._copy_context: Any = copy_context
         self._over: Any = OVER
         self._unmade: Any = UnmadeTask
         self._references: Any = sys.getrefcount
         self._weak_references: Any = getweakrefcount
 
-    def begin(self, coroutine: Coroutine[Any, Any, None], name: str) -> Task[None] | None:
-        """Run `coroutine` to its first wait; return the task that runs the rest, or None when there is none.
+    def begin(
+        self, coroutine: Coroutine[Any, Any, None], name: str, context: Context
+    ) -> Task[None] | None:
+        """Run `coroutine` in `context` to its first wait; return the task that runs the rest, or None when there
+        is none.
 
-        In a copy of the current context, as a task would. Where another task is being run, or a coroutine a
-        little before had to wait, an ordinary task is returned, which will run all of it.
+        Where another task is being run, or a coroutine a little before had to wait, an ordinary task is returned,
+        which will run all of it.
         """
         loop = self._loop
         if self._ordinary:
             self._ordinary -= 1
-            return Task(coroutine, loop=loop, name=name)
+            return Task(coroutine, loop=loop, name=name, context=context)
         task: Any = self._task
         self._task = None
         if type(task) is not self._unmade:
             self._step = FirstStep(loop)
             task = unmade_task(self._step)
         step = self._step
-        context = self._copy_context()
         try:
             self._enter(loop, task)
         except RuntimeError:
             self._keep(task, step)
-            return Task(coroutine, loop=loop, name=name)
+            return Task(coroutine, loop=loop, name=name, context=context)
         driver = self._driver
         if driver is None:
             driver = Driver()
         self._driver = None
         step.context = context
         step.name = name
+        step.coroutine = coroutine
         step.running = driver.running
         try:
             # The end comes as a value: an exception for it would cost as much as all the rest.
@@ -153,7 +156,7 @@ class FirstSteps:
 
     def _keep(self, task: Any, step: FirstStep) -> None:
         """Keep both for the next coroutine."""
-        step.running = step.context = None
+        step.running = step.context = step.coroutine = None
         step.is_over = False
         self._task = task
         self._step = step

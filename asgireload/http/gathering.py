@@ -3,8 +3,8 @@
 A client may send requests without waiting for the responses (pipelining, RFC 9112 section 9.3.2). Those are
 answered one after the other, each in a turn of the loop, and a write for each costs more than all the rest: so the
 end of a response waits for the next one while more requests are known to wait, and as long as they come turn by
-turn. An application that has to wait delays nothing that came before it by more than two turns of the loop; one
-that computes delays what came before it as long as its own response, which the client waits for, too.
+turn. An application that has to wait delays nothing that came before it by more than two turns of the loop. One
+that computes or blocks delays what came before it; where that is seen, nothing is gathered for a while.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from typing import Final
 
 MOST_BYTES: Final = 16 * 1024
 """Gathered at most; above that, a write by itself is cheap for what it carries."""
+BLOCKED: Final = 0.004
+"""Seconds without another response after which an application has kept those before it."""
 LONGEST: Final = 0.02
 """Seconds after which nothing is added any more, so that what is complete waits for one application that computes
 for long, and not for several. With many such clients a turn alone takes some milliseconds."""
@@ -24,14 +26,22 @@ class Gathering:
     Whoever writes anything else calls `release` first.
     """
 
-    __slots__ = ("_data", "_is_watched", "_loop", "_since", "_write")
+    __slots__ = ("_data", "_is_watched", "_last_at", "_loop", "_note_block", "_since", "_write")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, write: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        write: Callable[[bytes], None],
+        note_block: Callable[[], None],
+    ) -> None:
+        """`note_block` is called when an application has kept responses before its own for long."""
         self._loop = loop
         self._write = write
+        self._note_block = note_block
         self._data = b""
         self._since = 0.0
         """When the first of what is gathered came, by the loop's clock."""
+        self._last_at = 0.0
         self._is_watched = False
 
     def add(self, data: bytes) -> None:
@@ -39,6 +49,9 @@ class Gathering:
         now = self._loop.time()
         if not self._data:
             self._since = now
+        else:
+            self._look_for_block(now)
+        self._last_at = now
         self._data += data
         if len(self._data) > MOST_BYTES or now - self._since > LONGEST:
             self.release()
@@ -55,7 +68,13 @@ class Gathering:
     def take(self) -> bytes:
         """Return what was gathered, for others to write, or nobody."""
         data, self._data = self._data, b""
+        if data:
+            self._look_for_block(self._loop.time())
         return data
+
+    def _look_for_block(self, now: float) -> None:
+        if now - self._last_at > BLOCKED:
+            self._note_block()
 
     def _watch(self, seen: int) -> None:
         """Once in each turn: release what has not grown since the turn before."""

@@ -12,10 +12,10 @@ from asgireload.net.probing import untaken_bytes
 
 LINGER_SECONDS = 1.0
 """Covers a few round trips of a far client. A client that reads closes much sooner."""
-LINGER_LONGEST = 10.0
-"""Seconds for a client that goes on sending: closing under it would reset what it has yet to read."""
-LINGER_BYTES = 1024 * 1024
-"""More than this is not a late request but an upload; it is not worth its bandwidth."""
+LINGER_LONGEST = 30.0
+"""Seconds for a client that goes on sending: closing under it would reset what it has yet to read, and many clients
+read only when they have sent everything. As nginx has it (`lingering_time`); no bound on bytes, which would cut the
+responses of those who are fast."""
 STALLED_SECONDS = 30.0
 """A client that takes nothing of its response for so long gets no more of it."""
 
@@ -23,14 +23,15 @@ STALLED_SECONDS = 30.0
 class LingeringClose:
     """Closes `transport` politely. Feed it what still arrives; it drops the bytes.
 
-    The transport is closed when the peer closes, when the time or the bytes are used up, or, if the
-    peer does not read the rest of its response, after it has stalled.
+    The transport is closed when the peer closes, when it has taken its response and sends no more, when the
+    time is used up, or, if the peer does not read the rest of its response, after it has stalled.
     """
 
     __slots__ = (
         "_counted_bytes",
         "_deadline",
         "_dropped_bytes",
+        "_expects_input",
         "_is_closed",
         "_longest",
         "_loop",
@@ -45,8 +46,12 @@ class LingeringClose:
         transport: asyncio.Transport,
         loop: asyncio.AbstractEventLoop,
         stall_timeout: float | None = None,
+        *,
+        expects_input: bool = False,
     ) -> None:
-        """`stall_timeout` in seconds stands in for STALLED_SECONDS."""
+        """`stall_timeout` in seconds stands in for STALLED_SECONDS. `expects_input`: the peer was sending, and
+        knows the end of what it gets without the close."""
+        self._expects_input = expects_input
         self._stall_timeout = STALLED_SECONDS if stall_timeout is None else stall_timeout
         self._transport = transport
         self._loop = loop
@@ -72,18 +77,19 @@ class LingeringClose:
                 return
             transport.resume_reading()
         else:
-            # TLS has no half-close in asyncio. Closing says goodbye behind what is buffered, and then
-            # waits for a goodbye that many clients never send.
-            transport.close()
-            self._is_closed = True
+            # TLS has no half-close in asyncio. Closing says goodbye behind what is buffered, and then waits for a
+            # goodbye that many clients never send; asyncio's own loop takes data that comes instead for an error.
+            if self._expects_input:
+                transport.resume_reading()
+            else:
+                transport.close()
+                self._is_closed = True
         self._unsent_bytes = self._count_unsent()
         self._deadline = self._loop.time() + self._stall_timeout
         self._timer = self._loop.call_later(LINGER_SECONDS, self._tick)
 
     def drop(self, data: bytes) -> None:
         self._dropped_bytes += len(data)
-        if self._dropped_bytes > LINGER_BYTES:
-            self._close()
 
     def cancel(self) -> None:
         """Forget the timer. Called when the connection is lost."""
@@ -100,7 +106,7 @@ class LingeringClose:
             self._dropped_bytes,
         )
         if unsent == 0 and self._unsent_bytes == 0:
-            if not is_sending or now >= self._longest:
+            if not is_sending or self._is_closed or now >= self._longest:
                 self._close()
                 return
         elif unsent < self._unsent_bytes:
@@ -116,8 +122,11 @@ class LingeringClose:
         self.cancel()
         if self._is_closed:
             self._transport.abort()
-        else:
-            self._transport.close()
+            return
+        self._transport.close()
+        if not self._transport.can_write_eof():
+            self._is_closed = True
+            self._timer = self._loop.call_later(LINGER_SECONDS, self._tick)
 
     def _count_unsent(self) -> int:
         return unsent_bytes(self._transport)

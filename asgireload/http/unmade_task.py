@@ -12,7 +12,7 @@ compiled: it inherits from asyncio's own class, whose C code does the rest.
 
 import asyncio
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -24,11 +24,30 @@ OVER: Final = object()
 
 
 class RequestTask(asyncio.Task[None]):
-    """A task whose coroutine was begun before the task was made."""
+    """A task whose coroutine was begun before the task was made.
+
+    What it runs is the rest of a generator. Whoever looks (debuggers, profilers, `repr`, `get_stack`) sees the
+    coroutine and what that waits for, as with any task.
+    """
 
     __slots__ = ("first_step",)
 
     first_step: "FirstStep"
+
+    def get_coro(self) -> Generator[Any, Any, None] | Coroutine[Any, Any, None]:
+        coroutine = _step_of(self).coroutine
+        return coroutine if coroutine is not None else asyncio.Task.get_coro(self)
+
+    @property
+    def _coro(self) -> Generator[Any, Any, None] | Coroutine[Any, Any, None]:
+        return self.get_coro()
+
+    @property
+    def _fut_waiter(self) -> Any:
+        step = _step_of(self)
+        if step.blocks and step.awaited is not None:
+            return step.awaited  # until the first turn of the loop
+        return _fut_waiter_of(self)
 
 
 class UnmadeTask(RequestTask):
@@ -58,6 +77,7 @@ class UnmadeTask(RequestTask):
     __iter__ = __await__
 
 
+_fut_waiter_of: Callable[[RequestTask], Any] = asyncio.Task._fut_waiter.__get__  # type: ignore[attr-defined]  # likewise
 _step_of: Callable[[RequestTask], "FirstStep"] = RequestTask.first_step.__get__  # type: ignore[attr-defined]  # a slot
 
 

@@ -35,10 +35,20 @@ _DANGEROUS_IN_VALUE = re.compile(rb"[\x00\r\n]")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 
 
+def _taken_apart(pair: Any) -> tuple[Any, Any]:
+    try:
+        name, value = pair
+    except (TypeError, ValueError):
+        raise AppProtocolError(f"a header is a pair of name and value, not {pair!r:.100}") from None
+    return name, value
+
+
 def checked_header(name: Any, value: Any) -> bytes:
     """Return the name in lowercase. Raise AppProtocolError for what cannot be sent as a header."""
     if type(name) is not bytes or type(value) is not bytes:
-        raise AppProtocolError("header names and values must be bytes")
+        raise AppProtocolError(
+            f"header names and values must be bytes, not {name!r:.100} and {value!r:.100}"
+        )
     if _DANGEROUS_IN_VALUE.search(value) is not None:
         raise AppProtocolError(f"the value of {name!r} has a line break or NUL in it")
     lowered: bytes = _checked_name(name)
@@ -62,7 +72,8 @@ def frame_switch(
     """Return the head of a 101 response. Raise AppProtocolError for an illegal header."""
     parts = [STATUS_LINES[101]]
     names = set()
-    for name, value in headers:
+    for pair in headers:
+        name, value = _taken_apart(pair)
         names.add(checked_header(name, value))
         parts += (name, b": ", value, b"\r\n")
     if date_line and b"date" not in names:
@@ -115,7 +126,8 @@ def prepare_head(
     names = set()
     length = -1
     closes = False
-    for name, value in headers:
+    for pair in headers:
+        name, value = _taken_apart(pair)
         lowered = checked_header(name, value)
         if lowered == b"content-length":
             if length >= 0 or _LENGTH.fullmatch(value) is None:
@@ -202,12 +214,12 @@ class ResponseFramer:
     """
 
     __slots__ = (
-        "_chunked",
-        "_omits_body",
         "_remaining",
         "_sends_trailers",
         "closes",
+        "is_chunked",
         "is_delimited_by_close",
+        "omits_body",
         "owes_trailers",
     )
 
@@ -216,8 +228,8 @@ class ResponseFramer:
         self.is_delimited_by_close = False
         self.owes_trailers = False
         """The body has ended and the trailer section has not."""
-        self._chunked = False
-        self._omits_body = False
+        self.is_chunked = False
+        self.omits_body = False
         self._sends_trailers = False
         self._remaining = -1
         """Bytes the announced Content-Length still asks for; -1 when none was announced."""
@@ -280,9 +292,9 @@ class ResponseFramer:
         close = close or head.closes
         length = head.length
         if is_head_request or status == 304 or status == 204:
-            self._omits_body = True
+            self.omits_body = True
         elif status == 205:
-            self._omits_body = True
+            self.omits_body = True
             lines += b"content-length: 0\r\n"  # RFC 9110 section 15.3.6
         elif length >= 0:
             if body_length is not None and body_length != length:
@@ -291,7 +303,7 @@ class ResponseFramer:
                 )
             self._remaining = length
         elif sends_trailers and http_version == "1.1":
-            self._chunked = True
+            self.is_chunked = True
             self._sends_trailers = True
             lines += b"transfer-encoding: chunked\r\n"
         elif body_length is not None or not more_body:
@@ -300,7 +312,7 @@ class ResponseFramer:
             self._remaining = body_length
             lines += b"content-length: %d\r\n" % body_length
         elif http_version == "1.1":
-            self._chunked = True
+            self.is_chunked = True
             lines += b"transfer-encoding: chunked\r\n"
         else:
             self.is_delimited_by_close = True
@@ -320,9 +332,9 @@ class ResponseFramer:
         Raise AppProtocolError, with nothing framed, when the body turns out longer or shorter than
         the announced Content-Length.
         """
-        if self._omits_body:
+        if self.omits_body:
             return b""
-        if self._chunked:
+        if self.is_chunked:
             end = b"" if more_body else self._end_of_chunks()
             return b"%x\r\n%b\r\n%b" % (len(body), body, end) if body else end
         if self._remaining >= 0:
@@ -335,9 +347,9 @@ class ResponseFramer:
         None: this response has no body, so the piece must not be sent. Raise AppProtocolError as `frame`
         does.
         """
-        if self._omits_body:
+        if self.omits_body:
             return None
-        if self._chunked:
+        if self.is_chunked:
             end = b"" if more_body else self._end_of_chunks()
             return (b"%x\r\n" % size, b"\r\n" + end) if size else (b"", end)
         if self._remaining >= 0:
@@ -350,7 +362,8 @@ class ResponseFramer:
         Raise AppProtocolError for a field that is not allowed in a trailer (RFC 9110 section 6.5.1).
         """
         parts = []
-        for name, value in headers:
+        for pair in headers:
+            name, value = _taken_apart(pair)
             if checked_header(name, value) in FORBIDDEN_TRAILERS:
                 raise AppProtocolError(f"{name!r} is not allowed in a trailer")
             parts += [name, b": ", value, b"\r\n"]

@@ -188,6 +188,8 @@ class WorkerReady(msgspec.Struct, frozen=True, tag=True):
 
     mistake: Mistake | None = None
     """The application did not start, and the worker serves that."""
+    has_lifespan: bool = False
+    """The application has a lifespan, so it has a shutdown that can fail."""
 
 
 class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
@@ -270,6 +272,8 @@ class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
     websockets_closed: int
     handed_over: int = 0
     came_back: int = 0
+    shutdown_failure: str = ""
+    """Why the application's lifespan shutdown failed; empty: it did not, or there is none."""
 
 
 ToTemplate = LoadApp | ForkWorker

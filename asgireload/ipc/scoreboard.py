@@ -119,8 +119,9 @@ _LATENCY_BUCKET_0: Final = int(Field.LATENCY_BUCKET_0)
 FIELD_COUNT: Final = Field.ACCEPTING + 1
 RECORD_BYTES: Final = 512
 """Eight cache lines: two workers never write to one line."""
-CAPACITY: Final = 1024
-"""Records in a segment: the most workers, old generations included, that can live at once."""
+CAPACITY: Final = 2048
+"""Records in a segment: the most workers, those that drain included, that can live at once. With 512 workers twice
+as many may drain for reloads, half as many because they were recycled, and 64 boot."""
 _STRIDE: Final = RECORD_BYTES // 8
 _BLOCK: Final = 128
 """Records that are looked at together."""
@@ -257,14 +258,18 @@ class Scoreboard:
     def accepting_below(self) -> int:
         """Return an index below which are the records of those that take new connections now.
 
-        Records are given out again before one is used for the first time, so where a whole block of them is
-        without such a worker there is none behind it either. The pages behind are not touched.
+        Records are given out again before one is used for the first time, so behind a whole block that no
+        worker has used there is none either. The pages behind are not touched. All workers of a block may
+        drain while those that follow them, in the next block, accept.
         """
         below = 0
         for start in range(0, CAPACITY, _BLOCK):
             end = (start + _BLOCK) * _STRIDE
             accepting = self._view[start * _STRIDE + Field.ACCEPTING : end : _STRIDE].tolist()
             if not any(accepting):
+                beats = self._view[start * _STRIDE + Field.HEARTBEAT : end : _STRIDE].tolist()
+                if any(beats):
+                    continue
                 break
             below = start + max(index + 1 for index, takes in enumerate(accepting) if takes)
         return below

@@ -482,7 +482,7 @@ class Children:
             case WorkerReady():
                 worker.has_spoken = True
                 self._stop_giving_way(worker)
-                event = events.WorkerReady(number, _failure(message.mistake))
+                event = events.WorkerReady(number, _failure(message.mistake), message.has_lifespan)
             case WorkerFailed():
                 worker.has_spoken = True
                 self._stop_giving_way(worker)
@@ -502,6 +502,7 @@ class Children:
                     message.websockets_closed,
                     message.handed_over,
                     message.came_back,
+                    message.shutdown_failure,
                 )
             case _:
                 raise AssertionError(message)

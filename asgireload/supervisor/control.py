@@ -55,6 +55,7 @@ class Control:
             ),
             reload_outcomes=dict(self._fleet.outcomes),
             worker_exits=dict(self._fleet.exits),
+            shutdown_failures=self._fleet.shutdown_failures,
         )
 
     def reloads(self) -> tuple[port.ReloadSnapshot, ...]:
@@ -73,7 +74,7 @@ class Control:
         return next((known for known in self._known() if known.reload_id == reload_id), None)
 
     def _snapshot(self, reload: Reload) -> port.ReloadSnapshot:
-        return snapshots.take_reload(reload, self._around, self._loop.time())
+        return snapshots.take_reload(self._fleet, reload, self._around, self._loop.time())
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -84,8 +85,12 @@ class Control:
         reload_id = before.reload_id if before is not None else self._fleet.last_reload_id
         found = self._find(reload_id)
         assert found is not None
+        waits = found is self._fleet.pending
         return port.ReloadTicket(
-            id=reload_id, outcome=found.outcome.value, coalesced=before is not None
+            id=reload_id,
+            outcome=found.outcome.value,
+            coalesced=before is not None,
+            waits_for=snapshots.name_wait(self._fleet, self._loop.time()) if waits else "",
         )
 
     async def wait_reload(self, reload_id: int) -> port.ReloadSnapshot:

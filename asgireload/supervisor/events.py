@@ -55,6 +55,7 @@ class WorkerReady(Struct, frozen=True):
     worker_id: int
     broken: Failure | None = None
     """Development: why the application did not start; the worker shows that instead."""
+    has_lifespan: bool = False
 
 
 class WorkerFailed(Struct, frozen=True):
@@ -81,6 +82,8 @@ class WorkerDrained(Struct, frozen=True):
     websockets_closed: int
     handed_over: int = 0
     came_back: int = 0
+    shutdown_failure: str = ""
+    """Why the application's lifespan shutdown failed; empty: it did not, or there is none."""
 
 
 class WorkerExited(Struct, frozen=True):

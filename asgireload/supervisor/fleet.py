@@ -23,9 +23,8 @@ EXIT_GRACE = 1.5
 """Seconds beyond drain and lifespan timeouts that a worker gets to leave the interpreter."""
 
 OLD_GENERATIONS = 4
-"""Committed generations of which workers may still drain when another reload begins, under `--drain-overlap`.
-Each takes the memory of its workers until the drain deadline. Reloads every few seconds over streams that do not
-end would otherwise pile up as many as fit into that time."""
+"""Development: committed generations of which workers may still drain when another reload begins. The workers of
+the oldest are ended then."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -39,7 +38,8 @@ class Policy(msgspec.Struct, frozen=True):
     """What imports, starts or ends while workers serve in its place computes only when they do not."""
     probation: float = 1.0
     surge: int = 1
-    drain_overlap: bool = False
+    drain_overlap: bool = True
+    drain_generations: int = 2
     keep_generations: int = 1
     revert_window: float = 60.0
     give_up_after: float = 300.0
@@ -143,6 +143,9 @@ class Worker(msgspec.Struct):
     """Those that take no more of them: so no connection is offered twice to the same worker."""
     drained: bool = False
     """It has said that it is done, lifespan shutdown included."""
+    has_lifespan: bool = False
+    shutdown_failure: str = ""
+    """Why its lifespan shutdown failed, as it has said itself."""
     killed_for: KillReason | None = None
     reload: Reload | None = None
     """The reload that counts its drain."""
@@ -204,6 +207,10 @@ class Fleet(msgspec.Struct):
     last_serving_at: float = 0.0
     """When a worker was last seen serving steadily."""
     exit_code: int = 0
+    shutdown_failures: int = 0
+    """Workers whose lifespan shutdown failed or was not completed."""
+    shutdown_failures_at_stop: int = 0
+    """Those of them that ended while the server stopped."""
     reload_not_before: float = 0.0
     """No reload on our own account (a template died) before this moment."""
     own_reloads: int = 0

@@ -27,6 +27,7 @@ from asgireload.supervisor import events, signals
 from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
+from asgireload.supervisor.drain_limits import draining_of
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
 from asgireload.supervisor.foundation import Foundation
 from asgireload.supervisor.head_start import HeadStart
@@ -56,15 +57,17 @@ _logger = logging.getLogger("asgireload.error")
 def serve(config: Config, means: "Means", head_start: HeadStart) -> int:
     """Serve until told to stop; return the exit status. Raise AsgireloadError when the server cannot start.
 
-    Means and head start are the caller's to end. Signals are held until there are handlers; at the end that
-    of children is blocked.
+    Means and head start are the caller's to end. Signals are held until there are handlers, and again at the end:
+    the caller says what becomes of those that come too late.
     """
     with asyncio.Runner() as runner:
         try:
             return runner.run(_serve(config, means, head_start))
         finally:
-            # A loop that closes forgets where signals are written to before it forgets their handlers.
+            # A loop that closes forgets where signals are written to before it forgets their handlers, and then
+            # they have their default actions again.
             signals.hold_children()
+            signals.hold()
 
 
 DEVELOPMENT_DRAIN = 5.0
@@ -104,6 +107,7 @@ def _serving_policy(config: Config) -> Policy:
         probation=config.probation,
         surge=config.surge,
         drain_overlap=config.drain_overlap,
+        drain_generations=config.drain_generations,
         keep_generations=config.keep_generations,
         revert_window=config.revert_window,
         give_up_after=config.give_up_after,
@@ -340,7 +344,10 @@ class _Supervisor:
         if reload.outcome is Outcome.COMMITTED and self._announced:
             self._follow_log_config()
         verdict = describe_verdict(
-            reload, self._fleet.ready_count, is_development=self._fleet.policy.development
+            reload,
+            self._fleet.ready_count,
+            draining_count=draining_of(self._fleet, reload_id),
+            is_development=self._fleet.policy.development,
         )
         if verdict is not None:
             _logger.log(verdict.level, "%s", verdict.text)

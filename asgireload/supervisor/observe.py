@@ -226,6 +226,7 @@ def _worker_ready(fleet: Fleet, worker: Worker, event: WorkerReady, now: float) 
     if worker.state is not State.READY:
         return []
     worker.ready_at = now
+    worker.has_lifespan = event.has_lifespan
     worker.deadline = None
     generation = fleet.generations[worker.generation]
     generation.proven = True
@@ -267,6 +268,7 @@ def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
 def _worker_drained(worker: Worker, event: WorkerDrained, now: float) -> None:
     worker.stopped_accepting = True
     worker.drained = True
+    worker.shutdown_failure = event.shutdown_failure
     _expect_exit(worker, now)
     if worker.reload is not None:
         worker.reload.exchanges_cut += event.exchanges_cut
@@ -308,7 +310,7 @@ def _worker_exited(fleet: Fleet, worker: Worker, event: WorkerExited, now: float
     if worker.ready_at is not None and now - worker.ready_at >= SERVING_STEADILY:
         fleet.last_serving_at = now
     if worker.drain_reason is not None:
-        return _left_after_drain(worker, event, now)
+        return _left_after_drain(fleet, worker, event, now)
     if worker.killed_for in (KillReason.DISCARDED, KillReason.STOP):
         return []
     if fleet.phase is not Phase.SERVING:
@@ -333,31 +335,61 @@ def _count_exit(fleet: Fleet, worker: Worker, event: WorkerExited) -> None:
     fleet.exits[kind] += 1
 
 
-def _left_after_drain(worker: Worker, event: WorkerExited, now: float) -> list[Step]:
+def _left_after_drain(fleet: Fleet, worker: Worker, event: WorkerExited, now: float) -> list[Step]:
     killed = worker.killed_for is not None
-    if worker.reload is not None:
-        name = "killed" if killed else "drained"
-        detail = worker.killed_for.value if worker.killed_for is not None else ""
-        worker.reload.note(worker.slot, name, now, worker.generation, detail)
-        if killed:
-            worker.reload.killed += 1
+    failure = _shutdown_failure(worker, event)
+    steps: list[Step] = []
+    if failure:
+        _count_shutdown_failure(fleet, worker)
+        text = f"The lifespan shutdown of worker {worker.pid} did not succeed: {failure}"
+        steps.append(Say("error", text, slot=worker.slot, generation=worker.generation))
+    reload = worker.reload
+    if reload is not None:
+        if worker.killed_for is not None:
+            reload.killed += 1
+            reload.note(worker.slot, "killed", now, worker.generation, worker.killed_for.value)
+        elif event.clean or worker.drained:
+            reload.drained += 1
+            reload.note(worker.slot, "drained", now, worker.generation)
         else:
-            worker.reload.drained += 1
+            reload.crashed += 1
+            reload.note(worker.slot, "crashed", now, worker.generation, event.description)
     if worker.killed_for is KillReason.CROWDED:
         text = (
             f"Worker {worker.pid} was ended before its time: {OLD_GENERATIONS} old generations still drained, "
             "and newer code is to be loaded"
         )
     elif killed and worker.killed_for is not KillReason.STOP:
-        lost = "" if worker.drained else "; its lifespan shutdown may not have run"
-        text = f"Worker {worker.pid} did not leave in time and was killed{lost}"
+        text = f"Worker {worker.pid} did not leave in time and was killed"
     elif not killed and not event.clean:
         text = f"Worker {worker.pid} ended while it drained: {event.description}"
     else:
-        return []
+        return steps
     if event.fault:
         text += f"\n{event.fault}"
-    return [Say("warning", text, slot=worker.slot, generation=worker.generation)]
+    return [Say("warning", text, slot=worker.slot, generation=worker.generation), *steps]
+
+
+def _shutdown_failure(worker: Worker, event: WorkerExited) -> str:
+    """Return why the application's lifespan shutdown did not succeed; empty: it did, or nobody can complain.
+
+    Whoever stops the server at once does without it.
+    """
+    if worker.drained:
+        return worker.shutdown_failure
+    if not worker.has_lifespan or worker.killed_for is KillReason.STOP:
+        return ""
+    if worker.killed_for is not None:
+        return "the worker was killed before it was complete"
+    return f"the worker ended before it was complete ({event.description})"
+
+
+def _count_shutdown_failure(fleet: Fleet, worker: Worker) -> None:
+    fleet.shutdown_failures += 1
+    if fleet.phase is Phase.STOPPING:
+        fleet.shutdown_failures_at_stop += 1
+    if worker.reload is not None:
+        worker.reload.shutdown_failures += 1
 
 
 def _silent_failure(fleet: Fleet, worker: Worker, event: WorkerExited) -> Failure:

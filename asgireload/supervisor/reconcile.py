@@ -8,10 +8,15 @@ that nothing needs. It updates the picture with what it has ordered, so calling 
 from asgireload.draining import DrainReason
 from asgireload.errors import GaveUpError
 from asgireload.supervisor import transitions
+from asgireload.supervisor.drain_limits import (
+    describe_wait,
+    has_room_for_recycling,
+    has_room_for_reload,
+    old_generations,
+)
 from asgireload.supervisor.events import (
     CloseSlot,
     CloseTemplate,
-    Finish,
     HoldWorker,
     KillTemplate,
     ReleaseWorker,
@@ -23,7 +28,6 @@ from asgireload.supervisor.events import (
 from asgireload.supervisor.fleet import (
     ABORT_GRACE,
     BROKEN_MOMENT,
-    OLD_GENERATIONS,
     SUPERSEDED_PATIENCE,
     Fleet,
     KillReason,
@@ -131,8 +135,7 @@ def _expire(fleet: Fleet, now: float) -> list[Step]:
 def _finish_stop(fleet: Fleet) -> list[Step]:
     if fleet.workers or fleet.templates:
         return []
-    fleet.phase = Phase.FINISHED
-    return [Finish(fleet.exit_code)]
+    return transitions.finish(fleet)
 
 
 def _judge_outage(fleet: Fleet, now: float) -> list[Step]:
@@ -169,9 +172,12 @@ def _is_out(fleet: Fleet) -> bool:
 def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
     reload = fleet.reload
     if reload is None:
-        if fleet.pending is not None and _may_begin(fleet, fleet.pending, now):
-            return transitions.begin(fleet, now)
-        return _make_way(fleet, now)
+        pending = fleet.pending
+        if pending is None or not _is_due(fleet, pending, now):
+            return []
+        if not has_room_for_reload(fleet):
+            return _wait_for_room(fleet, pending, now)
+        return [] if _is_held_up(fleet, pending, now) else transitions.begin(fleet, now)
     match reload.phase:
         case ReloadPhase.PREPARING:
             _begin_proving(fleet, reload, now)
@@ -191,37 +197,29 @@ def _carry_reload(fleet: Fleet, now: float) -> list[Step]:
     return []
 
 
-def _may_begin(fleet: Fleet, pending: Reload, now: float) -> bool:
-    """Without `--drain-overlap` a reload waits for the old workers of the one before, so that at most
-    one old generation takes memory; with it, for the oldest of OLD_GENERATIONS."""
-    if now < _coalesce_until(fleet, pending):
-        return False
-    if _is_importing_old_code(fleet) and now < pending.requested_at + SUPERSEDED_PATIENCE:
-        # It could still write outdated bytecode, behind the eyes that look for it.
-        return False
-    return len(_old_generations(fleet)) < (OLD_GENERATIONS if fleet.policy.drain_overlap else 1)
+def _is_due(fleet: Fleet, pending: Reload, now: float) -> bool:
+    return now >= _coalesce_until(fleet, pending)
 
 
-def _old_generations(fleet: Fleet) -> set[int]:
-    """Return those whose workers drain because of a reload."""
-    return {worker.generation for worker in fleet.workers.values() if worker.reload is not None}
+def _is_held_up(fleet: Fleet, pending: Reload, now: float) -> bool:
+    """Old code that is being imported could still write outdated bytecode, behind the eyes that look for it."""
+    return _is_importing_old_code(fleet) and now < pending.requested_at + SUPERSEDED_PATIENCE
 
 
-def _make_way(fleet: Fleet, now: float) -> list[Step]:
-    """In development newly saved code does not wait for the oldest generation: that one's workers are ended."""
-    old = _old_generations(fleet)
-    if (
-        fleet.pending is None
-        or not fleet.policy.development
-        or len(old) < OLD_GENERATIONS
-        or now < _coalesce_until(fleet, fleet.pending)
-    ):
+def _wait_for_room(fleet: Fleet, pending: Reload, now: float) -> list[Step]:
+    """Say once that the reload waits for old workers. In development the workers of the oldest generation are
+    ended instead."""
+    if fleet.policy.development:
+        oldest = min(old_generations(fleet))
+        steps: list[Step] = []
+        for worker in fleet.workers.values():
+            if worker.generation == oldest and worker.state is State.DRAINING:
+                steps += transitions.kill_worker(worker, KillReason.CROWDED, now)
+        return steps
+    if pending.delayed_at is not None:
         return []
-    steps: list[Step] = []
-    for worker in fleet.workers.values():
-        if worker.generation == min(old) and worker.state is State.DRAINING:
-            steps += transitions.kill_worker(worker, KillReason.CROWDED, now)
-    return steps
+    pending.delayed_at = now
+    return [Say("info", f"Reload {pending.reload_id} waits for {describe_wait(fleet, now)}")]
 
 
 def _is_importing_old_code(fleet: Fleet) -> bool:
@@ -294,6 +292,7 @@ def _roll(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
 
 
 def _is_changing(fleet: Fleet, slot: Slot, reload: Reload) -> bool:
+    """Its new worker is to boot or boots; without `--drain-overlap` also: its old worker has not left."""
     if slot.next == reload.target:
         return True
     if slot.serves != reload.target or fleet.policy.drain_overlap:
@@ -387,7 +386,7 @@ def _keep_one(fleet: Fleet, slot: Slot, generation: int, now: float) -> list[Ste
     ]
     if any(not worker.recycle for worker in live) or now < slot.not_before:
         return []
-    if live and (fleet.reload is not None or _recycling(fleet) >= fleet.policy.surge):
+    if live and (fleet.reload is not None or not has_room_for_recycling(fleet)):
         return []
     template = fleet.loaded_template(generation)
     if template is None:
@@ -397,21 +396,6 @@ def _keep_one(fleet: Fleet, slot: Slot, generation: int, now: float) -> list[Ste
         text = f"Recycling worker {live[0].pid} after {live[0].recycle}"
         steps.append(Say("info", text, slot=slot.index, generation=generation))
     return steps + transitions.fork_worker(fleet, slot, template, now)
-
-
-def _recycling(fleet: Fleet) -> int:
-    """Slots whose successor within the generation boots, or whose recycled worker still drains."""
-    return sum(
-        worker.recycle != ""
-        and (
-            worker.state is State.DRAINING
-            or any(
-                other is not worker and not other.recycle and other.state.is_live
-                for other in fleet.workers_of(worker.slot)
-            )
-        )
-        for worker in fleet.workers.values()
-    )
 
 
 def _miss_template(fleet: Fleet, generation: int, now: float) -> list[Step]:

@@ -64,6 +64,8 @@ class Reload(msgspec.Struct):
     source: int | None = None
     """Generation that served when it began; None for the first load."""
     target: int | None = None
+    delayed_at: float | None = None
+    """Since when it waited for older workers to drain before it began."""
     started_at: float | None = None
     ended_at: float | None = None
     probation_until: float | None = None
@@ -80,12 +82,22 @@ class Reload(msgspec.Struct):
     steps: list[SlotStep] = msgspec.field(default_factory=list)
     drained: int = 0
     killed: int = 0
+    crashed: int = 0
+    """Old workers that ended in the middle of their drain, not by our signal."""
     exchanges_cut: int = 0
     websockets_closed: int = 0
     handed_over: int = 0
     """Connections that went on in another worker."""
     came_back: int = 0
     """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
+    shutdown_failures: int = 0
+    """Workers whose lifespan shutdown failed or was not completed."""
+
+    def waited(self, now: float) -> float:
+        """Seconds that it has waited for older workers to drain."""
+        if self.delayed_at is None:
+            return 0.0
+        return (self.started_at if self.started_at is not None else now) - self.delayed_at
 
     @property
     def is_first_load(self) -> bool:

@@ -54,18 +54,38 @@ def unused() -> list[int]:
     return [number for number in signal.valid_signals() if number not in used]
 
 
+_FROM_USERS = (*RELOAD, *STOP, *STOP_AT_ONCE, *MORE_WORKERS, *FEWER_WORKERS, *RESERVED)
+
+
 def hold() -> set[int]:
     """Block the signals that a user may send before handlers stand; they are delivered afterwards.
 
     Return the signals that were blocked before.
     """
-    held = (*RELOAD, *STOP, *STOP_AT_ONCE, *MORE_WORKERS, *FEWER_WORKERS, *RESERVED)
-    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, held)}
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_USERS)}
 
 
 def restore(blocked: set[int]) -> None:
     """Block these signals and no others."""
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def ignore() -> None:
+    """Let the signals that a user may send have no effect any more, those included that are held.
+
+    For a process that has nothing left to do but to end with its status.
+    """
+    for number in _FROM_USERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def discard() -> None:
+    """Forget held signals that have arrived: they were meant for a server that has stopped since."""
+    for number in signal.sigpending() & set(_FROM_USERS):
+        handler = signal.getsignal(number)
+        if handler is not None:  # else it was not set by Python, and could not be set again
+            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, handler)
 
 
 def hold_children() -> None:

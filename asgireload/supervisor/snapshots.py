@@ -8,6 +8,7 @@ from asgireload import __version__
 from asgireload.admin import port
 from asgireload.ipc.scoreboard import Field
 from asgireload.supervisor.certificates import Certificates
+from asgireload.supervisor.drain_limits import describe_wait, draining_of, has_room_for_reload
 from asgireload.supervisor.fleet import Fleet, Phase, Template, TemplateState, Worker
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Failure, Outcome, Reload
@@ -35,7 +36,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         version=__version__,
         pid=around.pid,
         state=name_state(fleet),
-        message=_message(fleet, last),
+        message=_message(fleet, last, now),
         app=around.app,
         started_at=fleet.started_at + around.wall_offset,
         uptime=now - fleet.started_at,
@@ -57,9 +58,9 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         templates=tuple(
             _template(template, fleet, around) for template in fleet.templates.values()
         ),
-        current_reload=take_reload(fleet.reload, around, now) if fleet.reload else None,
-        pending_reload=take_reload(fleet.pending, around, now) if fleet.pending else None,
-        last_reload=take_reload(last, around, now) if last else None,
+        current_reload=take_reload(fleet, fleet.reload, around, now) if fleet.reload else None,
+        pending_reload=take_reload(fleet, fleet.pending, around, now) if fleet.pending else None,
+        last_reload=take_reload(fleet, last, around, now) if last else None,
         certificates=around.certificates.snapshots() if around.certificates else (),
         certificates_error=around.certificates.error if around.certificates else None,
     )
@@ -76,7 +77,7 @@ def name_state(fleet: Fleet) -> str:
     return "serving" if fleet.ready_count >= fleet.wanted_count else "degraded"
 
 
-def _message(fleet: Fleet, last: Reload | None) -> str:
+def _message(fleet: Fleet, last: Reload | None, now: float) -> str:
     serving = fleet.serving
     said = f"serving generation {serving}" if serving is not None else "nothing serves yet"
     running = fleet.reload
@@ -84,7 +85,17 @@ def _message(fleet: Fleet, last: Reload | None) -> str:
         said += f"; generation {running.target}: {running.phase.value}"
     elif last is not None and last.failure is not None and last.outcome is not Outcome.COMMITTED:
         said += f"; generation {last.target} {last.outcome.value}: {last.failure.summary}"
+    waits_for = name_wait(fleet, now)
+    if fleet.pending is not None and waits_for:
+        said += f"; reload {fleet.pending.reload_id} waits for {waits_for}"
     return said
+
+
+def name_wait(fleet: Fleet, now: float) -> str:
+    """Return what the pending reload waits for other than a running one: old workers to drain, or nothing."""
+    if fleet.pending is None or fleet.reload is not None or has_room_for_reload(fleet):
+        return ""
+    return "" if fleet.policy.development else describe_wait(fleet, now)
 
 
 def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnapshot:
@@ -121,7 +132,9 @@ def _template(template: Template, fleet: Fleet, around: Surroundings) -> port.Te
     )
 
 
-def take_reload(reload: Reload, around: Surroundings, now: float) -> port.ReloadSnapshot:
+def take_reload(
+    fleet: Fleet, reload: Reload, around: Surroundings, now: float
+) -> port.ReloadSnapshot:
     started = reload.started_at
     ended = reload.ended_at
     return port.ReloadSnapshot(
@@ -139,12 +152,17 @@ def take_reload(reload: Reload, around: Surroundings, now: float) -> port.Reload
         uniform=reload.uniform,
         failure=_failure(reload.failure) if reload.failure is not None else None,
         slots=_slots(reload),
+        waited=reload.waited(now),
+        waits_for=name_wait(fleet, now) if reload is fleet.pending else "",
+        workers_draining=draining_of(fleet, reload.reload_id),
         workers_drained=reload.drained,
         workers_killed=reload.killed,
+        workers_crashed=reload.crashed,
         exchanges_cut=reload.exchanges_cut,
         websockets_closed=reload.websockets_closed,
         handed_over=reload.handed_over,
         came_back=reload.came_back,
+        shutdown_failures=reload.shutdown_failures,
     )
 
 

@@ -4,10 +4,11 @@
 """
 
 from asgireload.draining import DrainReason
-from asgireload.errors import StartupError
+from asgireload.errors import ShutdownError, StartupError
 from asgireload.supervisor.backoff import delay
 from asgireload.supervisor.events import (
     DrainWorker,
+    Finish,
     ForkWorker,
     KillTemplate,
     KillWorker,
@@ -181,9 +182,10 @@ def begin(fleet: Fleet, now: float) -> list[Step]:
     steps: list[Step] = []
     if reload.reload_id:
         asked = ", ".join(dict.fromkeys(reload.origins))
-        steps.append(
-            Say("info", f"Reload {reload.reload_id} begins ({asked})", generation=reload.target)
-        )
+        text = f"Reload {reload.reload_id} begins ({asked})"
+        if reload.delayed_at is not None:
+            text += f" after it waited {reload.waited(now):.1f} s for old workers to drain"
+        steps.append(Say("info", text, generation=reload.target))
     if reload.shows is not None:
         fleet.generations[reload.target].broken = reload.shows
         return steps + start_template(fleet, reload.target, now, preload=True, failure=reload.shows)
@@ -400,3 +402,16 @@ def stop(fleet: Fleet, now: float, *, exit_code: int, at_once: bool) -> list[Ste
             if worker.state not in (State.DYING, State.GONE):
                 steps += kill_worker(worker, KillReason.STOP, now)
     return steps
+
+
+def finish(fleet: Fleet) -> list[Step]:
+    """Everything has left: end with an exit code that says how the stop went."""
+    fleet.phase = Phase.FINISHED
+    steps: list[Step] = []
+    failures = fleet.shutdown_failures_at_stop
+    if failures and fleet.exit_code == 0:
+        fleet.exit_code = ShutdownError.exit_code
+        which = "one worker" if failures == 1 else f"{failures} workers"
+        text = f"The exit code is {fleet.exit_code}, because the lifespan shutdown of {which} did not succeed"
+        steps.append(Say("error", text))
+    return [*steps, Finish(fleet.exit_code)]

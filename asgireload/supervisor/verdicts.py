@@ -13,10 +13,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def describe_verdict(
-    reload: Reload, ready_count: int, *, is_development: bool = False
+    reload: Reload, ready_count: int, *, draining_count: int = 0, is_development: bool = False
 ) -> Verdict | None:
     """Return the line, with what belongs to it below; None where a start has nothing to say.
 
+    `draining_count`: workers that the reload has replaced and that are still there.
     In development it says what was read rather than what became of each slot: who has saved a file waits
     for the first and has no use for the second.
     """
@@ -24,7 +25,9 @@ def describe_verdict(
     name = f"Reload {reload.reload_id}" if reload.reload_id else "Start"
     took = f"{seconds * 1000:.0f} ms" if is_development else f"{seconds:.2f} s"
     if reload.outcome is Outcome.COMMITTED:
-        return _committed(reload, name, took, ready_count, is_development=is_development)
+        return _committed(
+            reload, name, took, ready_count, draining_count, is_development=is_development
+        )
     if reload.outcome is Outcome.ABANDONED:
         return Verdict(logging.WARNING, f"{name} abandoned: the server stops")
     failure = reload.failure
@@ -41,7 +44,13 @@ def describe_verdict(
 
 
 def _committed(
-    reload: Reload, name: str, took: str, ready_count: int, *, is_development: bool
+    reload: Reload,
+    name: str,
+    took: str,
+    ready_count: int,
+    draining_count: int,
+    *,
+    is_development: bool,
 ) -> Verdict | None:
     if is_development and reload.detail:
         return Verdict(logging.INFO, f"{name} committed in {took}: {reload.detail}")
@@ -51,6 +60,9 @@ def _committed(
     text = (
         f"{name} committed in {took}: generation {reload.target} serves with {ready_count} workers"
     )
+    if draining_count:
+        drains = "one still drains" if draining_count == 1 else "ones still drain"
+        text += f"; {draining_count} old {drains}"
     return Verdict(logging.INFO, text + steps)
 
 

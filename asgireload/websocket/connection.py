@@ -32,7 +32,12 @@ from typing import Final, cast
 
 from asgireload.asgi import Message, Scope
 from asgireload.draining import DrainReason
-from asgireload.errors import AppProtocolError, FrameError, PeerError
+from asgireload.errors import (
+    AppProtocolError,
+    ClientDisconnectedError,
+    FrameError,
+    PeerError,
+)
 from asgireload.handover import EXTENSION as HANDOVER_EXTENSION
 from asgireload.http.access_format import AccessEntry
 from asgireload.http.close_plan import ClosePlan, close_reason, late_close_at
@@ -40,7 +45,10 @@ from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of, resumed_endpoints
 from asgireload.http.exchange import RETRY_AFTER
 from asgireload.http.lingering import LingeringClose
+from asgireload.http.messages import bytes_of, kind_of, pairs_of
+from asgireload.http.pace import Pace
 from asgireload.http.parser import RequestHead
+from asgireload.http.refusals import application_error
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.resuming import Resuming
 from asgireload.http.scope import full_path, websocket_scope
@@ -153,6 +161,7 @@ class WebSocketConnection:
         """When that fires, or would have before the parting; not every loop's timers tell."""
         self._drain_timer: asyncio.TimerHandle | None = None
         """Closes the connection at its time of the drain."""
+        self._pace = Pace()
 
     def begin(self, data: bytes) -> None:
         """Check the handshake and call the application, or answer with the reason why not."""
@@ -173,7 +182,12 @@ class WebSocketConnection:
         self._early_bytes = data
         if len(data) > EARLY_BYTES:
             self._pause_reading()
-        self._task = self.context.loop.create_task(self._run())
+        self._start_application()
+
+    def _start_application(self) -> None:
+        # Whoever calls was perhaps called by a request: its context variables are not for this one.
+        context = self.context
+        self._task = context.variables.copy().run(context.loop.create_task, self._run())
 
     def resume(self, resumption: Resumption) -> None:
         """Go on with a connection that another worker handed over. Called in place of `begin`."""
@@ -200,7 +214,7 @@ class WebSocketConnection:
             self._write(self._session.close(error.code, error.reason))
             self._linger()
             return
-        self._task = context.loop.create_task(self._run())
+        self._start_application()
 
     # asyncio calls these.
 
@@ -462,20 +476,18 @@ class WebSocketConnection:
             self._offer_handover(scope["extensions"])
         try:
             await self.context.app(scope, self._receive, self._send)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             # `cut` and `abort` tell the client themselves; another cancellation is the application's.
             if self.state in (
                 WebSocketState.OPEN,
                 WebSocketState.CONNECTING,
                 WebSocketState.PARTING,
             ):
-                self._report_error("was cancelled")
-        except ConnectionResetError:
-            # `send` raises it when the peer has left; that is no fault of anybody.
-            if self._disconnect is None:
-                self._report_error("failed")
-        except BaseException:  # noqa: BLE001 - SystemExit and KeyboardInterrupt too: one socket is the price, not the worker
-            self._report_error("failed")
+                self._report_error(error, "was cancelled")
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt too: one socket is the price, not the worker
+            own = application_error(error)
+            if own is not None:
+                self._report_error(own, "failed")
         else:
             if self.state is WebSocketState.OPEN:
                 if self._parting is None:
@@ -520,6 +532,8 @@ class WebSocketConnection:
                     return {"type": "websocket.receive", "text": message}
                 return {"type": "websocket.receive", "bytes": message}
             elif self._disconnect is not None:
+                if self._pace.must_yield(self.context.now_ns):
+                    await asyncio.sleep(0)  # one that asks again and again must not stop the loop
                 return self._disconnect
             waiter: asyncio.Future[None] = Future(loop=self.context.loop)
             self._receive_waiters.append(waiter)
@@ -527,15 +541,17 @@ class WebSocketConnection:
 
     async def _send(self, message: Message) -> None:
         """Take a message. Raise OSError once the socket is closed, by whomever."""
-        try:
-            kind = message["type"]
-        except (KeyError, TypeError):
-            raise AppProtocolError("an ASGI message is a dict with a type") from None
+        kind = kind_of(message)
         if self.state is WebSocketState.OPEN:
             if kind == "websocket.send":
+                if self._transport.is_closing():
+                    raise ClientDisconnectedError("the client has left")
                 self._write(self._frame(message))
                 if self._is_write_paused:
+                    self._pace.note_wait()
                     await self._wait_writable()
+                elif self._pace.must_yield(self.context.now_ns):
+                    await asyncio.sleep(0)
             elif kind == "websocket.close":
                 self._close(*_code_and_reason(message))
             elif kind == "websocket.handover":
@@ -545,7 +561,7 @@ class WebSocketConnection:
         elif self.state is WebSocketState.CONNECTING:
             await self._send_connecting(kind, message)
         else:
-            raise ConnectionResetError("the WebSocket is closed")
+            raise ClientDisconnectedError("the WebSocket is closed")
 
     def _give_state(self, message: Message) -> None:
         parting = self._parting
@@ -603,7 +619,9 @@ class WebSocketConnection:
         deflate = self._handshake.negotiate_deflate() if settings.ws_per_message_deflate else None
         subprotocol = message.get("subprotocol")
         head = frame_switch(
-            self._handshake.accept_headers(subprotocol, deflate, message.get("headers") or ()),
+            self._handshake.accept_headers(
+                subprotocol, deflate, pairs_of(message.get("headers") or ())
+            ),
             default_lines=self.context.default_lines,
             date_line=self.context.date_line(time.monotonic_ns()),
         )
@@ -677,14 +695,14 @@ class WebSocketConnection:
 
     async def _deny(self, start: Message, message: Message) -> None:
         """Frame a piece of the denial response, which always ends the connection."""
-        body = bytes(message.get("body", b""))
+        body = bytes_of(message.get("body", b""), "websocket.http.response.body")
         more_body = bool(message.get("more_body", False))
         if self._denial is None:
             framer = ResponseFramer()
             status = start["status"]
             data = framer.begin(
                 status,
-                start.get("headers", ()),
+                pairs_of(start.get("headers", ())),
                 body,
                 more_body=more_body,
                 is_head_request=False,
@@ -706,12 +724,13 @@ class WebSocketConnection:
         elif self._is_write_paused:
             await self._wait_writable()
 
-    def _report_error(self, what: str) -> None:
+    def _report_error(self, error: BaseException, what: str) -> None:
         self.context.record.values[_APP_ERRORS_TOTAL] += 1
-        error_logger.exception(
+        error_logger.error(
             "Exception in ASGI application: WebSocket %s %s",
             full_path(self._head, self.context),
             what,
+            exc_info=error,
         )
         if self._parting is not None:
             self._parting.fail()
@@ -734,7 +753,7 @@ class WebSocketConnection:
         """Wait until the client has read enough. Raise OSError when the socket closes meanwhile."""
         while True:
             if self.state not in (WebSocketState.OPEN, WebSocketState.CONNECTING):
-                raise ConnectionResetError("the WebSocket is closed")
+                raise ClientDisconnectedError("the WebSocket is closed")
             if not self._is_write_paused:
                 return
             waiter = self.context.loop.create_future()

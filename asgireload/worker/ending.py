@@ -14,14 +14,22 @@ import atexit
 import ctypes
 import gc
 import os
+import signal
 import stat
 import sys
 import threading
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from asgireload.ipc.quiet_signals import NOT_FOR_CHILDREN
+
 _SEEN_BY_NOBODY = ("/memfd:", "/dev/null")
 """Beginnings of links in /proc/self/fd: what is written there is lost in any case."""
+
+
+CLEARING_PATIENCE = 10
+"""Seconds that the long way may take when nobody else ends the process. A supervisor that lives has less
+patience."""
 
 
 class OpenFile(NamedTuple):
@@ -41,9 +49,20 @@ def end_process(status: int, inherited: frozenset[str]) -> int:
     if not _is_over_at_once(inherited):
         # What the garbage collector does not look at (`gc.freeze`) is not dropped at the end either.
         gc.unfreeze()
+        _ignore_signals()
         return status
     ctypes.CDLL(None).fflush(None)  # of extensions that print by themselves
     os._exit(status)
+
+
+def _ignore_signals() -> None:
+    """Python gives signals their default actions before it drops objects, and so one would end the process with
+    another status. What is ignored stays ignored."""
+    for number in {*NOT_FOR_CHILDREN, signal.SIGTERM} - {signal.SIGALRM}:
+        signal.signal(number, signal.SIG_IGN)
+    # The end of the supervisor is such a signal, too, and who hangs then is ended by the kernel.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(CLEARING_PATIENCE)
 
 
 def _is_over_at_once(inherited: frozenset[str]) -> bool:

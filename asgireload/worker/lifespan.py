@@ -10,6 +10,7 @@ import logging
 import traceback
 from typing import Any, Literal
 
+from asgireload.app import split_reason, summarize
 from asgireload.asgi import ASGI_VERSION, LIFESPAN_SPEC_VERSION, ASGIApp, Message, Scope
 from asgireload.errors import AppProtocolError, LifespanError
 
@@ -36,6 +37,10 @@ class Lifespan:
         self._stopping = asyncio.Event()
         self._stopped: asyncio.Future[None] | None = None
         self._receives = 0
+        self._ended_with: BaseException | None = None
+        """What the application raised after its startup and before its shutdown."""
+        self.shutdown_failure = ""
+        """Why `shutdown()` returned False, in one line."""
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -67,21 +72,31 @@ class Lifespan:
     async def shutdown(self, timeout: float) -> bool:
         """Tell the application to shut down and wait for it, at most `timeout` seconds.
 
-        Return False, after logging why, when it failed or did not answer in time. In every case its
-        task is cancelled at the end. Without lifespan, return True at once.
+        Return False, after logging why, when it failed, did not answer in time or could not run, because the
+        application's lifespan had raised earlier. In every case its task is cancelled at the end. Without
+        lifespan, return True at once.
         """
         if not self._is_supported or self._stopped is None:
             await self._end_task()
             return True
+        if self._ended_with is not None:
+            self.shutdown_failure = f"it could not run: {summarize(self._ended_with)}"
+            logger.error(
+                "Application shutdown could not run, because the lifespan had ended with an exception: %s",
+                summarize(self._ended_with),
+            )
+            return False
         logger.info("Waiting for application shutdown.")
         self._stopping.set()
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._stopped)
         except TimeoutError:
+            self.shutdown_failure = f"it did not complete within {timeout:g} s"
             logger.error("Application shutdown did not complete within %g s.", timeout)  # noqa: TRY400 - the traceback would be ours
             return False
         except LifespanError as error:
+            self.shutdown_failure = split_reason(str(error))[0]
             logger.error("Application shutdown failed: %s", error)  # noqa: TRY400 - the error's text has the application's traceback
             return False
         finally:
@@ -112,6 +127,8 @@ class Lifespan:
         except asyncio.CancelledError:
             if not self._started.done():
                 self._started.set_exception(LifespanError("the lifespan was cancelled"))
+            elif self._can_stop():
+                self._stopped.set_exception(LifespanError("the lifespan was cancelled"))
         except BaseException as error:  # noqa: BLE001 - an application may raise anything here; the verdict names it
             self._handle_exception(error)
         else:
@@ -136,6 +153,7 @@ class Lifespan:
         elif self._stopping.is_set() and not self._stopped.done():
             self._stopped.set_exception(LifespanError(text))
         elif not self._stopping.is_set() and self._is_supported:
+            self._ended_with = error
             logger.error("Exception in 'lifespan' protocol\n%s", text)
 
     def _fail_or_do_without(self, text: str, cause: BaseException | None = None) -> None:

@@ -16,7 +16,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, cast
@@ -157,7 +158,7 @@ def run_worker(order: WorkerOrder) -> int:
     channel = Channel(socket.socket(fileno=order.channel))
     faulthandler.enable(order.fault_file)
     make_quiet()
-    orphaned = _Orphaned(order.config)
+    orphaned = Orphaned(order.config)
     signal.signal(signal.SIGTERM, orphaned.on_signal)
     signal_on_parent_death(signal.SIGTERM)
     restore_in_forks()
@@ -228,27 +229,47 @@ def _reseed() -> None:
         numpy.random.seed()
 
 
-class _Orphaned:
-    """The supervisor is gone, or somebody sent SIGTERM to this worker: leave, whatever the loop does."""
+class Orphaned:
+    """The supervisor is gone, or somebody sent SIGTERM to this worker: leave, whatever the loop does.
+
+    The signal may come at any moment: before the loop runs, when `seen` is looked at later, and after the loop has
+    ended, when the worker leaves anyway.
+    """
 
     def __init__(self, config: Config) -> None:
         self._patience = int(config.drain_timeout + config.lifespan_timeout) + ORPHAN_MARGIN
-        self.wake: Callable[[], object] | None = None
+        self._wake: Callable[[], object] | None = None
+        """Tells the loop; None while none is to be told."""
         self.seen = False
 
+    @contextmanager
+    def telling(
+        self, loop: asyncio.AbstractEventLoop, on_seen: Callable[[], None]
+    ) -> Iterator[None]:
+        """Call `on_seen` in a turn of `loop` after the first signal, and at once if one has come before."""
+        self._wake = partial(loop.call_soon_threadsafe, on_seen)
+        try:
+            if self.seen:
+                on_seen()
+            yield
+        finally:
+            self._wake = None  # the loop may be closed from now on
+
     def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.seen:
+            return  # first of all: in a storm of signals each one interrupts the handler of the one before
         self.seen = True
         # If the loop is blocked for good nobody is left to kill this process, so the kernel does.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(self._patience)
-        if self.wake is not None:
-            self.wake()
+        if self._wake is not None:
+            self._wake()
 
 
 class _Worker:
     """The running worker: its loop, its connections and its conversation with the supervisor."""
 
-    def __init__(self, order: WorkerOrder, channel: Channel, orphaned: _Orphaned) -> None:
+    def __init__(self, order: WorkerOrder, channel: Channel, orphaned: Orphaned) -> None:
         self._order = order
         self._config = order.config
         self._channel = channel
@@ -275,9 +296,10 @@ class _Worker:
         leave: asyncio.Future[_Leave] = loop.create_future()
         self._leave = leave
         self._channel.attach(loop, self._on_message, self._on_supervisor_gone)
-        self._orphaned.wake = partial(loop.call_soon_threadsafe, self._on_supervisor_gone)
-        if self._orphaned.seen:
-            self._on_supervisor_gone()
+        with self._orphaned.telling(loop, self._on_supervisor_gone):
+            return await self._serve(loop, leave)
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop, leave: asyncio.Future[_Leave]) -> int:
         scoreboard = Scoreboard(self._order.scoreboard)
         self._record = scoreboard.record(self._order.record)
         try:
@@ -309,7 +331,7 @@ class _Worker:
         self._begin_serving(loop, context, acceptor)
         interval = heartbeat_interval(self._config)
         heartbeat = _Heartbeat(loop, self._record, interval, self._look_at_imports)
-        self._channel.post(WorkerReady(self._mistake))
+        self._channel.post(WorkerReady(self._mistake, lifespan.state is not None))
         if self._record_imports is not None:
             loop.call_later(TELL_DELAY, self._look_at_imports)
         command = await leave
@@ -341,6 +363,7 @@ class _Worker:
                 result.websockets_closed,
                 result.handed_over,
                 result.came_back,
+                shortened(lifespan.shutdown_failure, SUMMARY_LIMIT),
             )
         )
         return 0
@@ -693,6 +716,7 @@ def http_settings(config: Config, file_limit: int) -> HttpSettings:
         host_rules=HostRules.of(config),
         limit_concurrency=config.limit_concurrency,
         limit_connections=config.limit_connections or connections_for_files(file_limit),
+        sendfile=config.sendfile,
         debug_extension=config.debug_extension,
         drain_grace=min(
             config.drain_grace,

@@ -22,6 +22,8 @@ import uvloop
 from benchmarks.suite.figures import percentile
 
 from . import records, wire
+from .event_stream import Body, End, Event, EventParser
+from .judge import judge_end
 from .light import LightConnection
 from .records import CROSSED, KINDS, MOVED, STEADY, WHILE_IDLE, Failed, Kind, Outcome, Record
 from .wire import BrokenAnswer
@@ -44,6 +46,8 @@ UPLOAD_BYTES, UPLOAD_PARTS, UPLOAD_SECONDS = 1 << 20, 16, 0.8
 DOWNLOAD_CHUNKS, DOWNLOAD_MS, CHUNK_BYTES = 20, 40, 8192
 # Two of these after each other fit into the drain: the first had its head before, and could announce no close.
 EVENT_MS, ECHO_INTERVAL = 200, 0.2
+# Shorter than the time that every server has to finish what is open: none has a reason to leave one incomplete.
+COMPLETION_EVENTS, COMPLETION_MS, DONE = 40, 30, "[DONE]"
 NOT_OFFERED = "status 403"
 """How an application that finds no handover in its scope refuses the WebSocket."""
 
@@ -103,7 +107,7 @@ class Client:
     """One client: its connection, and what it notes."""
 
     def __init__(self, kind: Kind, number: int, order: Order, log: list[Record]) -> None:
-        self.kind, self.order, self.log = kind, order, log
+        self.kind, self.number, self.order, self.log = kind, number, order, log
         self.chance = random.Random(f"{order.seed} {kind.name} {number}")
         self.stopping = False
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -389,39 +393,136 @@ async def download(client: Client) -> None:
 
 
 async def events(client: Client) -> None:
-    """An endless stream; each event is noted, and how the stream ends."""
-    request = wire.request("GET", f"/events/{EVENT_MS}")
+    await follow(client, "events", has_ids=False)
+
+
+async def with_ids(client: Client) -> None:
+    await follow(client, "with-ids", has_ids=True)
+
+
+async def without_ids(client: Client) -> None:
+    await follow(client, "without-ids", has_ids=False)
+
+
+async def follow(client: Client, path: str, *, has_ids: bool) -> None:
+    """An endless stream; each event is noted, and how the stream ends. Comes back as EventSource does."""
+    last_id, streams = "", 0
     while not client.stopping:
-        asked = start = time.monotonic()
-        expected = 0.0
-        version = None
+        asked = time.monotonic()
         if not await client.is_connected(asked):
             await asyncio.sleep(COMING_BACK)
             continue
-        await client.send(request)
+        streams += 1
+        parser = EventParser(last_id)
+        more = ["Accept: text/event-stream"]
+        if last_id:
+            more.append(f"Last-Event-ID: {last_id}")
+        # Numbers of streams without ids begin anew with each.
+        series = str(client.number) if has_ids else f"{client.number}.{streams}"
+        await client.send(wire.request("GET", f"/{path}/{EVENT_MS}", more=more))
         try:
             head = await client.head()
-            check_status(head, 200)
-            while piece := await client.piece():
-                version, worker = parse_event(piece)
-                client.hear(worker)
-                client.note(Outcome.ANSWERED, asked, start, expected=expected, version=version)
-                start, expected = time.monotonic(), EVENT_MS / 1000
-                if client.stopping:
-                    return
-            client.note(Outcome.CLOSED, asked, start, version=version, detail="ended properly")
+            check_stream(head)
+            await read_stream(client, Body(head), parser, asked, series, has_ids=has_ids)
+            if client.stopping:
+                return
+            outcome, detail = judge_end(End.TERMINATED, is_boundary=parser.is_at_boundary)
+            client.note(outcome, asked, asked, detail=detail)
         except Failed as failed:
-            client.note(failed.outcome, asked, start, version=version, detail=failed.detail)
+            client.note(failed.outcome, asked, asked, detail=failed.detail)
+        last_id = parser.last_id
         client.drop()
         await asyncio.sleep(COMING_BACK)
 
 
-def parse_event(piece: bytes) -> tuple[int, int]:
-    """Return version and process of an event. Raise Failed."""
+async def read_stream(
+    client: Client, body: Body, parser: EventParser, asked: float, series: str, *, has_ids: bool
+) -> None:
+    """Note each event until the body is complete or the load ends. Raise Failed when it is cut or wrong."""
+    start, expected = asked, 0.0
+    while not body.is_complete and not client.stopping:
+        for event in await more_events(client, body, parser):
+            number, version, worker = read_event(event)
+            if event.id != (str(number) if has_ids else ""):
+                raise Failed(Outcome.LOST, f"event {number} has the id {event.id[:20]!r}")
+            client.hear(worker)
+            client.note(
+                *(Outcome.ANSWERED, asked, start), expected=expected, version=version,
+                number=number, series=series,
+            )  # fmt: skip
+            start, expected = time.monotonic(), EVENT_MS / 1000
+
+
+async def completion(client: Client) -> None:
+    """A question whose answer comes in events and says itself when it is complete; one after the other.
+
+    Each has a connection of its own: what becomes of one that is used again is measured by other kinds.
+    """
+    question = b'{"stream": true}'
+    path = f"/completion/{COMPLETION_MS}/{COMPLETION_EVENTS}"
+    request = wire.request("POST", path, length=len(question), closes=True) + question
+    seconds = COMPLETION_EVENTS * COMPLETION_MS / 1000
+    while not client.stopping:
+        asked = time.monotonic()
+        if not await client.is_connected(asked):
+            await asyncio.sleep(COMING_BACK)
+            continue
+        await client.send(request)
+        version = None
+        try:
+            head = await client.head()
+            version = head.version
+            check_stream(head)
+            await read_completion(client, Body(head))
+            client.note(Outcome.ANSWERED, asked, asked, expected=seconds, version=version)
+        except Failed as failed:
+            client.note(failed.outcome, asked, asked, version=version, detail=failed.detail)
+            await asyncio.sleep(COMING_BACK)
+        client.drop()
+
+
+async def read_completion(client: Client, body: Body) -> None:
+    """Read all events of an answer. Raise Failed when one is missing, or the end."""
+    parser = EventParser()
+    found: list[Event] = []
+    while not body.is_complete:
+        found += await more_events(client, body, parser)
+    if not found or found[-1].data != DONE or not parser.is_at_boundary:
+        raise Failed(Outcome.CUT, f"ended without {DONE}")
+    numbers = [read_event(event)[0] for event in found[:-1]]
+    if numbers != list(range(1, COMPLETION_EVENTS + 1)):
+        raise Failed(Outcome.CUT, f"{len(numbers)} events of {COMPLETION_EVENTS}")
+
+
+async def more_events(client: Client, body: Body, parser: EventParser) -> list[Event]:
+    """Return the events in what comes next. Raise Failed when the connection ends, or nothing comes."""
     try:
-        return wire.parse_who(piece.removeprefix(b"data: ").decode("latin-1"))
-    except BrokenAnswer as error:
-        raise Failed(Outcome.LOST, str(error)) from error
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            data = await client.reader.read(READ_BYTES)
+        if data:
+            return parser.feed(body.feed(data))
+        end = End.EOF
+    except (TimeoutError, BrokenAnswer) as error:
+        raise Failed(Outcome.CUT, f"{type(error).__name__} in a body") from error
+    except OSError:
+        end = End.RESET
+    raise Failed(*judge_end(end, is_boundary=parser.is_at_boundary))
+
+
+def check_stream(head: wire.Head) -> None:
+    """Raise Failed when the answer is no event stream whose end can be told from a cut."""
+    check_status(head, 200)
+    if not head.is_chunked:
+        raise Failed(Outcome.LOST, "a body without an end")
+
+
+def read_event(event: Event) -> tuple[int, int, int]:
+    """Return number, version and process of an event. Raise Failed."""
+    number, _, who = event.data.partition(" ")
+    try:
+        return int(number), *wire.parse_who(who)
+    except (BrokenAnswer, ValueError) as error:
+        raise Failed(Outcome.LOST, f"no event of ours: {event.data[:40]!r}") from error
 
 
 async def websocket(client: Client) -> None:
@@ -593,7 +694,8 @@ async def has_answer(
 BEHAVIOUR: dict[str, Callable[[Client], Coroutine[Any, Any, None]]] = {
     function.__name__: function
     for function in (
-        new, busy, idle, pipelined, slow, heads, upload, download, events, websocket, moving, steady,
+        new, busy, idle, pipelined, slow, heads, upload, download, events, with_ids, without_ids, completion,
+        websocket, moving, steady,
     )
 }  # fmt: skip
 

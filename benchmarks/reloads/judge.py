@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.suite.figures import percentile
 
-from .records import BROKEN, MOVED, Outcome, Record
+from .event_stream import End
+from .records import BROKEN, COMPLETION, MOVED, Outcome, Record
 
 STALL = 0.5
 """Seconds beyond the application's own time after which an answer counts as a stall."""
@@ -43,6 +44,12 @@ class Figures:
     stale: int = 0
     moved: int = 0
     """Connections on which another process went on answering."""
+    missed: int = 0
+    """Numbered events that did not come in their place."""
+    twice: int = 0
+    """Numbered events that came again."""
+    incomplete: int = 0
+    """Streams that end by themselves, and did not come whole."""
     p50_ms: float | None = None
     p99_ms: float | None = None
     """Time beyond the application's own."""
@@ -102,6 +109,42 @@ def longest_gap(ends: Sequence[float]) -> float | None:
     return max((b - a for a, b in itertools.pairwise(ends)), default=None)
 
 
+def judge_end(end: End, *, is_boundary: bool) -> tuple[Outcome, str]:
+    """Return how the end of an event stream counts, and what to say of it.
+
+    Closed is only what a client knows to be whole: the last chunk came, and no event was half there.
+    """
+    if end is not End.TERMINATED:
+        where = "between events" if is_boundary else "inside an event"
+        return Outcome.CUT, f"{end.value} {where}, without the last chunk"
+    if not is_boundary:
+        return Outcome.CUT, "ended properly, but inside an event"
+    return Outcome.CLOSED, "ended properly"
+
+
+def check_numbers(records: Iterable[Record]) -> tuple[int, int]:
+    """Return how many numbered events were missed, and how many came twice.
+
+    The numbers of a series begin with 1 and go up by one, across reconnects where a series is a client's whole run.
+    One that comes late, behind a higher one, was missed in its place, and is not counted again.
+    """
+    missed = twice = 0
+    seen: dict[str, set[int]] = {}
+    highest: dict[str, int] = {}
+    for record in records:
+        if record.outcome is not Outcome.ANSWERED or record.number is None:
+            continue
+        numbers = seen.setdefault(record.series, set())
+        last = highest.get(record.series, 0)
+        if record.number in numbers:
+            twice += 1
+        elif record.number > last:
+            missed += record.number - last - 1
+        numbers.add(record.number)
+        highest[record.series] = max(last, record.number)
+    return missed, twice
+
+
 def judge(records: Sequence[Record], reloads: Sequence[Reload]) -> dict[str, Figures]:
     """Return the figures of each kind that noted something."""
     first = first_answers(records)
@@ -120,6 +163,8 @@ def judge_kind(
     late = sorted(record.late for record in answers)
     gap = longest_gap(sorted(record.end for record in answers))
     ended = [record for record in records if record.outcome in (*BROKEN, Outcome.CLOSED)]
+    missed, twice = check_numbers(records)
+    broken_answers = counts[Outcome.LOST] + counts[Outcome.CUT]
     return Figures(
         answered=len(answers),
         lost=counts[Outcome.LOST],
@@ -129,6 +174,9 @@ def judge_kind(
         stalls=sum(seconds > STALL for seconds in late),
         stale=sum(is_stale(record, reloads, first) for record in answers),
         moved=sum(record.detail == MOVED for record in answers),
+        missed=missed,
+        twice=twice,
+        incomplete=broken_answers if records[0].kind == COMPLETION else 0,
         p50_ms=percentile(late, 0.5) * 1e3 if late else None,
         p99_ms=percentile(late, 0.99) * 1e3 if late else None,
         longest_ms=late[-1] * 1e3 if late else None,
@@ -139,11 +187,16 @@ def judge_kind(
     )
 
 
+COUNTS = (
+    "answered", "lost", "cut", "closed", "refused", "stalls", "stale", "moved", "missed", "twice", "incomplete",
+)  # fmt: skip
+
+
 def total(figures: Iterable[Figures]) -> Figures:
     """Return the counts of all kinds together, without times."""
     whole = Figures()
     for one in figures:
-        for name in ("answered", "lost", "cut", "closed", "refused", "stalls", "stale", "moved"):
+        for name in COUNTS:
             setattr(whole, name, getattr(whole, name) + getattr(one, name))
     return whole
 
@@ -168,7 +221,7 @@ AROUND_KILL = 0.3
 client reads it a little later."""
 
 
-MOVABLE = ("moving",)
+MOVABLE = ("moving", "with_ids")
 """Kinds whose connection goes to another process in the middle of an answer."""
 
 

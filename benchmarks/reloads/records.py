@@ -61,6 +61,10 @@ class Record:
     """Process that answered; of what has no answer, the last one known on the same connection."""
     detail: str = ""
     """Close code, status or error."""
+    number: int | None = None
+    """Of a numbered event."""
+    series: str = ""
+    """What its numbers go up in by one: the client's whole run, or one stream of it."""
 
     @property
     def late(self) -> float:
@@ -90,13 +94,33 @@ KINDS: tuple[Kind, ...] = (
     Kind("heads", "half-sent heads", 4, "a new connection; the request's head in three parts over 1 s"),
     Kind("upload", "uploads", 2, "1 MB in 16 parts over 0.8 s, one after the other"),
     Kind("download", "downloads", 2, "20 chunks of 8 KB over 0.8 s, one after the other"),
-    Kind("events", "server-sent events", 6, "an endless stream, one event every 200 ms; comes back when it ends"),
+    Kind(
+        "events", "server-sent events", 6,
+        "an endless stream, one event every 200 ms, that the application ends when it learns that its worker "
+        "leaves; comes back when it ends",
+    ),
+    Kind(
+        "with_ids", "events with ids", 4,
+        "the same, of an application that learns of nothing; each event has an id, and Last-Event-ID tells where "
+        "to go on",
+    ),
+    Kind("without_ids", "events without ids", 4, "the same without ids; each stream begins anew"),
+    Kind(
+        "completion", "streamed completions", 4,
+        "a POST on a new connection, answered by 40 events in 1.2 s and `data: [DONE]`, as an LLM's API does; one "
+        "after the other",
+    ),
     Kind("websocket", "WebSockets", 6, "one message every 200 ms, each echoed; comes back when closed"),
     Kind(
         "moving", "WebSockets that move", 6, "the same, of an application that opts in to handover",
         only="asgireload",
     ),
 )  # fmt: skip
+
+EVENT_STREAMS = ("events", "with_ids", "without_ids", "completion")
+"""Kinds that read server-sent events."""
+COMPLETION = "completion"
+"""The one of them whose streams end by themselves."""
 
 STEADY = Kind("steady", "steady", 32, "requests on a fixed schedule over 32 keep-alive connections")
 """Not part of the mixed load: what the quiet minute is measured with."""
@@ -111,7 +135,7 @@ def dump(records: Iterable[Record]) -> Iterator[str]:
     """Yield one line of JSON for each record."""
     for r in records:
         row = [r.kind, r.outcome.value, r.asked, r.start, r.end, r.expected, r.version, r.worker]
-        yield json.dumps([*row, r.detail]) + "\n"
+        yield json.dumps([*row, r.detail, r.number, r.series]) + "\n"
 
 
 def parse(lines: Iterable[str]) -> list[Record]:

@@ -21,7 +21,7 @@ from .drawing import time_lines
 from .judge import Figures, total
 from .kill import KillTrial
 from .quiet import GOAL, QuietTrial
-from .records import KINDS
+from .records import COMPLETION, EVENT_STREAMS, KINDS
 from .results import KILL, MIXED, QUIET, Run, load
 from .servers import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, OURS, SERVERS, WORKERS
 from .trial import Trial
@@ -81,6 +81,43 @@ def losses(figures: Figures | None) -> str:
         return "not offered"
     broken = marked(str(figures.broken), is_bad=figures.broken > 0)
     return f"{broken} / {figures.closed}"
+
+
+STREAM_COLUMNS = ("answered", "closed", "moved", "cut", "lost", "missed", "twice", "incomplete")
+STREAM_WORDS = """\
+Answered counts events; of streamed completions, whole answers. Closed: the stream ended properly, with the last
+chunk and between two events, and the client had to come back. Moved: another process went on with a response that
+was open. Cut: the connection ended without the last chunk, or inside an event. Lost: no answer, or a wrong one.
+Missed and twice: events that did not come in their place, or came again; with ids over the whole run, across all
+reconnects with Last-Event-ID; without ids only within one stream, as a client cannot tell what happened between
+two. Incomplete: answers that end by themselves, sooner than any server has to stop waiting for them, and that were
+lost or cut."""
+
+
+def streams(trials: Sequence[Trial]) -> str:
+    """Return what event streams went through: kinds, and servers in each.
+
+    Nothing for results in which events were not numbered yet: they would seem to have missed none.
+    """
+    if not any("with_ids" in trial.kinds for trial in trials):
+        return ""
+    rows = []
+    for kind in KINDS:
+        for trial in trials:
+            figures = trial.kinds.get(kind.name)
+            if kind.name in EVENT_STREAMS and figures is not None:
+                cells = [stream_cell(kind.name, figures, column) for column in STREAM_COLUMNS]
+                rows.append([kind.title, trial.server, *cells])
+    return table(["", "", *STREAM_COLUMNS], rows)
+
+
+def stream_cell(kind: str, figures: Figures, column: str) -> str:
+    """Return one count, or that the kind has none of it."""
+    without = ("closed", "moved", "missed", "twice") if kind == COMPLETION else ("incomplete",)
+    if column in without:
+        return NOTHING
+    count = getattr(figures, column)
+    return marked(f"{count:,}", is_bad=count > 0 and column not in ("answered", "moved"))
 
 
 def lateness(figures: Figures | None) -> str:
@@ -177,6 +214,8 @@ def mixed_text(run: Run) -> str:
     parts = [about(run), words, started(trials), kinds, "### All clients together", summary(trials)]
     parts += [f"![{title}]({name})" for name, (title, _) in drawings(run).items()]
     parts += ["### Broken / closed, by kind", by_kind(trials, losses)]
+    if streamed := streams(trials):
+        parts += ["### Event streams", STREAM_WORDS, streamed]
     parts += ["### Time beyond the application's own, ms: median / 99th percentile / longest gap"]
     parts += [by_kind(trials, lateness), "### How things ended", more(trials), efforts(trials)]
     failed = failures(trials)
@@ -212,7 +251,8 @@ def kill_words(trial: KillTrial) -> list[str]:
         f"them; {trial.unexplained_count} broke otherwise. {trial.crossed} WebSocket messages crossed a close "
         f"frame of the reload itself. {trial.closed} connections were closed while idle or politely, "
         f"{trial.closed_otherwise} of them while idle and at no kill; "
-        f"{whole.stalls} stalls, {whole.stale} stale answers. Seed {trial.seed}."
+        f"{whole.stalls} stalls, {whole.stale} stale answers; {whole.missed} numbered events were missed, "
+        f"{whole.twice} came twice. Seed {trial.seed}."
     )
     words = [told]
     if trial.unexplained:
@@ -298,6 +338,8 @@ def console(run: Run) -> str:
     parts = ["; ".join(f"{name}: {value}" for name, value in run.about.items())]
     if run.trials:
         parts += [summary(run.trials), "broken / closed", by_kind(run.trials, losses)]
+        if streamed := streams(run.trials):
+            parts += ["event streams", streamed]
         parts += ["ms: p50 / p99 / longest gap", by_kind(run.trials, lateness)]
         parts += [more(run.trials), efforts(run.trials), failures(run.trials)]
     if run.kill is not None:

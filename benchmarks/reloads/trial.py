@@ -29,7 +29,7 @@ TEMPLATE = Path(__file__).parent / "apps" / "versioned.py"
 VERSION_LINE = "VERSION = 0\n"
 START_TIMEOUT, SETTLE_TIMEOUT = 30.0, 3.0
 RELOAD_TIMEOUT = 15.0
-"""Seconds for one reload; the slowest drains two workers one after the other."""
+"""Seconds for one reload; a server may drain two workers one after the other."""
 BEFORE, BETWEEN, AFTER = 1.5, 0.3, 1.5
 """Seconds of undisturbed load before the first reload, between two, and after the last."""
 READY_TIMEOUT = 10.0

@@ -1,6 +1,8 @@
 """The bytes of our clients: requests as they leave, answers as they come, frames of a WebSocket. Pure."""
 
 import base64
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.suite.frames import FINAL, MASK
@@ -8,6 +10,7 @@ from benchmarks.suite.frames import FINAL, MASK
 MAX_FRAME = 1 << 20
 """Bytes; an echo has less than a hundred."""
 CLOSE, PING, PONG, TEXT = 0x8, 0x9, 0xA, 0x1
+CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
 KEY = base64.b64encode(b"sixteen bytes...").decode()
 """A load needs no secret nonce (RFC 6455 section 4.1)."""
 
@@ -30,13 +33,21 @@ class Head:
     worker: int | None
 
 
-def request(method: str, path: str, *, length: int | None = None, closes: bool = False) -> bytes:
-    """Return the head of a request."""
+def request(
+    method: str,
+    path: str,
+    *,
+    length: int | None = None,
+    closes: bool = False,
+    more: Sequence[str] = (),
+) -> bytes:
+    """Return the head of a request; `more` are further lines of it."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "User-Agent: reload-bench"]
     if length is not None:
         lines.append(f"Content-Length: {length}")
     if closes:
         lines.append("Connection: close")
+    lines += more
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
@@ -85,11 +96,10 @@ def parse_head(raw: bytes) -> Head:
 
 def chunk_size(line: bytes) -> int:
     """Return the size that a chunk's first line tells (RFC 9112 section 7.1). Raise BrokenAnswer."""
-    digits = line.strip().partition(b";")[0]
-    try:
-        return int(digits, 16)
-    except ValueError:
-        raise BrokenAnswer(f"chunk size {digits[:20]!r}") from None
+    digits = line.removesuffix(b"\r\n").partition(b";")[0].rstrip(b" \t")
+    if not CHUNK_SIZE.fullmatch(digits):
+        raise BrokenAnswer(f"chunk size {digits[:20]!r}")
+    return int(digits, 16)
 
 
 def next_frame(buffer: bytearray) -> tuple[int, bytes] | None:

@@ -46,6 +46,7 @@ class Server:
 def _asgireload(setting: Setting, place: Place) -> list[str]:
     arguments = [
         *("-m", "asgireload", f"{setting.app}:app"),
+        "--sendfile",
         *("--host", "127.0.0.1", "--port", str(place.port), "--workers", str(setting.workers)),
         *("--no-access-log", "--admin-socket", "none", "--log-level", "warning"),
     ]

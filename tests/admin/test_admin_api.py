@@ -194,7 +194,12 @@ class TestReload:
         answer = client.post("/reload", user_agent="curl/8.5.0")
         assert answer.status == 202
         assert answer.headers["location"] == "/reloads/5"
-        assert answer.json == {"id": 5, "outcome": "running", "coalesced": False}
+        assert answer.json == {
+            "id": 5,
+            "outcome": "running",
+            "coalesced": False,
+            "waits_for": "",
+        }
         assert port.origins == ["curl/8.5.0 from the Unix socket"]
 
     def test_the_origin_holds_nothing_that_could_forge_a_log_line(self, port: FakePort) -> None:
@@ -543,6 +548,19 @@ class TestPage:
         assert "Reload under way #8" in page
         assert "Waiting reload #9" in page
         assert "none yet" in page
+
+    def test_it_tells_of_old_workers_and_of_who_waits_for_them(self, port: FakePort) -> None:
+        waits_for = "4 of 8 workers of generations 5, 6 to drain, 14 s at most"
+        port.status_value = make_status(
+            pending_reload=make_reload(9, "pending", duration=None, waits_for=waits_for),
+            last_reload=make_reload(8, workers_draining=4, workers_crashed=1, waited=14.2),
+            workers_old=8,
+        )
+        page = self.page(port)
+        assert '<meta http-equiv="refresh" content="2">' in page
+        assert f"<dt>Waits for</dt><dd>{waits_for}</dd>" in page
+        assert "<dt>Waited for old workers</dt><dd>14.2 s</dd>" in page
+        assert "2 drained, 4 still draining, 1 crashed" in page
 
     def test_it_can_be_shown_before_anything_runs(self, port: FakePort) -> None:
         port.status_value = make_status(

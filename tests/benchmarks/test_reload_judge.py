@@ -3,15 +3,18 @@
 import pytest
 
 from benchmarks.reloads import records
+from benchmarks.reloads.event_stream import End
 from benchmarks.reloads.judge import (
     AROUND_KILL,
     STALE_AFTER,
     Kill,
     Reload,
+    check_numbers,
     first_answers,
     is_explained,
     is_stale,
     judge,
+    judge_end,
     longest_gap,
     time_line,
     total,
@@ -31,6 +34,7 @@ def test_records_are_read_as_they_were_written():
     kept = [
         record(version=3, worker=7, expected=0.5, detail="x"),
         record(Outcome.CUT, detail="1006"),
+        record(number=7, series="2.1"),
     ]
     assert records.parse(records.dump(kept)) == kept
 
@@ -83,6 +87,69 @@ def test_the_longest_gap_is_between_answers_of_any_client_of_the_kind():
 
 def test_answers_of_another_process_on_the_same_connection_are_counted():
     assert judge([record(detail=MOVED), record()], [])["busy"].moved == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "is_boundary", "outcome"),
+    [
+        (End.TERMINATED, True, Outcome.CLOSED),
+        (End.TERMINATED, False, Outcome.CUT),
+        (End.EOF, True, Outcome.CUT),
+        (End.EOF, False, Outcome.CUT),
+        (End.RESET, True, Outcome.CUT),
+        (End.RESET, False, Outcome.CUT),
+    ],
+)
+def test_a_stream_is_closed_only_by_its_last_chunk_between_two_events(end, is_boundary, outcome):
+    found, detail = judge_end(end, is_boundary=is_boundary)
+    assert found is outcome
+    # Details of digits would count as close codes.
+    assert not detail.isdecimal()
+
+
+def numbered(*numbers, series="0"):
+    return [record(kind="with_ids", number=number, series=series) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "missed", "twice"),
+    [
+        ([], 0, 0),
+        ([1, 2, 3], 0, 0),
+        ([3, 4], 2, 0),  # the first ones count too
+        ([1, 2, 5, 6, 8], 3, 0),  # gaps
+        ([1, 2, 2, 3], 0, 1),  # a repeat
+        ([1, 2, 3, 2, 3, 4, 5], 0, 2),  # a reconnect with overlap
+        ([1, 2, 3, 1, 2, 3], 0, 3),  # a reconnect without Last-Event-ID
+        ([1, 2, 3, 5, 6], 1, 0),  # a reconnect one too far
+        ([1, 3, 2, 4], 1, 0),  # late: missed in its place, and here only once
+        ([1, 1, 1], 0, 2),
+    ],
+)
+def test_numbered_events_that_are_missed_or_come_twice_are_counted(numbers, missed, twice):
+    assert check_numbers(numbered(*numbers)) == (missed, twice)
+
+
+def test_what_ends_a_stream_does_not_begin_its_numbers_anew():
+    rows = [*numbered(1, 2), record(Outcome.CLOSED, kind="with_ids"), *numbered(2, 3)]
+    found = judge(rows, [])["with_ids"]
+    assert (found.answered, found.closed, found.missed, found.twice) == (4, 1, 0, 1)
+
+
+def test_numbers_of_one_series_say_nothing_of_another():
+    one, other, anew = numbered(1, 2, 3), numbered(1, 3, series="1"), numbered(1, 2, series="0.2")
+    mixed = [
+        row for rows in zip(one, [*other, record()], [*anew, record()], strict=True) for row in rows
+    ]
+    assert check_numbers(mixed) == (1, 0)
+
+
+def test_answers_that_end_by_themselves_are_incomplete_when_they_are_lost_or_cut():
+    outcomes = [Outcome.ANSWERED, Outcome.LOST, Outcome.CUT, Outcome.CUT, Outcome.REFUSED]
+    rows = [record(outcome, kind="completion") for outcome in outcomes]
+    found = judge([*rows, record(Outcome.CUT, kind="with_ids")], [])
+    assert (found["completion"].incomplete, found["with_ids"].incomplete) == (3, 0)
+    assert total(found.values()).incomplete == 3
 
 
 def test_the_first_answer_of_each_version_is_found():
@@ -139,6 +206,8 @@ KILLS = [Kill(5.0, 71, "old")]
         (record(Outcome.CUT, asked=4.0, end=5.01, worker=71), True),
         (record(Outcome.CUT, asked=4.0, end=5.01, worker=72), False),
         (record(Outcome.CUT, asked=4.0, end=5.01, worker=72, kind="moving"), True),
+        (record(Outcome.CUT, asked=4.0, end=5.01, worker=72, kind="with_ids"), True),
+        (record(Outcome.CUT, asked=4.0, end=5.01, worker=72, kind="without_ids"), False),
         (record(Outcome.LOST, asked=4.0, end=4.9), False),
         (record(Outcome.LOST, asked=4.0, end=5.1 + AROUND_KILL), False),
     ],

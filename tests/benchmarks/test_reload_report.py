@@ -90,6 +90,43 @@ def test_kinds_are_told_with_what_broke_and_what_was_closed():
     assert "| WebSockets that move | not offered | – |" in table
 
 
+STREAMS = [
+    Trial(
+        "asgireload",
+        kinds={
+            "with_ids": Figures(answered=1200, moved=9),
+            "without_ids": Figures(answered=900, closed=4),
+            "completion": Figures(answered=30),
+        },
+    ),
+    Trial(
+        "uvicorn",
+        kinds={
+            "with_ids": Figures(answered=700, cut=5, missed=2, twice=1),
+            "completion": Figures(answered=20, cut=2, lost=1, incomplete=3),
+        },
+    ),
+]
+
+
+def test_event_streams_are_told_by_kind_with_all_servers_beside_each_other():
+    assert report.streams(STREAMS).splitlines() == [
+        "|  |  | answered | closed | moved | cut | lost | missed | twice | incomplete |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        "| events with ids | asgireload | 1,200 | 0 | 9 | 0 | 0 | 0 | 0 | – |",
+        "| events with ids | uvicorn | 700 | 0 | 0 | **5** | 0 | **2** | **1** | – |",
+        "| events without ids | asgireload | 900 | **4** | 0 | 0 | 0 | 0 | 0 | – |",
+        "| streamed completions | asgireload | 30 | – | – | 0 | 0 | – | – | 0 |",
+        "| streamed completions | uvicorn | 20 | – | – | **2** | **1** | – | – | **3** |",
+    ]
+
+
+def test_the_page_explains_the_table_of_event_streams_and_has_none_without_them():
+    text = report.mixed_text(run_of(trials=STREAMS))
+    assert f"### Event streams\n\n{report.STREAM_WORDS}\n\n{report.streams(STREAMS)}" in text
+    assert "Event streams" not in report.mixed_text(MIX)
+
+
 def test_what_failed_is_told_with_the_log():
     text = report.failures(MIX.trials)
     assert "| uvicorn | the server ended with 1 in reload 1 | Error: gone / away |" in text

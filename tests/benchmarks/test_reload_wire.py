@@ -49,15 +49,24 @@ def test_the_size_of_a_chunk_is_read(line, size):
     assert wire.chunk_size(line) == size
 
 
-def test_a_chunk_without_size_is_a_broken_answer():
+@pytest.mark.parametrize(
+    "line", [b"none\r\n", b"\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b"1_0\r\n", b" 1\r\n"]
+)
+def test_a_chunk_without_size_is_a_broken_answer(line):
     with pytest.raises(BrokenAnswer):
-        wire.chunk_size(b"none\r\n")
+        wire.chunk_size(line)
 
 
 def test_a_request_is_exactly_these_bytes():
     assert wire.request("POST", "/upload", length=3, closes=True) == (
         b"POST /upload HTTP/1.1\r\nHost: localhost\r\nUser-Agent: reload-bench\r\n"
         b"Content-Length: 3\r\nConnection: close\r\n\r\n"
+    )
+
+
+def test_further_lines_of_a_head_come_last():
+    assert wire.request("GET", "/", more=["Last-Event-ID: 7"]) == (
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: reload-bench\r\nLast-Event-ID: 7\r\n\r\n"
     )
 
 

@@ -118,6 +118,19 @@ def test_a_reload_that_is_only_asked_for_tells_its_number(server, capsys):
     assert "Reload 4 is pending, which others asked for too" in capsys.readouterr().out
 
 
+def test_a_reload_that_waits_for_old_workers_says_so(server, capsys):
+    waits_for = "4 of 8 workers of generations 1, 2 to drain, 14 s at most"
+    ticket = {"id": 4, "outcome": "pending", "coalesced": False, "waits_for": waits_for}
+    server.answers["/reload"] = (202, ticket)
+    assert main(["reload"]) == 0
+    assert f"Reload 4 is pending. It waits for {waits_for}. " in capsys.readouterr().out
+    server.answers["/reload"] = (200, reload_snapshot(waited=14.2, workers_draining=3))
+    assert main(["reload", "--wait"]) == 0
+    shown = capsys.readouterr().out
+    assert "waited 14.2 s for old workers to drain" in shown
+    assert "workers still draining: 3" in shown
+
+
 def test_a_committed_reload_is_a_success(server, capsys):
     server.answers["/reload"] = (200, reload_snapshot())
     assert main(["reload", "--wait"]) == 0

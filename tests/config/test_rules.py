@@ -61,6 +61,11 @@ def test_options_of_an_access_log_that_is_off_are_pointed_out():
     assert warning == "--access-log-file: access_log_file has no effect without access_log"
 
 
+def test_a_number_of_draining_generations_has_no_effect_without_overlap():
+    (warning,) = load([flag("drain_overlap", False), flag("drain_generations", "3")]).warnings
+    assert warning == "--drain-generations: drain_generations has no effect without drain_overlap"
+
+
 def test_an_admin_port_chosen_by_the_system_counts_as_one():
     assert load([flag("admin_port", "0"), flag("admin_host", "::1")]).warnings == ()
 

@@ -14,6 +14,7 @@ from asgireload.config import Config
 from asgireload.http.access_log import open_access_log
 from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.outbox import Outbox
 from asgireload.http.request_id import RequestIds
 from asgireload.ipc.scoreboard import Field
 from asgireload.log import Place
@@ -153,6 +154,7 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
         if name in options
     }
     config = msgspec.structs.replace(Config(), **log_options)
+    options.setdefault("sendfile", True)
     settings = HttpSettings(parser=parser, **options)  # type: ignore[arg-type]
     loop = asyncio.get_running_loop()
     context = ServingContext(
@@ -164,6 +166,8 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
         request_ids=RequestIds(config.request_id_header) if config.request_id_header else None,
         **context_options,
     )
+    # As after its first responses, in which none had to wait.
+    context.outbox = Outbox(loop, lambda: context.now_ns(), at_once=0)
     listener = (Accepting if serves_directly else Listening)(context)
     await listener.start()
     server = Server(context, listener.port)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asgireload.errors import AppProtocolError
+from asgireload.errors import AppProtocolError, ClientDisconnectedError
 from asgireload.ipc.scoreboard import Field
 from tests.http.server import serving
 from tests.http.test_exchange import GET, OK, hello
@@ -196,7 +196,8 @@ def test_a_head_request_gets_the_length_and_no_file(run: Any, parser: str, file:
 @pytest.mark.parametrize(
     ("path", "error"),
     [
-        ("relative", AppProtocolError),
+        ("no/such/file", FileNotFoundError),
+        (".", AppProtocolError),
         (None, AppProtocolError),
         ("/", AppProtocolError),
         ("/no/such/file", FileNotFoundError),
@@ -335,7 +336,7 @@ def test_a_client_that_leaves_within_a_file_is_gone(run: Any, parser: str, tmp_p
             await client.read_until(b"\r\n\r\n")
             await client.close()
             await server.wait_until(lambda: raised)
-            assert raised == [ConnectionResetError]
+            assert raised == [ClientDisconnectedError]
             assert server.count(Field.APP_ERRORS_TOTAL) == 0
 
     run(main())

@@ -7,6 +7,9 @@ looked at here is not used.
 import asyncio
 import contextvars
 import gc
+import inspect
+import io
+import re
 import sys
 import weakref
 from collections.abc import Awaitable, Callable
@@ -34,7 +37,7 @@ async def begin(coroutine: Any, steps: FirstSteps | None = None) -> asyncio.Task
     steps = steps or FirstSteps(loop)
 
     def call() -> None:
-        begun.set_result(steps.begin(coroutine, "the name"))
+        begun.set_result(steps.begin(coroutine, "the name", contextvars.copy_context()))
 
     loop.call_soon(call)
     return await begun
@@ -312,7 +315,7 @@ def test_the_first_step_is_over_when_it_was_begun(run: Any) -> None:
         def call() -> None:
             steps = FirstSteps(loop)
             for _ in range(3):
-                assert steps.begin(returns(seen), "name") is None
+                assert steps.begin(returns(seen), "name", contextvars.copy_context()) is None
             begun.append(list(seen))
 
         loop.call_soon(call)
@@ -450,7 +453,7 @@ def test_within_another_task_an_ordinary_one_is_made(run: Any) -> None:
     async def main() -> None:
         steps = FirstSteps(asyncio.get_running_loop())
         seen: Log = []
-        task = steps.begin(returns(seen), "name")
+        task = steps.begin(returns(seen), "name", contextvars.copy_context())
         assert type(task) is asyncio.Task
         assert seen == []
         await task
@@ -505,5 +508,150 @@ def test_nothing_is_left_of_what_was_begun(run: Any) -> None:
             assert [thing() for thing in things] == [None] * 3
         finally:
             gc.enable()
+
+    run(main())
+
+
+def look(task: Any) -> dict[str, Any]:
+    """What debuggers, profilers and error reporters ask a task."""
+    coroutine = task.get_coro()
+    stack = task.get_stack()
+    printed = io.StringIO()
+    task.print_stack(file=printed)
+    waits_for = task._fut_waiter
+    return {
+        "type": type(coroutine),
+        "is one": inspect.iscoroutine(coroutine),
+        "asyncio's": asyncio.iscoroutine(coroutine),
+        "state": inspect.getcoroutinestate(coroutine),
+        "names": (coroutine.__name__, coroutine.__qualname__),
+        "code": coroutine.cr_code,
+        "has frame": coroutine.cr_frame is not None,
+        "line": coroutine.cr_frame and coroutine.cr_frame.f_lineno,
+        "waits in": type(coroutine.cr_await),
+        "is the same": task._coro is coroutine,
+        "waits for": waits_for if waits_for is None else type(waits_for),
+        "innermost": stack and (stack[-1].f_code, stack[-1].f_lineno),
+        "is alone": len(stack) == 1,
+        "limited": len(task.get_stack(limit=1)),
+        "printed": printed.getvalue().splitlines()[-2:] if stack else bool(printed.getvalue()),
+        "repr": without_addresses(repr(task)),
+        "done": task.done(),
+        "cancelling": task.cancelling(),
+        "name": task.get_name(),
+    }
+
+
+def without_addresses(text: str) -> str:
+    text = re.sub(r"0x[0-9a-f]+", "0x", text.replace("<RequestTask ", "<Task "))
+    # Until its first turn nobody has asked to be called by what is waited for.
+    return re.sub(r" cb=\[[^]]*\]", "", text)
+
+
+@pytest.mark.parametrize("looks_at_once", [True, False])
+def test_who_looks_at_the_task_sees_the_coroutine_at_any_moment(
+    run: Any, looks_at_once: bool
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def inner(future: asyncio.Future[None]) -> None:
+            await future
+
+        async def application(seen: Log) -> None:
+            task = asyncio.current_task()
+            if looks_at_once:
+                seen.append(("first step", look(task)))
+            loop.call_soon(lambda: seen.append(("before its first turn", look(task))))
+            future: asyncio.Future[None] = loop.create_future()
+            loop.call_later(0.01, lambda: seen.append(("waits", look(task))))
+            loop.call_later(0.011, future.set_result, None)
+            await inner(future)
+            seen.append(("has waited", look(task)))
+            loop.call_soon(lambda: seen.append(("lets others go first", look(task))))
+            await asyncio.sleep(0)
+            seen.append(("has let others go first", look(task)))
+
+        ours: Log = []
+        begun = await begin(application(ours))
+        assert type(begun) is RequestTask
+        await begun
+        ours.append(("done", look(begun)))
+        expected: Log = []
+        ordinary = loop.create_task(application(expected), name="the name")
+        await ordinary
+        expected.append(("done", look(ordinary)))
+        assert [moment for moment, _ in ours] == [moment for moment, _ in expected]
+        assert len(ours) == 6 + looks_at_once
+        for (moment, seen), (_, wanted) in zip(ours, expected, strict=True):
+            assert seen == wanted, moment
+            assert seen["names"][0] == "application"
+
+    run(main())
+
+
+def test_who_looks_at_a_task_that_lets_others_go_first_sees_the_coroutine(run: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def application(seen: Log) -> None:
+            task = asyncio.current_task()
+            loop.call_soon(lambda: seen.append(look(task)))
+            await asyncio.sleep(0)
+
+        ours: Log = []
+        expected: Log = []
+        begun = await begin(application(ours))
+        assert type(begun) is RequestTask
+        await begun
+        await loop.create_task(application(expected), name="the name")
+        assert ours == expected
+
+    run(main())
+
+
+def test_who_looks_at_a_task_that_never_waits_sees_the_coroutine(run: Any) -> None:
+    async def main() -> None:
+        kept: Log = []
+
+        async def application() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            coroutine = task.get_coro()
+            assert inspect.getcoroutinestate(coroutine) == inspect.CORO_RUNNING  # type: ignore[arg-type]
+            kept.append((task, coroutine))
+
+        coroutine = application()
+        assert await begin(coroutine) is None
+        ((task, seen),) = kept
+        assert seen is coroutine
+        await task
+        assert task.get_coro() is coroutine
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+
+    run(main())
+
+
+def test_what_a_cancelled_task_shows_is_what_an_ordinary_one_does(run: Any) -> None:
+    async def main() -> None:
+        async def application(seen: Log) -> None:
+            task = asyncio.current_task()
+            try:
+                await asyncio.sleep(1)
+            finally:
+                seen.append(look(task))
+
+        ours: Log = []
+        expected: Log = []
+        begun = await begin(application(ours))
+        ordinary = asyncio.create_task(application(expected), name="the name")
+        await asyncio.sleep(0)
+        for task, seen in ((begun, ours), (ordinary, expected)):
+            assert task is not None
+            task.cancel()
+            seen.append(look(task))
+            await asyncio.wait([task])
+            seen.append(look(task))
+        assert ours == expected
 
     run(main())

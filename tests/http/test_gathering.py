@@ -45,7 +45,8 @@ class Turns:
 def gathering() -> tuple[Gathering, list[bytes], Turns]:
     turns = Turns()
     written: list[bytes] = []
-    return Gathering(cast("asyncio.AbstractEventLoop", turns), written.append), written, turns
+    loop = cast("asyncio.AbstractEventLoop", turns)
+    return Gathering(loop, written.append, lambda: None), written, turns
 
 
 def test_what_comes_turn_by_turn_leaves_together() -> None:

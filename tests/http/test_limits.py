@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from asgireload.errors import ClientDisconnectedError
 from asgireload.http import context
 from asgireload.http.parser import RequestLimits
 from asgireload.ipc.scoreboard import Field, Limit
@@ -245,7 +246,7 @@ def test_a_client_that_does_not_read_is_dropped(
                 await loop.sock_connect(client, ("127.0.0.1", server.port))
                 await loop.sock_sendall(client, GET)
                 await server.wait_until(lambda: raised)
-            assert raised == [ConnectionResetError]
+            assert raised == [ClientDisconnectedError]
             await server.wait_until(lambda: not server.context.connections)
             assert hits(server) == {Limit.WRITE_TIMEOUT: 1}
             assert server.count(Field.APP_ERRORS_TOTAL) == 0

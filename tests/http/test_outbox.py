@@ -4,10 +4,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.http.outbox import AT_ONCE_AFTER_BLOCK, BLOCKED_NS, LONGEST_NS, Outbox
+from asgireload.http.outbox import (
+    AT_ONCE_LEAST,
+    BLOCKED_NS,
+    CROWD,
+    FEW_TURNS,
+    LONGEST_NS,
+    SAMPLE,
+    Outbox,
+)
 from tests.http.server import serving
 from tests.http.test_exchange import GET, OK, hello
 from tests.http.test_gathering import Turns, Writes
@@ -24,16 +33,34 @@ class Clock:
 class Box:
     """An outbox with a clock and a loop of its own; `enlist(1)` has 1 written."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: int = 0, is_crowded: bool = True) -> None:
         self.turns, self.clock = Turns(), Clock()
         loop = cast("asyncio.AbstractEventLoop", self.turns)
-        self.outbox = Outbox(loop, self.clock.monotonic_ns)
+        self.outbox = Outbox(loop, self.clock.monotonic_ns, at_once=at_once, is_crowded=is_crowded)
         self.written: list[int] = []
 
-    def enlist(self, number: int, then: Callable[[], None] = lambda: None) -> "Letter":
+    def enlist(
+        self, number: int, then: Callable[[], None] = lambda: None, *, is_complete: bool = True
+    ) -> "Letter":
         letter = Letter(self, number, then)
-        self.outbox.enlist(letter, self.clock.now_ns)
+        self.outbox.enlist(letter, self.clock.now_ns, is_complete=is_complete)
         return letter
+
+    def waits(self, *, is_complete: bool = False) -> bool:
+        """Whether a response that is alone in its turn waits for the end of it."""
+        letter = self.enlist(-1, is_complete=is_complete)
+        is_waiting = not letter.is_written
+        self.turns.turn()
+        assert letter.is_written
+        return is_waiting
+
+    def block(self, after: int) -> None:
+        """Answer `after` requests in turns of their own, and block behind the last one."""
+        for _ in range(after):
+            self.turns.turn()
+            self.enlist(-1, is_complete=False)
+        self.clock.now_ns += BLOCKED_NS + 1
+        self.turns.turn()
 
 
 class Letter:
@@ -73,18 +100,87 @@ def test_the_first_does_not_wait_for_long() -> None:
     assert box.turns.is_idle
 
 
-def test_behind_an_application_that_computes_for_long_nobody_waits_for_a_while() -> None:
-    box = Box()
-    box.enlist(0)
+def test_the_first_responses_of_a_worker_do_not_wait() -> None:
+    """Nobody knows yet whether its application blocks behind them."""
+    box = Box(at_once=3)
+    for number in range(3):
+        assert box.outbox.writes_at_once
+        assert box.enlist(number, is_complete=False).is_written
+    assert not box.outbox.writes_at_once
+    assert not box.enlist(3).is_written
+
+
+def test_a_complete_response_that_is_alone_in_its_turn_does_not_wait() -> None:
+    box = Box(is_crowded=False)
+    assert box.outbox.writes_complete_at_once
+    for number in range(10 * SAMPLE):
+        assert box.enlist(number).is_written
+        box.turns.turn()
+    assert box.turns.is_idle
+
+
+def test_a_part_of_a_response_waits_for_the_others_of_its_turn() -> None:
+    box = Box(is_crowded=False)
+    assert not box.enlist(1, is_complete=False).is_written
+    box.turns.turn()
+    assert box.written == [1]
+
+
+def test_complete_responses_wait_while_turns_answer_several_clients() -> None:
+    box = Box(is_crowded=False)
+    for _ in range(SAMPLE):
+        for number in range(CROWD):
+            box.enlist(number)
+        box.turns.turn()
+    assert not box.outbox.writes_complete_at_once
+    assert box.waits(is_complete=True)
+    for _ in range(FEW_TURNS):
+        box.enlist(0)
+        box.turns.turn()
+    assert box.outbox.writes_complete_at_once
+    assert not box.waits(is_complete=True)
+
+
+@pytest.mark.parametrize("is_crowded", [True, False])
+def test_behind_an_application_that_blocks_nobody_waits_for_a_while(is_crowded: bool) -> None:
+    box = Box(is_crowded=is_crowded)
+    box.enlist(0, is_complete=False)
     box.clock.now_ns += BLOCKED_NS + 1
     box.turns.turn()
-    for number in range(1, AT_ONCE_AFTER_BLOCK + 1):
-        box.enlist(number)
-        assert box.written[-1] == number
-    box.enlist(-1)
-    assert box.written[-1] != -1
+    for number in range(1, AT_ONCE_LEAST + 1):
+        assert box.enlist(number, is_complete=False).is_written
+    assert not box.enlist(-1, is_complete=False).is_written
+
+
+def test_an_application_that_blocks_now_and_then_is_known_for_longer_each_time() -> None:
+    box = Box(at_once=10)
+    box.block(after=10)
+    waited = 0
+    for _ in range(50):
+        for _ in range(1500):
+            waited += box.waits()
+        box.block(after=1)
+    # Of 75,000 responses: after the first blocks all are written at once.
+    assert waited <= 500
+    assert not box.waits()
+
+
+def test_a_block_long_ago_is_forgotten() -> None:
+    box = Box(at_once=1)
+    box.block(after=1)
+    for _ in range(AT_ONCE_LEAST):
+        assert not box.waits()
+    assert box.waits()
+
+
+def test_requests_that_take_long_together_have_not_waited_for_one() -> None:
+    """Sixty applications of 1 ms in one turn are no application that blocks."""
+    box = Box(at_once=60)
+    for number in range(60):
+        assert box.enlist(number).is_written
+        box.clock.now_ns += BLOCKED_NS // 4
     box.turns.turn()
-    assert box.written[-1] == -1
+    assert not box.outbox.writes_at_once
 
 
 def test_what_was_written_by_itself_has_not_waited() -> None:
@@ -109,19 +205,25 @@ def test_who_enlists_while_others_write_is_called_in_the_next_turn() -> None:
     assert box.written == [1, 2]
 
 
-@given(st.lists(st.one_of(st.just("enlist"), st.just("turn"), st.integers(0, 2 * BLOCKED_NS))))
-def test_everybody_is_called_once_and_in_order(steps: list[Any]) -> None:
-    box = Box()
+@given(
+    st.lists(st.one_of(st.sampled_from(["part", "whole", "turn"]), st.integers(0, 2 * BLOCKED_NS))),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_everybody_is_called_once_and_in_order(
+    steps: list[Any], at_once: int, is_crowded: bool
+) -> None:
+    box = Box(at_once=at_once, is_crowded=is_crowded)
     enlisted = 0
     for step in steps:
-        if step == "enlist":
-            box.enlist(enlisted)
-            enlisted += 1
-        elif isinstance(step, int):
+        if isinstance(step, int):
             box.clock.now_ns += step
-        else:
+        elif step == "turn":
             box.turns.turn()
             assert box.written == list(range(enlisted))
+        else:
+            box.enlist(enlisted, is_complete=step == "whole")
+            enlisted += 1
     box.turns.turn()
     assert box.written == list(range(enlisted))
     assert box.turns.is_idle
@@ -148,6 +250,9 @@ def test_requests_of_several_connections_are_read_before_responses_are_written(r
             order.clear()
             # However busy the machine is, the turn takes no time.
             server.context.now_ns = lambda: 0
+            server.context.outbox = Outbox(
+                server.context.loop, lambda: 0, at_once=0, is_crowded=True
+            )
 
             def turn() -> None:
                 for connection in connections:

@@ -111,6 +111,7 @@ def streaming(*pieces: bytes) -> Any:
 async def watched() -> AsyncIterator[tuple[Any, Any, Writes]]:
     """Serve; give the server, a client that has had an answer, and what is written to it from then on."""
     async with serving(hello, "builtin") as server:
+        server.context.now_ns = lambda: 0  # however busy the machine is, a turn takes no time
         client = await server.connect()
         client.send(GET)  # one that is served directly has moved to the loop behind this
         await client.read_response()

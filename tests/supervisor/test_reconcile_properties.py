@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asgireload.draining import DrainReason
 from asgireload.supervisor import events
 from asgireload.supervisor.fleet import Phase, Policy
 from asgireload.supervisor.lifecycle import State
@@ -30,6 +31,7 @@ policies = st.builds(
     surge=st.integers(1, 3),
     preload=st.sampled_from([None, True, False]),
     drain_overlap=st.booleans(),
+    drain_generations=st.integers(1, 4),
     keep_generations=st.integers(0, 2),
     boot_timeout=st.just(10.0),
     give_up_after=st.sampled_from([0.0, 60.0]),
@@ -110,6 +112,28 @@ def test_reloads_alone_never_undercut_capacity(policy, releases, pauses):
     world.run(400)
     assert world.lowest_accepting == policy.workers
     assert len(set(world.serving)) == 1
+
+
+@given(policies, st.lists(delays, min_size=1, max_size=5), st.lists(st.floats(0, 12), max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_reloads_of_good_code_keep_to_the_limits_for_old_and_booting_workers(
+    policy, drains, pauses
+):
+    """However long workers drain and however often a reload is asked for."""
+    world = World(policy, lambda number: Code(drains=drains[number % len(drains)]))
+    world.run(5)
+    world.most_booting = 0
+    for pause in pauses:
+        world.reload()
+        world.run(pause)
+        assert world.fleet.reload is None or world.fleet.reload.phase.value != "restoring"
+    generations = policy.drain_generations if policy.drain_overlap else 1
+    assert world.most_replaced <= generations * policy.workers
+    assert world.most_booting <= policy.surge
+    world.run(200)
+    assert {outcome for _, outcome in world.verdicts} == {"committed"}
+    assert world.fleet.pending is None
+    assert not world.draining(DrainReason.RELOAD)
 
 
 @given(policies, st.lists(codes, min_size=1, max_size=3), actions)

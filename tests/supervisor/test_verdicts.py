@@ -49,6 +49,16 @@ def test_a_reload_in_production_is_told_slot_by_slot():
     )
 
 
+@pytest.mark.parametrize(
+    ("count", "text"), [(1, "1 old one still drains"), (4, "4 old ones still drain")]
+)
+def test_old_workers_that_still_drain_are_told(count, text):
+    verdict = describe_verdict(ended(Outcome.COMMITTED, serving=4), 2, draining_count=count)
+    assert verdict.text == (
+        f"Reload 3 committed in 0.03 s: generation 4 serves with 2 workers; {text}"
+    )
+
+
 def test_a_start_that_went_well_has_nothing_to_say():
     assert describe_verdict(ended(Outcome.COMMITTED, reload_id=0), 2) is None
 

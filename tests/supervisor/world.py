@@ -9,8 +9,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from asgireload.draining import DrainReason
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Fleet, Phase, Policy, new_fleet
+from asgireload.supervisor.fleet import Fleet, Phase, Policy, Worker, new_fleet
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
@@ -65,6 +66,9 @@ class World:
         self.exit_code: int | None = None
         self.lowest_accepting: int | None = None
         self.most_workers = 0
+        self.most_booting = 0
+        self.most_replaced = 0
+        """Workers that drained at a time because of reloads."""
         self.check = True
         self._after([*reconcile(self.fleet, self.now)])
 
@@ -132,7 +136,11 @@ class World:
         for step in steps:
             self._do(step)
         assert not reconcile(self.fleet, self.now), "reconcile asks twice for the same"
-        self.most_workers = max(self.most_workers, len(self.fleet.workers))
+        workers = self.fleet.workers.values()
+        booting = sum(worker.state in (State.STARTING, State.BOOTING) for worker in workers)
+        self.most_workers = max(self.most_workers, len(workers))
+        self.most_booting = max(self.most_booting, booting)
+        self.most_replaced = max(self.most_replaced, len(self.draining(DrainReason.RELOAD)))
         if self.lowest_accepting is not None:
             self.lowest_accepting = min(self.lowest_accepting, len(self.accepting))
 
@@ -241,6 +249,10 @@ class World:
 
     # --- questions --------------------------------------------------------------------------------
 
+    def draining(self, reason: DrainReason) -> list[Worker]:
+        """Workers that were told to leave for this reason and have not left."""
+        return [worker for worker in self.fleet.workers.values() if worker.drain_reason is reason]
+
     @property
     def serving(self) -> list[int]:
         """Generations of the accepting workers, by slot."""
@@ -259,4 +271,5 @@ def started(
     assert world.serving == [1] * world.policy.workers
     world.lowest_accepting = world.policy.workers
     world.most_workers = world.policy.workers
+    world.most_booting = 0
     return world

@@ -170,6 +170,14 @@ def test_workers_are_found_wherever_their_records_are(board):
     assert board.fewest_connections(besides=3, below=4) is None
 
 
+def test_workers_are_found_behind_many_that_drain(board):
+    """A whole block of records may be of old workers, while those that followed accept."""
+    for index in range(256):
+        board.record(index).values[Field.HEARTBEAT] = 1
+    set_record(board, 300, connections=7)
+    assert board.accepting_below() == 301
+
+
 class Worker:
     """What of a worker accepts."""
 

@@ -104,6 +104,36 @@ def test_a_closed_standard_output_ends_the_long_way():
     assert run("print('said', flush=True); sys.stdout.close()").startswith("said\nfinalized")
 
 
+def test_signals_that_come_while_objects_are_dropped_do_not_change_the_status(tmp_path):
+    code = """
+import signal
+
+def told(*arguments):
+    print("handled", end=" ")
+
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, told)
+
+class Told:
+    def __del__(self, kill=os.kill, write=os.write, alarm=signal.alarm):
+        for number in (15, 2, 1, 10):
+            kill(os.getpid(), number)
+        write(1, b"told " if alarm(0) else b"told, and nobody would end it ")
+
+told_late = Told()
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+file = open(sys.argv[1], "w")
+import warnings
+warnings.simplefilter("ignore", ResourceWarning)
+"""
+    output = run(code, str(tmp_path / "log"), status=3)
+    assert output.split() == ["handled", "told", "finalized"] or output.split() == [
+        "handled",
+        "finalized",
+        "told",
+    ]
+
+
 @pytest.mark.parametrize(
     ("mode", "link", "expected"),
     [

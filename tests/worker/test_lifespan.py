@@ -164,3 +164,46 @@ def test_messages_out_of_order_are_refused(run: Any) -> None:
             await Lifespan(app, "on").startup()
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("message", "pool is stuck"),
+        ("raise", "ValueError: pool is stuck"),
+        ("exit", "SystemExit: 7"),
+        ("cancel", "the lifespan was cancelled"),
+        ("hang", "it did not complete within 0.05 s"),
+        ("earlier", "it could not run: ValueError: pool was lost"),
+        ("succeed", ""),
+    ],
+)
+def test_why_a_shutdown_failed_is_told_in_one_line(run: Any, how: str, expected: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        if how == "earlier":
+            raise ValueError("pool was lost")
+        await receive()
+        match how:
+            case "message":
+                await send({"type": "lifespan.shutdown.failed", "message": "pool is stuck"})
+            case "raise":
+                raise ValueError("pool is stuck")
+            case "exit":
+                raise SystemExit(7)
+            case "cancel":
+                raise asyncio.CancelledError
+            case "hang":
+                await asyncio.sleep(60)
+            case _:
+                await send({"type": "lifespan.shutdown.complete"})
+
+    async def main() -> None:
+        lifespan = Lifespan(app)
+        await lifespan.startup()
+        await asyncio.sleep(0)
+        assert await lifespan.shutdown(0.05) is (how == "succeed")
+        assert lifespan.shutdown_failure == expected
+
+    run(main())

@@ -12,8 +12,8 @@ VERSION = 0
 CHUNK = b"x" * 8192
 
 
-def head(status=200, length=None):
-    headers = [(b"x-who", b"%d %d" % (VERSION, os.getpid()))]
+def head(status=200, length=None, *more):
+    headers = [(b"x-who", b"%d %d" % (VERSION, os.getpid())), *more]
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
     return {"type": "http.response.start", "status": status, "headers": headers}
@@ -43,17 +43,28 @@ async def download(send, chunks, interval):
     await send({"type": "http.response.body", "body": b""})
 
 
-async def events(scope, receive, send, interval):
-    """Send an event each interval until the client leaves or the worker says that it will."""
-    extensions = scope.get("extensions") or {}
-    notice = extensions.get("asgireload.drain")
+EVENT_STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+
+
+async def events(scope, receive, send, interval, *, has_ids=False, hears_drain=False):
+    """Send an event each interval until the client leaves, or the worker says that it will.
+
+    With ids the numbers go on where the client had them last, as it says in Last-Event-ID.
+    """
+    number = 0
+    if has_ids:
+        number = int(dict(scope["headers"]).get(b"last-event-id", b"0"))
+    notice = (scope.get("extensions") or {}).get("asgireload.drain") if hears_drain else None
     leaving = [asyncio.ensure_future(client_left(receive))]
     if notice is not None:
         leaving.append(asyncio.ensure_future(notice.wait()))
     try:
-        await send(head())
+        await send(head(200, None, *EVENT_STREAM))
         while True:
-            event = b"data: %d %d\n\n" % (VERSION, os.getpid())
+            number += 1
+            event = b"data: %d %d %d\n\n" % (number, VERSION, os.getpid())
+            if has_ids:
+                event = b"id: %d\n" % number + event
             await send({"type": "http.response.body", "body": event, "more_body": True})
             done, _ = await asyncio.wait(
                 leaving, timeout=interval, return_when=asyncio.FIRST_COMPLETED
@@ -64,6 +75,21 @@ async def events(scope, receive, send, interval):
     finally:
         for task in leaving:
             task.cancel()
+
+
+async def completion(receive, send, count, interval):
+    """Answer a request with so many events and a last one, as the APIs of language models do."""
+    while (message := await receive()).get("more_body", False):
+        pass
+    if message["type"] == "http.disconnect":
+        return
+    await send(head(200, None, *EVENT_STREAM))
+    for number in range(1, count + 1):
+        event = b"data: %d %d %d\n\n" % (number, VERSION, os.getpid())
+        await send({"type": "http.response.body", "body": event, "more_body": True})
+        await asyncio.sleep(interval)
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def client_left(receive):
@@ -129,7 +155,13 @@ async def app(scope, receive, send):
     elif words[0] == "download":
         await download(send, int(words[2]), number)
     elif words[0] == "events":
+        await events(scope, receive, send, number, hears_drain=True)
+    elif words[0] == "without-ids":
         await events(scope, receive, send, number)
+    elif words[0] == "with-ids":
+        await events(scope, receive, send, number, has_ids=True)
+    elif words[0] == "completion":
+        await completion(receive, send, int(words[2]), number)
     elif words[0] == "":
         await answer(send, b"ok")
     else:

@@ -1,0 +1,97 @@
+"""How many old workers may drain beside those that serve, and what waits while more of them drain. Pure.
+
+A draining worker keeps its memory until its streams have ended, at the latest until its drain deadline. A roll does
+not wait for that (unless `--no-drain-overlap` is set), so reloads every few seconds over streams that do not end
+would pile up as many workers as fit into the drain timeout. Two limits prevent that:
+
+- A reload begins when the workers that it is going to replace fit beside those that drain already: at most
+  `drain_generations` times the wanted workers then drain. Workers are counted, not generations, because ten
+  generations with one stream each take less memory than two whole ones. Going back from a failed or crashing
+  generation never waits.
+- Recycling continues while at most half of the wanted workers drain because they were recycled.
+"""
+
+import math
+
+from asgireload.draining import DrainReason
+from asgireload.supervisor.fleet import ABORT_GRACE, OLD_GENERATIONS, Fleet, Worker
+
+DRAINING_LIMIT = 1024
+"""Old workers that may drain at a time whatever the options say: they and those that serve need a record each in
+the scoreboard."""
+
+
+def old_generations(fleet: Fleet) -> set[int]:
+    """Return the generations whose workers drain because of a reload."""
+    return {worker.generation for worker in _replaced(fleet)}
+
+
+def has_room_for_reload(fleet: Fleet) -> bool:
+    """Return whether the workers that serve now may drain beside those that drain already."""
+    if fleet.policy.development:
+        return len(old_generations(fleet)) < OLD_GENERATIONS
+    return len(_replaced(fleet)) <= _room(fleet)
+
+
+def describe_wait(fleet: Fleet, now: float) -> str:
+    """Return what a reload waits for that has no room, as the object of "waits for"."""
+    replaced = _replaced(fleet)
+    room = _room(fleet)
+    generations = sorted(old_generations(fleet))
+    numbers = ", ".join(map(str, generations))
+    plural = "generations" if len(generations) > 1 else "generation"
+    # The last of those that have to end before there is room.
+    deadlines = sorted(worker.deadline or now for worker in replaced)
+    latest = deadlines[len(replaced) - room - 1] + ABORT_GRACE - now
+    which = f"{len(replaced) - room} of {len(replaced)} workers" if room else count(len(replaced))
+    return f"{which} of {plural} {numbers} to drain, {math.ceil(max(latest, 0))} s at most"
+
+
+def count(workers: int) -> str:
+    return f"{workers} worker" if workers == 1 else f"{workers} workers"
+
+
+def draining_of(fleet: Fleet, reload_id: int) -> int:
+    """Return how many workers that the reload has replaced are still there."""
+    return sum(
+        worker.reload is not None and worker.reload.reload_id == reload_id
+        for worker in fleet.workers.values()
+    )
+
+
+def has_room_for_recycling(fleet: Fleet) -> bool:
+    """Return whether one more worker may be replaced within its generation."""
+    policy = fleet.policy
+    booting = sum(_has_booting_successor(fleet, worker) for worker in fleet.workers.values())
+    draining = sum(worker.drain_reason is DrainReason.RECYCLE for worker in fleet.workers.values())
+    most = policy.surge
+    if policy.drain_overlap:
+        most = max(most, (fleet.wanted_count + 1) // 2)
+    return booting < policy.surge and booting + draining < most
+
+
+def _has_booting_successor(fleet: Fleet, worker: Worker) -> bool:
+    return (
+        worker.recycle != ""
+        and worker.state.is_live
+        and any(
+            other is not worker and not other.recycle and other.state.is_live
+            for other in fleet.workers_of(worker.slot)
+        )
+    )
+
+
+def _replaced(fleet: Fleet) -> list[Worker]:
+    return [
+        worker for worker in fleet.workers.values() if worker.drain_reason is DrainReason.RELOAD
+    ]
+
+
+def _room(fleet: Fleet) -> int:
+    """Return how many old workers may drain when a reload begins."""
+    if not fleet.policy.drain_overlap:
+        return 0
+    wanted = fleet.wanted_count
+    most = min(fleet.policy.drain_generations * wanted, DRAINING_LIMIT)
+    # Workers that have crashed do not drain, so a reload that repairs this waits for fewer.
+    return max(most - min(fleet.ready_count, wanted), 0)
