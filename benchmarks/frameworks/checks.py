@@ -75,6 +75,8 @@ class Feature:
     stacks: Stacks = Stacks.ALL
     over_tls: bool = False
     """Asked over TLS, too; there without middleware only."""
+    not_for: tuple[str, ...] = ()
+    """Stacks that make no sense with it."""
 
 
 def key() -> str:
@@ -241,14 +243,18 @@ def _reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def departure(path: str, *, resets: bool = False) -> Check:
-    """Return a check that leaves a stream in the middle, and asks something else at once."""
+def departure(path: str, *, resets: bool = False, pause: float = 0.0) -> Check:
+    """Return a check that leaves a stream in the middle, and asks something else at once.
+
+    `pause`: seconds in which it reads nothing before it leaves.
+    """
 
     def check(target: Target, stack: str) -> Facts:
         name = key()
         sock = connect(target)
         sock.sendall(request_bytes(stack, f"{path}?key={name}"))
         first = read_some(sock)
+        time.sleep(pause)
         began = time.monotonic()
         if resets:
             _reset(sock)
@@ -467,12 +473,21 @@ FEATURES: tuple[Feature, ...] = (
         "/busy",
         stacks=Stacks.OWN,
         over_tls=True,
+        # They would hold all of it, gigabytes.
+        not_for=("buffer-response", "BaseHTTP reads body_iterator"),
     ),
     Feature(
         "client leaves a stream that never waits, synchronous",
         departure("/busy-sync"),
         "/busy-sync",
         stacks=Stacks.BARE,
+    ),
+    Feature(
+        "client stops to read a stream, then leaves",
+        departure("/busy", pause=0.5),
+        "/busy",
+        stacks=Stacks.BARE,
+        over_tls=True,
     ),
     Feature(
         "another client beside a stream that never waits",

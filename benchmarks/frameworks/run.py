@@ -128,6 +128,7 @@ def plan(framework: Framework, stacks: Sequence[str], middleware: str, feature: 
         for stack in stacks
         for row in FEATURES
         if row.path not in framework.lacks
+        and stack not in row.not_for
         and (
             stack == BARE
             or row.stacks is Stacks.ALL

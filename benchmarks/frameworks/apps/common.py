@@ -6,6 +6,7 @@ clock, which all processes of the machine share. The driver reads notes also whi
 
 import asyncio
 import contextvars
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -332,7 +333,10 @@ def packaged() -> dict[str, Callable[[App], App]]:
     def logger(app):
         from asgi_logger import AccessLoggerMiddleware
 
-        return AccessLoggerMiddleware(app, format="%(status)s")
+        silent = logging.getLogger("silent")
+        silent.propagate = False
+        silent.addHandler(logging.NullHandler())
+        return AccessLoggerMiddleware(app, format="%(status)s", logger=silent)
 
     def cors(app):
         from asgi_cors import asgi_cors

@@ -334,7 +334,7 @@ def make_slowapi_asgi():
 def make_exporter():
     from starlette_exporter import PrometheusMiddleware
 
-    return make(Middleware(PrometheusMiddleware, app_name="compared"))
+    return make(Middleware(PrometheusMiddleware, app_name="compared", prefix="exporter"))
 
 
 def make_prometheus():
