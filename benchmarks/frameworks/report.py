@@ -8,7 +8,8 @@ from typing import Any
 from benchmarks.suite.load import ROOT
 from benchmarks.suite.report import filled, table
 
-from .judging import Row, Verdict, grouped
+from .checks import FEATURES
+from .judging import Group, Row, Verdict, grouped
 from .servers import FRAMEWORKS
 
 PAGE = ROOT / "docs" / "reference" / "frameworks.md"
@@ -54,6 +55,21 @@ def versioned(name: str, versions: dict[str, str]) -> str:
     return f"{name} ({version})" if version else name
 
 
+def features_told(group: Group) -> str:
+    """Return the names of a group's features; only the number of those that are as under uvicorn."""
+    if group.result == str(Verdict("same")):
+        return f"{len(group.features)} features"
+    return "; ".join(group.features)
+
+
+def features_table() -> str:
+    """Return what is asked, and of what."""
+    rows = [
+        [_cell(f.name), f.stacks.value + ("; over TLS" if f.over_tls else "")] for f in FEATURES
+    ]
+    return table(["feature", "asked"], rows)
+
+
 def facts(outcome: Outcome) -> list[dict[str, Any]]:
     """Return every row with its facts, to be looked into."""
     return [{**asdict(row), "verdict": str(verdict)} for row, verdict in outcome.judged]
@@ -75,11 +91,11 @@ def body(outcome: Outcome) -> str:
         totals.append([framework.name, version, str(stacks), str(len(rows)), counts(rows)])
         told = [
             [
-                _cell(versioned(g.middleware, outcome.versions)),
-                _cell("; ".join(g.features)),
-                _cell(g.result),
+                _cell(versioned(group.middleware, outcome.versions)),
+                _cell(features_told(group)),
+                _cell(group.result),
             ]
-            for g in grouped(rows)
+            for group in grouped(rows)
         ]
         parts += [
             f"### {framework.name} {version}",
@@ -91,7 +107,7 @@ def body(outcome: Outcome) -> str:
     versions = ", ".join(f"{n} {outcome.versions[n]}" for n in used if n in outcome.versions)
     first = [about, f"Compared: {versions}.", "### Rows"]
     first.append(table(["framework", "version", "stacks of middleware", "rows", "results"], totals))
-    return "\n\n".join([*first, *parts])
+    return "\n\n".join([*first, *parts, "### Features", features_table()])
 
 
 def _cell(text: str) -> str:

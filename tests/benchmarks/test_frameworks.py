@@ -182,3 +182,10 @@ def test_every_framework_has_an_application_that_compiles():
     apps = Path(report.__file__).parent / "apps"
     for framework in FRAMEWORKS:
         ast.parse((apps / f"{framework.module}.py").read_text())
+
+
+def test_the_page_gives_the_number_of_features_that_are_the_same_and_names_the_others():
+    same = Group("Starlette", "none", ("file", "stream"), "same as uvicorn")
+    assert report.features_told(same) == "2 features"
+    better = Group("Starlette", "none", ("file", "stream"), "better: it ends")
+    assert report.features_told(better) == "file; stream"
