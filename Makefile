@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet dev-bench autobahn wheel clean
+.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet dev-bench frameworks autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -100,6 +100,19 @@ dev-bench: $(DEV_BENCH_STAMP)
 	$(BENCH_INSTALL)
 	$(BENCH)/bin/python -m benchmarks.development --edits '$(or $(EDITS),0)' --projects '$(PROJECTS)' --servers '$(SERVERS)' $(if $(EDITS)$(PROJECTS)$(SERVERS),,--docs)
 
+# Frameworks and middleware under asgireload and under uvicorn, about 5 minutes. FRAMEWORKS, MIDDLEWARE and FEATURE take
+# parts (names, and patterns as 'BaseHTTP*'); CHECKOUT=. runs asgireload as it lies there, not as installed. For another
+# Python, give it an environment of its own: make frameworks PYTHON=python3.13 FRAMEWORKS_ENV=.venv-frameworks-3.13
+FRAMEWORKS_ENV ?= .venv-frameworks
+FRAMEWORKS_STAMP := $(FRAMEWORKS_ENV)/.installed
+$(FRAMEWORKS_STAMP): pyproject.toml benchmarks/frameworks/environment.py
+	$(PYTHON) -m benchmarks.frameworks.environment --environment $(FRAMEWORKS_ENV)
+	@touch $(FRAMEWORKS_STAMP)
+
+frameworks: $(FRAMEWORKS_STAMP)
+	$(FRAMEWORKS_ENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
+	$(FRAMEWORKS_ENV)/bin/python -m benchmarks.frameworks --frameworks '$(FRAMEWORKS)' --middleware '$(MIDDLEWARE)' --feature '$(FEATURE)' --checkout '$(CHECKOUT)' $(if $(FRAMEWORKS)$(MIDDLEWARE)$(FEATURE)$(CHECKOUT),,--docs)
+
 # The test suite's client has a virtual environment of its own: nothing it needs is ours.
 autobahn: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian hypercorn
@@ -111,4 +124,4 @@ wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) $(BENCH) .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .venv-frameworks .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis
