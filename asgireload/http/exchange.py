@@ -24,8 +24,9 @@ from asgireload.http.files import open_file, send_span, span_of
 from asgireload.http.messages import bytes_of, kind_of, pairs_of, start_of, value_of
 from asgireload.http.pace import Pace
 from asgireload.http.parser import RequestHead
-from asgireload.http.refusals import application_error
+from asgireload.http.refusals import application_error, let_go
 from asgireload.http.request_id import EXTENSION
+from asgireload.http.running import run
 from asgireload.http.scope import full_path, http_scope
 from asgireload.http.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.parcels import EventStreamParcel
@@ -192,6 +193,7 @@ class HttpExchange:
     __slots__ = (
         "_body",
         "_body_sent",
+        "_cancellation",
         "_carrier",
         "_client",
         "_context",
@@ -203,6 +205,7 @@ class HttpExchange:
         "_is_detached",
         "_is_disconnected",
         "_is_end_delivered",
+        "_is_refused",
         "_is_resumed",
         "_is_told",
         "_omits_rest",
@@ -253,6 +256,10 @@ class HttpExchange:
         """Made when the application calls more than once."""
         self._is_told = False
         """`receive` has said http.disconnect."""
+        self._is_refused = False
+        """There were too many requests for the application."""
+        self._cancellation: asyncio.CancelledError | None = None
+        """What has ended a `send` to a client that has left."""
         self._omits_rest = False
         """The response is complete, the application has yet to say so, and the client gets nothing of that."""
         self._dropped_bytes = 0
@@ -296,23 +303,21 @@ class HttpExchange:
             # What the loop would do, but for a name that is not made anew for each request.
             name = self._carrier.task_name()
             if not at_once:
-                task = _make_task(
-                    self.run(), loop=loop, name=name, context=context.variables.copy()
-                )
+                task = _make_task(run(self), loop=loop, name=name, context=context.variables.copy())
             elif _HAS_EAGER_START:
                 variables = context.variables.copy()
                 task = _make_task(
-                    self.run(), loop=loop, name=name, context=variables, eager_start=True
+                    run(self), loop=loop, name=name, context=variables, eager_start=True
                 )
                 if task.done():
                     return
             else:
-                begun = context.first_steps.begin(self.run(), name, context.variables.copy())
+                begun = context.first_steps.begin(run(self), name, context.variables.copy())
                 if begun is None:
                     return
                 task = begun
         else:
-            task = context.variables.copy().run(loop.create_task, self.run())
+            task = context.variables.copy().run(loop.create_task, run(self))
         self.task = task
         # A drain waits for applications, also for what frameworks run behind the response.
         context.background.add(task)
@@ -465,35 +470,10 @@ class HttpExchange:
 
     # The application's side.
 
-    async def run(self) -> None:
-        """Call the application and see to it that the client gets an end, whatever it does."""
-        try:
-            application = self._call()
-            if application is not None:
-                await application
-            elif not self._is_disconnected:
-                self._write_response(503, b"Service Unavailable", (RETRY_AFTER,))
-            if self._stage is not ResponseStage.COMPLETE and not self._is_disconnected:
-                self._end_unanswered()
-        except asyncio.CancelledError as error:
-            # After `abandon` it was the server that cancelled, and the client has its answer.
-            if not self._is_disconnected:
-                self._report_error(error, "was cancelled")
-        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a handler too: one request is the price, not the worker
-            own = application_error(error)
-            if own is not None:
-                self._report_error(own, "failed")
-        finally:
-            self._uncount()
-            if self.task is not None:
-                self._context.remove_background(self.task)
-                self.task = None
+    # `running.run` calls these.
 
-    def _call(self) -> Awaitable[None] | None:
-        """Call the application; return None when there are too many requests for it.
-
-        Apart from `run`: compiled, the variables of a coroutine are attributes of an object.
-        """
+    def call(self) -> Awaitable[None] | None:
+        """Call the application; return None when there are too many requests for it."""
         context = self._context
         scope: Scope = http_scope(self.head, context, self._carrier.endpoints)
         if self.head.is_forwarded:
@@ -502,7 +482,37 @@ class HttpExchange:
             if self.request_id is None:
                 self.request_id = context.request_ids.of(self.head.headers)
             scope["extensions"][EXTENSION] = {"id": self.request_id}
-        return context.app(scope, self.receive, self.send) if context.admits() else None
+        if context.admits():
+            return context.app(scope, self.receive, self.send)
+        self._is_refused = True
+        return None
+
+    def note_return(self) -> None:
+        if self._is_disconnected or self._stage is ResponseStage.COMPLETE:
+            return
+        if self._is_refused:
+            self._write_response(503, b"Service Unavailable", (RETRY_AFTER,))
+        else:
+            self._end_unanswered()
+
+    def note_error(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            # After `abandon` it was the server that cancelled, and the client has its answer.
+            if not self._is_disconnected:
+                self._report_error(error, "was cancelled")
+        else:
+            own = application_error(error)
+            if own is not None:
+                self._report_error(own, "failed")
+
+    def note_end(self) -> None:
+        self._uncount()
+        if self.task is not None:
+            self._context.remove_background(self.task)
+            self.task = None
+        if self._cancellation is not None:
+            self._context.loop.call_soon(let_go, self._cancellation)
+            self._cancellation = None
 
     def _cancel(self) -> None:
         task = self.task
@@ -699,8 +709,12 @@ class HttpExchange:
         One that listens there ends in its own way: frameworks cancel what sends, perhaps behind some middleware,
         and go on with background tasks. One turn of the loop tells us, another one the application.
         """
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as error:
+            self._cancellation = error
+            raise
         if not self._is_told:
             raise ClientDisconnectedError("the client has left")
         rest = self._drop(kind, message)
@@ -721,10 +735,20 @@ class HttpExchange:
         raise ClientDisconnectedError("the client has left")
 
     async def _let_others(self) -> None:
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as error:
+            if self._is_disconnected:
+                self._cancellation = error
+            raise
 
     async def _wait_writable(self) -> None:
-        await self._carrier.wait_writable()
+        try:
+            await self._carrier.wait_writable()
+        except asyncio.CancelledError as error:
+            if self._is_disconnected:
+                self._cancellation = error
+            raise
         if self._is_disconnected and not self._is_told:
             await self._refuse_unless_told("", {})
 

@@ -1,4 +1,4 @@
-"""Which exceptions of an application only say that its client has left. Pure.
+"""Which exceptions of an application only say that its client has left.
 
 `send` raises ClientDisconnectedError for a client that is gone (ASGI HTTP message format, "Disconnected Client").
 It comes back as it is, or wrapped: frameworks raise exceptions of their own because of it, and task groups put it
@@ -7,6 +7,7 @@ client is still there or not.
 """
 
 import asyncio
+import traceback
 
 from asgireload.errors import ClientDisconnectedError
 
@@ -78,3 +79,13 @@ def _may_pass_on(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return isinstance(error, ConnectionError)
     return isinstance(error, Exception) and not isinstance(error, MISTAKES)
+
+
+def let_go(error: asyncio.CancelledError) -> None:
+    """Clear the variables of the frames that a cancellation has ended.
+
+    A task group of anyio keeps the cancellation of a task in a frame that its traceback refers to. Until the
+    garbage collector comes, which may be never, that keeps what sent: a generator whose `finally` gives back a
+    connection to a database, say.
+    """
+    traceback.clear_frames(error.__traceback__)

@@ -26,7 +26,7 @@ import random
 import time
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import Final, cast
 
@@ -51,6 +51,7 @@ from asgireload.http.parser import RequestHead
 from asgireload.http.refusals import application_error
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.resuming import Resuming
+from asgireload.http.running import run
 from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
 from asgireload.ipc.parcels import WebSocketParcel
@@ -187,7 +188,7 @@ class WebSocketConnection:
     def _start_application(self) -> None:
         # Whoever calls was perhaps called by a request: its context variables are not for this one.
         context = self.context
-        self._task = context.variables.copy().run(context.loop.create_task, self._run())
+        self._task = context.variables.copy().run(context.loop.create_task, run(self))
 
     def resume(self, resumption: Resumption) -> None:
         """Go on with a connection that another worker handed over. Called in place of `begin`."""
@@ -462,7 +463,9 @@ class WebSocketConnection:
 
     # The application's side.
 
-    async def _run(self) -> None:
+    # `running.run` calls these.
+
+    def call(self) -> Awaitable[None] | None:
         scope: Scope = websocket_scope(
             self._head, self.context, self._endpoints, self._handshake.subprotocols
         )
@@ -473,9 +476,23 @@ class WebSocketConnection:
             scope["extensions"][EXTENSION] = {"id": self._request_id}
         if not self._endpoints.is_encrypted:
             self._offer_handover(scope["extensions"])
-        try:
-            await self.context.app(scope, self._receive, self._send)
-        except asyncio.CancelledError as error:
+        return self.context.app(scope, self._receive, self._send)
+
+    def note_return(self) -> None:
+        if self.state is WebSocketState.OPEN:
+            if self._parting is None:
+                self._close(1000, "")
+            else:
+                self._parting.fail()  # unless it has failed already
+        elif self.state is WebSocketState.CONNECTING:
+            error_logger.error(
+                "The application returned without accepting or closing the WebSocket %s.",
+                full_path(self._head, self.context),
+            )
+            self._fail_handshake()
+
+    def note_error(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
             # `cut` and `abort` tell the client themselves; another cancellation is the application's.
             if self.state in (
                 WebSocketState.OPEN,
@@ -483,26 +500,15 @@ class WebSocketConnection:
                 WebSocketState.PARTING,
             ):
                 self._report_error(error, "was cancelled")
-        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt too: one socket is the price, not the worker
+        else:
             own = application_error(error)
             if own is not None:
                 self._report_error(own, "failed")
-        else:
-            if self.state is WebSocketState.OPEN:
-                if self._parting is None:
-                    self._close(1000, "")
-                else:
-                    self._parting.fail()  # unless it has failed already
-            elif self.state is WebSocketState.CONNECTING:
-                error_logger.error(
-                    "The application returned without accepting or closing the WebSocket %s.",
-                    full_path(self._head, self.context),
-                )
-                self._fail_handshake()
-        finally:
-            self._task = None
-            if self._parting is not None:
-                self._parting.advance()
+
+    def note_end(self) -> None:
+        self._task = None
+        if self._parting is not None:
+            self._parting.advance()
 
     def _offer_handover(self, extensions: Message) -> None:
         handover: Message = {"max_state": self.context.settings.ws_handover_max_state}

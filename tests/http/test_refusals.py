@@ -1,7 +1,9 @@
 """What an application raises because its client has left is told from what is its own."""
 
 import asyncio
+import gc
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from asgireload.errors import ClientDisconnectedError
 from asgireload.http.refusals import application_error
 from asgireload.ipc.scoreboard import Field
 from tests.http.server import serving
+from tests.http.test_context_variables import HANDSHAKE
 from tests.http.test_exchange import GET, OK
 from tests.http.test_senders import leave
 
@@ -214,6 +217,68 @@ def test_starlette_whose_client_has_left(
         assert str(record.exc_info[1]) in error
     # Which of the two comes first is Starlette's own affair.
     assert sorted(ran) == sorted(expected)
+
+
+@pytest.mark.parametrize("how", ["running", "paused"])
+def test_a_generator_whose_client_has_left_is_closed_without_the_garbage_collector(
+    run: Any, how: str
+) -> None:
+    ended: list[bool] = []
+
+    async def pieces() -> Any:
+        try:
+            while True:
+                yield b"x" * 10_000
+        finally:
+            ended.append(True)
+
+    async def main() -> None:
+        async with serving(StreamingResponse(pieces()), "builtin") as server:
+            client = await server.connect()
+            if how == "paused":
+                client.writer.transport.pause_reading()
+            client.send(GET)
+            await server.wait_until(lambda: server.count(Field.BYTES_SENT_TOTAL) > 100_000)
+            (connection,) = server.context.connections
+            if how == "paused":
+                await server.wait_until(lambda: connection.is_write_paused)  # type: ignore[attr-defined]
+            leave(client, "reset")
+            await server.wait_until(lambda: ended)
+
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()
+
+
+def test_an_application_sees_no_exception_that_it_has_handled(run: Any) -> None:
+    """As it would where what runs it is compiled."""
+    seen: list[Any] = []
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise FileNotFoundError("x")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+        try:
+            await asyncio.ensure_future(fail())
+        except FileNotFoundError:
+            pass
+        seen.append(sys.exc_info()[1])
+        await asyncio.sleep(0)
+        error = caught(lambda: int("x"))
+        seen.append(error.__context__)
+
+    async def main() -> None:
+        async with serving(app, "builtin") as server:
+            await server.exchange(GET.replace(b"Host", b"Connection: close\r\nHost"))
+            await server.exchange(HANDSHAKE)
+        assert seen == [None] * 4
+
+    run(main())
 
 
 def test_what_ends_a_response_is_taken_for_a_client_that_has_left(run: Any) -> None:
