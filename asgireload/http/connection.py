@@ -458,7 +458,10 @@ class HttpConnection(Carrier):
         if self._unread and not closes and not self.context.outbox.writes_at_once:
             if gathering is None:
                 gathering = self._gathering = Gathering(
-                    self.context.loop, self._write_gathered, self.context.outbox.note_block
+                    self.context.loop,
+                    self._write_gathered,
+                    self.context.now_ns,
+                    self.context.outbox.note_block,
                 )
             gathering.add(data)
             return
@@ -1248,7 +1251,12 @@ class HttpConnection(Carrier):
     async def _wait_for_write_side(self) -> None:
         waiter = self.context.loop.create_future()
         self._write_waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self._write_waiters:
+                self._write_waiters.remove(waiter)
+            raise
 
     def _seconds_to_drain_deadline(self) -> float:
         deadline = self.context.drain.deadline

@@ -39,10 +39,13 @@ The same as asyncio's default for the other direction; one read (at most 256 KiB
 APART_BYTES: Final = 64 * 1024
 """From so many on, a piece of a response body is written by itself."""
 
-DROPPED_BYTES: Final = 1024 * 1024
-"""Of what the client does not get, because it has left or its request was HEAD, what an application may send before
-it is refused. It was told that the exchange is over; one that takes no notice would go on for ever."""
+DROPPED_NS: Final = 1_000_000_000
+"""Nanoseconds for which an application may send to a client that has left, before it is refused. Perhaps it sends
+the rest of a response behind which it goes on, and frameworks that hear of the departure end by themselves."""
 DROPPED_MESSAGES: Final = 1000
+"""The same, and for the body of a response that is complete with its head, as to HEAD. An application that only
+sends would go on for ever."""
+DROPPED_BYTES: Final = 64 * 1024 * 1024
 _PARTS_OF_BODY: Final = frozenset(
     {
         "http.response.body",
@@ -200,6 +203,7 @@ class HttpExchange:
         "_dropped_bytes",
         "_dropped_messages",
         "_framer",
+        "_gone_ns",
         "_has_peer_closed",
         "_is_counted",
         "_is_detached",
@@ -264,6 +268,8 @@ class HttpExchange:
         """The response is complete, the application has yet to say so, and the client gets nothing of that."""
         self._dropped_bytes = 0
         self._dropped_messages = 0
+        self._gone_ns = 0
+        """When the application was first found to send to a client that had left, or when that was noticed."""
         self._client: Client | None = carrier.endpoints.client
         """For the log; a trusted proxy may name another than the peer."""
         self.request_id: str | None = None
@@ -363,6 +369,7 @@ class HttpExchange:
         self._uncount()
         self._wake_receivers()
         if was_open:
+            self._gone_ns = self._context.now_ns()
             self._log_end(self._context.now_ns() - self._started_ns, is_complete=False)
 
     def abandon(self, status: int = 0) -> None:
@@ -449,6 +456,7 @@ class HttpExchange:
     def detach(self) -> None:
         """To the application the client has left: its stream ends elsewhere, or by `end_stream`."""
         self._is_disconnected = self._is_detached = True
+        self._gone_ns = self._context.now_ns()
         self._uncount()
         self._wake_receivers()
 
@@ -548,12 +556,23 @@ class HttpExchange:
                     self._carrier.send_interim(CONTINUE)
             if self.is_request_complete:
                 self._carrier.watch_departure()
-            waiter = self._context.loop.create_future()
-            if self._receive_waiters is None:
-                self._receive_waiters = [waiter]
-            else:
-                self._receive_waiters.append(waiter)
+            await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        waiter = self._context.loop.create_future()
+        if self._receive_waiters is None:
+            self._receive_waiters = [waiter]
+        else:
+            self._receive_waiters.append(waiter)
+        try:
             await waiter
+        except asyncio.CancelledError:
+            waiters = self._receive_waiters
+            if waiters is not None and waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    self._receive_waiters = None
+            raise
 
     def _ask_peer(self) -> None:
         """Find out whether a client that has closed its sending side is still there.
@@ -577,9 +596,10 @@ class HttpExchange:
     async def send(self, message: Message) -> None:
         """Take a response message.
 
-        Raise ClientDisconnectedError for a piece of a body that shall go on, when the client has left and nobody
-        has heard of it from `receive`. What ends a response is taken all the same: frameworks go on behind it.
-        Raise AppProtocolError for a message that is malformed, not allowed now, or does not fit the framing.
+        Raise ClientDisconnectedError for a piece of a body that shall go on, when the client has left more than a
+        moment ago. What ends a response is taken all the same: frameworks go on behind it. Raise AppProtocolError
+        for a message that is malformed, not allowed now, or does not fit the framing. A message whose `send` was
+        cancelled was not taken, unless it is a file.
         """
         rest = self._take(message)
         if rest is not None:
@@ -598,8 +618,11 @@ class HttpExchange:
             body: bytes = given if type(given) is bytes else bytes_of(given, kind)
             more_body = bool(value_of(message, "more_body", False))
             framer = self._framer
-            if more_body and framer is not None and self._carrier.is_gone():
-                return self._refuse_unless_told(kind, message)
+            if framer is not None:
+                if more_body and self._carrier.is_gone():
+                    return self._take_in_vain(kind, message)
+                if self._carrier.is_write_paused:
+                    return self._take_later(message)
             self._body_sent += len(body)
             now_ns = 0 if more_body and framer is not None else self._context.now_ns()
             if len(body) >= APART_BYTES:
@@ -627,7 +650,7 @@ class HttpExchange:
                     self._carrier.event_sent(self)
                 elif framer is None:
                     self._look_for_events(body)
-                return self._wait_between()
+                return self._let_others() if self._must_yield() else None
         elif stage is ResponseStage.WAITING and kind == "http.response.start":
             # ASGI: nothing goes out before the first body message, so head and body leave together.
             self._start = start_of(message)
@@ -643,7 +666,7 @@ class HttpExchange:
                 or (self._sends_trailers and kind != "http.response.trailers")
             ):
                 self._omits_rest = False
-            return self._drop(kind, message)
+            return self._take_in_vain(kind, message)
         else:
             return self._send_extension(kind, message)
         return None
@@ -679,14 +702,6 @@ class HttpExchange:
             # Something else than a stream can only be told to a client that comes back.
             self.end_stream()
 
-    def _wait_between(self) -> Coroutine[Any, Any, None] | None:
-        """Return what has to be awaited between two messages, or None."""
-        if self._carrier.is_write_paused:
-            if self._pace is not None:
-                self._pace.note_wait()
-            return self._wait_writable()
-        return self._let_others() if self._must_yield() else None
-
     def _must_yield(self) -> bool:
         pace = self._pace
         if pace is None:
@@ -694,20 +709,22 @@ class HttpExchange:
         return pace.must_yield(self._context.now_ns)
 
     def _take_in_vain(self, kind: str, message: Message) -> Coroutine[Any, Any, None] | None:
-        """Take a message for a client that has left.
-
-        A response that had not begun is taken to its end: frameworks say it, and go on behind it.
-        """
+        """Take a message for a client that has left, or of a body that it does not get, up to a bound."""
         goes_on = value_of(message, "more_body", False) or value_of(message, "more_trailers", False)
-        if goes_on and self._framer is not None:
-            return self._refuse_unless_told(kind, message)
-        return self._drop(kind, message)
+        if kind == "http.response.body":
+            self._dropped_bytes += len(bytes_of(value_of(message, "body", b""), kind))
+        self._dropped_messages += 1
+        if self._stage is not ResponseStage.COMPLETE and not self._gone_ns:
+            self._gone_ns = self._context.now_ns()
+        if goes_on or self._dropped_messages > DROPPED_MESSAGES:
+            return self._drop()
+        return self._let_others() if self._must_yield() else None
 
-    async def _refuse_unless_told(self, kind: str, message: Message) -> None:
-        """Raise, unless the application has heard of the departure from `receive`.
+    async def _drop(self) -> None:
+        """Raise when too much was sent in vain.
 
-        One that listens there ends in its own way: frameworks cancel what sends, perhaps behind some middleware,
-        and go on with background tasks. One turn of the loop tells us, another one the application.
+        Frameworks that listen for the departure cancel what sends, and go on with background tasks: so they hear of
+        it first. One turn of the loop tells us, another one the application.
         """
         try:
             await asyncio.sleep(0)
@@ -715,24 +732,12 @@ class HttpExchange:
         except asyncio.CancelledError as error:
             self._cancellation = error
             raise
-        if not self._is_told:
+        if (
+            self._dropped_messages > DROPPED_MESSAGES
+            or self._dropped_bytes > DROPPED_BYTES
+            or (self._gone_ns and self._context.now_ns() - self._gone_ns > DROPPED_NS)
+        ):
             raise ClientDisconnectedError("the client has left")
-        rest = self._drop(kind, message)
-        if rest is not None:
-            await rest
-
-    def _drop(self, kind: str, message: Message) -> Coroutine[Any, Any, None] | None:
-        """Take what the client does not get, up to a bound."""
-        if kind == "http.response.body":
-            body = bytes_of(value_of(message, "body", b""), kind)
-            self._dropped_bytes += len(body)
-        self._dropped_messages += 1
-        if self._dropped_bytes > DROPPED_BYTES or self._dropped_messages > DROPPED_MESSAGES:
-            return self._refuse()
-        return self._let_others() if self._must_yield() else None
-
-    async def _refuse(self) -> None:
-        raise ClientDisconnectedError("the client has left")
 
     async def _let_others(self) -> None:
         try:
@@ -742,15 +747,17 @@ class HttpExchange:
                 self._cancellation = error
             raise
 
-    async def _wait_writable(self) -> None:
+    async def _take_later(self, message: Message) -> None:
+        """Take a message when the client has read enough. It is not taken if the application gives up before."""
+        if self._pace is not None:
+            self._pace.note_wait()
         try:
             await self._carrier.wait_writable()
         except asyncio.CancelledError as error:
             if self._is_disconnected:
                 self._cancellation = error
             raise
-        if self._is_disconnected and not self._is_told:
-            await self._refuse_unless_told("", {})
+        await self.send(message)
 
     def _is_all_said(self) -> bool:
         """Whether the head is the whole response: to HEAD, or with a status that has no body."""
@@ -770,6 +777,8 @@ class HttpExchange:
             descriptor, size = open_file(message.get("path"))
             try:
                 await self._send_file(descriptor, 0, size, more_body=False)
+            except ClientDisconnectedError:
+                pass  # as for any message that ends a response
             finally:
                 os.close(descriptor)
         elif kind == "http.response.zerocopysend" and (
@@ -780,7 +789,12 @@ class HttpExchange:
                 message.get("file"), message.get("offset"), message.get("count")
             )
             more_body = bool(message.get("more_body", False))
-            await self._send_file(descriptor, offset, size, more_body=more_body)
+            try:
+                await self._send_file(descriptor, offset, size, more_body=more_body)
+            except ClientDisconnectedError:
+                if more_body:
+                    raise
+                return  # as for any message that ends a response
             if moves:
                 os.lseek(descriptor, offset + size, os.SEEK_SET)
         elif kind == "http.response.trailers" and stage is ResponseStage.TRAILERS:
@@ -798,10 +812,8 @@ class HttpExchange:
             )
         else:
             raise AppProtocolError(f"the message {kind!r} is not allowed {_WHEN[stage]}")
-        if self._stage is not ResponseStage.COMPLETE:
-            rest = self._wait_between()
-            if rest is not None:
-                await rest
+        if self._stage is not ResponseStage.COMPLETE and self._must_yield():
+            await self._let_others()
 
     async def _send_file(self, descriptor: int, offset: int, size: int, *, more_body: bool) -> None:
         carrier = self._carrier
@@ -945,23 +957,32 @@ class HttpExchange:
         access_log = context.access_log
         if access_log is None or duration_ns < access_log.entry_from_ns:
             return
-        head = self.head
-        access_log.response_ended(
-            AccessEntry(
-                client=self._client,
-                method=head.method,
-                target=full_path(head, context),
-                http_version=head.http_version,
-                scheme="https" if self._carrier.endpoints.is_secure else "http",
-                status=self._status,
-                request_headers=head.headers,
-                response_headers=self._start[1] if self._framer is not None else (),
-                body_bytes=0 if head.method == "HEAD" else self._body_sent,
-                duration_ns=duration_ns,
-                started_at=time() - duration_ns / 1e9,
-                is_complete=is_complete,
-                request_id=self.request_id,
+        try:
+            access_log.response_ended(self._entry(duration_ns, is_complete=is_complete))
+        except Exception:  # noqa: BLE001 - whatever a header makes of it, the response comes to its end
+            error_logger.exception(
+                "The access log has no line of %s %s",
+                self.head.method,
+                full_path(self.head, context),
             )
+
+    def _entry(self, duration_ns: int, *, is_complete: bool) -> AccessEntry:
+        context = self._context
+        head = self.head
+        return AccessEntry(
+            client=self._client,
+            method=head.method,
+            target=full_path(head, context),
+            http_version=head.http_version,
+            scheme="https" if self._carrier.endpoints.is_secure else "http",
+            status=self._status,
+            request_headers=head.headers,
+            response_headers=self._start[1] if self._framer is not None else (),
+            body_bytes=0 if head.method == "HEAD" else self._body_sent,
+            duration_ns=duration_ns,
+            started_at=time() - duration_ns / 1e9,
+            is_complete=is_complete,
+            request_id=self.request_id,
         )
 
     def _closes(self) -> bool:

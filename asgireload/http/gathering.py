@@ -13,11 +13,11 @@ from typing import Final
 
 MOST_BYTES: Final = 16 * 1024
 """Gathered at most; above that, a write by itself is cheap for what it carries."""
-BLOCKED: Final = 0.004
-"""Seconds without another response after which an application has kept those before it."""
-LONGEST: Final = 0.02
-"""Seconds after which nothing is added any more, so that what is complete waits for one application that computes
-for long, and not for several. With many such clients a turn alone takes some milliseconds."""
+BLOCKED_NS: Final = 4_000_000
+"""Nanoseconds without another response after which an application has kept those before it."""
+LONGEST_NS: Final = 20_000_000
+"""Nanoseconds after which nothing is added any more, so that what is complete waits for one application that
+computes for long, and not for several. With many such clients a turn alone takes some milliseconds."""
 
 
 class Gathering:
@@ -26,34 +26,45 @@ class Gathering:
     Whoever writes anything else calls `release` first.
     """
 
-    __slots__ = ("_data", "_is_watched", "_last_at", "_loop", "_note_block", "_since", "_write")
+    __slots__ = (
+        "_data",
+        "_is_watched",
+        "_last_at",
+        "_loop",
+        "_note_block",
+        "_now_ns",
+        "_since",
+        "_write",
+    )
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         write: Callable[[bytes], None],
+        now_ns: Callable[[], int],
         note_block: Callable[[], None],
     ) -> None:
         """`note_block` is called when an application has kept responses before its own for long."""
         self._loop = loop
         self._write = write
+        self._now_ns = now_ns
         self._note_block = note_block
         self._data = b""
-        self._since = 0.0
-        """When the first of what is gathered came, by the loop's clock."""
-        self._last_at = 0.0
+        self._since = 0
+        """When the first of what is gathered came, by the clock."""
+        self._last_at = 0
         self._is_watched = False
 
     def add(self, data: bytes) -> None:
         """Take the end of a response behind which another one is expected."""
-        now = self._loop.time()
+        now = self._now_ns()
         if not self._data:
             self._since = now
         else:
             self._look_for_block(now)
         self._last_at = now
         self._data += data
-        if len(self._data) > MOST_BYTES or now - self._since > LONGEST:
+        if len(self._data) > MOST_BYTES or now - self._since > LONGEST_NS:
             self.release()
         elif not self._is_watched:
             self._is_watched = True
@@ -69,11 +80,11 @@ class Gathering:
         """Return what was gathered, for others to write, or nobody."""
         data, self._data = self._data, b""
         if data:
-            self._look_for_block(self._loop.time())
+            self._look_for_block(self._now_ns())
         return data
 
-    def _look_for_block(self, now: float) -> None:
-        if now - self._last_at > BLOCKED:
+    def _look_for_block(self, now: int) -> None:
+        if now - self._last_at > BLOCKED_NS:
             self._note_block()
 
     def _watch(self, seen: int) -> None:

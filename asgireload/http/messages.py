@@ -3,6 +3,7 @@
 Source: the ASGI HTTP message format. What has the wrong type is an AppProtocolError that names the field.
 """
 
+from operator import index
 from typing import Any
 
 from asgireload.errors import AppProtocolError
@@ -21,33 +22,66 @@ def kind_of(message: Any) -> str:
 
 
 def bytes_of(value: Any, kind: str) -> bytes:
-    """Return the body of a message of this type. Raise AppProtocolError where it is no bytes."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    raise AppProtocolError(
-        f"the body of {kind} must be bytes, not {type(value).__name__}"
-        + ("; encode it" if isinstance(value, str) else "")
-    )
+    """Return the body of a message of this type. Raise AppProtocolError where it holds no bytes."""
+    try:
+        return bytes(memoryview(value))
+    except TypeError:
+        raise AppProtocolError(
+            f"the body of {kind} must be bytes, not {type(value).__name__}"
+            + ("; encode it" if isinstance(value, str) else "")
+        ) from None
 
 
 def start_of(message: Any) -> tuple[int, tuple[Any, ...]]:
     """Return status and headers of http.response.start."""
     status = value_of(message, "status", None)
-    if not isinstance(status, int) or isinstance(status, bool):
+    if type(status) is not int:
+        try:
+            # HTTPStatus and the numbers of others; a bool is none.
+            status = None if isinstance(status, bool) else index(status)
+        except TypeError:
+            status = None
+    if status is None:
+        given = value_of(message, "status", None)
         raise AppProtocolError(
-            f"the status of http.response.start must be an int, not {status!r:.100}"
+            f"the status of http.response.start must be an int, not {given!r:.100}"
         )
-    return int(status), pairs_of(value_of(message, "headers", ()))
+    return status, pairs_of(value_of(message, "headers", ()))
 
 
 def pairs_of(headers: Any, what: str = "headers must be pairs of bytes") -> tuple[Any, ...]:
-    """Return what an application gives as headers as a tuple: it is read more than once."""
-    if not isinstance(headers, str | bytes):
-        try:
-            return tuple(headers)
-        except TypeError:
-            pass  # the error below says more
-    raise AppProtocolError(f"{what}, not {headers!r:.100}")
+    """Return what an application gives as headers as a tuple of pairs, which is read more than once.
+
+    What holds bytes is made bytes, as other servers take it. What is no pair is left for `writer` to refuse.
+    """
+    if isinstance(headers, str | bytes):
+        raise AppProtocolError(f"{what}, not {headers!r:.100}")
+    try:
+        given: tuple[Any, ...] = tuple(headers)
+    except TypeError:
+        raise AppProtocolError(f"{what}, not {headers!r:.100}") from None
+    for pair in given:
+        if (
+            type(pair) is not tuple
+            or len(pair) != 2
+            or type(pair[0]) is not bytes
+            or type(pair[1]) is not bytes
+        ):
+            return tuple([_plain_pair(each) for each in given])
+    return given
+
+
+def _plain_pair(pair: Any) -> Any:
+    if isinstance(pair, str | bytes):
+        return pair
+    try:
+        return tuple([_plain_bytes(value) for value in pair])
+    except TypeError:
+        return pair
+
+
+def _plain_bytes(value: Any) -> Any:
+    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else value
 
 
 def value_of(message: Any, key: str, default: Any) -> Any:

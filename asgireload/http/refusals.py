@@ -75,10 +75,25 @@ def _is_departure(error: BaseException, seen: set[int]) -> bool:
 
 
 def _may_pass_on(error: BaseException) -> bool:
-    """Whether an exception that was raised while another was handled may stand for that one."""
+    """Whether an exception that was raised while another was handled stands for that one.
+
+    It does when it was raised by the code that has caught the other, as frameworks do. What fails in a function
+    that this code has called, to clean up, is an error of its own.
+    """
     if isinstance(error, OSError):
-        return isinstance(error, ConnectionError)
-    return isinstance(error, Exception) and not isinstance(error, MISTAKES)
+        if not isinstance(error, ConnectionError):
+            return False
+    elif not isinstance(error, Exception) or isinstance(error, MISTAKES):
+        return False
+    context = error.__context__
+    raised_in = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        raised_in = frame
+    return (
+        raised_in is None
+        or context is None
+        or any(frame is raised_in for frame, _ in traceback.walk_tb(context.__traceback__))
+    )
 
 
 def let_go(error: asyncio.CancelledError) -> None:

@@ -540,22 +540,23 @@ class WebSocketConnection:
                 if self._pace.must_yield(self.context.now_ns):
                     await asyncio.sleep(0)  # one that asks again and again must not stop the loop
                 return self._disconnect
-            waiter: asyncio.Future[None] = Future(loop=self.context.loop)
-            self._receive_waiters.append(waiter)
-            await waiter
+            await self._wait_among(self._receive_waiters)
 
     async def _send(self, message: Message) -> None:
         """Take a message. Raise OSError once the socket is closed, by whomever."""
         kind = kind_of(message)
         if self.state is WebSocketState.OPEN:
             if kind == "websocket.send":
+                if self._is_write_paused:
+                    # Before it is taken: what is given up while it waits was not sent.
+                    self._pace.note_wait()
+                    await self._wait_writable()
+                    await self._send(message)
+                    return
                 if self._transport.is_closing():
                     raise ClientDisconnectedError("the client has left")
                 self._write(self._frame(message))
-                if self._is_write_paused:
-                    self._pace.note_wait()
-                    await self._wait_writable()
-                elif self._pace.must_yield(self.context.now_ns):
+                if self._pace.must_yield(self.context.now_ns):
                     await asyncio.sleep(0)
             elif kind == "websocket.close":
                 self._close(*_code_and_reason(message))
@@ -727,7 +728,12 @@ class WebSocketConnection:
             self._set_disconnected(ABNORMAL, "")
             self._finish_refusal()
         elif self._is_write_paused:
+            self._pace.note_wait()
             await self._wait_writable()
+        elif self._transport.is_closing():
+            raise ClientDisconnectedError("the client has left")
+        elif self._pace.must_yield(self.context.now_ns):
+            await asyncio.sleep(0)
 
     def _report_error(self, error: BaseException, what: str) -> None:
         self.context.record.values[_APP_ERRORS_TOTAL] += 1
@@ -761,9 +767,18 @@ class WebSocketConnection:
                 raise ClientDisconnectedError("the WebSocket is closed")
             if not self._is_write_paused:
                 return
-            waiter = self.context.loop.create_future()
-            self._write_waiters.append(waiter)
+            await self._wait_among(self._write_waiters)
+
+    async def _wait_among(self, waiters: list[asyncio.Future[None]]) -> None:
+        """Wait until all of these are woken. Whoever gives up is forgotten."""
+        waiter: asyncio.Future[None] = Future(loop=self.context.loop)
+        waiters.append(waiter)
+        try:
             await waiter
+        except asyncio.CancelledError:
+            if waiter in waiters:
+                waiters.remove(waiter)
+            raise
 
     # Frames.
 

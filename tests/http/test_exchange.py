@@ -390,7 +390,8 @@ def test_a_client_that_leaves_is_told_to_receive_and_send(run: Any, parser: str)
         await receive()
         seen.append(await receive())
         try:
-            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
         except OSError as error:
             seen.append(type(error))
         finished.append(True)

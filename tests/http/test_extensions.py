@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asgireload.errors import AppProtocolError, ClientDisconnectedError
+from asgireload.errors import AppProtocolError
 from asgireload.ipc.scoreboard import Field
 from tests.http.server import serving
 from tests.http.test_exchange import GET, OK, hello
@@ -319,15 +319,12 @@ def test_a_file_that_shrinks_while_it_is_sent_breaks_the_response_off(
 def test_a_client_that_leaves_within_a_file_is_gone(run: Any, parser: str, tmp_path: Any) -> None:
     large = tmp_path / "large"
     large.write_bytes(b"x" * 30_000_000)
-    raised: list[type] = []
+    ended: list[bool] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(OK)
-        try:
-            await send({"type": "http.response.pathsend", "path": str(large)})
-        except OSError as error:
-            raised.append(type(error))
-            raise
+        await send({"type": "http.response.pathsend", "path": str(large)})
+        ended.append(True)  # what ends a response is taken: frameworks go on behind it
 
     async def main() -> None:
         async with serving(app, parser) as server:
@@ -335,8 +332,7 @@ def test_a_client_that_leaves_within_a_file_is_gone(run: Any, parser: str, tmp_p
             client.send(GET)
             await client.read_until(b"\r\n\r\n")
             await client.close()
-            await server.wait_until(lambda: raised)
-            assert raised == [ClientDisconnectedError]
+            await server.wait_until(lambda: ended)
             assert server.count(Field.APP_ERRORS_TOTAL) == 0
 
     run(main())

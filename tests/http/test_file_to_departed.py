@@ -25,7 +25,7 @@ def test_reading_a_file_ends_when_its_client_has_left(
     large = files / "large"
     with large.open("wb") as file:
         file.truncate(SIZE)
-    raised: list[type] = []
+    ended: list[bool] = []
     read = 0
 
     def counting_pread(descriptor: int, size: int, offset: int) -> bytes:
@@ -38,11 +38,8 @@ def test_reading_a_file_ends_when_its_client_has_left(
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        try:
-            await send({"type": "http.response.pathsend", "path": str(large)})
-        except OSError as error:
-            raised.append(type(error))
-            raise
+        await send({"type": "http.response.pathsend", "path": str(large)})
+        ended.append(True)
 
     async def main() -> None:
         async with serving(app, files) as server:
@@ -52,7 +49,7 @@ def test_reading_a_file_ends_when_its_client_has_left(
             writer.transport.abort()
             await server.wait_until(lambda: not server.context.connections)
             before = read
-            await server.wait_until(lambda: raised)
+            await server.wait_until(lambda: ended)
             warnings = sum(r.name == "asyncio" for r in caplog.records)
             assert read - before < 10_000_000, (
                 f"{(read - before) / 1e6:.0f} MB, {warnings} warnings"

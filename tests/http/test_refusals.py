@@ -232,8 +232,11 @@ def test_a_generator_whose_client_has_left_is_closed_without_the_garbage_collect
         finally:
             ended.append(True)
 
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await StreamingResponse(pieces())(scope, receive, send)
+
     async def main() -> None:
-        async with serving(StreamingResponse(pieces()), "builtin") as server:
+        async with serving(app, "builtin") as server:
             client = await server.connect()
             if how == "paused":
                 client.writer.transport.pause_reading()
