@@ -476,9 +476,7 @@ class HttpExchange:
         if not self._is_told:
             self._cancel()
 
-    # The application's side.
-
-    # `running.run` calls these.
+    # The application's side: `running.run` calls these.
 
     def call(self) -> Awaitable[None] | None:
         """Call the application; return None when there are too many requests for it."""
@@ -606,7 +604,10 @@ class HttpExchange:
             await rest
 
     def _take(self, message: Message) -> Coroutine[Any, Any, None] | None:
-        """Take a message, and return what is to be awaited then. Apart from `send` as `_call` is from `run`."""
+        """Take a message, and return what is to be awaited then.
+
+        Apart from `send`: compiled, the variables of a coroutine are attributes of an object.
+        """
         kind = kind_of(message)
         if self._is_disconnected:
             return self._take_in_vain(kind, message)
@@ -633,13 +634,13 @@ class HttpExchange:
                     data = self._begin_response(body, now_ns, more_body=more_body)
                 else:
                     data = self._continue_response(framer, body, more_body=more_body)
-                if self.events is not None:
-                    self.events.feed(body)
                 if data:
                     if (more_body or self._sends_trailers) and not self._is_all_said():
                         self._carrier.write(data)
                     else:
                         self._carrier.write_end(data, now_ns, closes=self._closes())
+            if self.events is not None:
+                self.events.feed(body)
             if not more_body:
                 self._end_body(now_ns)
             elif framer is None and self._is_all_said():
@@ -694,6 +695,9 @@ class HttpExchange:
     def _go_on_with_events(self) -> None:
         """The application has begun to answer for a stream that another worker had begun."""
         status, headers = self._start
+        self._context.prepared_heads.prepare(
+            status, headers
+        )  # what could not be sent is an error here, too
         if status == 200 and not self._sends_trailers and is_event_stream(headers):
             self._is_resumed = False
             self._stage = ResponseStage.BODY

@@ -258,9 +258,35 @@ OTHERS = {
     "another type": Stream(headers=[(b"content-type", b"text/plain")]),
     "compressed": Stream(headers=[*EVENTS, (b"content-encoding", b"gzip")]),
     "an announced length": Stream(headers=[*EVENTS, (b"content-length", b"5")]),
+    "headers that cannot be sent": Stream(headers=[5]),
     "raises": refuse,
     "returns": return_early,
 }
+
+
+def test_large_events_move_between_two_of_them(run: Any) -> None:
+    async def scenario() -> None:
+        async def large(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+            number = last_id(scope)
+            while True:
+                number += 1
+                body = b"id: %d\ndata: %s\n\n" % (number, b"x" * 200_000)
+                for piece in (body[:150_000], body[150_000:]):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    await asyncio.sleep(0.005)
+
+        async with streaming(large, large) as (pair, client):
+            await client.ask("/events")
+            await client.wait_events(3)
+            pair.leave()
+            await pair.wait_moved()
+            count = len(client.events)
+            await client.wait_events(count + 5)
+            ids = [int(event.id) for event in client.events]
+            assert ids == list(range(1, len(ids) + 1))
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("name", OTHERS)
