@@ -7,6 +7,7 @@ from tests.process.running import Server, wait_until
 from tests.process.sse import End, SseClient
 
 APPS = Path(__file__).parent / "apps"
+TIMEOUT = 20.0
 DRAINED_TIMEOUT = 8.0
 """Seconds from the last reload until no old worker is left. The drain timeout is much longer."""
 
@@ -94,8 +95,16 @@ class Counting:
         return values([*self._before, *self._client.events])
 
     async def wait_version(self, version):
-        async with asyncio.timeout(15):
-            while self.values[-1][1] != version:
+        await self._wait(lambda: self.values[-1][1] == version)
+
+    async def wait_more(self, count):
+        """Wait for so many events from now on."""
+        enough = len(self.values) + count
+        await self._wait(lambda: len(self.values) >= enough)
+
+    async def _wait(self, is_reached):
+        async with asyncio.timeout(TIMEOUT):
+            while not is_reached():
                 if self._task.done():
                     self._task.result()
                 await asyncio.sleep(0.02)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -69,8 +70,9 @@ def test_eventsource_of_a_browser_sees_no_error_and_every_number_once(tmp_path):
         page.wait_for("typeof seen !== 'undefined' && seen.length > 3")
         for version in (2, 3, 4):
             server.release(version)
-            server.reload()
+            server.kill(signal.SIGHUP)
             page.wait_for(f"versions.has({version})", timeout=TIMEOUT)
+            wait_until(lambda wanted=version: f"Reload {wanted - 1} committed" in server.log)
         assert_every_number_once(page.evaluate("seen"))
         assert page.evaluate("[opened, errors]") == [1, 0]
         server.assert_quiet()
