@@ -1,16 +1,35 @@
-"""Say which tests will be skipped for want of a program: run before the suite by `make test`."""
+"""Say which tests will be skipped for want of a program or package: run before the suite by `make test`."""
 
+import importlib.util
 import shutil
 
 OPTIONAL = {
     "chromium": "the tests that load pages in a browser",
     "curl": "the tests that use curl as a client",
+    "haproxy": "the tests of event streams behind HAProxy",
+    "nginx": "the tests of event streams behind nginx",
 }
+OPTIONAL_PACKAGES = {
+    "mcp": "the tests of the Model Context Protocol (pip install mcp)",
+}
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where proxies are looked for as well: a user's own PATH often lacks sbin."""
+
+
+def find(program: str) -> str | None:
+    """Return the path of a program, or None."""
+    return shutil.which(program) or shutil.which(program, path=PATH)
 
 
 def missing() -> dict[str, str]:
-    """Return the programs that are not installed, with what is skipped for want of them."""
-    return {name: what for name, what in OPTIONAL.items() if shutil.which(name) is None}
+    """Return the programs and packages that are not installed, with what is skipped for want of them."""
+    programs = {name: what for name, what in OPTIONAL.items() if find(name) is None}
+    packages = {
+        name: what
+        for name, what in OPTIONAL_PACKAGES.items()
+        if importlib.util.find_spec(name) is None
+    }
+    return programs | packages
 
 
 if __name__ == "__main__":

@@ -734,12 +734,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         STOPPING,
         "Seconds to wait for a client's answer to a WebSocket close.",
     )
+    event_stream_handover: bool = _row(
+        Switch(),
+        True,
+        STOPPING,
+        "Let streams of server-sent events that have ids go on in the worker that follows: it calls the application"
+        " with the same request and Last-Event-ID.",
+    )
+    event_stream_notice: float = _row(
+        _SECONDS,
+        10.0,
+        STOPPING,
+        "Seconds from the begin of a drain until event streams that cannot move are ended, between two events; at"
+        " most half of --drain-timeout. The application may end them itself before.",
+    )
     ws_close_window: float = _row(
         _SECONDS,
         5.0,
         STOPPING,
-        "Seconds over which a worker that leaves spreads the closes of its WebSockets, at most: up to fifty"
-        " a second it needs no longer.",
+        "Seconds over which a worker that leaves spreads the closes of its WebSockets, and the ends of its event"
+        " streams, at most: up to fifty a second it needs no longer.",
     )
     ws_handover_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,

@@ -36,6 +36,8 @@ class FailureApp:
         match scope["type"]:
             case "http" if is_stream(scope):
                 await self._bulletin.stream(receive, send)
+            case "http" if _asks_for_events(scope):
+                await _wait_silently(receive, send)
             case "http":
                 await self._answer(scope, send)
             case "websocket":
@@ -90,6 +92,24 @@ def _body(report: FailureReport, form: Form, stream: str) -> bytes:
         case "text":
             text = f"{report.summary}\n\n{report.text}" if report.text else report.summary
             return (text.rstrip() + "\n").encode("utf-8", "backslashreplace")
+
+
+def _asks_for_events(scope: Scope) -> bool:
+    """Whether an EventSource asks. One that gets another status than 200 never comes back (WHATWG HTML 9.2.3)."""
+    return scope["method"] == "GET" and any(
+        name == b"accept" and value.strip().lower() == b"text/event-stream"
+        for name, value in scope["headers"]
+    )
+
+
+async def _wait_silently(receive: Receive, send: Send) -> None:
+    """Answer with an event stream that has no events: it moves to the code that is mended, or ends."""
+    headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    body = b": the application cannot be loaded; the log says why\n\n"
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -11,9 +11,6 @@ CLOSE_SPACING = 0.02
 """Seconds between two closes: fifty a second, from each worker that drains, are no storm. Few clients need not
 wait for the whole window, and a reload not for them."""
 
-NOTICE = 1.0
-"""Seconds for an application that was told of the drain to end its event streams by itself."""
-
 BACK_SOON = (0.1, 1.0)
 """Seconds after which a client should come back while another worker serves; the closes are spread already."""
 BACK_LATER = (1.0, 5.0)

@@ -35,7 +35,7 @@ from enum import Enum, auto
 from typing import Final, Protocol, cast
 
 from asgireload.errors import ClientDisconnectedError, PeerError, UnservedHostError
-from asgireload.http.close_plan import NOTICE, ClosePlan, late_close_at
+from asgireload.http.close_plan import ClosePlan, late_close_at
 from asgireload.http.context import ServingContext, Successor, error_logger
 from asgireload.http.deadlines import COARSE_FROM
 from asgireload.http.departure import DepartureWatch
@@ -759,7 +759,8 @@ class HttpConnection(Carrier):
     def can_move(self) -> bool:
         exchange = self._current
         return (
-            exchange is not None
+            self.context.settings.event_stream_handover
+            and exchange is not None
             and exchange.events is not None
             and exchange.events.can_move
             and not self._is_direct
@@ -777,8 +778,11 @@ class HttpConnection(Carrier):
 
     def end_at(self) -> float:
         context = self.context
-        window = min(context.settings.ws_close_window, self._stream_seconds_left() / 2)
-        now = context.loop.time() + min(NOTICE, self._stream_seconds_left() / 4)
+        settings = context.settings
+        left = self._stream_seconds_left()
+        notice = min(settings.event_stream_notice, left / 2)
+        window = min(settings.ws_close_window, (left - notice) / 2)
+        now = context.loop.time() + notice
         jitter = random.random()  # it spreads load; nobody gains by guessing it
         plan = context.stream_plan
         if plan is None:
@@ -840,6 +844,7 @@ class HttpConnection(Carrier):
             exchange.closes,
             events.last_event_id,
             events.has_events,
+            events.first_event_id or b"",
             self._unread,
             exchange.started_ns,
             exchange.sent_bytes,

@@ -99,7 +99,11 @@ class HttpSettings:
     ws_close_timeout: float = 2.0
     """How long the peer's answer to a close frame is awaited."""
     ws_close_window: float = 5.0
-    """Over how long a drain spreads the closes of WebSockets, at most."""
+    """Over how long a drain spreads the closes of WebSockets, and the ends of event streams, at most."""
+    event_stream_handover: bool = True
+    """Whether event streams move to the worker that follows."""
+    event_stream_notice: float = 10.0
+    """How long a drain leaves an event stream that does not move, at most half of its time."""
     ws_handover_timeout: float = 5.0
     """How long an application may take to give its state."""
     ws_handover_max_state: int = 64 * 1024

@@ -19,11 +19,13 @@ class EventStream:
     """Feed it every piece of the body. Pieces need not end where events do."""
 
     __slots__ = (
+        "_has_id",
         "_id",
         "_is_after_cr",
         "_is_first_line",
         "_is_in_event",
         "_partial",
+        "first_event_id",
         "has_events",
         "last_event_id",
     )
@@ -34,7 +36,11 @@ class EventStream:
         """Of the last event that is complete, UTF-8. Empty: the client would reconnect without one."""
         self.has_events = has_events
         """At least one event with data is complete or has begun."""
+        self.first_event_id: bytes | None = None
+        """Of the first event that is complete: empty if it has none; None before."""
         self._id = last_event_id
+        self._has_id = False
+        """The event that has begun has a line with an id."""
         self._is_in_event = False
         """Lines of an event have come, and not the empty one that ends it."""
         self._is_after_cr = False
@@ -79,7 +85,9 @@ class EventStream:
         if not line:
             if self._is_in_event:
                 self.last_event_id = self._id
-                self._is_in_event = False
+                if self.first_event_id is None and (self.has_events or self._has_id):
+                    self.first_event_id = self._id if self._has_id else b""
+                self._is_in_event = self._has_id = False
             return
         name, _, value = line.partition(b":")
         if name == b"data" or name == b"event" or name == b"id":
@@ -93,6 +101,7 @@ class EventStream:
                     self._id = b""
                 elif b"\0" not in value:
                     self._id = value
+                    self._has_id = True
 
 
 def is_event_stream(headers: Iterable[Any]) -> bool:

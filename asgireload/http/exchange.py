@@ -212,6 +212,7 @@ class HttpExchange:
         "_is_refused",
         "_is_resumed",
         "_is_told",
+        "_known_ids",
         "_omits_rest",
         "_pace",
         "_receive_waiters",
@@ -258,6 +259,8 @@ class HttpExchange:
         self._body_sent = 0
         self._pace: Pace | None = None
         """Made when the application calls more than once."""
+        self._known_ids: tuple[bytes, bytes] | None = None
+        """Ids that the first event of a resumed stream has only if the application begins from the beginning."""
         self._is_told = False
         """`receive` has said http.disconnect."""
         self._is_refused = False
@@ -409,7 +412,10 @@ class HttpExchange:
         self._framer = framer = ResponseFramer()
         framer.resume(is_chunked=parcel.is_chunked, closes=parcel.closes)
         self.events = EventStream(parcel.last_event_id, has_events=parcel.has_events)
+        if parcel.has_events:
+            self.events.first_event_id = parcel.first_event_id
         self._is_resumed = True
+        self._known_ids = (parcel.first_event_id, parcel.last_event_id)
         self._status = 200
         self._started_ns = parcel.started_ns
         self._body_sent = parcel.sent_bytes
@@ -624,6 +630,9 @@ class HttpExchange:
                     return self._take_in_vain(kind, message)
                 if self._carrier.is_write_paused:
                     return self._take_later(message)
+            if self._known_ids is not None and self._begins_again(body):
+                self.end_stream()
+                return None
             self._body_sent += len(body)
             now_ns = 0 if more_body and framer is not None else self._context.now_ns()
             if len(body) >= APART_BYTES:
@@ -705,6 +714,20 @@ class HttpExchange:
         else:
             # Something else than a stream can only be told to a client that comes back.
             self.end_stream()
+
+    def _begins_again(self, body: bytes) -> bool:
+        """Whether the first event of a resumed stream, if it is in this piece, is one that the client has.
+
+        Then the application does not read Last-Event-ID. Its client shall decide: it has the id, and may come back.
+        """
+        assert self._known_ids is not None
+        beginning = EventStream()
+        beginning.feed(body)
+        if beginning.first_event_id is None:
+            return False
+        is_known = beginning.first_event_id != b"" and beginning.first_event_id in self._known_ids
+        self._known_ids = None
+        return is_known
 
     def _must_yield(self) -> bool:
         pace = self._pace

@@ -66,6 +66,8 @@ class EventStreamParcel(msgspec.Struct, frozen=True, tag="event stream"):
     last_event_id: bytes = b""
     has_events: bool = False
     """At least one event was sent."""
+    first_event_id: bytes = b""
+    """Of the first event of the body, if it had one."""
     unread: bytes = b""
     """Received behind the request: pipelined requests that were not begun."""
     started_ns: int = 0

@@ -100,6 +100,8 @@ TELL_DELAY = 0.15
 first."""
 DEVELOPMENT_GRACE = 0.1
 """Seconds for idle connections of a worker that stops, under --reload: who presses Ctrl-C waits for them."""
+DEVELOPMENT_NOTICE = 1.0
+"""Seconds for event streams that cannot move, under --reload: an open page waits for the new code."""
 ORPHAN_MARGIN = 10
 """Seconds beyond drain and lifespan timeouts after which the kernel ends a worker without a supervisor."""
 
@@ -734,6 +736,12 @@ def http_settings(config: Config, file_limit: int) -> HttpSettings:
         ws_per_message_deflate=config.ws_per_message_deflate,
         ws_close_timeout=config.ws_close_timeout,
         ws_close_window=config.ws_close_window,
+        event_stream_handover=config.event_stream_handover,
+        event_stream_notice=(
+            min(config.event_stream_notice, DEVELOPMENT_NOTICE)
+            if config.reload
+            else config.event_stream_notice
+        ),
         ws_handover_timeout=config.ws_handover_timeout,
         ws_handover_max_state=config.ws_handover_max_state,
     )

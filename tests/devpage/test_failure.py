@@ -49,6 +49,30 @@ def test_who_asks_for_json_gets_json(run):
     assert error["errors"][0]["frames"][-1]["shown"] == "shop/main.py"
 
 
+def test_an_event_source_gets_a_stream_that_waits(run):
+    """It would never come back after a status of 500, however soon the code is mended."""
+    sent = []
+    left = asyncio.Event()
+
+    async def receive():
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            left.set()
+
+    async def main():
+        await APP(scope_of(headers=[(b"accept", b"text/event-stream")]), receive, send)
+
+    run(main())
+    assert sent[0]["status"] == 200
+    assert (b"content-type", b"text/event-stream") in sent[0]["headers"]
+    assert sent[1]["body"].startswith(b":")
+    assert sent[1]["more_body"] is True
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_all_others_get_text(run, method):
     response = run(ask(APP, method=method, headers=[(b"accept", b"*/*")]))

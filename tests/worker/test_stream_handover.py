@@ -85,7 +85,7 @@ class Stream:
 @contextlib.asynccontextmanager
 async def streaming(old: Any, new: Any, **settings: Any) -> Any:
     """`settings`: of the worker that follows."""
-    async with workers(new=settings) as pair:
+    async with workers(new=settings, event_stream_notice=1.0) as pair:
         pair.old.context.app, pair.new.context.app = old, new
         client = await SseClient.open(pair.address)
         try:
@@ -305,6 +305,45 @@ def test_a_stream_that_the_new_code_does_not_go_on_with_ends_properly(run: Any, 
     run(scenario())
 
 
+@pytest.mark.parametrize("ids", ["numbers", "constant"])
+def test_an_application_that_does_not_read_the_last_id_does_not_begin_again_in_the_same_body(
+    run: Any, ids: str
+) -> None:
+    async def forgetful(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
+        for number in range(1, 10_000):
+            name = b"%d" % number if ids == "numbers" else b"always"
+            body = b"id: %b\ndata: %d\n\n" % (name, number)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await asyncio.sleep(0.005)
+
+    async def scenario() -> None:
+        async with streaming(forgetful, forgetful) as (pair, client):
+            await client.ask("/events")
+            await client.wait_events(5)
+            pair.leave()
+            assert await client.wait_end() is End.TERMINATED
+            assert numbers(client) == list(range(1, len(client.events) + 1))
+
+    run(scenario())
+
+
+def test_streams_do_not_move_where_that_is_switched_off(run: Any) -> None:
+    async def scenario() -> None:
+        options = {"event_stream_handover": False, "event_stream_notice": 0.1}
+        async with workers(**options) as pair:
+            pair.old.context.app = Stream()
+            client = await SseClient.open(pair.address)
+            await client.ask("/events")
+            await client.wait_events(2)
+            pair.leave()
+            assert await client.wait_end() is End.TERMINATED
+            client.transport.abort()
+
+    run(scenario())
+
+
 def test_a_busy_worker_that_follows_ends_it_properly(run: Any) -> None:
     async def scenario() -> None:
         async with streaming(Stream(), Stream(), limit_concurrency=0) as (pair, client):
@@ -453,7 +492,7 @@ def acceptor_of(pair: Pair) -> Acceptor:
 def test_a_stop_ends_streams_properly_and_not_all_at_once(run: Any, has_ids: bool) -> None:
     async def scenario() -> None:
         old = Stream(has_ids=has_ids)
-        async with workers(ws_close_window=1.0) as pair:
+        async with workers(ws_close_window=1.0, event_stream_notice=0.5) as pair:
             pair.old.context.app = old
             clients = [await SseClient.open(pair.address) for _ in range(20)]
             for client in clients:
