@@ -571,12 +571,16 @@ class HttpExchange:
         try:
             await waiter
         except asyncio.CancelledError:
-            waiters = self._receive_waiters
-            if waiters is not None and waiter in waiters:
-                waiters.remove(waiter)
-                if not waiters:
-                    self._receive_waiters = None
+            self._forget_receiver(waiter)
             raise
+
+    def _forget_receiver(self, waiter: "asyncio.Future[None]") -> None:
+        # Apart: a type checker takes what was there before the wait for what is there now, and so does a compiler.
+        waiters = self._receive_waiters
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                self._receive_waiters = None
 
     def _ask_peer(self) -> None:
         """Find out whether a client that has closed its sending side is still there.

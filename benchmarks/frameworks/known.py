@@ -28,6 +28,20 @@ BETTER: tuple[Better, ...] = (
             Better(_ENDED, feature, "application is told", "ended", "nothing"),
         )
     ),
+    # Django keeps a response whose client has left in a cycle of references. A generator that is cancelled within a
+    # `send` is closed with it, by the garbage collector; under uvicorn it goes on for nobody until its own end.
+    *(
+        Better(
+            "the generator ends with the next garbage collection, under uvicorn it goes on for nobody and keeps"
+            " others waiting",
+            feature,
+            fact,
+            ours,
+            framework="Django",
+        )
+        for feature in ("client leaves a stream that never waits", "client stops*")
+        for fact, ours in (("after", "never"), ("application is told", "nothing"))
+    ),
     Better(_QUIET, "upload, client leaves", "log", "nothing", "ClientDisconnect"),
     Better(
         "code 1006 as RFC 6455 has it for a connection that ends without a close frame",
