@@ -44,7 +44,7 @@ from asgireload.http.event_stream import with_last_event_id
 from asgireload.http.exchange import APART_BYTES, Carrier, HttpExchange
 from asgireload.http.gathering import Gathering
 from asgireload.http.hosts import names_served_host
-from asgireload.http.lingering import LingeringClose, unsent_bytes
+from asgireload.http.lingering import LingeringClose, reset, unsent_bytes
 from asgireload.http.parser import RequestHead
 from asgireload.http.pieces import Pieces
 from asgireload.http.reader import RequestReader
@@ -764,6 +764,10 @@ class HttpConnection(Carrier):
             and exchange.events is not None
             and exchange.events.can_move
             and not self._is_direct
+            # The worker that follows reads the head once more, and would wait for a body.
+            and exchange.is_request_complete
+            and not exchange.head.chunked
+            and not exchange.head.content_length
             and self._may_leave()
         )
 
@@ -897,8 +901,15 @@ class HttpConnection(Carrier):
 
     def abort(self) -> None:
         self._release()
+        exchange = self._current
+        is_hidden = exchange is not None and exchange.is_delimited_by_close
         self._drop_exchange(cancel=True)
-        self._transport.abort()
+        if self._lingering is not None:
+            self._lingering.abort()
+        elif is_hidden:
+            reset(self._transport)
+        else:
+            self._transport.abort()
 
     # Requests in their order.
 
@@ -1044,6 +1055,14 @@ class HttpConnection(Carrier):
 
     def _refuse(self, error: PeerError) -> None:
         """Answer a malformed or oversized request, unless its response was begun, and close."""
+        if self._resumed is not None:
+            error_logger.info(
+                "An event stream of %s ends, since this worker does not take its request: %s",
+                self.endpoints.client_label or "a local client",
+                error.reason,
+            )
+            self._end_resumed()
+            return
         record = self.context.record
         limit = (
             Limit.HOST
@@ -1352,7 +1371,11 @@ class HttpConnection(Carrier):
         if self.state is not ConnectionState.CLOSING:
             self.context.record.count_limit(Limit.WRITE_TIMEOUT)
             self.state = ConnectionState.CLOSING
-            self._transport.abort()
+            exchange = self._current
+            if exchange is not None and exchange.is_delimited_by_close:
+                reset(self._transport)  # what it got must not look whole
+            else:
+                self._transport.abort()
 
     def _give_up_waiting(self) -> None:
         """What the state waited for did not come in time."""

@@ -4,6 +4,7 @@ Source: WHATWG HTML section 9.2.6, "Interpreting an event stream". Only what a s
 between two events, or to go on with it elsewhere as the client would after a reconnect.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -11,7 +12,8 @@ MOST_ID_BYTES: Final = 4096
 """Of a line with an id. It goes into a request header, and servers bound those."""
 
 HEADER: Final = b"last-event-id"
-_BOM: Final = "\ufeff".encode()
+_UNFIT_FOR_HEADER: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+BOM: Final = "\ufeff".encode()
 _NAME_BYTES: Final = 16
 
 
@@ -30,7 +32,9 @@ class EventStream:
         "last_event_id",
     )
 
-    def __init__(self, last_event_id: bytes = b"", *, has_events: bool = False) -> None:
+    def __init__(
+        self, last_event_id: bytes = b"", *, has_events: bool = False, is_begun: bool = False
+    ) -> None:
         """`last_event_id`: what the client has from another response; empty: nothing."""
         self.last_event_id = last_event_id
         """Of the last event that is complete, UTF-8. Empty: the client would reconnect without one."""
@@ -47,7 +51,7 @@ class EventStream:
         """A line feed that comes next belongs to the line end before it."""
         self._partial = b""
         """A line that has begun; of one that is no id only its beginning."""
-        self._is_first_line = True
+        self._is_first_line = not is_begun
 
     @property
     def is_at_boundary(self) -> bool:
@@ -58,7 +62,9 @@ class EventStream:
     def can_move(self) -> bool:
         """Whether another call of the application can go on without a loss: it learns behind which event, or there
         was none."""
-        return bool(self.last_event_id) or not self.has_events
+        if self.last_event_id:
+            return _UNFIT_FOR_HEADER.search(self.last_event_id) is None
+        return not self.has_events
 
     def feed(self, data: bytes) -> None:
         if not data:
@@ -75,13 +81,13 @@ class EventStream:
                 self._take(line.rstrip(b"\r\n"))
             else:
                 # Of other lines than an id only the name is needed later.
-                kept = MOST_ID_BYTES + 1 if line.removeprefix(_BOM)[:3] == b"id:" else _NAME_BYTES
+                kept = MOST_ID_BYTES + 1 if line.removeprefix(BOM)[:3] == b"id:" else _NAME_BYTES
                 self._partial = line[:kept]
 
     def _take(self, line: bytes) -> None:
         if self._is_first_line:
             self._is_first_line = False
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
         if not line:
             if self._is_in_event:
                 self.last_event_id = self._id

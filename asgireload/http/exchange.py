@@ -19,7 +19,7 @@ from asgireload.errors import AppProtocolError, ClientDisconnectedError
 from asgireload.http.access_format import AccessEntry
 from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of
-from asgireload.http.event_stream import EventStream, is_event_stream
+from asgireload.http.event_stream import BOM, EventStream, is_event_stream
 from asgireload.http.files import open_file, send_span, span_of
 from asgireload.http.messages import bytes_of, kind_of, pairs_of, start_of, value_of
 from asgireload.http.pace import Pace
@@ -382,6 +382,8 @@ class HttpExchange:
 
     def time_out(self) -> None:
         """The application has taken too long: answer in its place, or break off, and cancel it."""
+        if self._is_detached:
+            return  # on its way to another worker, which keeps the time from then on
         context = self._context
         context.record.count_limit(Limit.REQUEST_TIMEOUT)
         error_logger.error(
@@ -411,7 +413,7 @@ class HttpExchange:
         """Go on with a response that another worker has begun. Called before `start`."""
         self._framer = framer = ResponseFramer()
         framer.resume(is_chunked=parcel.is_chunked, closes=parcel.closes)
-        self.events = EventStream(parcel.last_event_id, has_events=parcel.has_events)
+        self.events = EventStream(parcel.last_event_id, has_events=parcel.has_events, is_begun=True)
         if parcel.has_events:
             self.events.first_event_id = parcel.first_event_id
         self._is_resumed = True
@@ -634,9 +636,11 @@ class HttpExchange:
                     return self._take_in_vain(kind, message)
                 if self._carrier.is_write_paused:
                     return self._take_later(message)
-            if self._known_ids is not None and self._begins_again(body):
-                self.end_stream()
-                return None
+            if self._known_ids is not None:
+                body = body.removeprefix(BOM)  # of a body that has begun elsewhere it is none
+                if self._begins_again(body):
+                    self.end_stream()
+                    return None
             self._body_sent += len(body)
             now_ns = 0 if more_body and framer is not None else self._context.now_ns()
             if len(body) >= APART_BYTES:
@@ -801,7 +805,7 @@ class HttpExchange:
         carrier = self._carrier
         if kind == "http.response.early_hint" and stage is ResponseStage.WAITING:
             hints = frame_early_hints(pairs_of(message.get("links", ()), "links must be a list"))
-            if self.head.http_version == "1.1":
+            if self.head.http_version == "1.1" and self._framer is None:
                 carrier.write(hints)
                 carrier.flush()  # hints are for the time in which the application computes
         elif kind == "http.response.pathsend" and stage is ResponseStage.STARTED:

@@ -104,6 +104,14 @@ class LingeringClose:
     def drop(self, data: bytes) -> None:
         self._dropped_bytes += len(data)
 
+    def abort(self) -> None:
+        """Close now. What the peer has not taken is lost."""
+        self.cancel()
+        if self._resets:
+            reset(self._transport)
+        else:
+            self._transport.abort()
+
     def cancel(self) -> None:
         """Forget the timer. Called when the connection is lost."""
         if self._timer is not None:
@@ -130,7 +138,7 @@ class LingeringClose:
             self._deadline = now + self._stall_timeout
         elif now >= self._deadline:
             if self._resets:
-                _reset(self._transport)
+                reset(self._transport)
             else:
                 self._transport.abort()
             return
@@ -140,7 +148,7 @@ class LingeringClose:
     def _close(self) -> None:
         self.cancel()
         if self._resets:
-            _reset(self._transport)
+            reset(self._transport)
             return
         if self._is_closed:
             self._transport.abort()
@@ -154,7 +162,7 @@ class LingeringClose:
         return unsent_bytes(self._transport)
 
 
-def _reset(transport: asyncio.Transport) -> None:
+def reset(transport: asyncio.Transport) -> None:
     """Close so that the peer sees an error: SO_LINGER with no time turns FIN into RST (socket(7))."""
     own_socket: socket.socket | None = transport.get_extra_info("socket")
     if own_socket is not None and own_socket.family != socket.AF_UNIX:

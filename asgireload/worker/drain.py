@@ -83,3 +83,7 @@ async def _cut(context: ServingContext) -> None:
     except TimeoutError:
         for connection in list(context.connections):
             connection.abort()
+        # Where the loop was blocked until now, applications have yet to see that they are cancelled.
+        context.cancel_background()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)

@@ -630,6 +630,11 @@ class _Worker:
 
 
 def _log_drain(result: DrainResult) -> None:
+    if result.exchanges_cut:
+        _logger.warning(
+            "Cut %d exchanges that were still open at the deadline of the drain (drain_timeout)",
+            result.exchanges_cut,
+        )
     if result.handed_over or result.came_back:
         _logger.info(
             "Drained: %d connections handed over; %d offers came back",

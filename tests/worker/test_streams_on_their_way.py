@@ -189,6 +189,7 @@ def test_a_stream_whose_id_no_header_can_carry_is_logged(run: Any, event_id: str
             await client.wait_events(1)
             pair.leave()
             assert await client.wait_end() is End.TERMINATED
+            client.transport.abort()
             await wait_until(lambda: pair.old.context.is_idle and pair.new.context.is_idle)
             assert len(old_log.entries) + len(new_log.entries) == 1
 
