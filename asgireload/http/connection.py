@@ -857,6 +857,7 @@ class HttpConnection(Carrier):
 
     def part(self) -> None:
         self._leaving = None
+        self.context.streams_moved += 1
         self._release_current()
         self.state = ConnectionState.CLOSING
         self._cancel_timer()
@@ -874,6 +875,7 @@ class HttpConnection(Carrier):
         if not exchange.is_detached:
             self._let_go(exchange)
         self._resume_reading()
+        self.context.streams_ended += 1
         exchange.end_stream()
 
     def cut(self) -> None:

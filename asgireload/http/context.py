@@ -239,6 +239,8 @@ class ServingContext:
         "speaks_websocket",
         "state",
         "stream_plan",
+        "streams_ended",
+        "streams_moved",
         "successor",
         "variables",
         "websocket_factory",
@@ -340,6 +342,10 @@ class ServingContext:
         """Of the WebSockets that a drain closes; made by the first of them."""
         self.stream_plan: ClosePlan | None = None
         """The same of its event streams that do not move."""
+        self.streams_moved = 0
+        """How many of its event streams another worker goes on with."""
+        self.streams_ended = 0
+        """How many were ended because the worker leaves."""
         self.websockets_parted = 0
         """How many of them another worker goes on with."""
         self._overloads = 0

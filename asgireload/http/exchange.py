@@ -36,6 +36,9 @@ from asgireload.net.networks import Client
 BODY_HIGH_WATER_BYTES: Final = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
+HEAD_PATIENCE: Final = 0.02
+"""Seconds for which the head of a response waits for the first piece of its body. The ASGI specification lets it
+wait for as long as that takes, but a client that hears nothing of an event stream does not know that it is open."""
 APART_BYTES: Final = 64 * 1024
 """From so many on, a piece of a response body is written by itself."""
 
@@ -46,6 +49,7 @@ DROPPED_MESSAGES: Final = 1000
 """The same, and for the body of a response that is complete with its head, as to HEAD. An application that only
 sends would go on for ever."""
 DROPPED_BYTES: Final = 64 * 1024 * 1024
+_LENGTH_NAMES: Final = (b"content-length", b"Content-Length")
 _PARTS_OF_BODY: Final = frozenset(
     {
         "http.response.body",
@@ -205,6 +209,7 @@ class HttpExchange:
         "_framer",
         "_gone_ns",
         "_has_peer_closed",
+        "_is_beginning",
         "_is_counted",
         "_is_detached",
         "_is_disconnected",
@@ -240,6 +245,8 @@ class HttpExchange:
         self.body_received = 0
         self.events: EventStream | None = None
         """Where the response stands, if it is an event stream that asks to be ended between two events."""
+        self._is_beginning = False
+        """The application runs for the first time, and has not waited for anything."""
         self._is_detached = False
         """The application is told that the client has left, and it has not."""
         self._is_resumed = False
@@ -306,6 +313,7 @@ class HttpExchange:
         """
         context = self._context
         loop = context.loop
+        self._is_beginning = at_once
         # Whoever calls may be called by another request, or by a callback of the loop that one has registered:
         # its context variables are not for this one.
         if loop.get_task_factory() is None:
@@ -320,16 +328,24 @@ class HttpExchange:
                 )
                 if task.done():
                     return
+                self._note_first_wait()
             else:
                 begun = context.first_steps.begin(run(self), name, context.variables.copy())
                 if begun is None:
                     return
+                self._note_first_wait()
                 task = begun
         else:
             task = context.variables.copy().run(loop.create_task, run(self))
         self.task = task
         # A drain waits for applications, also for what frameworks run behind the response.
         context.background.add(task)
+
+    def _note_first_wait(self) -> None:
+        """The application has begun, and waits for something."""
+        self._is_beginning = False
+        if self._stage is ResponseStage.STARTED:
+            self._flush_head_later()
 
     def feed_body(self, data: bytes) -> bool:
         """Take a piece of the request body. Return True when the client should be slowed down."""
@@ -460,6 +476,9 @@ class HttpExchange:
     def has_pending_piece(self) -> bool:
         """A piece is being sent by the kernel."""
         return self._stage is ResponseStage.FILE
+
+    def _is_between_events(self) -> bool:
+        return self.events is not None and self.events.is_at_boundary
 
     def detach(self) -> None:
         """To the application the client has left: its stream ends elsewhere, or by `end_stream`."""
@@ -677,6 +696,8 @@ class HttpExchange:
                 self._go_on_with_events()
             else:
                 self._stage = ResponseStage.STARTED
+                if not self._is_beginning:
+                    self._flush_head_later()
         elif stage is ResponseStage.COMPLETE and self._omits_rest and kind in _PARTS_OF_BODY:
             if not (
                 value_of(message, "more_body", False)
@@ -688,6 +709,30 @@ class HttpExchange:
         else:
             return self._send_extension(kind, message)
         return None
+
+    def _flush_head_later(self) -> None:
+        """Write the head in a moment, if nothing has followed by then and the body is of no announced length."""
+        for pair in self._start[1]:
+            if type(pair) is tuple and pair[0] in _LENGTH_NAMES:
+                return
+        self._context.loop.call_later(HEAD_PATIENCE, self._flush_head)
+
+    def _flush_head(self) -> None:
+        if self._stage is not ResponseStage.STARTED or self._is_disconnected:
+            return
+        now_ns = self._context.now_ns()
+        try:
+            data = self._begin_response(b"", now_ns, more_body=True)
+        except AppProtocolError:
+            return  # the application hears of it with its next message
+        if self._is_all_said():
+            self._carrier.write_end(data, now_ns, closes=self._closes())
+            self._omits_rest = True
+            self._complete_response(now_ns)
+        else:
+            self._carrier.write(data)
+            self._carrier.flush()
+            self._look_for_events(b"")
 
     def _look_for_events(self, body: bytes) -> None:
         """The response goes on behind its first piece: see whether it is an event stream that can be ended early.
@@ -1076,7 +1121,8 @@ class HttpExchange:
         """End a response that the application did not complete."""
         if self._stage is ResponseStage.COMPLETE or self._is_disconnected:
             return
-        if self._is_resumed:
+        if self._is_resumed or (self._known_ids is not None and self._is_between_events()):
+            # This call has sent nothing of the stream that it was to go on with.
             self.end_stream()
             return
         if self.is_response_begun:

@@ -30,6 +30,10 @@ class DrainResult(msgspec.Struct, frozen=True):
     """Connections that went on in another worker."""
     came_back: int
     """Offers of a connection that were not taken."""
+    streams_moved: int = 0
+    """Of the connections handed over, those in the middle of an event stream."""
+    streams_ended: int = 0
+    """Event streams that were ended between two events."""
 
 
 async def drain(
@@ -66,6 +70,8 @@ async def drain(
         websockets_closed=max(websockets - context.websockets_parted, 0),
         handed_over=handover.handed_over,
         came_back=handover.came_back,
+        streams_moved=context.streams_moved,
+        streams_ended=context.streams_ended,
     )
 
 

@@ -635,12 +635,18 @@ def _log_drain(result: DrainResult) -> None:
             "Cut %d exchanges that were still open at the deadline of the drain (drain_timeout)",
             result.exchanges_cut,
         )
-    if result.handed_over or result.came_back:
-        _logger.info(
-            "Drained: %d connections handed over; %d offers came back",
-            result.handed_over,
-            result.came_back,
+    said = [
+        f"{count} {what}"
+        for count, what in (
+            (result.handed_over, "connections handed over"),
+            (result.streams_moved, "of them with an event stream"),
+            (result.came_back, "offers came back"),
+            (result.streams_ended, "event streams ended"),
         )
+        if count
+    ]
+    if said:
+        _logger.info("Drained: %s", ", ".join(said))
 
 
 def _take_material(descriptor: int) -> Material:

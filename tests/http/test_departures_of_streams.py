@@ -8,6 +8,7 @@ import h11
 import httptools
 import pytest
 
+from asgireload.ipc.scoreboard import Field
 from tests.http.server import Client, serving
 from tests.http.test_exchange import GET
 
@@ -114,6 +115,55 @@ def test_a_client_that_closes_its_sending_side_gets_the_rest(
                 body += framed[:length]
                 framed = framed[length + 2 :]
             assert body == b"data: 2\n\ndata: 2\n\nend"
+
+    run(main())
+
+
+@pytest.mark.parametrize("waits", ["at first", "before", "never"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_the_head_does_not_wait_for_a_body_that_takes_its_time(
+    run: Any, waits: str, method: bytes
+) -> None:
+    """An EventSource is open when it has the head, be there events or not."""
+    goes_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if waits == "before":
+            await asyncio.sleep(0.01)
+        await send(EVENTS)
+        if waits != "never":
+            await goes_on.wait()
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b"data: 2\n\n"})
+
+    async def main() -> None:
+        async with serving(app, "builtin") as server:
+            client = await server.connect()
+            client.send(GET.replace(b"GET", method))
+            head = await client.read_until(b"\r\n\r\n")
+            assert b"content-type: text/event-stream" in head
+            goes_on.set()
+            if method == b"GET":
+                body = await client.read_until(b"0\r\n\r\n")
+                assert body == b"9\r\ndata: 1\n\n\r\n9\r\ndata: 2\n\n\r\n0\r\n\r\n"
+            await server.wait_until(lambda: not server.count(Field.EXCHANGES))
+            assert server.count(Field.APP_ERRORS_TOTAL) == 0
+
+    run(main())
+
+
+def test_a_head_that_waits_alone_has_a_length_if_the_body_comes_at_once(run: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    async def main() -> None:
+        async with serving(app, "builtin") as server:
+            client = await server.connect()
+            for _ in range(3):
+                client.send(GET)
+                assert (await client.read_response())[1]["content-length"] == "5"
 
     run(main())
 

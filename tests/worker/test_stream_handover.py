@@ -175,6 +175,37 @@ def test_a_stream_that_has_sent_no_event_yet_moves(run: Any) -> None:
     run(scenario())
 
 
+def test_a_stream_that_has_sent_nothing_yet_moves(run: Any) -> None:
+    async def scenario() -> None:
+        async def waiting(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+            await asyncio.Event().wait()
+
+        async with streaming(waiting, Stream()) as (pair, client):
+            await client.ask("/events")
+            pair.leave()
+            await client.wait_events(3)
+            assert numbers(client)[:3] == [1, 2, 3]
+
+    run(scenario())
+
+
+def test_new_code_that_fails_before_its_first_event_ends_the_stream_properly(run: Any) -> None:
+    async def scenario() -> None:
+        async def failing(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+            await asyncio.sleep(0.01)
+            raise ValueError("the database is away")
+
+        async with streaming(Stream(), failing) as (pair, client):
+            await client.ask("/events")
+            await client.wait_events(3)
+            pair.leave()
+            assert await client.wait_end() is End.TERMINATED
+
+    run(scenario())
+
+
 def test_a_stream_of_http_1_0_moves(run: Any) -> None:
     """As nginx asks by default: the body ends with the connection."""
 
