@@ -29,6 +29,7 @@ MODULES = (
     "http/first_step.py",
     "http/gathering.py",
     "http/heads.py",
+    "http/late_heads.py",
     "http/messages.py",
     "http/outbox.py",
     "http/pace.py",

@@ -26,6 +26,7 @@ from asgireload.http.first_step import FirstSteps
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.heads import HeadCache
 from asgireload.http.hosts import HostRules
+from asgireload.http.late_heads import LateHeads
 from asgireload.http.outbox import Outbox
 from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
@@ -223,6 +224,7 @@ class ServingContext:
         "http_extensions",
         "http_scope",
         "is_held",
+        "late_heads",
         "loop",
         "named",
         "now_ns",
@@ -282,6 +284,7 @@ class ServingContext:
         """The clock of what is measured, and of the outbox. Compiled, an attribute is found at once, and a name of
         another module in a dictionary."""
         self.outbox = Outbox(loop, self.now_ns)
+        self.late_heads = LateHeads(loop)
         self.writes_lines = not isinstance(loop, asyncio.SelectorEventLoop)
         """Whether `writelines` of a transport can be trusted. That of asyncio slows nobody down before
         Python 3.12.9 and 3.13.2 (CVE-2024-12254), fails later on where the client has left (cpython#136234),

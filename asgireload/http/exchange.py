@@ -36,9 +36,6 @@ from asgireload.net.networks import Client
 BODY_HIGH_WATER_BYTES: Final = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
-HEAD_PATIENCE: Final = 0.02
-"""Seconds for which the head of a response waits for the first piece of its body. The ASGI specification lets it
-wait for as long as that takes, but a client that hears nothing of an event stream does not know that it is open."""
 APART_BYTES: Final = 64 * 1024
 """From so many on, a piece of a response body is written by itself."""
 
@@ -715,9 +712,11 @@ class HttpExchange:
         for pair in self._start[1]:
             if type(pair) is tuple and pair[0] in _LENGTH_NAMES:
                 return
-        self._context.loop.call_later(HEAD_PATIENCE, self._flush_head)
+        self._context.late_heads.add(self)
 
-    def _flush_head(self) -> None:
+    # The late heads call this.
+
+    def flush_head(self) -> None:
         if self._stage is not ResponseStage.STARTED or self._is_disconnected:
             return
         now_ns = self._context.now_ns()
