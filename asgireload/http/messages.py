@@ -54,12 +54,16 @@ def pairs_of(headers: Any, what: str = "headers must be pairs of bytes") -> tupl
 
     What holds bytes is made bytes, as other servers take it. What is no pair is left for `writer` to refuse.
     """
-    if isinstance(headers, str | bytes):
+    given: tuple[Any, ...]
+    if type(headers) is list:
+        given = tuple(headers)
+    elif type(headers) is str or type(headers) is bytes:
         raise AppProtocolError(f"{what}, not {headers!r:.100}")
-    try:
-        given: tuple[Any, ...] = tuple(headers)
-    except TypeError:
-        raise AppProtocolError(f"{what}, not {headers!r:.100}") from None
+    else:
+        try:
+            given = tuple(headers)
+        except TypeError:
+            raise AppProtocolError(f"{what}, not {headers!r:.100}") from None
     for pair in given:
         if (
             type(pair) is not tuple
