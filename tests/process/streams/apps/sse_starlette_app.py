@@ -18,7 +18,8 @@ async def numbers(number, has_ids):
 
 
 async def say_left(message):
-    print("client left:", message["type"], flush=True)
+    # In one piece: other processes write to the same place.
+    print(f"client left: {message['type']}", flush=True)
 
 
 async def ids(request):
