@@ -83,7 +83,7 @@ def frame_switch(
     return b"".join(parts)
 
 
-def frame_early_hints(links: Iterable[bytes]) -> bytes:
+def frame_early_hints(links: Iterable[Any]) -> bytes:
     """Return a 103 response with one Link header for each of `links` (RFC 8297).
 
     Raise AppProtocolError for what cannot be sent as a header value.

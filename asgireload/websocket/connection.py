@@ -624,6 +624,10 @@ class WebSocketConnection:
         settings = self.context.settings
         deflate = self._handshake.negotiate_deflate() if settings.ws_per_message_deflate else None
         subprotocol = message.get("subprotocol")
+        if subprotocol is not None and not isinstance(subprotocol, str):
+            raise AppProtocolError(
+                f"the subprotocol of websocket.accept must be a str, not {type(subprotocol).__name__}"
+            )
         head = frame_switch(
             self._handshake.accept_headers(
                 subprotocol, deflate, pairs_of(message.get("headers") or ())
