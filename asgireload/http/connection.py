@@ -12,13 +12,14 @@ but for two things: it cannot be offered, and reading on moves the socket to the
 
 One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
 complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read. Their responses
-are gathered (`Gathering`) and leave together. Whatever else applications send leaves at the end of a turn of the
-loop (`Outbox`), pieces of one response together (`Pieces`).
+are gathered (`Gathering`) and leave together. Pieces of one response that are sent in one turn of the loop leave
+together (`Pieces`), and so do responses to several clients, where that pays (`Outbox`).
 
 A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
 (`context.successor`): between two requests it asks for a turn, and when that comes it is offered with the
-bytes that were read and not served. Until its turn it serves on. TLS, a client that has closed its sending
-side, and what the successor refuses stay here.
+bytes that were read and not served. Until its turn it serves on. An event stream moves in the middle of its
+response, or ends between two events (`StreamLeaving`). TLS, a client that has closed its sending side, and what the
+successor refuses stay here.
 
 Such a connection ends without losing a request: a response begun after the drain says `Connection: close`
 when nothing is known to follow, and a connection without a request stays open for `drain_grace` seconds,

@@ -493,7 +493,9 @@ class HttpExchange:
         end = framer.frame(b"", more_body=False)
         self._carrier.write_end(end, now_ns, closes=framer.closes)
         self._complete_response(now_ns)
-        self._is_disconnected = True  # for the application, which goes on
+        # For the application, which goes on.
+        self._is_disconnected = True
+        self._gone_ns = self._gone_ns or now_ns
 
     def cancel_unless_told(self) -> None:
         """Cancel the application if it has not heard from `receive` that its stream is over."""
