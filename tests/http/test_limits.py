@@ -184,7 +184,7 @@ def test_dribbled_heads_are_cut_at_the_deadline(run: Any, parser: str, first: by
                 assert reply.startswith(b"HTTP/1.1 408 ")
             else:
                 assert await client.read_all() == b""
-            assert asyncio.get_running_loop().time() - started < 3
+            assert asyncio.get_running_loop().time() - started < 10
             assert hits(server) == {Limit.HEAD_TIMEOUT: 1}
 
     run(main())

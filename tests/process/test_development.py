@@ -568,10 +568,10 @@ def test_nothing_is_left_behind(tmp_path, number):
 def test_ctrl_c_is_acted_on_in_the_middle_of_a_load(tmp_path, moment):
     write_version(tmp_path, 1)
     with develop(tmp_path) as server:
-        write_version(tmp_path, 2, extra=SLOW_IMPORT)
+        write_version(tmp_path, 2, extra=SLOW_IMPORT.replace("1.5", "30"))
         if moment == "importing":
             server.wait_log("importing 2")
         began = time.monotonic()
         assert server.stop(signal.SIGINT, timeout=10) == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         assert not server.left_behind()

@@ -124,7 +124,7 @@ def test_a_reload_is_committed_while_all_old_workers_still_stream(tmp_path, code
         # The import and the probation come before: the first takes the CPU time that this machine leaves over.
         steps = [step for slot in status["last_reload"]["slots"] for step in slot["steps"]]
         began = min(step["seconds"] for step in steps if step["name"] == "retire")
-        assert status["last_reload"]["duration"] - began < 3
+        assert status["last_reload"]["duration"] - began < 10  # the drain itself would be 30 s
         assert "4 old ones still drain" in server.log
         for stream in streams:
             assert stream.event() == (1, stream.pid)

@@ -47,7 +47,7 @@ def test_term_and_int_stop_gracefully_with_status_0(app, number):
 def test_term_is_acted_on_at_once_in_the_middle_of_a_held_up_reload(app):
     """A stream that ignores the drain holds the roll; a stop must not wait for the roll."""
     write_version(app, 1, extra=STUBBORN)
-    options = ["--drain-timeout", "3", "--probation", "0", "--lifespan-timeout", "1"]
+    options = ["--drain-timeout", "6", "--probation", "0", "--lifespan-timeout", "1"]
     with Server(app, *options, workers=2) as server, contextlib.ExitStack() as streams:
         # The roll is held up only where the slot that it begins with has a stream.
         while not all(worker["exchanges"] for worker in server.workers()):
@@ -57,9 +57,10 @@ def test_term_is_acted_on_at_once_in_the_middle_of_a_held_up_reload(app):
         wait_until(lambda: server.workers("draining"))
         started = time.monotonic()
         server.kill(signal.SIGTERM)
-        server.wait_log("Reload 1 abandoned", timeout=1)
-        assert server.process.wait(10) == 0
-        assert time.monotonic() - started < 6
+        server.wait_log("Reload 1 abandoned", timeout=5)
+        assert server.process.wait(20) == 0
+        # One drain, and not that of the roll before that of the stop.
+        assert time.monotonic() - started < 11
 
 
 def test_second_int_and_quit_stop_at_once(app):
@@ -69,11 +70,11 @@ def test_second_int_and_quit_stop_at_once(app):
         server.wait_log("SIGINT: shutting down")
         started = time.monotonic()
         assert server.stop(signal.SIGINT) == 0
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10  # a drain is 30 s
     with Server(app, workers=2) as server, open_stream(server.port):
         started = time.monotonic()
         assert server.stop(signal.SIGQUIT) == 0
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10  # a drain is 30 s
 
 
 def test_no_other_signal_ends_or_changes_anything(app):
@@ -163,11 +164,11 @@ def test_reload_asked_for_while_the_first_boot_runs_follows_it(app):
 
 def test_other_commands_answer_while_a_reload_runs(app):
     with Server(app, workers=2) as server:
-        write_version(app, 2, extra="\nimport time; time.sleep(3)\n")
+        write_version(app, 2, extra="\nimport time; time.sleep(10)\n")
         server.control("reload")
         server.kill(signal.SIGTTIN)
-        wait_until(lambda: len(server.workers()) == 3, timeout=2)
-        current = wait_until(lambda: server.status()["current_reload"], timeout=2)
+        wait_until(lambda: len(server.workers()) == 3, timeout=8)
+        current = wait_until(lambda: server.status()["current_reload"], timeout=8)
         assert current["phase"] == "preparing"
 
 
