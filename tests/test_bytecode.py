@@ -50,7 +50,7 @@ def test_bytecode_of_old_sources_and_of_packages_is_kept(tmp_path):
 
 
 def test_a_file_moved_into_the_place_of_another_is_not_trusted_in_development(tmp_path):
-    """PITFALLS 54: size and time of change in whole seconds are equal, so Python sees no difference."""
+    """Size and time of change in whole seconds are equal, so Python sees no difference."""
     at = 1_700_000_000 * 10**9
     source, other = tmp_path / "module.py", tmp_path / "other.txt"
     save(source, "X = 1\n", at)

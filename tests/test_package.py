@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(180)
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -29,7 +31,7 @@ def build(tmp_path_factory, **environment):
         cwd=source,
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=170,
         env={**os.environ, **environment},
     )
     (path,) = target.glob("*.whl")

@@ -273,7 +273,7 @@ async def read_to_its_end(client: socket.socket) -> None:
 
 
 def test_a_response_that_breaks_off_leaves_those_before_it_whole(run: Any) -> None:
-    """A reset makes the truncation visible (PITFALLS: a body cut short must not look complete), and
+    """A reset makes the truncation visible (a body cut short must not look complete), and
     must not take along what was complete in the same turn."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from asgireload.admin.client import AdminClient
 
-START_TIMEOUT = 20
+START_TIMEOUT = 40
 STOP_TIMEOUT = 40
 MIXED_APP = (Path(__file__).parent / "mixed_app.py").read_text()
 

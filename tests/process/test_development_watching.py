@@ -74,7 +74,7 @@ def test_a_half_written_file_is_not_loaded_before_it_is_closed(tmp_path):
 
 
 def test_a_file_that_is_written_in_pieces_is_served_whole(tmp_path):
-    """PITFALLS 46: closed in between, it is a mistake for a moment, which nobody is told of."""
+    """Closed in between, it is a mistake for a moment, which nobody is told of."""
     write_version(tmp_path, 1)
     whole = (tmp_path / "app.py").read_text().replace("VERSION = 1", "VERSION = 2")
     with develop(tmp_path) as server:
@@ -88,7 +88,7 @@ def test_a_file_that_is_written_in_pieces_is_served_whole(tmp_path):
 
 
 def test_saves_of_one_size_while_the_one_before_is_imported_serve_the_last(tmp_path):
-    """PITFALLS 54, 55: the import that is given up must not write its bytecode afterwards."""
+    """The import that is given up must not write its bytecode afterwards."""
     part = tmp_path / "part.py"
     part.write_text("P = 10\n")
     slow = "\nimport time\nfrom part import P\nprint('read', P, flush=True)\ntime.sleep(0.1)\nVERSION = P\n"
@@ -105,7 +105,7 @@ def test_saves_of_one_size_while_the_one_before_is_imported_serve_the_last(tmp_p
 
 
 def test_a_save_during_the_first_start_makes_exactly_one_more(tmp_path):
-    """PITFALLS 45."""
+    """Nothing of what was saved while it started is lost or loaded twice."""
     write_version(
         tmp_path, 1, extra="\nimport time\nprint('importing', flush=True)\ntime.sleep(20)\n"
     )
@@ -126,7 +126,7 @@ def test_a_save_during_the_first_start_makes_exactly_one_more(tmp_path):
 
 
 def test_a_checkout_commits_once(tmp_path, tmp_path_factory):
-    """PITFALLS 45, 46: files of 2,000 modules come and go, the application's among them."""
+    """Files of 2,000 modules come and go, the application's among them."""
     write_version(tmp_path, 1)
     # Written before, and only moved while the server looks: a slow machine must not make several bursts of it.
     prepared = tmp_path_factory.mktemp("prepared")
@@ -146,7 +146,7 @@ def test_a_checkout_commits_once(tmp_path, tmp_path_factory):
 
 
 def test_a_directory_that_is_deleted_and_made_anew_goes_on_counting(tmp_path):
-    """PITFALLS 45: a package, and the watched directory itself."""
+    """A package, and the watched directory itself."""
     project = tmp_path / "project"
     (project / "shop").mkdir(parents=True)
     (project / "shop" / "part.py").write_text("P = 1\n")
@@ -218,7 +218,7 @@ def test_variables_of_the_environment_file_are_those_that_were_saved(tmp_path):
 
 
 def test_notices_that_are_lost_lose_no_save(tmp_path):
-    """PITFALLS 45: the kernel's queue holds 16,384; a supervisor that does not run reads none of them."""
+    """The kernel's queue holds 16,384; a supervisor that does not run reads none of them."""
     with open("/proc/sys/fs/inotify/max_queued_events") as file:
         room = int(file.read())
     if room > 20_000:

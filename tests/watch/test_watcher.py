@@ -59,7 +59,7 @@ def test_a_save_is_told_and_loaded_even_if_it_comes_while_the_watch_is_set_up(tm
 
 
 def test_a_burst_is_one_early_load_and_one_when_it_is_quiet(tmp_path):
-    """PITFALLS 45: saves that belong together must not make a reload each."""
+    """Saves that belong together must not make a reload each."""
 
     async def scenario():
         async with Listening(tmp_path, reload_delay=0.3) as listening:
@@ -74,7 +74,7 @@ def test_a_burst_is_one_early_load_and_one_when_it_is_quiet(tmp_path):
 
 
 def test_watching_goes_on_when_the_directory_is_made_anew(tmp_path):
-    """PITFALLS 45: the watched directory is deleted, and comes back."""
+    """The watched directory is deleted, and comes back."""
     source = tmp_path / "src"
     source.mkdir()
 
