@@ -71,6 +71,17 @@ class FlagValue(Struct, frozen=True):
     kind: Kind
 
 
+def place_of(origin: str, name: str) -> str:
+    """Return where the value of an option stands, as errors name it: a file's name says nothing of its key."""
+    names_it = origin.startswith(("-", "$", "run(", VARIABLE_PREFIX, FOREIGN_VARIABLE_PREFIX))
+    return origin if names_it or origin == "APP" else f"{origin} {name}"
+
+
+def spelled_as(origin: str, name: str) -> str:
+    """Return the name of an option as it is written beside one that `origin` gave."""
+    return OPTIONS[name].flag if origin.startswith("-") else name
+
+
 def read_flags(flags: Iterable[FlagValue]) -> Layer:
     """Return what the command line says. Raise ConfigError, also for one option said in two ways."""
     given: dict[str, Given] = {}
