@@ -900,7 +900,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(_SECONDS_ABOVE_ZERO),
         None,
         LOGGING,
-        "Log a warning for each request that takes longer than this.",
+        "Log a warning for each request that takes longer than this; an event stream, until it begins.",
     )
     request_id_header: str | None = _row(
         Optional(HeaderName()),
