@@ -136,7 +136,7 @@ class AppProtocolError(AsgireloadError):
 def join_clauses(first: str, second: str) -> str:
     """Return both as one text. The first is often not ours, and may end as a sentence does."""
     if first.endswith(("?", "!", "…")):
-        return f"{first} {second[:1].upper()}{second[1:]}"
+        return f"{first} ({second})"
     return f"{first.rstrip('.')}; {second}"
 
 

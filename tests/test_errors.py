@@ -61,8 +61,8 @@ def test_every_error_has_the_shape_of_one_statement():
         ("no database", "no database; nothing serves"),
         ("no database.", "no database; nothing serves"),
         ("wait...", "wait; nothing serves"),
-        ('Did you mean "app"?', 'Did you mean "app"? Nothing serves'),
-        ("ValueError: stop!", "ValueError: stop! Nothing serves"),
+        ('Did you mean "app"?', 'Did you mean "app"? (nothing serves)'),
+        ("ValueError: stop!", "ValueError: stop! (nothing serves)"),
     ],
 )
 def test_a_text_that_ends_as_a_sentence_is_continued_without_doubled_punctuation(first, joined):
