@@ -1,8 +1,10 @@
 """What the documentation tells people to type, and the configurations it tells them to write."""
 
+import ast
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -14,6 +16,7 @@ from asgireload.cli.control import control
 from asgireload.cli.flags import flag_values
 from asgireload.config import FlagValue, load_config
 from asgireload.config.options import OPTIONS
+from asgireload.log import read_user_config
 from asgireload.net.addresses import check_addresses
 from tests.certificates import AUTHORITY
 from tests.prerequisites import find
@@ -103,6 +106,18 @@ def test_the_first_command_of_the_readme_names_an_application_that_is_there():
     assert "pip install 'asgireload" not in first
 
 
+def test_the_demo_logs_what_people_ask_for_and_not_what_its_page_does():
+    page = (ROOT / "examples" / "demo" / "page.html").read_text()
+    asked = re.search(r"setInterval\(async.*?fetch\(\"(\w+)\"", page, re.DOTALL)
+    recipe = re.search(
+        r"^demo:.*?asgireload (app:app.*?)$",
+        (ROOT / "Makefile").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    words = recipe[1].split()
+    assert words[words.index("--access-log-exclude") + 1] == f"/{asked[1]}"
+
+
 def test_the_readme_links_the_index_and_the_pages_that_are_needed_first():
     readme = (ROOT / "README.md").read_text()
     for page in (
@@ -114,6 +129,59 @@ def test_the_readme_links_the_index_and_the_pages_that_are_needed_first():
         "docs/howto/deploy.md",
     ):
         assert f"]({page})" in readme
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def blocks(language, containing=""):
+    return [
+        pytest.param(block, id=f"{page.name} {number}")
+        for page in sorted(PAGES)
+        for number, (kind, block) in enumerate(FENCE.findall(page.read_text()))
+        if kind == language and containing in block
+    ]
+
+
+@pytest.mark.parametrize("block", blocks("toml"))
+def test_a_file_in_the_documentation_is_taken(tmp_path, block):
+    path = tmp_path / "asgireload.toml"
+    path.write_text(block)
+    if "formatters" in block:
+        read_user_config(str(path))
+    elif "[tool.asgireload]" in block:
+        path.rename(tmp_path / "pyproject.toml")
+        check_addresses(load_config([], {}, str(tmp_path)).config)
+    else:
+        check_addresses(load_config([], {}, str(tmp_path)).config)
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_code_in_the_documentation_can_be_read(block):
+    ast.parse(block.replace("…", "..."))
+
+
+@pytest.mark.parametrize("block", blocks("python", "app = FastAPI()"))
+def test_an_application_in_the_documentation_is_one(tmp_path, block):
+    pytest.importorskip("fastapi.sse" if "fastapi.sse" in block else "fastapi")
+    (tmp_path / "page.py").write_text(block)
+    code = f"from asgireload.app import load_app; load_app('page:app', app_dir={str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True, cwd=ROOT)
+
+
+HAPROXY = find("haproxy")
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+@pytest.mark.parametrize("block", blocks("", "frontend shop"))
+def test_haproxy_takes_the_configurations_of_the_documentation(tmp_path, block):
+    path = tmp_path / "haproxy.cfg"
+    timeouts = "".join(f"    timeout {name} 5s\n" for name in ("connect", "client", "server"))
+    path.write_text(f"defaults\n{timeouts}\n{block}")
+    done = subprocess.run(
+        [HAPROXY, "-c", "-f", str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # --- nginx ----------------------------------------------------------------------------------------

@@ -173,7 +173,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = _row(
         Choice(
             ("auto", "asgi3"),
-            refused={"asgi2": _ASGI3_ONLY, "wsgi": _NO_WSGI},
+            spellings={"asgi": "asgi3"},
+            refused={
+                "asgi2": _ASGI3_ONLY,
+                "asginl": "granian's asginl is ASGI 3 without lifespan; give --lifespan off",
+                "rsgi": "RSGI is granian's own interface; give the framework's ASGI application",
+                "wsgi": _NO_WSGI,
+            },
         ),
         "auto",
         APPLICATION,

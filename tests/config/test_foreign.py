@@ -7,6 +7,7 @@ import pytest
 
 from asgireload.cli.command import serve_command
 from asgireload.cli.main import main
+from asgireload.config import OPTIONS
 from asgireload.config.foreign import FLAGS, explain_flag
 
 OF_GUNICORN = """
@@ -111,3 +112,16 @@ def test_what_is_advised_exists(flag):
 def test_an_option_that_is_not_there_is_answered_in_one_line(capsys, words, error):
     assert main(["main:app", *words]) == 2
     assert capsys.readouterr().err.startswith(f"asgireload: error: {error}")
+
+
+@pytest.mark.parametrize(
+    ("word", "error"),
+    [("wsgi", "a2wsgi.WSGIMiddleware"), ("rsgi", "RSGI"), ("asginl", "--lifespan off")],
+)
+def test_another_interface_is_refused_with_a_way_out(capsys, word, error):
+    assert main(["main:app", "--interface", word, "--check-config"]) == 2
+    assert error in capsys.readouterr().err
+
+
+def test_granians_name_of_the_interface_is_taken():
+    assert OPTIONS["interface"].kind.read("asgi") == "asgi3"
