@@ -99,7 +99,7 @@ STARTS = {
     "good:app --host no.such.host.invalid": (3, "no.such.host.invalid"),
     "good:app --admin-port 1 --admin-host ::": (2, "--admin-host :: can be reached"),
     "good:app --config gone.toml": (2, "gone.toml: there is no such configuration file"),
-    "good:app --config good.py": (2, "good.py: not valid TOML"),
+    "good:app --config good.py": (2, "good.py: the configuration is a TOML file here"),
     "wsgi:app": (3, "a2wsgi.WSGIMiddleware"),
     "exits:app": (3, "sys.exit('no settings') was called"),
     "prints:app": (3, "RuntimeError: no database; nothing serves"),
@@ -129,6 +129,8 @@ def test_a_start_that_fails_says_why_and_where(tmp_path, words):
     assert done.returncode == status, said
     assert expected in said
     assert not re.search(r"[.?!];|\.\.(?!\.)", re.sub(r'File ".*', "", said))
+    for flag in re.findall(r"--([a-z]+(?:-[a-z]+)+)", said):
+        assert flag.replace("-", "_") not in said, "the option is named twice"
     assert "asgireload/" not in said, "a traceback shows our own frames"
     lines = [
         line for line in said.splitlines() if line.startswith(("ERROR:", "asgireload: error:"))

@@ -7,8 +7,9 @@ import pytest
 
 from asgireload.cli.command import serve_command
 from asgireload.cli.main import main
-from asgireload.config import OPTIONS
+from asgireload.config import OPTIONS, config_from_keywords
 from asgireload.config.foreign import FLAGS, explain_flag
+from asgireload.errors import ConfigError
 
 OF_GUNICORN = """
 --access-logfile --access-logformat --asgi-disconnect-grace-period --asgi-lifespan --asgi-loop --backlog --bind
@@ -125,3 +126,13 @@ def test_another_interface_is_refused_with_a_way_out(capsys, word, error):
 
 def test_granians_name_of_the_interface_is_taken():
     assert OPTIONS["interface"].kind.read("asgi") == "asgi3"
+
+
+def test_a_key_of_another_server_is_answered_like_its_flag(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "asgireload.toml").write_text("threads = 4")
+    assert main(["main:app", "--check-config"]) == 2
+    shown = capsys.readouterr().err
+    assert "asgireload.toml threads: there is no such option; an ASGI application is run" in shown
+    with pytest.raises(ConfigError, match=r"run\(threads=…\): there is no such option; an ASGI"):
+        config_from_keywords("main:app", {"threads": 4}, {})
