@@ -28,21 +28,22 @@ _IMPORT_MACHINERY = ("<frozen importlib", importlib.__file__)
 _logger = logging.getLogger("asgireload.error")
 
 
-def check_import_string(import_string: str) -> None:
+def check_import_string(import_string: str, *, usual: str = "app") -> None:
     """Raise AppLoadError unless it reads `<module>:<attribute>` or `<module>:<factory>()`.
 
-    The text says what was perhaps meant: a path in place of a module, a dot in place of the colon.
+    The text says what was perhaps meant: a path in place of a module, a dot in place of the colon, or the module
+    alone, where `usual` is what the attribute is most often called, if it has such a name.
     """
     match = _IMPORT_STRING.fullmatch(import_string)
     if match is not None and _MODULE.fullmatch(match["module"]):
         return
     raise AppLoadError(
         f'Import string "{import_string}" must be in format "<module>:<attribute>".'
-        f"{_suggest_import_string(import_string)}"
+        f"{_suggest_import_string(import_string, usual)}"
     )
 
 
-def _suggest_import_string(given: str) -> str:
+def _suggest_import_string(given: str, usual: str) -> str:
     """Return ` Did you mean …?` for a mistake that is known, else nothing. Pure."""
     module, colon, attribute = given.partition(":")
     directory = ""
@@ -51,14 +52,12 @@ def _suggest_import_string(given: str) -> str:
         if path.startswith(("/", "..")):
             directory, path = os.path.split(path)
         module = path.replace("/", ".")
-    is_file = module.endswith(".py")
+    is_file = "/" in given or module.endswith(".py")
     module = module.removesuffix(".py").lstrip(".")
     if not colon:
         before, dot, last = module.rpartition(".")
-        # A file has no attribute in its name, and what it holds is most often called so.
-        module, attribute = (
-            (before, last) if dot and not is_file and not directory else (module, "app")
-        )
+        # A path has no attribute in it.
+        module, attribute = (before, last) if dot and not is_file else (module, usual)
     meant = f"{module}:{attribute}"
     match = _IMPORT_STRING.fullmatch(meant)
     if match is None or not _MODULE.fullmatch(match["module"]):
@@ -79,7 +78,7 @@ def load_app(
     first, unless somebody sees to that while it is imported. Raise AppLoadError when the module or
     attribute does not exist or is not an ASGI 3 application; errors of the user's code pass unchanged.
     """
-    app = load_attribute(import_string, app_dir, looks_for_bytecode=looks_for_bytecode)
+    app = load_attribute(import_string, app_dir, looks_for_bytecode=looks_for_bytecode, is_app=True)
     match = _IMPORT_STRING.fullmatch(import_string)
     assert match is not None
     name = f'"{match["attribute"]}" in module "{match["module"]}"'
@@ -104,11 +103,16 @@ def load_app(
 
 
 def load_attribute(
-    import_string: str, app_dir: str = "", *, looks_for_bytecode: bool = True
+    import_string: str,
+    app_dir: str = "",
+    *,
+    looks_for_bytecode: bool = True,
+    is_app: bool = False,
 ) -> Any:
     """Import what `<module>:<attribute>` names, as `load_app` does, and return it as it is.
 
-    Raise AppLoadError when there is no such module or attribute; errors of the user's code pass unchanged.
+    `is_app`: it should be an application, so others of the module are offered where it is missing. Raise
+    AppLoadError when there is no such module or attribute; errors of the user's code pass unchanged.
     """
     check_import_string(import_string)
     match = _IMPORT_STRING.fullmatch(import_string)
@@ -121,7 +125,7 @@ def load_attribute(
     if looks_for_bytecode:
         remove_doubtful_bytecode(directory)
     module = _import(match["module"], match["attribute"] + (match["call"] or ""), directory)
-    return _find_attribute(module, match["module"], match["attribute"])
+    return _find_attribute(module, match["module"], match["attribute"], is_app=is_app)
 
 
 def check_asgi3(app: Any, name: str) -> None:
@@ -236,7 +240,7 @@ def _module_names(directory: str) -> list[str]:
         return []
 
 
-def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
+def _find_attribute(module: Any, module_name: str, attribute: str, *, is_app: bool) -> Any:
     found = module
     for part in attribute.split("."):
         try:
@@ -244,14 +248,14 @@ def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
         except AttributeError:
             raise AppLoadError(
                 f'Attribute "{attribute}" not found in module "{module_name}".'
-                f"{_suggest_attribute(found, module_name, part)}"
+                f"{_suggest_attribute(found, module_name, part, is_app=is_app)}"
             ) from None
     return found
 
 
-def _suggest_attribute(found: Any, module_name: str, part: str) -> str:
+def _suggest_attribute(found: Any, module_name: str, part: str, *, is_app: bool) -> str:
     """Return what was perhaps meant: a name like it, an application first, or any application there is."""
-    applications = _applications(found) if isinstance(found, ModuleType) else []
+    applications = _applications(found) if is_app and isinstance(found, ModuleType) else []
     near = closest(part, applications)
     if near is None and applications:
         return _offer([f"{module_name}:{name}" for name in applications])

@@ -8,6 +8,7 @@ from asgireload.app import (
     check_import_string,
     format_user_traceback,
     load_app,
+    load_attribute,
     split_reason,
     summarize,
 )
@@ -145,6 +146,7 @@ def test_every_shape_of_asgi_3_is_taken(project, code):
         ("good", '"good:app"'),
         ("good.py", '"good:app"'),
         ("pkg/mod:app", '"pkg.mod:app"'),
+        ("pkg/mod", '"pkg.mod:app"'),
         ("pkg/mod.py:app", '"pkg.mod:app"'),
         ("pkg/mod.py", '"pkg.mod:app"'),
         ("pkg.mod.app", '"pkg.mod:app"'),
@@ -213,6 +215,16 @@ def test_a_missing_attribute_is_answered_with_the_applications_of_the_module(pro
     )
     assert refusal(load, "site_main:app").endswith('Did you mean "site_main:web"?')
     assert refusal(load, "site_main:wbe").endswith('Did you mean "web"?')
+
+
+def test_what_is_no_application_is_not_answered_with_applications(project, tmp_path):
+    """As for --ssl-context-factory."""
+    project(ASGI + "def make_context(): pass\n")
+    assert refusal(load_attribute, "site_main:context", str(tmp_path)).endswith(
+        'Did you mean "make_context"?'
+    )
+    assert refusal(load_attribute, "site_main:zzz", str(tmp_path)).endswith('site_main".')
+    assert refusal(check_import_string, "site_main", usual="").endswith('"<module>:<attribute>".')
 
 
 def test_a_missing_attribute_is_answered_with_a_near_name_where_there_is_no_application(project):

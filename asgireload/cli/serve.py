@@ -89,7 +89,7 @@ def check(loaded: Loaded) -> None:
     factory = loaded.config.ssl_context_factory
     if factory is not None:
         try:
-            check_import_string(factory)
+            check_import_string(factory, usual="")
         except AppLoadError as error:
             raise ConfigError(f"{_place(loaded, 'ssl_context_factory')}: {error}") from error
     access_log_format = loaded.config.access_log_format
