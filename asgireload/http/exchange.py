@@ -967,6 +967,7 @@ class HttpExchange:
             framer, head = self._frame_head(
                 len(body), now_ns, more_body=more_body, body_length=None
             )
+            self._begun_ns = now_ns
         try:
             around = framer.frame_span(len(body), more_body=more_body)
         except AppProtocolError:

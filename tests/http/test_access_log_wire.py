@@ -101,15 +101,19 @@ def test_an_event_stream_is_slow_only_if_it_begins_late(run, parser, caplog):
         await send(
             {"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]}
         )
-        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        first = b"data: 1\n\n"
+        if scope["path"] == "/late-and-large":
+            first *= 10_000
+        await send({"type": "http.response.body", "body": first, "more_body": True})
         if scope["path"] == "/prompt":
             await asyncio.sleep(1.1)
         await send({"type": "http.response.body", "body": b"data: 2\n\n"})
 
     async def main():
         async with serving(app, parser, log_slow_requests=1.0) as server:
-            clients = [await server.connect() for _ in range(3)]
-            for client, path in zip(clients, ("/prompt", "/late", "/report"), strict=True):
+            paths = ("/prompt", "/late", "/late-and-large", "/report")
+            clients = [await server.connect() for _ in paths]
+            for client, path in zip(clients, paths, strict=True):
                 client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             for client in clients:
                 await client.read_response()
@@ -117,4 +121,4 @@ def test_an_event_stream_is_slow_only_if_it_begins_late(run, parser, caplog):
     with caplog.at_level(logging.WARNING, logger="asgireload.error"):
         run(main())
     told = sorted(text.split(" took ")[0] for text in caplog.messages if "Slow request" in text)
-    assert told == ["Slow request: GET /late", "Slow request: GET /report"]
+    assert told == [f"Slow request: GET {path}" for path in ("/late", "/late-and-large", "/report")]
