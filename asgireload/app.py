@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from asgireload.asgi import ASGIApp
@@ -19,17 +20,51 @@ from asgireload.errors import AppLoadError, closest
 from asgireload.frameworks import import_the_rest
 
 _IMPORT_STRING = re.compile(r"(?P<module>[^\s:()]+):(?P<attribute>[^\s:()]+)(?P<call>\(\))?")
+_MODULE = re.compile(r"[^\s.:/]+(\.[^\s.:/]+)*")
+_NAMED_APPLICATIONS = 3
+"""Applications that an error offers in place of one that is not there."""
 _OUR_DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _IMPORT_MACHINERY = ("<frozen importlib", importlib.__file__)
 _logger = logging.getLogger("asgireload.error")
 
 
-def check_import_string(import_string: str) -> None:
-    """Raise AppLoadError unless it reads `<module>:<attribute>` or `<module>:<factory>()`."""
-    if not _IMPORT_STRING.fullmatch(import_string):
-        raise AppLoadError(
-            f'Import string "{import_string}" must be in format "<module>:<attribute>".'
-        )
+def check_import_string(import_string: str, *, usual: str = "app") -> None:
+    """Raise AppLoadError unless it reads `<module>:<attribute>` or `<module>:<factory>()`.
+
+    The text says what was perhaps meant: a path in place of a module, a dot in place of the colon, or the module
+    alone, where `usual` is what the attribute is most often called, if it has such a name.
+    """
+    match = _IMPORT_STRING.fullmatch(import_string)
+    if match is not None and _MODULE.fullmatch(match["module"]):
+        return
+    raise AppLoadError(
+        f'Import string "{import_string}" must be in format "<module>:<attribute>".'
+        f"{_suggest_import_string(import_string, usual)}"
+    )
+
+
+def _suggest_import_string(given: str, usual: str) -> str:
+    """Return ` Did you mean …?` for a mistake that is known, else nothing. Pure."""
+    module, colon, attribute = given.partition(":")
+    directory = ""
+    if "/" in module:
+        path = os.path.normpath(module)
+        if path.startswith(("/", "..")):
+            directory, path = os.path.split(path)
+        module = path.replace("/", ".")
+    is_file = "/" in given or module.endswith(".py")
+    module = module.removesuffix(".py").lstrip(".")
+    if not colon:
+        before, dot, last = module.rpartition(".")
+        # A path has no attribute in it.
+        module, attribute = (before, last) if dot and not is_file else (module, usual)
+    meant = f"{module}:{attribute}"
+    match = _IMPORT_STRING.fullmatch(meant)
+    if match is None or not _MODULE.fullmatch(match["module"]):
+        return ""
+    if directory:
+        return f' Did you mean "{meant}" with --app-dir {directory}?'
+    return f' Did you mean "{meant}"?'
 
 
 def load_app(
@@ -43,7 +78,7 @@ def load_app(
     first, unless somebody sees to that while it is imported. Raise AppLoadError when the module or
     attribute does not exist or is not an ASGI 3 application; errors of the user's code pass unchanged.
     """
-    app = load_attribute(import_string, app_dir, looks_for_bytecode=looks_for_bytecode)
+    app = load_attribute(import_string, app_dir, looks_for_bytecode=looks_for_bytecode, is_app=True)
     match = _IMPORT_STRING.fullmatch(import_string)
     assert match is not None
     name = f'"{match["attribute"]}" in module "{match["module"]}"'
@@ -56,39 +91,58 @@ def load_app(
             name,
         )
         app = _call_factory(app, name)
+    elif inspect.iscoroutine(app):
+        app.close()
+        raise AppLoadError(
+            f"Attribute {name} is a coroutine: an async function was called without await."
+            " Make the application in a plain function."
+        )
     check_asgi3(app, name)
     import_the_rest()
     return cast("ASGIApp", app)
 
 
 def load_attribute(
-    import_string: str, app_dir: str = "", *, looks_for_bytecode: bool = True
+    import_string: str,
+    app_dir: str = "",
+    *,
+    looks_for_bytecode: bool = True,
+    is_app: bool = False,
 ) -> Any:
     """Import what `<module>:<attribute>` names, as `load_app` does, and return it as it is.
 
-    Raise AppLoadError when there is no such module or attribute; errors of the user's code pass unchanged.
+    `is_app`: it should be an application, so others of the module are offered where it is missing. Raise
+    AppLoadError when there is no such module or attribute; errors of the user's code pass unchanged.
     """
     check_import_string(import_string)
     match = _IMPORT_STRING.fullmatch(import_string)
     assert match is not None
     directory = os.path.realpath(app_dir or os.getcwd())
+    if not os.path.isdir(directory):
+        raise AppLoadError(f"--app-dir {app_dir}: there is no such directory.")
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
     if looks_for_bytecode:
         remove_doubtful_bytecode(directory)
-    module = _import(match["module"], directory)
-    return _find_attribute(module, match["module"], match["attribute"])
+    module = _import(match["module"], match["attribute"] + (match["call"] or ""), directory)
+    return _find_attribute(module, match["module"], match["attribute"], is_app=is_app)
 
 
 def check_asgi3(app: Any, name: str) -> None:
     """Raise AppLoadError, saying what it looks like, unless `app` can be called as ASGI 3 calls."""
-    if inspect.iscoroutine(app):
-        app.close()
-        raise AppLoadError(f"Factory {name} is a coroutine function; it must be a plain function.")
+    if isinstance(app, ModuleType):
+        offered = _offer([f"{app.__name__}:{found}" for found in _applications(app)])
+        raise AppLoadError(f"Attribute {name} is a module, not an application.{offered}")
     if not callable(app):
         raise AppLoadError(f"Attribute {name} is not callable: it is of type {_type_name(app)}.")
     if _takes(app, 3):
         return
+    if inspect.iscoroutinefunction(app):
+        raise AppLoadError(
+            f"Attribute {name} is an async function that cannot be called with (scope, receive, send),"
+            f" as ASGI 3 calls it: it is {app.__name__}{inspect.signature(app)}."
+            " A factory must be a plain function."
+        )
     if inspect.isclass(app) and not _takes(app, 1):
         raise AppLoadError(f"Attribute {name} is a class; name an instance of it.")
     if _takes(app, 2) and not _takes(app, 1):
@@ -147,7 +201,7 @@ def format_user_traceback(error: BaseException) -> str:
     return "".join(report.format())
 
 
-def _import(module_name: str, directory: str) -> Any:
+def _import(module_name: str, attribute: str, directory: str) -> Any:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -157,44 +211,115 @@ def _import(module_name: str, directory: str) -> Any:
         if module_name != missing and not module_name.startswith(missing + "."):
             raise
         text = f'Could not import module "{module_name}".'
-        near = closest(module_name, _module_names(directory))
+        near = _meant_module(module_name, attribute, directory)
         hint = f' Did you mean "{near}"?' if near else f" It was looked for in {directory} first."
         raise AppLoadError(text + hint) from None
 
 
+def _meant_module(module_name: str, attribute: str, directory: str) -> str | None:
+    """Return what was perhaps meant: an import string where the name of the module is not all that is wrong."""
+    if module_name.endswith(".py"):
+        return f"{module_name.removesuffix('.py')}:{attribute}"
+    package, dot, name = module_name.rpartition(".")
+    names = _module_names(os.path.join(directory, *package.split(".")))
+    near = closest(name, names)
+    return f"{package}{dot}{near}" if near else None
+
+
 def _module_names(directory: str) -> list[str]:
     try:
-        names = os.listdir(directory)
+        with os.scandir(directory) as entries:
+            return [
+                entry.name.removesuffix(".py")
+                for entry in entries
+                if not entry.name.startswith((".", "__"))
+                and (entry.name.endswith(".py") or entry.is_dir())
+            ]
     except OSError:
         # Only a suggestion is lost.
         return []
-    return [name.removesuffix(".py") for name in names if not name.startswith(".")]
 
 
-def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
+def _find_attribute(module: Any, module_name: str, attribute: str, *, is_app: bool) -> Any:
     found = module
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            near = closest(part, dir(found))
-            hint = f' Did you mean "{near}"?' if near else ""
             raise AppLoadError(
-                f'Attribute "{attribute}" not found in module "{module_name}".{hint}'
+                f'Attribute "{attribute}" not found in module "{module_name}".'
+                f"{_suggest_attribute(found, module_name, part, is_app=is_app)}"
             ) from None
     return found
+
+
+def _suggest_attribute(found: Any, module_name: str, part: str, *, is_app: bool) -> str:
+    """Return what was perhaps meant: a name like it, an application first, or any application there is."""
+    applications = _applications(found) if is_app and isinstance(found, ModuleType) else []
+    near = closest(part, applications)
+    if near is None and applications:
+        return _offer([f"{module_name}:{name}" for name in applications])
+    near = near or closest(part, (name for name in dir(found) if not name.startswith("_")))
+    return f' Did you mean "{near}"?' if near else ""
+
+
+def _offer(import_strings: list[str]) -> str:
+    if not import_strings:
+        return ""
+    shown = " or ".join(f'"{text}"' for text in import_strings[:_NAMED_APPLICATIONS])
+    return f" Did you mean {shown}?"
+
+
+def _applications(module: ModuleType) -> list[str]:
+    """Return the names of what surely is an ASGI 3 application: async, and called with three arguments."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and _is_application(value, module.__name__)
+    ]
+
+
+def _is_application(value: Any, module_name: str) -> bool:
+    if type(value) is FunctionType:
+        # One that was imported is a helper of some library.
+        return (
+            value.__module__ == module_name
+            and inspect.iscoroutinefunction(value)
+            and tuple(inspect.signature(value).parameters) == ("scope", "receive", "send")
+        )
+    # Of the type: what stands in a module may be a proxy, which refuses to be looked at now.
+    return (
+        any(inspect.iscoroutinefunction(vars(kind).get("__call__")) for kind in type(value).__mro__)
+        and _takes(value, 3)
+        and not _takes(value, 2)
+    )
 
 
 def _call_factory(factory: Any, name: str) -> object:
     if not callable(factory):
         raise AppLoadError(f"Factory {name} is not callable: it is of type {_type_name(factory)}.")
+    if inspect.iscoroutinefunction(factory) and not _takes(factory, 3):
+        raise AppLoadError(f"Factory {name} is an async function; it must be a plain function.")
     if not _takes(factory, 0):
+        if _takes(factory, 3):
+            raise AppLoadError(
+                f"Factory {name} is the application itself, which needs no call: leave out the () or --factory."
+            )
         raise AppLoadError(f"Factory {name} must be callable without arguments.")
-    return factory()
+    app = factory()
+    if inspect.iscoroutine(app):
+        app.close()
+        raise AppLoadError(f"Factory {name} returns a coroutine; it must be a plain function.")
+    return app
 
 
 def _is_plain_factory(app: object) -> bool:
-    return inspect.isfunction(app) and _takes(app, 0) and not _takes(app, 3)
+    return (
+        inspect.isfunction(app)
+        and not inspect.iscoroutinefunction(app)
+        and _takes(app, 0)
+        and not _takes(app, 3)
+    )
 
 
 def _takes(call: Any, count: int) -> bool:

@@ -133,6 +133,13 @@ class AppProtocolError(AsgireloadError):
     """The application sent an ASGI message that is malformed or not allowed in this state."""
 
 
+def join_clauses(first: str, second: str) -> str:
+    """Return both as one text. The first is often not ours, and may end as a sentence does."""
+    if first.endswith(("?", "!", "…")):
+        return f"{first} ({second})"
+    return f"{first.rstrip('.')}; {second}"
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that a mistyped one may stand for; None where none is near."""
     import difflib  # only mistakes need it, and a start none

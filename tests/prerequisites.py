@@ -6,8 +6,8 @@ import shutil
 OPTIONAL = {
     "chromium": "the tests that load pages in a browser",
     "curl": "the tests that use curl as a client",
-    "haproxy": "the tests of event streams behind HAProxy",
-    "nginx": "the tests of event streams behind nginx",
+    "haproxy": "the tests of event streams behind HAProxy, and of its configuration in docs/",
+    "nginx": "the tests of event streams behind nginx, and of its configurations in docs/",
 }
 OPTIONAL_PACKAGES = {
     "mcp": "the tests of the Model Context Protocol (pip install mcp)",

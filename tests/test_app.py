@@ -8,6 +8,7 @@ from asgireload.app import (
     check_import_string,
     format_user_traceback,
     load_app,
+    load_attribute,
     split_reason,
     summarize,
 )
@@ -105,7 +106,16 @@ def test_a_missing_attribute_is_named_with_what_comes_near(project):
         ("class app:\n    def __init__(self, scope): pass", "ASGI 2.*guarantee_single_callable"),
         ("def app(scope): pass", "ASGI 2"),
         ("def app(environ, start_response): pass", "WSGI.*a2wsgi"),
-        ("async def app(): pass", "must be a plain function"),
+        (
+            "async def app(): pass",
+            r"async function .* it is app\(\)\. A factory must be a plain function",
+        ),
+        ("async def app(scope, receive): pass", r"async function .* it is app\(scope, receive\)"),
+        (
+            "async def make(): pass\napp = make()",
+            "is a coroutine: an async function was called without await",
+        ),
+        ("import json as app", "is a module, not an application"),
         ("def app(a, b, c, d): pass", "cannot be called with"),
     ],
 )
@@ -126,6 +136,120 @@ def test_what_is_not_asgi_3_is_refused_with_a_way_out(project, code, error):
 )
 def test_every_shape_of_asgi_3_is_taken(project, code):
     assert callable(project(code)())
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("./good:app", '"good:app"'),
+        ("good.app", '"good:app"'),
+        ("good", '"good:app"'),
+        ("good.py", '"good:app"'),
+        ("pkg/mod:app", '"pkg.mod:app"'),
+        ("pkg/mod", '"pkg.mod:app"'),
+        ("pkg/mod.py:app", '"pkg.mod:app"'),
+        ("pkg/mod.py", '"pkg.mod:app"'),
+        ("pkg.mod.app", '"pkg.mod:app"'),
+        (".good:app", '"good:app"'),
+        ("./src/good.py:make()", '"src.good:make()"'),
+        ("/srv/shop/good.py:app", '"good:app" with --app-dir /srv/shop'),
+        ("../good:app", '"good:app" with --app-dir ..'),
+    ],
+)
+def test_an_import_string_with_a_path_or_a_dot_is_answered_with_what_was_meant(given, meant):
+    with pytest.raises(AppLoadError) as raised:
+        check_import_string(given)
+    assert str(raised.value) == (
+        f'Import string "{given}" must be in format "<module>:<attribute>". Did you mean {meant}?'
+    )
+
+
+@pytest.mark.parametrize("given", ["", ":", ":app", "good:", "a b:c", "/:app", "..", "a:b:c", "()"])
+def test_an_import_string_that_means_nothing_gets_no_suggestion(given):
+    with pytest.raises(AppLoadError) as raised:
+        check_import_string(given)
+    assert str(raised.value).endswith('must be in format "<module>:<attribute>".')
+
+
+def refusal(load, *args, **options):
+    with pytest.raises(AppLoadError) as raised:
+        load(*args, **options)
+    return str(raised.value)
+
+
+def test_an_application_of_flask_is_answered_with_the_wrapper(project):
+    pytest.importorskip("flask")
+    load = project("import flask\napp = flask.Flask('shop')")
+    assert "a2wsgi.WSGIMiddleware" in refusal(load)
+
+
+def test_a_module_with_its_ending_is_answered_with_the_import_string(project):
+    assert 'Did you mean "site_main:app"?' in refusal(project(ASGI), "site_main.py:app")
+    assert 'Did you mean "site_main:app()"?' in refusal(project(ASGI), "site_main.py:app()")
+
+
+def test_a_module_in_a_package_is_suggested_with_its_package(project, tmp_path):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "asgi.py").write_text(ASGI)
+    assert 'Did you mean "shop.asgi"?' in refusal(project(ASGI), "shop.asig:app")
+
+
+def test_a_missing_attribute_is_answered_with_the_applications_of_the_module(project):
+    load = project(
+        """
+        import json
+        from contextlib import nullcontext
+
+        class Site:
+            async def __call__(self, scope, receive, send): pass
+
+        class Broken:
+            @property
+            def __class__(self): raise RuntimeError("only in a request")
+
+        async def helper(a, b, c): pass
+        def application_factory(): return Site()
+        web, proxy = Site(), Broken()
+        """
+    )
+    assert refusal(load, "site_main:app").endswith('Did you mean "site_main:web"?')
+    assert refusal(load, "site_main:wbe").endswith('Did you mean "web"?')
+
+
+def test_what_is_no_application_is_not_answered_with_applications(project, tmp_path):
+    """As for --ssl-context-factory."""
+    project(ASGI + "def make_context(): pass\n")
+    assert refusal(load_attribute, "site_main:context", str(tmp_path)).endswith(
+        'Did you mean "make_context"?'
+    )
+    assert refusal(load_attribute, "site_main:zzz", str(tmp_path)).endswith('site_main".')
+    assert refusal(check_import_string, "site_main", usual="").endswith('"<module>:<attribute>".')
+
+
+def test_a_missing_attribute_is_answered_with_a_near_name_where_there_is_no_application(project):
+    load = project("def create_app(): pass")
+    assert refusal(load, "site_main:creat_app").endswith('Did you mean "create_app"?')
+    assert refusal(load, "site_main:zzz").endswith('not found in module "site_main".')
+
+
+def test_the_application_taken_for_a_factory_is_told_from_a_factory_with_arguments(project):
+    load = project(ASGI)
+    for options in ({"import_string": "site_main:app()"}, {"factory": True}):
+        assert "needs no call: leave out the () or --factory" in refusal(load, **options)
+
+
+@pytest.mark.parametrize(
+    "code", ["async def app(): pass", "async def make(): pass\ndef app(): return make()"]
+)
+def test_a_factory_that_is_async_is_refused(project, code):
+    assert "must be a plain function" in refusal(project(code), factory=True)
+
+
+def test_a_missing_directory_is_named(tmp_path):
+    gone = tmp_path / "gone"
+    with pytest.raises(AppLoadError, match=f"^--app-dir {gone}: there is no such directory"):
+        load_app("site_main:app", app_dir=str(gone))
 
 
 def test_a_factory_that_wants_arguments_is_refused(project):

@@ -10,7 +10,6 @@ import pytest
 from asgireload import errors
 from asgireload.cli import control as commands
 from asgireload.cli.command import serve_command
-from asgireload.cli.parsing import USAGE
 from asgireload.config import OPTIONS
 from asgireload.config.foreign import ABSENT
 from asgireload.ipc.quiet_signals import make_quiet
@@ -26,6 +25,7 @@ OF_OTHER_PROGRAMS = {
     "--init": "docker",
     "--unix-socket": "curl",
     "--no-cache-dir": "pip",
+    "--threads": "gunicorn",
 }
 """Flags in the documentation that are not ours, with whose they are."""
 
@@ -210,7 +210,6 @@ def test_exit_codes_of_the_server_are_those_of_the_errors():
         errors.ShutdownError.exit_code,
         130,
     }
-    assert errors.ConfigError.exit_code == USAGE
     assert "could not start" in codes[errors.StartupError.exit_code]
     assert "--give-up-after" in codes[errors.GaveUpError.exit_code]
 
@@ -221,7 +220,7 @@ def test_exit_codes_of_commands_are_those_of_the_code():
     assert set(codes) == {
         commands.DONE,
         commands.NOT_DONE,
-        USAGE,
+        errors.ConfigError.exit_code,
         commands.UNREACHED,
         130,
     }

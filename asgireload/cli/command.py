@@ -7,7 +7,7 @@ import click
 
 from asgireload import __version__
 from asgireload.cli.commands import COMMAND_HELP
-from asgireload.cli.flags import flag_values, format_groups, option_flags
+from asgireload.cli.flags import flag_values, format_common, format_groups, option_flags
 from asgireload.cli.serve import check, load_words
 from asgireload.cli.words import Words
 from asgireload.config import render_config
@@ -33,10 +33,21 @@ def version_text() -> str:
 
 
 class _ServeCommand(click.Command):
+    shows_all = False
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        format_groups(self, ctx, formatter)
         with formatter.section("Commands for a running server"):
             formatter.write_dl(list(COMMAND_HELP.items()))
+        if self.shows_all:
+            format_groups(self, ctx, formatter)
+        else:
+            format_common(self, ctx, formatter)
+
+
+class _WholeHelp(_ServeCommand):
+    """The same command, whose help shows every option."""
+
+    shows_all = True
 
 
 def _read(
@@ -60,11 +71,23 @@ def _read(
         try:
             read_user_config(loaded.config.log_config)
         except LogConfigError as error:
-            raise ConfigError(f"{loaded.origins['log_config']}: {error}") from error
+            raise ConfigError(str(error)) from error
     for line in (*loaded.notices, *loaded.warnings):
         click.echo(line, err=True)
     click.echo("The configuration is valid.")
     return 0
+
+
+def _print_whole_help(context: click.Context, param: click.Parameter, asked: object) -> None:
+    if asked and not context.resilient_parsing:
+        whole = _WholeHelp(
+            serve_command.name,
+            options_metavar=serve_command.options_metavar,
+            help=serve_command.help,
+            params=serve_command.params,
+        )
+        click.echo(whole.get_help(context))
+        context.exit()
 
 
 def _print_version(context: click.Context, _param: click.Parameter, asked: object) -> None:
@@ -77,10 +100,11 @@ serve_command = _ServeCommand(
     "asgireload",
     callback=_read,
     options_metavar="[OPTIONS]",
-    context_settings={"max_content_width": 100},
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     help="Serve the ASGI application APP, an import string such as main:app."
     "\n\nEvery option can also be set by a variable ASGIRELOAD_<OPTION>, in a TOML file (--config, or"
-    " asgireload.toml), or under [tool.asgireload] in pyproject.toml.",
+    " asgireload.toml), or under [tool.asgireload] in pyproject.toml. With a command for the first"
+    " argument, talk to a running server: asgireload COMMAND --help.",
     params=[
         click.Argument(["app_argument"], required=False, metavar="[APP]"),
         *option_flags(),
@@ -98,6 +122,14 @@ serve_command = _ServeCommand(
             ["--check-config"],
             is_flag=True,
             help="Check the configuration and end: 0 when it can be used, else 2.",
+        ),
+        click.Option(
+            ["--help-all"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_print_whole_help,
+            help="Show every option, and end.",
         ),
         click.Option(
             ["--version"],

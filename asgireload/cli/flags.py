@@ -5,11 +5,31 @@ from collections.abc import Mapping
 import click
 
 from asgireload.config import OPTIONS, FlagValue, Option
-from asgireload.config.foreign import ABSENT
+from asgireload.config.foreign import explain_flag
 from asgireload.config.kinds import Kind, Several
 from asgireload.config.options import GROUPS
+from asgireload.errors import closest
 
 _SCALED = "__scaled_"
+
+COMMON = (
+    "app_dir",
+    "factory",
+    "host",
+    "port",
+    "uds",
+    "bind",
+    "workers",
+    "reload",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "forwarded_allow_ips",
+    "drain_timeout",
+    "admin_port",
+    "log_level",
+    "access_log",
+)
+"""The options that most servers need: --help shows these, --help-all every one."""
 
 
 class OptionFlag(click.Option):
@@ -69,11 +89,32 @@ def default_text(option: Option) -> str:
     return option.kind.show(option.default).strip('"')
 
 
-def explain_unknown(flag: str) -> str | None:
-    """Return why a flag of another server is not there, or None for one that nobody has."""
-    name = flag.lstrip("-").replace("-", "_")
-    reason = ABSENT.get(name) or ABSENT.get(name.removeprefix("no_"))
-    return None if reason is None else f"{flag}: {reason}"
+def explain_unknown(flag: str, command: click.Command) -> str:
+    """Return what to do in place of a flag that the command does not have."""
+    advice = explain_flag(flag) if any(isinstance(p, OptionFlag) for p in command.params) else None
+    if advice is None:
+        known = (name for param in command.params for name in (*param.opts, *param.secondary_opts))
+        near = closest(flag, (name for name in known if name.startswith("--")))
+        advice = f"did you mean {near}?" if near else ""
+    return f"{flag}: there is no such option" + (f"; {advice}" if advice else "")
+
+
+def format_common(
+    command: click.Command, context: click.Context, formatter: click.HelpFormatter
+) -> None:
+    """Write the options that most servers need, then those that are not of the table."""
+    by_name: dict[str, tuple[str, str]] = {}
+    others: list[tuple[str, str]] = []
+    for param in command.get_params(context):
+        record = param.get_help_record(context)
+        if record is not None and isinstance(param, OptionFlag):
+            by_name.setdefault(param.option.name, record)
+        elif record is not None and isinstance(param, click.Option):
+            others.append(record)
+    with formatter.section("Options that most servers need"):
+        formatter.write_dl([by_name[name] for name in COMMON])
+    with formatter.section("Other"):
+        formatter.write_dl(others)
 
 
 def format_groups(

@@ -17,13 +17,15 @@ the memory of the supervisor.
 import sys
 from collections.abc import Sequence
 
-from asgireload.cli.commands import COMMAND_HELP, report
+from asgireload.cli.commands import COMMAND_HELP, check_first_word, report
 from asgireload.cli.streams import open_missing_streams
 from asgireload.errors import AsgireloadError
 from asgireload.supervisor import signals
 from asgireload.supervisor.head_start import HeadStart
 
-_SERVES_NOTHING = frozenset({"--help", "--version", "--print-config", "--check-config"})
+_SERVES_NOTHING = frozenset(
+    {"-h", "--help", "--help-all", "--version", "--print-config", "--check-config"}
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words and words[0] in COMMAND_HELP:
             return _control(words)
+        check_first_word(words)
         return _begin_serving(words, is_program=arguments is None)
     except AsgireloadError as error:
         return report(str(error), error.exit_code)
@@ -71,7 +74,7 @@ def _serve(words: Sequence[str], head_start: HeadStart) -> int:
     from asgireload.cli.serve import serve_words
     from asgireload.cli.words import Words, read_plain
 
-    read: object = read_plain(words) if words else None
+    read: object = read_plain(words)
     if read is None:
         from asgireload.cli.command import serve_command
         from asgireload.cli.parsing import run_command

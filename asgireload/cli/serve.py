@@ -15,11 +15,12 @@ from asgireload.config import (
     Loaded,
     config_from_keywords,
     load_config,
+    place_of,
     working_directory,
 )
 from asgireload.errors import AppLoadError, ConfigError
 from asgireload.log import begin_logging
-from asgireload.net.addresses import check_addresses
+from asgireload.net.addresses import addresses_of, check_addresses
 from asgireload.supervisor import signals
 from asgireload.supervisor.head_start import HeadStart
 
@@ -76,17 +77,21 @@ def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:
 def check(loaded: Loaded) -> None:
     """Raise ConfigError for what the option table cannot know: import strings, formats, addresses."""
     if not loaded.config.app:
-        raise ConfigError("no application was given: asgireload APP, such as asgireload main:app")
+        raise ConfigError(
+            "no application was given: asgireload APP, such as asgireload main:app\n"
+            "Usage: asgireload [OPTIONS] APP, or asgireload COMMAND [OPTIONS]\n"
+            "Try 'asgireload --help'."
+        )
     try:
         check_import_string(loaded.config.app)
     except AppLoadError as error:
-        raise ConfigError(f"{loaded.origins['app']}: {error}") from error
+        raise ConfigError(f"{_place(loaded, 'app')}: {error}") from error
     factory = loaded.config.ssl_context_factory
     if factory is not None:
         try:
-            check_import_string(factory)
+            check_import_string(factory, usual="")
         except AppLoadError as error:
-            raise ConfigError(f"{loaded.origins['ssl_context_factory']}: {error}") from error
+            raise ConfigError(f"{_place(loaded, 'ssl_context_factory')}: {error}") from error
     access_log_format = loaded.config.access_log_format
     if access_log_format is not None:
         # Formats bring much along, and few servers are given one.
@@ -95,11 +100,23 @@ def check(loaded: Loaded) -> None:
         try:
             check_format(access_log_format)
         except ConfigError as error:
-            origin = loaded.origins["access_log_format"]
-            raise ConfigError(
-                f"{origin} access_log_format = {access_log_format!r}: {error}"
-            ) from error
-    check_addresses(loaded.config)
+            place = _place(loaded, "access_log_format")
+            raise ConfigError(f"{place} {access_log_format!r}: {error}") from error
+    _check_addresses(loaded)
+
+
+def _check_addresses(loaded: Loaded) -> None:
+    try:
+        addresses_of(loaded.config)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{_place(loaded, 'bind' if loaded.config.bind else 'uds')}: {error}"
+        ) from error
+    check_addresses(loaded.config, {name: _place(loaded, name) for name in loaded.origins})
+
+
+def _place(loaded: Loaded, name: str) -> str:
+    return place_of(loaded.origins[name], name)
 
 
 def announce(loaded: Loaded) -> None:

@@ -2,7 +2,7 @@
 
 from asgireload.config.config import Loaded, config_from_keywords, load_config, render_config
 from asgireload.config.options import OPTIONS, Config, Option
-from asgireload.config.sources import FlagValue, working_directory
+from asgireload.config.sources import FlagValue, place_of, working_directory
 
 __all__ = [
     "OPTIONS",
@@ -12,6 +12,7 @@ __all__ = [
     "Option",
     "config_from_keywords",
     "load_config",
+    "place_of",
     "render_config",
     "working_directory",
 ]

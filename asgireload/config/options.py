@@ -130,7 +130,7 @@ _ASGI3_ONLY = (
 )
 _WORD_OF_A_BIND = re.compile(r"[a-z]+(=.*)?")
 """What follows an address, such as `tls` or `cert=/etc/a.pem`; an address itself has a colon or is a number."""
-_OLD_TLS = "TLS 1.0 and 1.1 are withdrawn (RFC 8996); the least that is spoken is tls1.2"
+_OLD_TLS = "TLS 1.0 and 1.1 are withdrawn (RFC 8996); the lowest version is tls1.2"
 _NO_SSL = "SSL and the client's side of TLS are not for a server; give tls1.2 or tls1.3"
 _NO_WSGI = "asgireload serves ASGI 3 applications; wrap a WSGI application in a2wsgi.WSGIMiddleware"
 
@@ -173,7 +173,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = _row(
         Choice(
             ("auto", "asgi3"),
-            refused={"asgi2": _ASGI3_ONLY, "wsgi": _NO_WSGI},
+            spellings={"asgi": "asgi3"},
+            refused={
+                "asgi2": _ASGI3_ONLY,
+                "asginl": "granian's asginl is ASGI 3 without lifespan; give --lifespan off",
+                "rsgi": "RSGI is granian's own interface; give the framework's ASGI application",
+                "wsgi": _NO_WSGI,
+            },
         ),
         "auto",
         APPLICATION,
@@ -315,7 +321,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
         "tls1.2",
         TLS,
-        "Lowest version of TLS that is spoken.",
+        "Lowest version of TLS that clients may use.",
         uvicorn="ssl_version",
     )
     ssl_cert_reqs: str = _row(
@@ -900,7 +906,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(_SECONDS_ABOVE_ZERO),
         None,
         LOGGING,
-        "Log a warning for each request that takes longer than this.",
+        "Log a warning for each request that takes longer than this; an event stream, until it begins.",
     )
     request_id_header: str | None = _row(
         Optional(HeaderName()),

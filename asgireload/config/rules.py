@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from asgireload.config.options import OPTIONS, Config
-from asgireload.config.sources import Given, Layer
+from asgireload.config.sources import Given, Layer, place_of, spelled_as
 from asgireload.errors import ConfigError
 
 GRACE_PERIOD = 30.0
@@ -79,14 +79,16 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
         )
     if config.health_path is not None and not config.health_path.startswith("/"):
         raise ConfigError(
-            f"{_origin(given, 'health_path')} health_path = {config.health_path!r}: expected a path"
-            " that starts with /"
+            f"{_place(given, 'health_path')} {config.health_path!r}: expected a path that starts with /"
         )
     _check_tls(config, given)
     if config.factory and config.app.endswith("()"):
-        raise ConfigError(f"app {config.app!r} is called already: leave out factory, or the ()")
+        raise ConfigError(
+            f"{_place(given, 'app')} {config.app!r} is called already: leave out the (), or"
+            f" {_beside(given, 'factory', 'factory')}"
+        )
     warnings = [
-        f"{given[name].origin}: {name} has no effect without {needed}"
+        f"{_place(given, name)} has no effect without {_beside(given, name, needed)}"
         for name, needed in _USELESS_WITHOUT
         if name in given and _is_off(getattr(config, needed))
     ]
@@ -97,8 +99,8 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
         )
     if config.forwarded_headers == "forwarded":
         warnings += [
-            f"{_origin(given, 'forwarded_fields')}: forwarded_fields {field} has no effect: Forwarded"
-            " (RFC 7239) has no such parameter"
+            f"{_place(given, 'forwarded_fields')} {field} has no effect: Forwarded (RFC 7239) has no such"
+            " parameter"
             for field in _ONLY_X_FORWARDED
             if field in config.forwarded_fields
         ]
@@ -116,13 +118,13 @@ def _check_tls(config: Config, given: Mapping[str, Given]) -> None:
     for name in _WITH_A_CERTIFICATE:
         if getattr(config, name) and config.ssl_certfile is None:
             raise ConfigError(
-                f"{_origin(given, name)}: {name} needs the certificate that goes with it: give"
-                " ssl_certfile"
+                f"{_place(given, name)} needs the certificate that goes with it: give"
+                f" {_beside(given, name, 'ssl_certfile')}"
             )
     if config.ssl_keyfile_password is not None and config.ssl_keyfile_password_file is not None:
         raise ConfigError(
-            f"{_origin(given, 'ssl_keyfile_password')} and"
-            f" {_origin(given, 'ssl_keyfile_password_file')} both say the password of the keys: give one"
+            f"{_place(given, 'ssl_keyfile_password')} and"
+            f" {_place(given, 'ssl_keyfile_password_file')} both say the password of the keys: give one"
         )
     if (
         config.ssl_cert_reqs != "none"
@@ -130,8 +132,9 @@ def _check_tls(config: Config, given: Mapping[str, Given]) -> None:
         and config.ssl_context_factory is None
     ):
         raise ConfigError(
-            f"{_origin(given, 'ssl_cert_reqs')}: ssl_cert_reqs {config.ssl_cert_reqs} needs ssl_ca_certs,"
-            " the authorities that client certificates are verified against"
+            f"{_place(given, 'ssl_cert_reqs')} {config.ssl_cert_reqs} needs"
+            f" {_beside(given, 'ssl_cert_reqs', 'ssl_ca_certs')}, the authorities that client certificates"
+            " are verified against"
         )
 
 
@@ -153,3 +156,12 @@ def _without(layer: Layer, chosen: tuple[str, ...]) -> Layer:
 
 def _origin(given: Mapping[str, Given], name: str) -> str:
     return given[name].origin if name in given else "default"
+
+
+def _place(given: Mapping[str, Given], name: str) -> str:
+    return place_of(given[name].origin, name) if name in given else name
+
+
+def _beside(given: Mapping[str, Given], name: str, other: str) -> str:
+    """Return how the option `other` is written where `name` was given."""
+    return spelled_as(given[name].origin, other) if name in given else other

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 
-from asgireload.config.foreign import ABSENT
+from asgireload.config.foreign import ABSENT, explain_flag
 from asgireload.config.kinds import (
     HIDDEN,
     Choice,
@@ -69,6 +69,17 @@ class FlagValue(Struct, frozen=True):
     flag: str
     raw: object
     kind: Kind
+
+
+def place_of(origin: str, name: str) -> str:
+    """Return where the value of an option stands, as errors name it: a file's name says nothing of its key."""
+    names_it = origin.startswith(("-", "$", "run(", VARIABLE_PREFIX, FOREIGN_VARIABLE_PREFIX))
+    return origin if names_it or origin == "APP" else f"{origin} {name}"
+
+
+def spelled_as(origin: str, name: str) -> str:
+    """Return the name of an option as it is written beside one that `origin` gave."""
+    return OPTIONS[name].flag if origin.startswith("-") else name
 
 
 def read_flags(flags: Iterable[FlagValue]) -> Layer:
@@ -140,8 +151,9 @@ def read_table(table: Mapping[str, object], place: str) -> Layer:
     notices: list[str] = []
     for name, raw in table.items():
         if name not in OPTIONS:
-            reason = f": {ABSENT[name]}" if name in ABSENT else _suggestion(name, _spellings())
-            raise ConfigError(f"{place} {name}: there is no such option{reason}")
+            raise ConfigError(
+                f"{place} {name}: there is no such option{_suggestion(name, _spellings())}"
+            )
         kind = OPTIONS[name].kind
         value = _read(kind, raw, f"{place} {name} = {_shown(kind, raw)}", notices)
         given[name] = Given(value, place)
@@ -206,6 +218,10 @@ def read_toml(path: str, shown: str) -> dict[str, object]:
     except OSError as error:
         raise ConfigError(f"{shown}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        if path.endswith(".py"):
+            raise ConfigError(
+                f"{shown}: the configuration is a TOML file here, as asgireload.toml, and no Python file"
+            ) from error
         raise ConfigError(f"{shown}: not valid TOML: {error}") from error
 
 
@@ -263,8 +279,12 @@ def _spellings() -> dict[str, str]:
 
 
 def _suggestion(name: str, known: Mapping[str, object]) -> str:
-    """Return `; did you mean …?` with the closest known name, or nothing."""
+    """Return what is to be done in place of another server's option, `; did you mean …?` with the closest known
+    name, or nothing."""
     plain = name.replace("-", "_")
+    advice = explain_flag("--" + name.replace("_", "-").lower())
+    if advice is not None and plain not in known:
+        return f"; {advice}"
     near = plain if plain in known else closest(plain, known)
     if near is None:
         return ""

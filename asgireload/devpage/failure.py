@@ -2,7 +2,7 @@
 
 import msgspec
 
-from asgireload.asgi import ASGIApp, Receive, Scope, Send
+from asgireload.asgi import ASGIApp, Message, Receive, Scope, Send
 from asgireload.devpage.negotiation import Form, choose_form
 from asgireload.devpage.page import CONTENT_SECURITY_POLICY, render_page, state_of
 from asgireload.devpage.report import FailureReport
@@ -23,6 +23,16 @@ def make_failure_app(report: FailureReport) -> ASGIApp:
     that; all others get text. WebSockets are refused, and a lifespan starts.
     """
     return FailureApp(report)
+
+
+def html_messages(report: FailureReport, stream: str, state: str = "") -> list[Message]:
+    """Return the whole response with the report as a page. `stream` and `state` as `render_page` takes them."""
+    body = render_page(report, stream, state).encode("utf-8", "backslashreplace")
+    headers = _headers("html", body)
+    return [
+        {"type": "http.response.start", "status": STATUS, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
 
 
 class FailureApp:

@@ -43,8 +43,8 @@
     stream = null;
   };
   const follow = () => (document.visibilityState === "visible" ? open() : close());
-  // A page that was saved to a file stays what it is.
-  if (location.protocol.startsWith("http")) {
+  // A page that was saved to a file, or answers a form, stays what it is.
+  if (address && location.protocol.startsWith("http")) {
     document.addEventListener("visibilitychange", follow);
     addEventListener("pagehide", close);
     addEventListener("pageshow", follow);

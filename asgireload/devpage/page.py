@@ -24,6 +24,7 @@ _KINDS: dict[Kind, str] = {
     "import": "The application could not be imported",
     "lifespan": "The application could not start",
     "crash": "The application’s process died",
+    "request": "The application raised an exception",
 }
 _RELATIONS: dict[Relation, str] = {
     "": "",
@@ -33,11 +34,14 @@ _RELATIONS: dict[Relation, str] = {
 }
 
 
-def render_page(report: FailureReport, stream: str) -> str:
-    """Return the page. `stream`: the address at which its script learns what is served by now."""
+def render_page(report: FailureReport, stream: str, state: str = "") -> str:
+    """Return the page. `stream`: the address at which its script learns what is served by now; empty for none.
+
+    `state`: what that stream says as long as the page is right; by default, that the failure is served.
+    """
     first, *others = report.errors or (ErrorPart("", "", report.summary),)
     return (
-        f'<!doctype html>\n<html lang="en" data-state="{_text(state_of(report))}"'
+        f'<!doctype html>\n<html lang="en" data-state="{_text(state or state_of(report))}"'
         f' data-stream="{_text(stream)}">\n<head>\n'
         '<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

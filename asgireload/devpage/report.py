@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["import", "lifespan", "crash"]
+Kind = Literal["import", "lifespan", "crash", "request"]
 Relation = Literal["", "cause", "context", "member"]
 
 REPORT_LIMIT = 96 * 1024

@@ -54,6 +54,9 @@ class AccessEntry(msgspec.Struct):
     request_id: str | None = None
     close_code: int | None = None
     """Of a WebSocket."""
+    begun_ns: int | None = None
+    """Of a stream of server-sent events, from the head of the request to the head of the response: it lasts as
+    long as its client likes. None for every other response."""
 
 
 Render = Callable[[AccessEntry], str]

@@ -136,8 +136,10 @@ class AccessLog:
         """Write the line of another format than uvicorn's, and the warning if it took too long."""
         if self._render is not None:
             self._log_entry(self._render, entry)
-        if entry.duration_ns >= self._slow_ns and entry.kind == "http":
-            self._warn_of_slow(entry)
+        if entry.kind == "http":
+            lasted_ns = entry.duration_ns if entry.begun_ns is None else entry.begun_ns
+            if lasted_ns >= self._slow_ns:
+                self._warn_of_slow(entry, lasted_ns)
 
     def _log_entry(self, render: Render, entry: AccessEntry) -> None:
         if not _access_logger.isEnabledFor(logging.INFO):
@@ -189,13 +191,14 @@ class AccessLog:
         )
         logger.handle(record)
 
-    def _warn_of_slow(self, entry: AccessEntry) -> None:
+    def _warn_of_slow(self, entry: AccessEntry, lasted_ns: int) -> None:
         fields = self._fields
         _error_logger.warning(
-            "Slow request: %s %s took %.3f s and %s; client %s, slot %s, generation %s",
+            "Slow request: %s %s took %.3f s%s and %s; client %s, slot %s, generation %s",
             entry.method,
             printable(entry.target),
-            entry.duration_ns / _NS,
+            lasted_ns / _NS,
+            "" if entry.begun_ns is None else " to begin its event stream",
             _ending(entry),
             _client_label(entry) or "-",
             _or_absent(fields["slot"]),
@@ -205,7 +208,7 @@ class AccessLog:
                 "method": entry.method,
                 "target": printable(entry.target),
                 "status": entry.status,
-                "duration_ms": entry.duration_ns / 1_000_000,
+                "duration_ms": lasted_ns / 1_000_000,
                 "request_id": entry.request_id,
             },
         )

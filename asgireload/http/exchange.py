@@ -195,6 +195,7 @@ class HttpExchange:
     """
 
     __slots__ = (
+        "_begun_ns",
         "_body",
         "_body_sent",
         "_cancellation",
@@ -260,6 +261,8 @@ class HttpExchange:
         self._sends_trailers = False
         self._framer: ResponseFramer | None = None
         self._status = 0
+        self._begun_ns = 0
+        """When the head of a response was written behind which something follows."""
         self._body_sent = 0
         self._pace: Pace | None = None
         """Made when the application calls more than once."""
@@ -949,6 +952,8 @@ class HttpExchange:
 
     def _begin_response(self, body: bytes, now_ns: int, *, more_body: bool) -> bytes:
         framer, head = self._frame_head(len(body), now_ns, more_body=more_body, body_length=None)
+        if more_body:
+            self._begun_ns = now_ns
         data = head + framer.frame(body, more_body=more_body)
         self._commit_head(framer)
         return data
@@ -962,6 +967,7 @@ class HttpExchange:
             framer, head = self._frame_head(
                 len(body), now_ns, more_body=more_body, body_length=None
             )
+            self._begun_ns = now_ns
         try:
             around = framer.frame_span(len(body), more_body=more_body)
         except AppProtocolError:
@@ -1064,6 +1070,9 @@ class HttpExchange:
             started_at=time() - duration_ns / 1e9,
             is_complete=is_complete,
             request_id=self.request_id,
+            begun_ns=max(self._begun_ns - self._started_ns, 0)
+            if self._framer is not None and self.is_event_stream
+            else None,
         )
 
     def _closes(self) -> bool:

@@ -5,11 +5,11 @@ Pure; opening sockets is `listeners.py`.
 
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from asgireload.config import Config
+from asgireload.config import OPTIONS, Config
 from asgireload.errors import ConfigError
 
 MAX_PATH_BYTES = 107
@@ -160,25 +160,29 @@ def addresses_of(config: Config) -> tuple[Address, ...]:
     return (TcpAddress(host or "0.0.0.0", config.port, traits),)  # noqa: S104 - asked for
 
 
-def check_addresses(config: Config) -> None:
-    """Raise ConfigError unless the addresses are well formed and fit what is to be done with them."""
+def check_addresses(config: Config, places: Mapping[str, str] | None = None) -> None:
+    """Raise ConfigError unless the addresses are well formed and fit what is to be done with them.
+
+    `places`: where each option's value stands, if that is known.
+    """
+    places = {name: name for name in OPTIONS} if places is None else places
     addresses = addresses_of(config)
     if config.accept == "per-slot" and not any(isinstance(a, TcpAddress) for a in addresses):
         raise ConfigError(
-            "accept per-slot needs a TCP address of our own: Unix and inherited sockets can only be"
-            " shared; use accept shared"
+            f"{places['accept']} per-slot needs a TCP address of our own: Unix and inherited sockets can only be"
+            f" shared; leave out {places['accept']}"
         )
     if config.ssl_context_factory is not None and any(
         address.traits.certfile is not None for address in addresses
     ):
         raise ConfigError(
-            "ssl_context_factory makes one context for all addresses: leave out cert= of the binds, or"
-            " the factory"
+            f"{places['ssl_context_factory']} makes one context for all addresses: leave out cert= of the"
+            " binds, or the factory"
         )
     is_open_admin = config.admin_port is not None and not is_loopback(config.admin_host)
     if is_open_admin and config.admin_token_file is None:
         raise ConfigError(
-            f"admin_host {config.admin_host} can be reached from other machines: give admin_token_file"
+            f"{places['admin_host']} {config.admin_host} can be reached from other machines: give admin_token_file"
             " too, so that not everybody can reload and stop the server"
         )
 

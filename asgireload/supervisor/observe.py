@@ -4,6 +4,7 @@
 """
 
 from asgireload.draining import DrainReason
+from asgireload.errors import join_clauses
 from asgireload.supervisor import transitions
 from asgireload.supervisor.backoff import STEADY_AFTER, delay
 from asgireload.supervisor.events import (
@@ -512,7 +513,7 @@ def _fill_later(
     slot.not_before = now + wait
     when = f"again in {wait:.1f} s" if wait else "again at once"
     stage = "" if failure.stage == "trial" else f"{failure.stage}: "
-    text = f"{stage}{failure.summary}; {when}"
+    text = join_clauses(f"{stage}{failure.summary}", when)
     if failure.traceback:
         text += f"\n{failure.traceback}"
     return [Say("error", text, slot=slot.index, generation=worker.generation)]

@@ -6,6 +6,7 @@ import msgspec
 
 from asgireload import __version__
 from asgireload.admin import port
+from asgireload.errors import join_clauses
 from asgireload.ipc.scoreboard import Field
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.drain_limits import describe_wait, draining_of, has_room_for_reload
@@ -87,7 +88,7 @@ def _message(fleet: Fleet, last: Reload | None, now: float) -> str:
         said += f"; generation {last.target} {last.outcome.value}: {last.failure.summary}"
     waits_for = name_wait(fleet, now)
     if fleet.pending is not None and waits_for:
-        said += f"; reload {fleet.pending.reload_id} waits for {waits_for}"
+        said = join_clauses(said, f"reload {fleet.pending.reload_id} waits for {waits_for}")
     return said
 
 

@@ -4,6 +4,7 @@ import logging
 
 import msgspec
 
+from asgireload.errors import join_clauses
 from asgireload.supervisor.reloads import Outcome, Reload, describe_steps
 
 
@@ -33,9 +34,9 @@ def describe_verdict(
     failure = reload.failure
     reason = f"{failure.stage}: {failure.summary}" if failure is not None else "unknown"
     details = f"\n{failure.traceback.rstrip()}" if failure is not None and failure.traceback else ""
-    text = (
-        f"{name} {reload.outcome.value} after {took} (generation {reload.target}): {reason};"
-        f" {_what_serves(reload)}"
+    text = join_clauses(
+        f"{name} {reload.outcome.value} after {took} (generation {reload.target}): {reason}",
+        _what_serves(reload),
     )
     if not is_development:
         text += _steps(reload)

@@ -217,7 +217,7 @@ def import_what_runs(config: Config) -> None:
     loop_factory(config.loop)
     if config.reload:
         # Of no use in production, where it would only cost time and memory at the start.
-        from asgireload.devpage import failure, reading, refresh, stream  # noqa: F401
+        from asgireload.devpage import exceptions, failure, reading, refresh, stream  # noqa: F401
 
 
 def _reseed() -> None:
@@ -450,7 +450,7 @@ class _Worker:
     ) -> tuple[Lifespan, ServingContext]:
         app, lifespan = await self._start_app(app)
         context = ServingContext(
-            self._renewing(app),
+            self._as_served(app),
             self._order.settings or http_settings(self._config, raise_file_limit()),
             loop,
             state=lifespan.state,
@@ -508,16 +508,20 @@ class _Worker:
                 raise
         return lifespan
 
-    def _renewing(self, app: ASGIApp) -> ASGIApp:
-        """Return the application as it is served: in development its pages may renew themselves."""
+    def _as_served(self, app: ASGIApp) -> ASGIApp:
+        """Return the application as it is served: in development with pages for its exceptions, and pages that
+        renew themselves if that is asked for."""
         is_stand_in = self._order.is_stand_in or self._mistake is not None
-        if not (self._config.reload and self._config.reload_browser) or is_stand_in:
+        if not self._config.reload or is_stand_in:
             return app  # the page of a failure renews itself
+        from asgireload.devpage.exceptions import showing_exceptions
         from asgireload.devpage.refresh import refreshing
         from asgireload.devpage.stream import Bulletin
 
         self._bulletin = Bulletin(state_of(self._order))
-        return refreshing(app, self._bulletin)
+        if self._config.reload_browser:
+            app = refreshing(app, self._bulletin)
+        return showing_exceptions(app, self._order.app_dir, self._bulletin)
 
     def _report_failure(self, error: BaseException) -> None:
         mistake = self._describe_failure(error)

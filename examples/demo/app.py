@@ -1,8 +1,8 @@
 """The application of `make demo`: a page on which a reload can be watched.
 
-    asgireload app:app --app-dir examples/demo --workers 4 --admin-port 9000
+    .venv/bin/asgireload app:app --app-dir examples/demo --workers 4 --admin-port 9000 --access-log-exclude /version
 
-Change VERSION, say `asgireload reload --wait`, and look at the page: the stream ends with a word of
+Change VERSION, say `.venv/bin/asgireload reload --wait`, and look at the page: the stream ends with a word of
 farewell and is back at once, the WebSocket is closed with 1012 and opened again, no request fails.
 """
 

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,6 +10,8 @@ import pytest
 import asgireload
 from asgireload.cli import serve as serve_module
 from asgireload.cli.command import is_compiled
+from asgireload.cli.commands import COMMAND_HELP
+from asgireload.cli.flags import COMMON
 from asgireload.cli.main import main
 from asgireload.config import OPTIONS
 from asgireload.errors import ConfigError
@@ -75,7 +78,7 @@ def test_an_application_named_like_a_command_is_an_application(served):
 
 
 def test_every_flag_of_the_table_is_known(served, capsys):
-    main(["--help"])
+    main(["--help-all"])
     shown = capsys.readouterr().out
     for option in OPTIONS.values():
         for name in (option.flag, *option.aliases, *option.scaled_aliases):
@@ -97,7 +100,12 @@ def test_every_flag_of_the_table_is_known(served, capsys):
         (["main:app", "--uds", "/x", "--port", "1"], "both say where to listen"),
         (["main:app", "other:app"], "other:app"),
         (["main:app", "--app", "other:app"], "say the same"),
-        (["relaod"], 'Import string "relaod" must be in format'),
+        (["relaod"], "did you mean the command reload?"),
+        (["relaod", "--wait"], "did you mean the command reload?"),
+        (
+            ["main"],
+            'Import string "main" must be in format "<module>:<attribute>". Did you mean "main:app"?',
+        ),
         (["--workers", "2"], "no application was given"),
         (["main:app", "--admin-port", "1", "--admin-host", "::"], "admin_token_file"),
         (["scale", "many"], "many"),
@@ -128,11 +136,39 @@ def test_an_address_in_use_ends_with_3_and_names_it():
     assert "Traceback" not in done.stderr
 
 
-def test_without_arguments_help_is_shown_and_it_is_a_mistake(capsys):
+def test_without_arguments_the_application_is_missing_and_few_lines_say_so(capsys):
     assert main([]) == 2
     shown = capsys.readouterr().err
-    assert "Usage: asgireload" in shown
-    assert "Commands for a running server" in shown
+    assert shown.startswith("asgireload: error: no application was given")
+    assert "Usage: asgireload [OPTIONS] APP" in shown
+    assert len(shown.splitlines()) <= 4
+
+
+def test_without_arguments_the_application_of_the_file_is_served(served, tmp_path):
+    (tmp_path / "asgireload.toml").write_text("app = 'main:app'")
+    main([])
+    assert served[0].app == "main:app"
+
+
+def test_a_module_with_nearly_the_name_of_a_command_is_not_taken_for_one(served, capsys, tmp_path):
+    (tmp_path / "statsu.py").touch()
+    assert main(["statsu"]) == 2
+    assert 'Did you mean "statsu:app"?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_shows_the_commands_and_the_options_that_most_need(capsys, flag):
+    assert main([flag]) == 0
+    shown = capsys.readouterr().out
+    for command in COMMAND_HELP:
+        assert f"\n  {command} " in shown
+    assert len(COMMON) == 15
+    for option in OPTIONS.values():
+        row = rf"^  (-\w, )?{option.flag}(?![a-z-])"
+        is_shown = re.search(row, shown, re.MULTILINE) is not None
+        assert is_shown == (option.name in COMMON), option.name
+    assert "--help-all" in shown
+    assert len(shown.splitlines()) < 70
 
 
 def test_the_configuration_is_printed_with_origins(capsys, monkeypatch):
@@ -148,7 +184,7 @@ def test_the_configuration_is_printed_with_origins(capsys, monkeypatch):
 
 def test_the_configuration_is_checked(capsys, monkeypatch):
     assert main(["main:app", "--check-config", "--reload-dir", "src"]) == 0
-    assert "no effect without reload" in capsys.readouterr().err
+    assert "no effect without --reload" in capsys.readouterr().err
     monkeypatch.setenv("ASGIRELOAD_WORKERZ", "3")
     assert main(["main:app", "--check-config"]) == 2
     assert "ASGIRELOAD_WORKERS" in capsys.readouterr().err
@@ -157,7 +193,7 @@ def test_the_configuration_is_checked(capsys, monkeypatch):
 def test_an_access_log_format_that_cannot_be_used_is_a_usage_error(capsys):
     assert main(["main:app", "--access-logformat", "%(h)s %(zz)s", "--check-config"]) == 2
     assert (
-        "--access-log-format access_log_format = '%(h)s %(zz)s': column 7: there is no atom %(zz)s"
+        "error: --access-log-format '%(h)s %(zz)s': column 7: there is no atom %(zz)s"
     ) in capsys.readouterr().err
 
 

@@ -58,12 +58,12 @@ def test_options_without_effect_are_pointed_out(name, raw):
 def test_options_of_an_access_log_that_is_off_are_pointed_out():
     flags = [flag("access_log", False), flag("access_log_file", "a.log")]
     (warning,) = load(flags).warnings
-    assert warning == "--access-log-file: access_log_file has no effect without access_log"
+    assert warning == "--access-log-file has no effect without --access-log"
 
 
 def test_a_number_of_draining_generations_has_no_effect_without_overlap():
     (warning,) = load([flag("drain_overlap", False), flag("drain_generations", "3")]).warnings
-    assert warning == "--drain-generations: drain_generations has no effect without drain_overlap"
+    assert warning == "--drain-generations has no effect without --drain-overlap"
 
 
 def test_an_admin_port_chosen_by_the_system_counts_as_one():
@@ -82,15 +82,15 @@ def test_the_defaults_warn_about_nothing():
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        ([("ssl_keyfile", "k")], r"--ssl-keyfile: ssl_keyfile needs .*give ssl_certfile"),
-        ([("ssl_sni", ["a:b"])], r"--ssl-sni: ssl_sni needs .*give ssl_certfile"),
+        ([("ssl_keyfile", "k")], r"^--ssl-keyfile needs .*give --ssl-certfile$"),
+        ([("ssl_sni", ["a:b"])], r"^--ssl-sni needs .*give --ssl-certfile$"),
         (
             [("ssl_keyfile_password", "p"), ("ssl_keyfile_password_file", "f")],
             "--ssl-keyfile-password and --ssl-keyfile-password-file both say",
         ),
         (
             [("ssl_cert_reqs", "required")],
-            "--ssl-cert-reqs: ssl_cert_reqs required needs ssl_ca_certs",
+            "^--ssl-cert-reqs required needs --ssl-ca-certs",
         ),
     ],
 )
@@ -128,10 +128,26 @@ def test_a_password_that_cannot_be_used_is_not_shown_either(tmp_path, bad):
 def test_forwarded_options_without_forwarded_headers_are_pointed_out(name):
     raw = {"forwarded_headers": "forwarded", "forwarded_fields": ("for",)}.get(name, ("::1",))
     (warning,) = load([flag(name, raw), flag("proxy_headers", False)]).warnings
-    assert warning == f"{OPTIONS[name].flag}: {name} has no effect without proxy_headers"
+    assert warning == f"{OPTIONS[name].flag} has no effect without --proxy-headers"
 
 
 def test_fields_that_the_standard_header_lacks_are_pointed_out():
     said = [flag("forwarded_headers", "forwarded"), flag("forwarded_fields", ("for,host,prefix",))]
     (warning,) = load(said).warnings
-    assert "forwarded_fields prefix has no effect" in warning
+    assert "--forwarded-fields prefix has no effect" in warning
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "file", "expected"),
+    [
+        ([flag("ssl_keyfile", "k")], {}, "", "--ssl-keyfile needs"),
+        ([], {"ASGIRELOAD_SSL_KEYFILE": "k"}, "", "ASGIRELOAD_SSL_KEYFILE needs"),
+        ([], {"UVICORN_SSL_KEYFILE": "k"}, "", "UVICORN_SSL_KEYFILE needs"),
+        ([], {}, "ssl_keyfile = 'k'", "asgireload.toml ssl_keyfile needs"),
+    ],
+)
+def test_an_error_names_the_place_and_the_option_once(tmp_path, flags, environ, file, expected):
+    write(tmp_path, "asgireload.toml", file)
+    with pytest.raises(ConfigError) as raised:
+        load(flags, environ, directory=tmp_path)
+    assert str(raised.value).startswith(f"{expected} the certificate")

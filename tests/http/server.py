@@ -150,7 +150,7 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
     }
     log_options = {
         name: options.pop(name)
-        for name in ("access_log", "access_log_format", "request_id_header")
+        for name in ("access_log", "access_log_format", "log_slow_requests", "request_id_header")
         if name in options
     }
     config = msgspec.structs.replace(Config(), **log_options)

@@ -246,6 +246,14 @@ def test_how_a_slow_request_ended(out, changes, text):
     assert text in out("error")
 
 
+def test_an_event_stream_is_slow_if_it_begins_late_however_long_it_lasts(out):
+    log = opened(access_log=False, log_slow_requests=1.0)
+    log.response_ended(entry(begun_ns=0, duration_ns=10**12))
+    assert out("error") == ""
+    log.response_ended(entry(begun_ns=1_500_000_000, duration_ns=10**12))
+    assert "took 1.500 s to begin its event stream and was answered with 200" in out("error")
+
+
 def test_only_slow_requests_are_slow(out):
     log = opened(access_log_format="common", log_slow_requests=2.0)
     log.response_ended(entry())

@@ -1,5 +1,6 @@
 """The access log over the wire: what the exchange tells it."""
 
+import asyncio
 import json
 import logging
 
@@ -88,3 +89,36 @@ def test_a_client_that_leaves_early_has_an_entry_without_status(run, parser, rec
 
     run(main())
     assert [record.getMessage() for record in records] == ["- no"]
+
+
+def test_an_event_stream_is_slow_only_if_it_begins_late(run, parser, caplog):
+    """A second is many times what a stream needs to begin, and less than each of these lasts."""
+
+    async def app(scope, receive, send):
+        if scope["path"] != "/prompt":
+            await asyncio.sleep(1.1)
+        kind = b"text/plain" if scope["path"] == "/report" else b"text/event-stream"
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]}
+        )
+        first = b"data: 1\n\n"
+        if scope["path"] == "/late-and-large":
+            first *= 10_000
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        if scope["path"] == "/prompt":
+            await asyncio.sleep(1.1)
+        await send({"type": "http.response.body", "body": b"data: 2\n\n"})
+
+    async def main():
+        async with serving(app, parser, log_slow_requests=1.0) as server:
+            paths = ("/prompt", "/late", "/late-and-large", "/report")
+            clients = [await server.connect() for _ in paths]
+            for client, path in zip(clients, paths, strict=True):
+                client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            for client in clients:
+                await client.read_response()
+
+    with caplog.at_level(logging.WARNING, logger="asgireload.error"):
+        run(main())
+    told = sorted(text.split(" took ")[0] for text in caplog.messages if "Slow request" in text)
+    assert told == [f"Slow request: GET {path}" for path in ("/late", "/late-and-large", "/report")]

@@ -2,6 +2,8 @@
 
 import http.client
 
+import pytest
+
 from tests.process.running import Server
 
 APP = """
@@ -83,3 +85,41 @@ def test_pages_are_left_alone_unless_it_is_asked_for(tmp_path):
     (tmp_path / "app.py").write_text(APP)
     with Server(tmp_path, "--reload", workers=1) as server:
         assert get_page(server.port) == "<!doctype html><body>version 1</body>"
+
+
+RAISING = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+def price(request):
+    return PlainTextResponse(f"{prices['apple']}")
+
+app = Starlette(routes=[Route("/", price)])
+"""
+
+
+def test_an_exception_is_a_page_until_the_code_is_mended(tmp_path):
+    pytest.importorskip("starlette")
+    (tmp_path / "app.py").write_text(RAISING)
+    with Server(tmp_path, "--reload", workers=2) as server:
+        page = get_page(server.port)
+        assert "NameError" in page
+        assert "during GET /" in page
+        stream = Stream(server.port)
+        name, state = stream.next_event()
+        assert name == "state"
+        assert f'data-state="{state}"' in page
+        server.wait_log("Watching ")
+        (tmp_path / "app.py").write_text("prices = {'apple': 3}" + RAISING)
+        assert stream.next_event() is None
+        stream.close()
+        assert get_page(server.port) == "3"
+        assert "Exception in ASGI application: GET / failed" in server.log
+
+
+def test_without_reload_an_exception_is_a_bare_answer(tmp_path):
+    pytest.importorskip("starlette")
+    (tmp_path / "app.py").write_text(RAISING)
+    with Server(tmp_path) as server:
+        assert get_page(server.port) == "Internal Server Error"
