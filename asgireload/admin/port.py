@@ -160,6 +160,14 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are shown to clients; none without TLS."""
     certificates_error: str | None = None
     """Why the files on disk could not be taken, while older certificates are shown."""
+    directory: str = ""
+    """Where it was started, as its user typed it."""
+    app_dir: str = ""
+    """Where the application is looked for (--app-dir), absolute; empty: in `directory`."""
+    admin_socket: str = ""
+    """Path of its admin socket; empty: it has none."""
+    pid_file: str = ""
+    """Absolute path of the file that it has written its pid to; empty: it writes none."""
 
 
 class ReloadTicket(msgspec.Struct, frozen=True, kw_only=True):

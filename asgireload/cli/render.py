@@ -29,8 +29,8 @@ def render_ticket(answer: Mapping[str, Any]) -> str:
     )
 
 
-def render_status(answer: Mapping[str, Any]) -> str:
-    """Return everything that `asgireload status` shows."""
+def render_status(answer: Mapping[str, Any], pid: int, path: str) -> str:
+    """Return everything that `asgireload status` shows; `pid` and `path` are those that the server was found by."""
     status = msgspec.convert(answer, StatusSnapshot)
     ready = f"{status.workers_ready} of {status.workers_wanted} ready"
     if status.workers_old:
@@ -38,11 +38,12 @@ def render_status(answer: Mapping[str, Any]) -> str:
     lines = [
         f"{status.state}: {status.message}",
         "",
-        f"  app         {status.app}",
+        f"  app         {status.app}" + (f" in {status.directory}" if status.directory else ""),
         f"  generation  {_or_dash(status.generation)}",
         f"  workers     {ready}",
         f"  listening   {', '.join(status.listeners) or '-'}",
-        f"  process     {status.pid}, up for {format_duration(status.uptime)}",
+        f"  socket      {path}",
+        f"  process     {pid}, up for {format_duration(status.uptime)}",
         f"  asgireload  {status.version}",
         f"  reloads     {status.reloads_total}, workers restarted {status.restarts_total}",
     ]

@@ -28,6 +28,10 @@ class Surroundings(msgspec.Struct, frozen=True):
     resident_bytes: Callable[[int], int | None]
     template_pid: Callable[[int], int | None]
     certificates: Certificates | None = None
+    directory: str = ""
+    app_dir: str = ""
+    admin_socket: str = ""
+    pid_file: str = ""
 
 
 def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSnapshot:
@@ -63,6 +67,10 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         last_reload=take_reload(fleet, last, around, now) if last else None,
         certificates=around.certificates.snapshots() if around.certificates else (),
         certificates_error=around.certificates.error if around.certificates else None,
+        directory=around.directory,
+        app_dir=around.app_dir,
+        admin_socket=around.admin_socket,
+        pid_file=around.pid_file,
     )
 
 
