@@ -16,7 +16,7 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     pid: int | None
     state: str
-    """starting, booting, ready, draining or dying."""
+    """starting, booting, ready, stalled (was ready, and its loop does not turn), draining or dying."""
     ready_at: float | None
     """Wall clock, seconds since the epoch."""
     age: float
@@ -134,7 +134,8 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     pid: int
     state: str
-    """starting, serving, degraded (fewer workers ready than wanted), reloading or stopping."""
+    """starting, serving, degraded (fewer workers ready than wanted), failing (an error page is served instead of
+    the application), reloading or stopping."""
     message: str
     """One line for a person, such as `serving generation 7; generation 8 failed: …`."""
     app: str
@@ -144,6 +145,7 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The generation that serves, None before the first is ready."""
     workers_wanted: int
     workers_ready: int
+    """May receive traffic, and turn their loops."""
     workers_old: int
     """Workers that drain."""
     listeners: tuple[str, ...]
@@ -160,6 +162,8 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are shown to clients; none without TLS."""
     certificates_error: str | None = None
     """Why the files on disk could not be taken, while older certificates are shown."""
+    broken: Failure | None = None
+    """Development: why every request is answered with an error page, while that is so."""
     directory: str = ""
     """Where it was started, as its user typed it."""
     app_dir: str = ""

@@ -15,7 +15,18 @@ from asgireload.admin.port import (
     WorkerSnapshot,
 )
 
-_HEADINGS = ("slot", "gen", "state", "pid", "age", "conns", "in flight", "requests", "memory")
+_HEADINGS = (
+    "slot",
+    "gen",
+    "state",
+    "pid",
+    "age",
+    "heartbeat",
+    "conns",
+    "in flight",
+    "requests",
+    "memory",
+)
 
 
 def render_ticket(answer: Mapping[str, Any]) -> str:
@@ -112,11 +123,8 @@ def _reload(reload: ReloadSnapshot) -> str:
     if not is_open:
         extent = "in every slot" if reload.uniform else "but not in every slot"
         lines.append(f"  generation {_or_dash(reload.serving_generation)} serves {extent}")
+    lines += _old_workers(reload)
     for count, what in (
-        (reload.workers_draining, "workers still draining"),
-        (reload.workers_drained, "workers drained"),
-        (reload.workers_killed, "workers killed at their deadline"),
-        (reload.workers_crashed, "workers crashed while they drained"),
         (reload.exchanges_cut, "exchanges cut at the deadline"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
@@ -127,7 +135,7 @@ def _reload(reload: ReloadSnapshot) -> str:
             lines.append(f"  {what}: {count}")
     for slot in reload.slots:
         steps = ", ".join(
-            f"{step.name} {step.seconds:.2f} s" + (f" ({step.detail})" if step.detail else "")
+            f"{step.name} at {step.seconds:.2f} s" + (f" ({step.detail})" if step.detail else "")
             for step in slot.steps
         )
         lines.append(f"  slot {slot.slot}: {steps}")
@@ -138,6 +146,19 @@ def _reload(reload: ReloadSnapshot) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _old_workers(reload: ReloadSnapshot) -> list[str]:
+    """Return a line that accounts for every worker that the reload has replaced."""
+    counts = (
+        (reload.workers_drained, "drained"),
+        (reload.workers_killed, "killed at the deadline"),
+        (reload.workers_crashed, "crashed while draining"),
+        (reload.workers_draining, "still draining"),
+    )
+    total = sum(count for count, _ in counts)
+    parts = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return [f"  old workers: {total} ({parts})"] if total else []
+
+
 def _worker_row(worker: WorkerSnapshot) -> tuple[str, ...]:
     return (
         str(worker.slot),
@@ -145,6 +166,7 @@ def _worker_row(worker: WorkerSnapshot) -> tuple[str, ...]:
         worker.state,
         _or_dash(worker.pid),
         format_duration(worker.age),
+        "-" if worker.heartbeat_age is None else f"{format_duration(worker.heartbeat_age)} ago",
         str(worker.connections),
         str(worker.exchanges),
         str(worker.requests_total),

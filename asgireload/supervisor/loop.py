@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from asgireload.admin.entrances import announce
 from asgireload.config import Config
 from asgireload.errors import ControlError, LogConfigError, TlsError
-from asgireload.ipc.heartbeat import heartbeat_interval
+from asgireload.ipc.heartbeat import heartbeat_interval, stalled_after
 from asgireload.ipc.linux import resident_bytes
 from asgireload.log import begin_logging, log_fields
 from asgireload.supervisor import events, signals
@@ -172,6 +172,7 @@ class _Supervisor:
             resident_bytes=resident_bytes,
             template_pid=self._children.template_pid,
             certificates=certificates,
+            stalled_after=stalled_after(config),
             directory=means.directory,
             app_dir=_absolute(config.app_dir, means.directory),
             admin_socket=next(

@@ -135,7 +135,7 @@ def test_a_reload_that_waits_for_old_workers_says_so(server, capsys):
     assert main(["reload", "--wait"]) == 0
     shown = capsys.readouterr().out
     assert "waited 14.2 s for old workers to drain" in shown
-    assert "workers still draining: 3" in shown
+    assert "old workers: 5 (2 drained, 3 still draining)" in shown
 
 
 def test_a_committed_reload_is_a_success(server, capsys):
@@ -144,8 +144,8 @@ def test_a_committed_reload_is_a_success(server, capsys):
     shown = capsys.readouterr().out
     assert "Reload 4: committed after 1.2 s (generation 1 to 2)" in shown
     assert "generation 2 serves in every slot" in shown
-    assert "workers drained: 2" in shown
-    assert "slot 0: ready 0.50 s (ok)" in shown
+    assert "old workers: 2 (2 drained)" in shown
+    assert "slot 0: ready at 0.50 s (ok)" in shown
     assert server.asked == [("POST", "/reload?wait=1", None)]
 
 
@@ -223,7 +223,7 @@ def test_status_is_a_success_at_full_strength_only(server, capsys, state, status
     shown = capsys.readouterr().out
     assert f"{state}: serving generation 2" in shown
     assert "2 of 2 ready, 1 draining" in shown
-    assert "0     2    ready  -    3.0 s" in shown
+    assert "0     2    ready  -    3.0 s  100 ms ago  1" in shown
     assert "Last reload\nReload 4: failed" in shown
 
 
