@@ -28,6 +28,9 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     exchanges: int
     requests_total: int
     rss_bytes: int | None
+    waits_for: str = ""
+    """What is open in a worker that drains, such as `1 event stream: GET /events for 21 s from 10.0.0.1:4711`;
+    empty in the first seconds of a drain."""
 
 
 class TemplateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +165,8 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are shown to clients; none without TLS."""
     certificates_error: str | None = None
     """Why the files on disk could not be taken, while older certificates are shown."""
+    waits_for: str = ""
+    """Who waits for workers to drain, such as `The stop waits for 1 worker to drain, 14 s at most`; empty: none."""
     broken: Failure | None = None
     """Development: why every request is answered with an error page, while that is so."""
     directory: str = ""

@@ -8,11 +8,13 @@ import json
 import os
 import select
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import click
 
 from asgireload.admin.servers import Address, Server, find_server
 from asgireload.cli.commands import COMMAND_HELP
+from asgireload.cli.progress import Progress
 from asgireload.cli.render import (
     render_certificates,
     render_reload,
@@ -51,7 +53,8 @@ def _reload(server: Server, *, wait: bool, timeout: float | None) -> int:
         path += "?wait=1" if timeout is None else f"?wait=1&timeout={timeout:g}"
     # Without a limit of ours the server's own deadlines bound a reload.
     limit = None if wait and timeout is None else (timeout or 10.0) + ANSWER_MARGIN
-    status, answer = server.client.request("POST", path, timeout=limit)
+    with Progress(server) if wait else nullcontext():
+        status, answer = server.client.request("POST", path, timeout=limit)
     if status == 202 and isinstance(answer, dict):
         _show(render_ticket(answer))
         _name(server)
@@ -95,7 +98,9 @@ def _stop(server: Server, *, wait: bool, timeout: float | None) -> int:
             return DONE
         waiter = select.poll()
         waiter.register(handle, select.POLLIN)
-        if not waiter.poll(None if timeout is None else timeout * 1000):
+        with Progress(server):
+            has_ended = waiter.poll(None if timeout is None else timeout * 1000)
+        if not has_ended:
             return _error(f"the server still stops after {timeout:g} s ({server.name})")
     finally:
         if handle is not None:

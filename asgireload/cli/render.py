@@ -61,6 +61,11 @@ def render_status(answer: Mapping[str, Any], pid: int, path: str) -> str:
     if status.workers:
         ordered = sorted(status.workers, key=lambda worker: (worker.slot, worker.generation))
         lines += ["", *_table([_HEADINGS, *map(_worker_row, ordered)])]
+    lines += [
+        f"  slot {worker.slot}, pid {worker.pid}, waits for {worker.waits_for}"
+        for worker in status.workers
+        if worker.waits_for
+    ]
     if status.certificates:
         lines += ["", *_certificate_lines(status.certificates)]
     if status.certificates_error is not None:
@@ -74,6 +79,19 @@ def render_status(answer: Mapping[str, Any], pid: int, path: str) -> str:
         if reload is not None:
             text += f"\n{title}\n{_reload(reload)}"
     return text
+
+
+def render_waiting(answer: Mapping[str, Any]) -> str:
+    """Return who waits for workers, and for what in them; empty: nobody. `answer`: a status, or nothing."""
+    if not answer.get("waits_for"):
+        return ""
+    status = msgspec.convert(answer, StatusSnapshot)
+    lines = [status.waits_for] + [
+        f"  slot {worker.slot}, pid {worker.pid}: {worker.waits_for}"
+        for worker in status.workers
+        if worker.waits_for
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def render_certificates(answer: Mapping[str, Any]) -> str:

@@ -8,11 +8,12 @@ from asgireload import __version__
 from asgireload.admin import port
 from asgireload.ipc.scoreboard import Field
 from asgireload.supervisor.certificates import Certificates
-from asgireload.supervisor.drain_limits import describe_wait, draining_of, has_room_for_reload
+from asgireload.supervisor.drain_limits import draining_of
 from asgireload.supervisor.fleet import Fleet, Phase, Template, TemplateState, Worker
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Failure, Outcome, Reload
 from asgireload.supervisor.tally import Values
+from asgireload.supervisor.waiting import describe_open, describe_waiting, name_wait
 
 STALLED = "stalled"
 """The state that is shown of a worker which is ready and does not turn its loop."""
@@ -76,6 +77,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         last_reload=take_reload(fleet, last, around, now) if last else None,
         certificates=around.certificates.snapshots() if around.certificates else (),
         certificates_error=around.certificates.error if around.certificates else None,
+        waits_for=describe_waiting(fleet, now),
         broken=_failure(broken) if broken is not None else None,
         directory=around.directory,
         app_dir=around.app_dir,
@@ -125,17 +127,10 @@ def _message(
         and broken is None
     ):
         said += f"; generation {last.target} {last.outcome.value}: {last.failure.summary}"
-    waits_for = name_wait(fleet, now)
-    if fleet.pending is not None and waits_for:
-        said += f"; reload {fleet.pending.reload_id} waits for {waits_for}"
+    waiting = describe_waiting(fleet, now)
+    if waiting:
+        said += f"; {waiting[0].lower()}{waiting[1:]}"
     return said
-
-
-def name_wait(fleet: Fleet, now: float) -> str:
-    """Return what the pending reload waits for other than a running one: old workers to drain, or nothing."""
-    if fleet.pending is None or fleet.reload is not None or has_room_for_reload(fleet):
-        return ""
-    return "" if fleet.policy.development else describe_wait(fleet, now)
 
 
 def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnapshot:
@@ -160,6 +155,7 @@ def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnap
         exchanges=values[Field.EXCHANGES] if values else 0,
         requests_total=values[Field.REQUESTS_TOTAL] if values else 0,
         rss_bytes=around.resident_bytes(worker.pid) if worker.pid is not None else None,
+        waits_for=describe_open(worker, now),
     )
 
 
@@ -199,7 +195,7 @@ def take_reload(
         failure=_failure(reload.failure) if reload.failure is not None else None,
         slots=_slots(reload),
         waited=reload.waited(now),
-        waits_for=name_wait(fleet, now) if reload is fleet.pending else "",
+        waits_for=name_wait(fleet, reload, now),
         workers_draining=draining_of(fleet, reload.reload_id),
         workers_drained=reload.drained,
         workers_killed=reload.killed,
