@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import asgireload
+from asgireload.ipc.linux import children_of
 from tests.process.running import Server, wait_until, write_version
 
 pytestmark = pytest.mark.process
@@ -146,6 +147,46 @@ def test_root_operates_the_server_of_another_user(public_directory):
     finally:
         server.kill()
         server.wait()
+
+
+@needs_root
+def test_root_operates_a_server_in_a_container(tmp_path):
+    """It has a pid of its own there, and its socket lies where nobody outside sees it."""
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine allows no namespaces")
+    write_version(tmp_path, 1)
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    serve = (
+        f"mount -t tmpfs -o mode=700 none {runtime} && exec {sys.executable} -m asgireload app:app"
+        " --workers 1 --port 0 --probation 0"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        container = subprocess.Popen(
+            [*unshare, "sh", "-c", serve],
+            cwd=tmp_path,
+            env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: "running on" in (tmp_path / "log").read_text())
+        (pid,) = children_of(container.pid)
+        assert not list(runtime.iterdir())
+        done = command("reload", "--wait", "--pid", str(pid), cwd="/")
+        assert done.returncode == 0, done.stderr
+        assert (
+            f"server: app:app, pid {pid}, /proc/{pid}/root{runtime}/asgireload/1.sock"
+            in done.stdout
+        )
+        # It waits for the end of the process that is meant here, not for the one that has this pid there.
+        assert command("stop", "--wait", "--pid", str(pid), cwd="/").returncode == 0
+        assert container.wait(20) == 0
+    finally:
+        container.kill()
+        container.wait()
 
 
 @needs_root
