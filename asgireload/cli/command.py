@@ -6,7 +6,6 @@ from importlib.util import find_spec
 import click
 
 from asgireload import __version__
-from asgireload.cli.checking import look_around
 from asgireload.cli.commands import COMMAND_HELP, report
 from asgireload.cli.flags import flag_values, format_groups, option_flags
 from asgireload.cli.serve import check, load_words
@@ -14,7 +13,6 @@ from asgireload.cli.words import Words
 from asgireload.config import render_config
 from asgireload.errors import ConfigError
 from asgireload.http import reader
-from asgireload.supervisor.start import launch_directory
 
 
 def is_compiled() -> bool:
@@ -55,6 +53,10 @@ def _read(
         return 0
     if not check_config:
         return words
+    # Help and versions do without what a start imports.
+    from asgireload.cli.checking import look_around
+    from asgireload.supervisor.start import launch_directory
+
     loaded = load_words(words)
     check(loaded)
     findings = look_around(loaded, launch_directory())
