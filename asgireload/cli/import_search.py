@@ -46,7 +46,9 @@ def find_fault(import_string: str, directory: str, path: Sequence[str]) -> str |
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         return f'module "{module_name}" cannot be read: {error}'
     if isinstance(found, str):
-        near = closest(module_name, _names_beside(directory))
+        if "." in found:
+            return f"there is no module {found}"
+        near = closest(module_name.partition(".")[0], _names_beside(directory))
         hint = f'; did you mean "{near}"?' if near else f"; it was looked for in {directory} first"
         return f"there is no module {found}{hint}"
     if found.source is None:
@@ -113,18 +115,24 @@ def _find_module(name: str, path: Sequence[str]) -> _Module | str:
     package: _Module | None = None
     for count in range(1, len(parts) + 1):
         full_name = ".".join(parts[:count])
+        if package is not None and _is_made_up(package):
+            raise _LostError
         if package is not None and not places:
             return f'"{full_name}": "{package.name}" is not a package'
         found = _find_in(full_name, places)
         if found is None and package is None:
             found = _find_elsewhere(full_name)
         if found is None:
-            if package is not None and package.source is not None and "__path__" in package.source:
-                raise _LostError
             return f'"{full_name}"'
         package, places = found, found.places
     assert package is not None
     return package
+
+
+def _is_made_up(package: _Module) -> bool:
+    """Whether it may decide when it is imported which modules it has."""
+    source = package.source or ""
+    return "__path__" in source or "sys.modules" in source
 
 
 def _find_in(full_name: str, places: Iterable[str]) -> _Module | None:

@@ -151,6 +151,7 @@ def test_a_directory_that_cannot_be_watched_is_a_warning(check):
         ({"a/b/c.py": "app = 1"}, "a.b.c:app", None),  # namespace packages
         ({"a/__init__.py": "raise SystemExit"}, "a.b:app", 'there is no module "a.b"'),
         ({"a/__init__.py": "__path__.append('x')"}, "a.b:app", None),  # decided at run time
+        ({"a.py": "import sys; sys.modules['a.b'] = 1"}, "a.b:app", None),  # as os.path
         ({"a/__init__.py": "", "a/b.py": ""}, "a:b.app", None),
         ({"a.py": "def (:"}, "a:app", 'module "a" cannot be compiled: invalid syntax, line 1'),
         ({"a.py": "\0"}, "a:app", 'module "a" cannot be'),
