@@ -2,6 +2,7 @@
 
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from asgireload.supervisor import fleet, signals
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SIGNALS_PAGE = ROOT / "docs" / "reference" / "signals.md"
+DEPLOY_PAGE = ROOT / "docs" / "howto" / "deploy.md"
 MIGRATION_PAGE = ROOT / "docs" / "howto" / "migrate-from-uvicorn.md"
 
 OF_OTHER_PROGRAMS = {
@@ -149,6 +151,33 @@ def test_the_migration_page_covers_every_option_that_uvicorn_has_too():
     missing = {flag for flag in flags if f"`{flag}`" not in text}
     missing |= {name for name in ABSENT if f"--{name.replace('_', '-')}`" not in text}
     assert not missing
+
+
+# --- the deploy script and the unit ---------------------------------------------------------------
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_deploy_script_and_the_unit_mean_one_server():
+    """A script without an address reloads whatever server it finds, and tells of success."""
+    unit = next(text for text in blocks(DEPLOY_PAGE, "ini") if "[Service]" in text)
+    socket = re.search(r"^Environment=ASGIRELOAD_ADMIN_SOCKET=(\S+)$", unit, re.MULTILINE)[1]
+    directory = re.search(r"^RuntimeDirectory=(\S+)$", unit, re.MULTILINE)[1]
+    assert Path(socket).parent == Path("/run", directory)
+    scripts = blocks(DEPLOY_PAGE, "sh")
+    assert f"\nsocket={socket} " in scripts[0]
+    commands_given = [
+        line for text in scripts for line in text.splitlines() if re.search(r"\basgireload ", line)
+    ]
+    assert len(commands_given) == 2
+    for line in commands_given:
+        assert '--socket "$socket"' in line
+    # ExecReload has the variable, like the server.
+    assert re.search(r"^ExecReload=\S+/asgireload reload --wait$", unit, re.MULTILINE)
+    for text in scripts:
+        assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
 
 
 # --- signals and exit codes -----------------------------------------------------------------------

@@ -3,7 +3,7 @@
     GET  /                the state for people (HTML) and a list of links for programs (JSON)
     GET  /status          everything at once
     GET  /live            200 while the supervisor's loop turns
-    GET  /ready           200 while at least one worker may receive traffic, else 503
+    GET  /ready           200 while at least one worker serves the application, else 503
     GET  /metrics         Prometheus or OpenMetrics text
     GET  /reloads         the last reloads, newest first
     GET  /reloads/{id}    one of them
@@ -375,6 +375,8 @@ def _verdict_response(verdict: ReloadSnapshot, location: tuple[bytes, bytes]) ->
 def _why_not_ready(status: StatusSnapshot) -> str | None:
     if status.state in {"starting", "stopping"}:
         return f"The server is {status.state}."
+    if status.state == "failing":
+        return "The application cannot be loaded: every request is answered with an error page."
     if status.workers_ready < 1:
         return f"No worker is ready (0 of {status.workers_wanted})."
     return None

@@ -1,36 +1,41 @@
-"""The other end of the admin surface: finding a running server and talking to it over its Unix socket.
+"""The other end of the admin surface: talking to a running server over its Unix socket.
 
-Synchronous and made of the standard library only, so that `asgireload status` starts fast. What to say to
-the server, and how to show its answers, is left to the command line.
+Synchronous and made of the standard library, so that `asgireload status` starts fast. Which server is meant is
+found out by `servers`; what to say to it, and how to show its answers, is left to the command line.
 """
 
-import glob
 import json
-import os
 import socket as socket_module
 import time
 from http.client import HTTPConnection, HTTPException, IncompleteRead
 from typing import Any
 
 from asgireload import __version__
-from asgireload.admin.sockets import check_directory, runtime_directories
-from asgireload.errors import ConfigError, ControlError
-from asgireload.net.unix import remove_stale_socket
+from asgireload.errors import ControlError
+from asgireload.net.unix_table import Peer, peer_of
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the connection to be taken; a supervisor that needs longer is stuck or overrun."""
 ANSWER_TIMEOUT = 10.0
-DESCRIBE_TIMEOUT = 1.0
-"""Seconds for each server in a list of several: the list must come even when one of them hangs."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Far above the metrics of a full scoreboard; a server that sends more is not one of ours."""
 
 
-class AdminClient:
-    """One running server. Each request uses a connection of its own, so there is nothing to close."""
+class WrongPeerError(ControlError):
+    """Another process listens on the socket than the one that is meant."""
 
-    def __init__(self, path: str) -> None:
+
+class AdminClient:
+    """One running server. Each request uses a connection of its own, so there is nothing to close.
+
+    With `pid` nothing is sent unless this process listens there: another process may have taken the path.
+    """
+
+    def __init__(self, path: str, pid: int | None = None) -> None:
         self.path = path
+        self.pid = pid
+        self.peer: Peer | None = None
+        """Who listened when the last request was sent."""
 
     def request(
         self, method: str, path: str, timeout: float | None = ANSWER_TIMEOUT
@@ -43,6 +48,8 @@ class AdminClient:
         """
         connection = _UnixConnection(self.path, timeout)
         try:
+            connection.connect()
+            self._check_peer(connection.sock)
             connection.request(method, path, headers={"User-Agent": f"asgireload/{__version__}"})
             response = connection.getresponse()
             body = response.read(MAX_ANSWER_BYTES)
@@ -66,32 +73,12 @@ class AdminClient:
                 raise ControlError(f"the answer from {self.path} is not valid JSON") from error
         return response.status, body.decode("utf-8", "replace")
 
-
-def find_server(
-    socket: str | None = None, pid: int | None = None, pid_file: str | None = None
-) -> AdminClient:
-    """Return the server that is meant: by socket path, by process id, or the only one running.
-
-    Raise ControlError, saying what to do, when there is none or more than one. Socket files that dead
-    servers left behind are removed on the way.
-    """
-    if socket is not None:
-        _probe(socket)
-        return AdminClient(socket)
-    if pid is None and pid_file is not None:
-        pid = _read_pid(pid_file)
-    if pid is not None:
-        return _find_by_pid(pid)
-    paths = _find_running()
-    if not paths:
-        raise ControlError(
-            f"no running server found in {_places()}: start one, or give --socket PATH when it was "
-            "started with --admin-socket or by another user"
-        )
-    if len(paths) > 1:
-        found = "\n".join(f"  --pid {_pid_of(path)}  {_describe(path)}" for path in paths)
-        raise ControlError(f"several servers are running, choose one of them:\n{found}")
-    return AdminClient(paths[0])
+    def _check_peer(self, sock: socket_module.socket) -> None:
+        self.peer = peer_of(sock)
+        if self.pid is not None and self.peer.pid != self.pid:
+            raise WrongPeerError(
+                f"on {self.path} listens process {self.peer.pid}, not {self.pid}: nothing was sent"
+            )
 
 
 class _UnixConnection(HTTPConnection):
@@ -128,51 +115,6 @@ class _DeadlineSocket(socket_module.socket):
         return super().recv_into(*args, **kwargs)
 
 
-def _find_by_pid(pid: int) -> AdminClient:
-    for path in _socket_paths():
-        if _pid_of(path) == str(pid) and _is_running(path):
-            return AdminClient(path)
-    raise ControlError(
-        f"no admin socket of process {pid} found in {_places()}: check the process id; if it was started "
-        "with --admin-socket or by another user, give --socket PATH"
-    )
-
-
-def _find_running() -> list[str]:
-    return [path for path in _socket_paths() if _is_running(path)]
-
-
-def _socket_paths() -> list[str]:
-    """Every socket file in the user's runtime directories, living and stale."""
-    paths: list[str] = []
-    for directory in runtime_directories():
-        try:
-            check_directory(directory)
-        except ConfigError:
-            # Missing, or made by somebody else: then no server of ours has its socket there.
-            continue
-        paths += sorted(glob.glob(os.path.join(glob.escape(directory), "*.sock")))
-    return paths
-
-
-def _is_running(path: str) -> bool:
-    """Whether somebody listens; a stale file is removed.
-
-    A server that is too busy to take a connection counts as running, so that it is not overlooked.
-    """
-    return not remove_stale_socket(path)
-
-
-def _probe(path: str) -> None:
-    """Connect once and hang up. Raise ControlError when nobody takes the connection."""
-    with socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM) as sock:
-        sock.settimeout(CONNECT_TIMEOUT)
-        try:
-            sock.connect(path)
-        except OSError as error:
-            raise ControlError(_why_unreachable(path, error)) from error
-
-
 def _why_unreachable(path: str, error: Exception) -> str:
     match error:
         case FileNotFoundError():
@@ -180,41 +122,10 @@ def _why_unreachable(path: str, error: Exception) -> str:
         case ConnectionRefusedError():
             return f"nobody listens on {path}: the server has ended, start it again"
         case PermissionError():
-            return f"{path} belongs to another user: run this command as the user of the server"
+            return f"{path} may not be used by this user: run this command as the user of the server, or as root"
         case ConnectionError() | HTTPException():
             return f"the server at {path} ended the connection: it is stopping, or look at its log"
         case OSError() if "path too long" in str(error):
             return f"{path} is too long for a Unix socket"
         case _:
             return f"the server at {path} cannot be reached: {error}"
-
-
-def _read_pid(pid_file: str) -> int:
-    try:
-        with open(pid_file, encoding="ascii") as file:
-            return int(file.read(32))
-    except OSError as error:
-        raise ControlError(
-            f"pid file {pid_file}: {error.strerror}; check the path, or start the server"
-        ) from error
-    except ValueError as error:
-        raise ControlError(f"pid file {pid_file} does not hold a process id") from error
-
-
-def _pid_of(path: str) -> str:
-    return os.path.basename(path).removesuffix(".sock")
-
-
-def _describe(path: str) -> str:
-    """The application of a server, or why it is not known."""
-    try:
-        status, answer = AdminClient(path).request("GET", "/status", timeout=DESCRIBE_TIMEOUT)
-    except ControlError:
-        return "(does not answer)"
-    if status != 200 or not isinstance(answer, dict):
-        return f"(answers with status {status})"
-    return f"{answer.get('app') or '(no app)'}, {answer.get('state')}"
-
-
-def _places() -> str:
-    return " or ".join(runtime_directories())

@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 from asgireload.admin.port import MetricsSnapshot, SlotCounters, StatusSnapshot, WorkerSnapshot
 from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field, Limit
 
-STATES = ("starting", "serving", "degraded", "reloading", "stopping")
+STATES = ("starting", "serving", "degraded", "failing", "reloading", "stopping")
 RELOAD_OUTCOMES = ("committed", "failed", "reverted", "superseded", "abandoned")
 WORKER_EXITS = ("clean", "crashed", "killed", "stalled")
 WORKER_LABELS = ("slot", "role", "generation")

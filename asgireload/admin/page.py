@@ -34,6 +34,8 @@ _TONES = {
     "committed": "good",
     "restored": "good",
     "degraded": "bad",
+    "failing": "bad",
+    "stalled": "bad",
     "failed": "bad",
     "reverted": "bad",
     "abandoned": "bad",
@@ -54,6 +56,7 @@ _TONES = {
 def render_page(status: StatusSnapshot) -> str:
     is_moving = (
         status.state in {"starting", "reloading", "stopping"}
+        or status.current_reload is not None
         or status.pending_reload is not None
         or status.workers_old > 0
     )

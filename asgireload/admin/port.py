@@ -16,7 +16,7 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     pid: int | None
     state: str
-    """starting, booting, ready, draining or dying."""
+    """starting, booting, ready, stalled (was ready, and its loop does not turn), draining or dying."""
     ready_at: float | None
     """Wall clock, seconds since the epoch."""
     age: float
@@ -28,6 +28,9 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     exchanges: int
     requests_total: int
     rss_bytes: int | None
+    waits_for: str = ""
+    """What is open in a worker that drains, such as `1 event stream: GET /events for 21 s from 10.0.0.1:4711`;
+    empty in the first seconds of a drain."""
 
 
 class TemplateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +137,8 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     pid: int
     state: str
-    """starting, serving, degraded (fewer workers ready than wanted), reloading or stopping."""
+    """starting, serving, degraded (fewer workers ready than wanted), failing (an error page is served instead of
+    the application), reloading or stopping."""
     message: str
     """One line for a person, such as `serving generation 7; generation 8 failed: …`."""
     app: str
@@ -144,6 +148,7 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The generation that serves, None before the first is ready."""
     workers_wanted: int
     workers_ready: int
+    """May receive traffic, and turn their loops."""
     workers_old: int
     """Workers that drain."""
     listeners: tuple[str, ...]
@@ -160,6 +165,18 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are shown to clients; none without TLS."""
     certificates_error: str | None = None
     """Why the files on disk could not be taken, while older certificates are shown."""
+    waits_for: str = ""
+    """Who waits for workers to drain, such as `The stop waits for 1 worker to drain, 14 s at most`; empty: none."""
+    broken: Failure | None = None
+    """Development: why every request is answered with an error page, while that is so."""
+    directory: str = ""
+    """Where it was started, as its user typed it."""
+    app_dir: str = ""
+    """Where the application is looked for (--app-dir), absolute; empty: in `directory`."""
+    admin_socket: str = ""
+    """Path of its admin socket; empty: it has none."""
+    pid_file: str = ""
+    """Absolute path of the file that it has written its pid to; empty: it writes none."""
 
 
 class ReloadTicket(msgspec.Struct, frozen=True, kw_only=True):

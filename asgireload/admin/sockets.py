@@ -16,6 +16,8 @@ from asgireload.net.unix import open_unix
 AUTO = "auto"
 BACKLOG = 128
 """Operators and probes: far fewer than clients, and a full queue only makes them wait."""
+ADMIN_MODE = 0o600
+"""Of an admin socket."""
 MAX_PATH_BYTES = 107
 """`sun_path` holds 108 bytes with the terminating zero (unix(7))."""
 
@@ -89,7 +91,7 @@ def open_admin_unix(path: str = AUTO) -> socket.socket:
             f"the admin socket path {path} is {size} bytes long; a Unix socket allows "
             f"{MAX_PATH_BYTES}: give a shorter --admin-socket PATH"
         )
-    return open_unix(path, mode=0o600, backlog=BACKLOG)
+    return open_unix(path, mode=ADMIN_MODE, backlog=BACKLOG)
 
 
 def open_admin_tcp(host: str, port: int) -> socket.socket:

@@ -6,14 +6,13 @@ from importlib.util import find_spec
 import click
 
 from asgireload import __version__
-from asgireload.cli.commands import COMMAND_HELP
+from asgireload.cli.commands import COMMAND_HELP, report
 from asgireload.cli.flags import flag_values, format_common, format_groups, option_flags
 from asgireload.cli.serve import check, load_words
 from asgireload.cli.words import Words
 from asgireload.config import render_config
-from asgireload.errors import ConfigError, LogConfigError
+from asgireload.errors import ConfigError
 from asgireload.http import reader
-from asgireload.log import read_user_config
 
 
 def is_compiled() -> bool:
@@ -65,15 +64,19 @@ def _read(
         return 0
     if not check_config:
         return words
+    # Help and versions do without what a start imports.
+    from asgireload.cli.checking import look_around
+    from asgireload.supervisor.start import launch_directory
+
     loaded = load_words(words)
     check(loaded)
-    if loaded.config.log_config is not None:
-        try:
-            read_user_config(loaded.config.log_config)
-        except LogConfigError as error:
-            raise ConfigError(str(error)) from error
-    for line in (*loaded.notices, *loaded.warnings):
+    findings = look_around(loaded, launch_directory())
+    for line in (*loaded.notices, *loaded.warnings, *findings.doubts):
         click.echo(line, err=True)
+    if findings.problems:
+        for problem in findings.problems:
+            report(problem, ConfigError.exit_code)
+        return ConfigError.exit_code
     click.echo("The configuration is valid.")
     return 0
 
@@ -121,7 +124,8 @@ serve_command = _ServeCommand(
         click.Option(
             ["--check-config"],
             is_flag=True,
-            help="Check the configuration and end: 0 when it can be used, else 2.",
+            help="Check the configuration and the files and modules that it names, and end: 0 when it can be"
+            " used, else 2. Nothing is imported and no address is taken.",
         ),
         click.Option(
             ["--help-all"],

@@ -7,12 +7,14 @@ or reverted (status: not at full strength), 2 usage, 3 no server reached.
 import json
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import click
 
-from asgireload.admin.client import AdminClient, find_server
+from asgireload.admin.servers import Address, Server, find_server
 from asgireload.cli.commands import COMMAND_HELP
+from asgireload.cli.progress import Progress
 from asgireload.cli.render import (
     render_certificates,
     render_reload,
@@ -22,6 +24,7 @@ from asgireload.cli.render import (
 from asgireload.config import OPTIONS
 from asgireload.config.kinds import Duration, MismatchError
 from asgireload.errors import ConfigError, ControlError
+from asgireload.log.escaping import block
 
 DONE = 0
 NOT_DONE = 1
@@ -44,78 +47,85 @@ def _read_seconds(
     return seconds
 
 
-def _reload(client: AdminClient, *, wait: bool, timeout: float | None) -> int:
+def _reload(server: Server, *, wait: bool, timeout: float | None) -> int:
     path = "/reload"
     if wait:
         path += "?wait=1" if timeout is None else f"?wait=1&timeout={timeout:g}"
     # Without a limit of ours the server's own deadlines bound a reload.
     limit = None if wait and timeout is None else (timeout or 10.0) + ANSWER_MARGIN
-    status, answer = client.request("POST", path, timeout=limit)
+    with Progress(server) if wait else nullcontext():
+        status, answer = server.client.request("POST", path, timeout=limit)
     if status == 202 and isinstance(answer, dict):
-        click.echo(render_ticket(answer), nl=False)
+        _show(render_ticket(answer))
+        _name(server)
         return DONE
     verdict = answer if status == 200 else _member(answer, "reload")
     if isinstance(verdict, dict):
-        click.echo(render_reload(verdict), nl=False)
+        _show(render_reload(verdict))
+        _name(server)
     if status == 200:
         return DONE
-    return _refused(answer, status)
+    return _refused(server, answer, status)
 
 
-def _reload_certificates(client: AdminClient) -> int:
-    status, answer = client.request("POST", "/tls/reload")
+def _reload_certificates(server: Server) -> int:
+    status, answer = server.client.request("POST", "/tls/reload")
     if status != 200 or not isinstance(answer, dict):
-        return _refused(answer, status)
-    click.echo(render_certificates(answer), nl=False)
+        return _refused(server, answer, status)
+    _show(render_certificates(answer))
+    _name(server)
     return DONE
 
 
-def _status(client: AdminClient, *, as_json: bool) -> int:
-    status, answer = client.request("GET", "/status")
-    if status != 200 or not isinstance(answer, dict):
-        return _refused(answer, status)
-    click.echo(json.dumps(answer, indent=2) if as_json else render_status(answer), nl=as_json)
+def _status(server: Server, *, as_json: bool) -> int:
+    answer = server.status
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _show(render_status(answer, server.pid, server.path))
     return DONE if answer["state"] in _AT_FULL_STRENGTH else NOT_DONE
 
 
-def _stop(client: AdminClient, *, wait: bool, timeout: float | None) -> int:
-    handle = _open_process(client) if wait else None
+def _stop(server: Server, *, wait: bool, timeout: float | None) -> int:
+    handle = _open_process(server) if wait else None
     try:
-        status, answer = client.request("POST", "/stop")
+        status, answer = server.client.request("POST", "/stop")
         if status != 202:
-            return _refused(answer, status)
+            return _refused(server, answer, status)
         if handle is None:
             click.echo("The server is stopping.")
+            _name(server)
             return DONE
         waiter = select.poll()
         waiter.register(handle, select.POLLIN)
-        if not waiter.poll(None if timeout is None else timeout * 1000):
-            return _error(f"the server still stops after {timeout:g} s")
+        with Progress(server):
+            has_ended = waiter.poll(None if timeout is None else timeout * 1000)
+        if not has_ended:
+            return _error(f"the server still stops after {timeout:g} s ({server.name})")
     finally:
         if handle is not None:
             os.close(handle)
     click.echo("The server has stopped.")
+    _name(server)
     return DONE
 
 
-def _scale(client: AdminClient, *, workers: int) -> int:
-    status, answer = client.request("POST", f"/scale?workers={workers}")
+def _scale(server: Server, *, workers: int) -> int:
+    status, answer = server.client.request("POST", f"/scale?workers={workers}")
     if status != 202:
-        return _refused(answer, status)
+        return _refused(server, answer, status)
     click.echo(f"The server now wants {workers} worker{'' if workers == 1 else 's'}.")
+    _name(server)
     return DONE
 
 
-def _open_process(client: AdminClient) -> int:
+def _open_process(server: Server) -> int:
     """Return a descriptor that becomes readable when the server's process ends (pidfd_open(2))."""
-    status, answer = client.request("GET", "/status")
-    if status != 200 or not isinstance(answer, dict):
-        raise ControlError(f"the server did not tell its process id (status {status})")
     try:
-        return os.pidfd_open(answer["pid"])
+        return os.pidfd_open(server.pid)
     except OSError as error:
         raise ControlError(
-            f"cannot wait for process {answer['pid']}: {error.strerror}; is it in another container?"
+            f"cannot wait for process {server.pid}: {error.strerror}; is it in another container?"
         ) from error
 
 
@@ -123,10 +133,20 @@ def _member(answer: object, name: str) -> object:
     return answer.get(name) if isinstance(answer, dict) else None
 
 
-def _refused(answer: object, status: int) -> int:
+def _show(text: str) -> None:
+    """Print what the server has told, which may be another user's: nothing in it may steer the terminal."""
+    click.echo(block(text), nl=False)
+
+
+def _name(server: Server) -> None:
+    """Say which server has done it: one that was found without an address may be another than was meant."""
+    click.echo(f"  server: {server.name}")
+
+
+def _refused(server: Server, answer: object, status: int) -> int:
     """Report a problem document (RFC 9457) of the server."""
     detail = _member(answer, "detail") or _member(answer, "title")
-    return _error(str(detail or f"the server answered with status {status}"))
+    return _error(f"{detail or f'the server answered with status {status}'} ({server.name})")
 
 
 def _error(text: str) -> int:
@@ -134,7 +154,9 @@ def _error(text: str) -> int:
     return NOT_DONE
 
 
-def _command(name: str, action: Callable[..., int], params: list[click.Parameter]) -> click.Command:
+def _command(
+    name: str, action: Callable[..., int], params: list[click.Parameter], *, acts: bool = True
+) -> click.Command:
     """Make a command that finds the server, then does `action` with it."""
 
     def callback(
@@ -145,7 +167,8 @@ def _command(name: str, action: Callable[..., int], params: list[click.Parameter
         if sum(way is not None for way in (admin_socket, pid, pid_file)) > 1:
             raise ConfigError("give one of --admin-socket, --pid and --pid-file")
         try:
-            return action(find_server(admin_socket, pid, pid_file), **values)
+            address = Address(admin_socket, pid, pid_file)
+            return action(find_server(address, _words(name, values), acts=acts), **values)
         except ControlError as error:
             click.echo(f"asgireload: error: {error}", err=True)
             return UNREACHED
@@ -154,7 +177,7 @@ def _command(name: str, action: Callable[..., int], params: list[click.Parameter
         click.Option(
             ["admin_socket", "--admin-socket", "--socket"],
             metavar="FILE",
-            help="The server's admin socket. Default: that of the only server running.",
+            help="The server's admin socket. Default: that of the server started in this directory.",
         ),
         click.Option(["--pid"], type=click.IntRange(min=1), help="The server's process id."),
         click.Option(
@@ -164,6 +187,15 @@ def _command(name: str, action: Callable[..., int], params: list[click.Parameter
     return click.Command(
         name, callback=callback, params=[*params, *finding], help=COMMAND_HELP[name]
     )
+
+
+def _words(name: str, values: Mapping[str, object]) -> str:
+    """Return the command as it is to be given again, with an address."""
+    given = [name]
+    if values.get("workers") is not None:
+        given.append(str(values["workers"]))
+    given += [flag for flag, key in (("--wait", "wait"), ("--json", "as_json")) if values.get(key)]
+    return " ".join(given)
 
 
 def _socket_from_environment() -> str | None:
@@ -192,6 +224,7 @@ control = click.Group(
             "status",
             _status,
             [click.Option(["as_json", "--json"], is_flag=True, help="Show it as JSON.")],
+            acts=False,
         ),
         _command("stop", _stop, _wait("Wait until the server's process has ended.")),
         _command(

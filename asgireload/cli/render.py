@@ -15,7 +15,18 @@ from asgireload.admin.port import (
     WorkerSnapshot,
 )
 
-_HEADINGS = ("slot", "gen", "state", "pid", "age", "conns", "in flight", "requests", "memory")
+_HEADINGS = (
+    "slot",
+    "gen",
+    "state",
+    "pid",
+    "age",
+    "heartbeat",
+    "conns",
+    "in flight",
+    "requests",
+    "memory",
+)
 
 
 def render_ticket(answer: Mapping[str, Any]) -> str:
@@ -29,8 +40,8 @@ def render_ticket(answer: Mapping[str, Any]) -> str:
     )
 
 
-def render_status(answer: Mapping[str, Any]) -> str:
-    """Return everything that `asgireload status` shows."""
+def render_status(answer: Mapping[str, Any], pid: int, path: str) -> str:
+    """Return everything that `asgireload status` shows; `pid` and `path` are those that the server was found by."""
     status = msgspec.convert(answer, StatusSnapshot)
     ready = f"{status.workers_ready} of {status.workers_wanted} ready"
     if status.workers_old:
@@ -38,17 +49,23 @@ def render_status(answer: Mapping[str, Any]) -> str:
     lines = [
         f"{status.state}: {status.message}",
         "",
-        f"  app         {status.app}",
+        f"  app         {status.app}" + (f" in {status.directory}" if status.directory else ""),
         f"  generation  {_or_dash(status.generation)}",
         f"  workers     {ready}",
         f"  listening   {', '.join(status.listeners) or '-'}",
-        f"  process     {status.pid}, up for {format_duration(status.uptime)}",
+        f"  socket      {path}",
+        f"  process     {pid}, up for {format_duration(status.uptime)}",
         f"  asgireload  {status.version}",
         f"  reloads     {status.reloads_total}, workers restarted {status.restarts_total}",
     ]
     if status.workers:
         ordered = sorted(status.workers, key=lambda worker: (worker.slot, worker.generation))
         lines += ["", *_table([_HEADINGS, *map(_worker_row, ordered)])]
+    lines += [
+        f"  slot {worker.slot}, pid {worker.pid}, waits for {worker.waits_for}"
+        for worker in status.workers
+        if worker.waits_for
+    ]
     if status.certificates:
         lines += ["", *_certificate_lines(status.certificates)]
     if status.certificates_error is not None:
@@ -62,6 +79,19 @@ def render_status(answer: Mapping[str, Any]) -> str:
         if reload is not None:
             text += f"\n{title}\n{_reload(reload)}"
     return text
+
+
+def render_waiting(answer: Mapping[str, Any]) -> str:
+    """Return who waits for workers, and for what in them; empty: nobody. `answer`: a status, or nothing."""
+    if not answer.get("waits_for"):
+        return ""
+    status = msgspec.convert(answer, StatusSnapshot)
+    lines = [status.waits_for] + [
+        f"  slot {worker.slot}, pid {worker.pid}: {worker.waits_for}"
+        for worker in status.workers
+        if worker.waits_for
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def render_certificates(answer: Mapping[str, Any]) -> str:
@@ -111,11 +141,8 @@ def _reload(reload: ReloadSnapshot) -> str:
     if not is_open:
         extent = "in every slot" if reload.uniform else "but not in every slot"
         lines.append(f"  generation {_or_dash(reload.serving_generation)} serves {extent}")
+    lines += _old_workers(reload)
     for count, what in (
-        (reload.workers_draining, "workers still draining"),
-        (reload.workers_drained, "workers drained"),
-        (reload.workers_killed, "workers killed at their deadline"),
-        (reload.workers_crashed, "workers crashed while they drained"),
         (reload.exchanges_cut, "exchanges cut at the deadline"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
@@ -126,7 +153,7 @@ def _reload(reload: ReloadSnapshot) -> str:
             lines.append(f"  {what}: {count}")
     for slot in reload.slots:
         steps = ", ".join(
-            f"{step.name} {step.seconds:.2f} s" + (f" ({step.detail})" if step.detail else "")
+            f"{step.name} at {step.seconds:.2f} s" + (f" ({step.detail})" if step.detail else "")
             for step in slot.steps
         )
         lines.append(f"  slot {slot.slot}: {steps}")
@@ -137,6 +164,19 @@ def _reload(reload: ReloadSnapshot) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _old_workers(reload: ReloadSnapshot) -> list[str]:
+    """Return a line that accounts for every worker that the reload has replaced."""
+    counts = (
+        (reload.workers_drained, "drained"),
+        (reload.workers_killed, "killed at the deadline"),
+        (reload.workers_crashed, "crashed while draining"),
+        (reload.workers_draining, "still draining"),
+    )
+    total = sum(count for count, _ in counts)
+    parts = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return [f"  old workers: {total} ({parts})"] if total else []
+
+
 def _worker_row(worker: WorkerSnapshot) -> tuple[str, ...]:
     return (
         str(worker.slot),
@@ -144,6 +184,7 @@ def _worker_row(worker: WorkerSnapshot) -> tuple[str, ...]:
         worker.state,
         _or_dash(worker.pid),
         format_duration(worker.age),
+        "-" if worker.heartbeat_age is None else f"{format_duration(worker.heartbeat_age)} ago",
         str(worker.connections),
         str(worker.exchanges),
         str(worker.requests_total),

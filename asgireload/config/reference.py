@@ -26,7 +26,8 @@ the key `drain_timeout` in a TOML file. What is stronger wins:
 Where to listen is one decision: the strongest source that names a host and port, a Unix socket, a
 descriptor or binds overrules what weaker ones say about it. Unknown keys and variables, and values that
 cannot be used, are refused with the place they came from. `asgireload --print-config` shows each value
-with its origin, `--check-config` ends with 0 or 2. Relative paths start at the working directory.
+with its origin. `--check-config` looks at the files, directories, packages, certificates and modules that it
+names, too, without importing or listening, and ends with 0 or 2. Relative paths start at the working directory.
 
 Durations are seconds, or carry a unit: `250ms`, `20s`, `5m`, `12h`, `1d`. Sizes are bytes, or carry a
 binary unit: `512M`, `2G`. Options that may be empty take `none`. Options that can be repeated are arrays

@@ -52,6 +52,7 @@ from asgireload.http.reader import RequestReader
 from asgireload.http.resuming import Resuming
 from asgireload.http.stream_leaving import StreamLeaving
 from asgireload.http.writer import frame_error
+from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import EventStreamParcel, HttpParcel, HttpParcelState
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.proxy_protocol import Origin
@@ -901,6 +902,12 @@ class HttpConnection(Carrier):
             self._answer(503, "Service Unavailable")
         elif self._lingering is None:
             self._close(lingers=True)
+
+    def open_work(self, now_ns: int) -> OpenWork:
+        exchange = self._current
+        if exchange is None or exchange.is_response_complete:
+            return OpenWork("connection", "", self.endpoints.client_label)
+        return exchange.open_work(now_ns)
 
     def abort(self) -> None:
         self._release()

@@ -32,6 +32,7 @@ from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
 from asgireload.http.request_id import RequestIds
 from asgireload.http.writer import PreparedHeads
+from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.scoreboard import Field, Limit, Record
 
@@ -135,6 +136,9 @@ class LiveConnection(Protocol):
 
     def abort(self) -> None:
         """Drop the connection now, unsent bytes included."""
+
+    def open_work(self, now_ns: int) -> OpenWork:
+        """Return what a drain waits for here, for people."""
 
 
 class Successor(Protocol):

@@ -29,6 +29,7 @@ from asgireload.http.request_id import EXTENSION
 from asgireload.http.running import run
 from asgireload.http.scope import full_path, http_scope
 from asgireload.http.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
+from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import EventStreamParcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
@@ -288,6 +289,15 @@ class HttpExchange:
         record = context.record
         record.exchanges += 1
         record.note_time(self._started_ns)
+
+    def open_work(self, now_ns: int) -> OpenWork:
+        """Return what it is, for people, without the query."""
+        return OpenWork(
+            "event stream" if self.is_event_stream else "request",
+            f"{self.head.method} {self.head.raw_path.decode('ascii')}",
+            label_of(self._client),
+            (now_ns - self._started_ns) / 1e9,
+        )
 
     @property
     def is_response_begun(self) -> bool:

@@ -16,6 +16,12 @@ def heartbeat_interval(config: Config) -> float:
     return min(_DEVELOPING, config.timeout_worker_healthcheck / _BEATS)
 
 
+def stalled_after(config: Config) -> float:
+    """Return the seconds without a heartbeat after which a worker is shown as stalled: half of the time after which
+    it is replaced, if that is enough to tell."""
+    return max(config.timeout_worker_healthcheck / 2, silent_after(config))
+
+
 def silent_after(config: Config) -> float:
     """Return the seconds without a heartbeat after which a loop does not turn."""
     return heartbeat_interval(config) + 0.5

@@ -249,6 +249,42 @@ def started_at(pid: int) -> int | None:
         return None
 
 
+def begun_at(pid: int) -> float | None:
+    """Return when a process was started, in wall clock seconds; None when there is none.
+
+    To the second, and as if nobody had set the clock since.
+    """
+    ticks = started_at(pid)
+    if ticks is None:
+        return None
+    with open("/proc/stat") as file:
+        booted = next(int(line.split()[1]) for line in file if line.startswith("btime "))
+    return booted + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the pids of a process's children; none when it has ended."""
+    children: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                children += map(int, file.read().split())
+    except OSError:
+        return []
+    return children
+
+
+def parent_of(pid: int) -> int | None:
+    """Return the pid of a process's parent; None when there is none, or the process has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The second field is the name, in brackets, and may hold anything.
+            parent = int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+    return parent or None
+
+
 def raise_file_limit() -> int:
     """Let this process open as many files as it may (getrlimit(2)); return how many that are.
 

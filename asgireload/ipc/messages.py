@@ -8,8 +8,8 @@
     supervisor ──ForkTemplate──▶ bookmark
     supervisor ◀──BookmarkStarted── bookmark
     supervisor ──HandOver, Drain, TakeOver, Hold, Release, UseCertificates, AssetsChanged, MoveTo──▶ worker
-    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, SuccessorSpent,
-                  WorkerDrained── worker
+    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerWaits,
+                  SuccessorSpent, WorkerDrained── worker
     supervisor ◀──WorkerImported── worker (development)
 
 Each message is a frozen value; descriptors travel beside it (`ipc.channel`), in the order its docstring
@@ -211,6 +211,8 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     reason: str
     """Value of draining.DrainReason."""
     timeout: float
+    reports: bool = False
+    """Say what is waited for, if it takes long (`WorkerWaits`)."""
 
 
 class HandOver(msgspec.Struct, frozen=True, tag=True):
@@ -265,6 +267,26 @@ class SuccessorSpent(msgspec.Struct, frozen=True, tag=True):
     successor: int
 
 
+class OpenWork(msgspec.Struct, frozen=True):
+    """Something that a drain waits for."""
+
+    kind: str
+    """`request`, `event stream`, `WebSocket` or `connection`, one that waits for a request or for its client."""
+    name: str = ""
+    """Method and path, without the query, which may hold secrets; empty for a connection."""
+    client: str = ""
+    seconds: float = 0.0
+    """Since it began."""
+
+
+class WorkerWaits(msgspec.Struct, frozen=True, tag=True):
+    """What is open in a worker that drains. Comes after some seconds, and again, where Drain has asked for it."""
+
+    counts: dict[str, int]
+    """By kind."""
+    oldest: tuple[OpenWork, ...] = ()
+
+
 class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
     """Last message of a worker that drained."""
 
@@ -298,6 +320,7 @@ FromWorker = (
     | WorkerReady
     | WorkerFailed
     | WorkerDraining
+    | WorkerWaits
     | SuccessorSpent
     | WorkerDrained
 )

@@ -179,12 +179,65 @@ def check_addresses(config: Config, places: Mapping[str, str] | None = None) -> 
             f"{places['ssl_context_factory']} makes one context for all addresses: leave out cert= of the"
             " binds, or the factory"
         )
+    _check_overlaps(config, addresses)
     is_open_admin = config.admin_port is not None and not is_loopback(config.admin_host)
     if is_open_admin and config.admin_token_file is None:
         raise ConfigError(
             f"{places['admin_host']} {config.admin_host} can be reached from other machines: give admin_token_file"
             " too, so that not everybody can reload and stop the server"
         )
+
+
+def _check_overlaps(config: Config, addresses: Sequence[Address]) -> None:
+    """Raise ConfigError for two addresses of which the second could not be taken beside the first."""
+    named: list[tuple[str, Address]] = [(f"address '{address}'", address) for address in addresses]
+    if config.admin_port is not None:
+        admin = TcpAddress(config.admin_host.strip("[]"), config.admin_port)
+        named.append((f"admin_host and admin_port {admin}", admin))
+    if config.admin_socket not in ("auto", "none"):
+        named.append((f"admin_socket {config.admin_socket}", UnixAddress(config.admin_socket)))
+    for index, (name, address) in enumerate(named):
+        for other_name, other in named[:index]:
+            if _overlap(address, other, addresses):
+                raise ConfigError(f"{other_name} and {name} are the same place: give another one")
+
+
+def _overlap(one: Address, other: Address, addresses: Sequence[Address]) -> bool:
+    match one, other:
+        case UnixAddress(), UnixAddress():
+            return os.path.abspath(one.path) == os.path.abspath(other.path)
+        case TcpAddress(), TcpAddress() if one.port == other.port != 0:
+            first, second = _meant(one, addresses), _meant(other, addresses)
+            if not first or not second:
+                return one.host.lower() == other.host.lower()
+            return any(_is_common(a, b) for a in first for b in second)
+        case _:
+            return False
+
+
+_IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _is_common(one: _IPAddress, other: _IPAddress) -> bool:
+    if one.version != other.version:
+        return False
+    return one == other or one.is_unspecified or other.is_unspecified
+
+
+def _meant(address: TcpAddress, addresses: Sequence[Address]) -> tuple[_IPAddress, ...]:
+    """Return the addresses that a host stands for; none where that is for a resolver to say."""
+    if address.host.lower() == "localhost":
+        return ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1")
+    try:
+        known = ipaddress.ip_address(address.host)
+    except ValueError:
+        return ()
+    answers_ipv4 = known.version == 6 and not (
+        address in addresses and has_v4_twin(address, addresses)
+    )
+    if known.is_unspecified and answers_ipv4:
+        return known, ipaddress.IPv4Address(0)
+    return (known,)
 
 
 def has_v4_twin(address: TcpAddress, addresses: Sequence[Address]) -> bool:

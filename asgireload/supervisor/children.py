@@ -48,6 +48,7 @@ from asgireload.ipc.messages import (
     WorkerReady,
     WorkerStage,
     WorkerStarted,
+    WorkerWaits,
 )
 from asgireload.ipc.scoreboard import CAPACITY, Field, Record, Scoreboard
 from asgireload.net.addresses import ListenerTraits
@@ -425,7 +426,7 @@ class Children:
         if (worker := self._workers.get(step.worker_id)) is not None:
             self.pair_workers(step.worker_id, step.successors)
             worker.gives_way_at_end = step.gives_way
-            worker.channel.post(Drain(step.reason.value, step.timeout))
+            worker.channel.post(Drain(step.reason.value, step.timeout, reports=True))
 
     def pair_workers(self, worker_id: int, successor_ids: tuple[int, ...]) -> None:
         """Open a passage between a worker and each of those that take its connections over."""
@@ -491,6 +492,8 @@ class Children:
                 )
             case WorkerDraining():
                 event = events.WorkerStoppedAccepting(number)
+            case WorkerWaits():
+                event = events.WorkerWaits(number, message)
             case SuccessorSpent():
                 event = events.SuccessorSpent(number, message.successor)
             case WorkerDrained():

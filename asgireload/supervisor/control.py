@@ -16,6 +16,7 @@ from asgireload.supervisor.children import Children
 from asgireload.supervisor.events import Event, ReloadRequested, ScaleRequested, StopRequested
 from asgireload.supervisor.fleet import Fleet, Phase
 from asgireload.supervisor.reloads import Outcome, Reload
+from asgireload.supervisor.waiting import name_wait
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -85,12 +86,11 @@ class Control:
         reload_id = before.reload_id if before is not None else self._fleet.last_reload_id
         found = self._find(reload_id)
         assert found is not None
-        waits = found is self._fleet.pending
         return port.ReloadTicket(
             id=reload_id,
             outcome=found.outcome.value,
             coalesced=before is not None,
-            waits_for=snapshots.name_wait(self._fleet, self._loop.time()) if waits else "",
+            waits_for=name_wait(self._fleet, found, self._loop.time()),
         )
 
     async def wait_reload(self, reload_id: int) -> port.ReloadSnapshot:

@@ -6,6 +6,7 @@ Structs, as making two dozen dataclasses of them would be a tenth of what a star
 from msgspec import Struct
 
 from asgireload.draining import DrainReason
+from asgireload.ipc import messages
 from asgireload.supervisor.reloads import Failure
 
 # --- events ---------------------------------------------------------------------------------------
@@ -76,6 +77,11 @@ class SuccessorSpent(Struct, frozen=True):
     successor: int
 
 
+class WorkerWaits(Struct, frozen=True):
+    worker_id: int
+    waits: messages.WorkerWaits
+
+
 class WorkerDrained(Struct, frozen=True):
     worker_id: int
     exchanges_cut: int
@@ -138,6 +144,7 @@ Event = (
     | WorkerFailed
     | WorkerStoppedAccepting
     | SuccessorSpent
+    | WorkerWaits
     | WorkerDrained
     | WorkerExited
     | WorkerObserved

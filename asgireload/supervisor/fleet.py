@@ -9,6 +9,7 @@ from enum import Enum
 import msgspec
 
 from asgireload.draining import DrainReason
+from asgireload.ipc.messages import WorkerWaits
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Failure, Reload
 
@@ -139,6 +140,9 @@ class Worker(msgspec.Struct):
     """It lets new requests wait."""
     successors: tuple[int, ...] = ()
     """The workers that take over its connections while it drains."""
+    waits: WorkerWaits | None = None
+    """What was open when it last said so, while it drains."""
+    waits_at: float = 0.0
     spent_successors: set[int] = msgspec.field(default_factory=set)
     """Those that take no more of them: so no connection is offered twice to the same worker."""
     drained: bool = False
@@ -216,6 +220,9 @@ class Fleet(msgspec.Struct):
     own_reloads: int = 0
     """Reloads in a row that we asked for ourselves and that failed."""
     restarts: int = 0
+    tell_waits_at: float | None = None
+    """When the next line about what is waited for is due."""
+    waits_told_at: float = float("-inf")
     exits: dict[str, int] = msgspec.field(
         default_factory=lambda: {"clean": 0, "crashed": 0, "killed": 0, "stalled": 0}
     )

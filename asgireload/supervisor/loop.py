@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from asgireload.admin.entrances import announce
 from asgireload.config import Config
 from asgireload.errors import ControlError, LogConfigError, TlsError
-from asgireload.ipc.heartbeat import heartbeat_interval
+from asgireload.ipc.heartbeat import heartbeat_interval, stalled_after
 from asgireload.ipc.linux import resident_bytes
 from asgireload.log import begin_logging, log_fields
 from asgireload.supervisor import events, signals
@@ -172,6 +172,14 @@ class _Supervisor:
             resident_bytes=resident_bytes,
             template_pid=self._children.template_pid,
             certificates=certificates,
+            stalled_after=stalled_after(config),
+            directory=means.directory,
+            app_dir=_absolute(config.app_dir, means.directory),
+            admin_socket=next(
+                (entrance.file.path for entrance in means.entrances if entrance.file is not None),
+                "",
+            ),
+            pid_file=_absolute(config.pid_file, means.directory),
         )
         self._control = Control(
             loop, self._fleet, self._children, self._surroundings, certificates, self._on_command
@@ -436,6 +444,10 @@ class _Supervisor:
                     if seen is not None:
                         self._perform(apply(self._fleet, seen, self._loop.time()))
             self._reconcile()
+
+
+def _absolute(path: str | None, directory: str) -> str:
+    return os.path.join(directory, path) if path else ""
 
 
 def _say(step: events.Say) -> None:

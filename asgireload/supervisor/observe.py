@@ -30,6 +30,7 @@ from asgireload.supervisor.events import (
     WorkerReady,
     WorkerStarted,
     WorkerStoppedAccepting,
+    WorkerWaits,
 )
 from asgireload.supervisor.fleet import (
     EXIT_GRACE,
@@ -45,6 +46,7 @@ from asgireload.supervisor.fleet import (
 )
 from asgireload.supervisor.lifecycle import Change, State, advance
 from asgireload.supervisor.reloads import Failure, Outcome, ReloadPhase
+from asgireload.supervisor.waiting import note_report
 
 EARLY_DEATHS_LIMIT = 3
 """Crashes of a generation under trial that take it back; 2 where fewer than three workers serve."""
@@ -209,6 +211,8 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
             worker.stopped_accepting = True
             if worker.state is State.READY:
                 return _leaves_by_itself(fleet, worker, now)
+        case WorkerWaits():
+            note_report(fleet, worker, event.waits, now)
         case SuccessorSpent():
             worker.spent_successors.add(event.successor)
         case WorkerDrained():

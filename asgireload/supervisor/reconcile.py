@@ -40,6 +40,7 @@ from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import SERVING_STEADILY, apply
 from asgireload.supervisor.reloads import Reload, ReloadPhase
 from asgireload.supervisor.succession import renew_successions
+from asgireload.supervisor.waiting import tell_waits
 
 _PASSES = 1000
 """Each pass carries the reload at least one slot or phase further, so this is never reached."""
@@ -52,7 +53,7 @@ def reconcile(fleet: Fleet, now: float) -> list[Step]:
         if fleet.phase is Phase.FINISHED:
             return steps
         before = _position(fleet)
-        due = _expire(fleet, now)
+        due = _expire(fleet, now) + tell_waits(fleet, now)
         if fleet.phase is Phase.STOPPING:
             due += _finish_stop(fleet)
         else:
@@ -84,6 +85,7 @@ def _position(fleet: Fleet) -> tuple[object, ...]:
 def next_deadline(fleet: Fleet, now: float) -> float | None:
     """Return the moment at which `reconcile` must be called again, event or not."""
     times = [worker.deadline for worker in fleet.workers.values()]
+    times.append(fleet.tell_waits_at)
     times += [template.deadline for template in fleet.templates.values()]
     times += [slot.not_before for slot in fleet.slots if slot.not_before > now]
     times += [

@@ -108,11 +108,11 @@ class Reload(msgspec.Struct):
 
 
 def describe_steps(reload: Reload) -> list[str]:
-    """Return a line for each slot: what happened to it, and how long after the reload began."""
+    """Return a line for each slot: what happened to it, and at which second of the reload."""
     began = reload.started_at if reload.started_at is not None else reload.requested_at
     by_slot: dict[int, list[str]] = {}
     for step in reload.steps:
         detail = f" ({step.detail})" if step.detail else ""
-        text = f"{step.name} {step.at - began:.2f} s{detail}"
+        text = f"{step.name} at {step.at - began:.2f} s{detail}"
         by_slot.setdefault(step.slot, []).append(text)
     return [f"  slot {slot}: {', '.join(texts)}" for slot, texts in sorted(by_slot.items())]

@@ -1,6 +1,6 @@
 """Turn the picture of the children into the snapshots that the admin surface shows. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -9,11 +9,15 @@ from asgireload.admin import port
 from asgireload.errors import join_clauses
 from asgireload.ipc.scoreboard import Field
 from asgireload.supervisor.certificates import Certificates
-from asgireload.supervisor.drain_limits import describe_wait, draining_of, has_room_for_reload
+from asgireload.supervisor.drain_limits import draining_of
 from asgireload.supervisor.fleet import Fleet, Phase, Template, TemplateState, Worker
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Failure, Outcome, Reload
 from asgireload.supervisor.tally import Values
+from asgireload.supervisor.waiting import describe_open, describe_waiting, name_wait
+
+STALLED = "stalled"
+"""The state that is shown of a worker which is ready and does not turn its loop."""
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -29,33 +33,43 @@ class Surroundings(msgspec.Struct, frozen=True):
     resident_bytes: Callable[[int], int | None]
     template_pid: Callable[[int], int | None]
     certificates: Certificates | None = None
+    stalled_after: float = float("inf")
+    """Seconds without a heartbeat after which a worker is not ready, whatever it has said."""
+    directory: str = ""
+    app_dir: str = ""
+    admin_socket: str = ""
+    pid_file: str = ""
 
 
 def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSnapshot:
     last = fleet.history[0] if fleet.history else None
+    workers = tuple(
+        _worker(worker, around, now)
+        for worker in sorted(
+            fleet.workers.values(), key=lambda worker: (worker.slot, worker.worker_id)
+        )
+    )
+    ready = sum(worker.state == State.READY.value for worker in workers)
+    stalled = [worker for worker in workers if worker.state == STALLED]
+    broken = _broken(fleet)
     return port.StatusSnapshot(
         version=__version__,
         pid=around.pid,
-        state=name_state(fleet),
-        message=_message(fleet, last, now),
+        state=name_state(fleet, ready),
+        message=_message(fleet, last, stalled, now),
         app=around.app,
         started_at=fleet.started_at + around.wall_offset,
         uptime=now - fleet.started_at,
         generation=fleet.serving,
         workers_wanted=fleet.wanted_count,
-        workers_ready=fleet.ready_count,
+        workers_ready=ready,
         workers_old=sum(worker.state is State.DRAINING for worker in fleet.workers.values()),
         listeners=around.listeners,
         accept=around.accept,
         restarts_total=fleet.restarts,
         # A reload that was reverted had been counted when it was committed.
         reloads_total=sum(fleet.outcomes.values()) - fleet.outcomes.get("reverted", 0),
-        workers=tuple(
-            _worker(worker, around, now)
-            for worker in sorted(
-                fleet.workers.values(), key=lambda worker: (worker.slot, worker.worker_id)
-            )
-        ),
+        workers=workers,
         templates=tuple(
             _template(template, fleet, around) for template in fleet.templates.values()
         ),
@@ -64,57 +78,85 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         last_reload=take_reload(fleet, last, around, now) if last else None,
         certificates=around.certificates.snapshots() if around.certificates else (),
         certificates_error=around.certificates.error if around.certificates else None,
+        waits_for=describe_waiting(fleet, now),
+        broken=_failure(broken) if broken is not None else None,
+        directory=around.directory,
+        app_dir=around.app_dir,
+        admin_socket=around.admin_socket,
+        pid_file=around.pid_file,
     )
 
 
-def name_state(fleet: Fleet) -> str:
-    """Return starting, serving, degraded, reloading or stopping."""
+def name_state(fleet: Fleet, ready: int) -> str:
+    """Return starting, serving, degraded, failing, reloading or stopping. `ready`: workers whose loop turns."""
     if fleet.phase is not Phase.SERVING:
         return "stopping"
     if fleet.serving is None:
         return "starting"
+    if _broken(fleet) is not None:
+        return "failing"
     if fleet.reload is not None:
         return "reloading"
-    return "serving" if fleet.ready_count >= fleet.wanted_count else "degraded"
+    return "serving" if ready >= fleet.wanted_count else "degraded"
 
 
-def _message(fleet: Fleet, last: Reload | None, now: float) -> str:
+def _broken(fleet: Fleet) -> Failure | None:
+    """Return why the generation that serves shows an error page instead of the application (development)."""
+    generation = fleet.generations.get(fleet.serving) if fleet.serving is not None else None
+    return generation.broken if generation is not None else None
+
+
+def _message(
+    fleet: Fleet, last: Reload | None, stalled: Sequence[port.WorkerSnapshot], now: float
+) -> str:
     serving = fleet.serving
     said = f"serving generation {serving}" if serving is not None else "nothing serves yet"
+    broken = _broken(fleet)
+    if broken is not None:
+        said = f"every request is answered with an error page: {broken.stage}: {broken.summary}"
+    for worker in stalled:
+        said += (
+            f"; worker {worker.pid} has not turned its loop for {worker.heartbeat_age or 0:.0f} s"
+        )
     running = fleet.reload
     if running is not None and running.target is not None:
         said += f"; generation {running.target}: {running.phase.value}"
-    elif last is not None and last.failure is not None and last.outcome is not Outcome.COMMITTED:
+    elif (
+        last is not None
+        and last.failure is not None
+        and last.outcome is not Outcome.COMMITTED
+        and broken is None
+    ):
         said += f"; generation {last.target} {last.outcome.value}: {last.failure.summary}"
-    waits_for = name_wait(fleet, now)
-    if fleet.pending is not None and waits_for:
-        said = join_clauses(said, f"reload {fleet.pending.reload_id} waits for {waits_for}")
+    waiting = describe_waiting(fleet, now)
+    if waiting:
+        said = join_clauses(said, f"{waiting[0].lower()}{waiting[1:]}")
     return said
-
-
-def name_wait(fleet: Fleet, now: float) -> str:
-    """Return what the pending reload waits for other than a running one: old workers to drain, or nothing."""
-    if fleet.pending is None or fleet.reload is not None or has_room_for_reload(fleet):
-        return ""
-    return "" if fleet.policy.development else describe_wait(fleet, now)
 
 
 def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnapshot:
     values = around.record_of(worker.worker_id)
     beat = values[Field.HEARTBEAT] if values else 0
+    heartbeat_age = max(0.0, now - beat / 1e9) if beat else None
+    is_stalled = (
+        worker.state is State.READY
+        and heartbeat_age is not None
+        and heartbeat_age >= around.stalled_after
+    )
     return port.WorkerSnapshot(
         slot=worker.slot,
         generation=worker.generation,
         pid=worker.pid,
-        state=worker.state.value,
+        state=STALLED if is_stalled else worker.state.value,
         ready_at=worker.ready_at + around.wall_offset if worker.ready_at is not None else None,
         age=now - worker.asked_at,
-        heartbeat_age=max(0.0, now - beat / 1e9) if beat else None,
+        heartbeat_age=heartbeat_age,
         connections=values[Field.CONNECTIONS] if values else 0,
         websockets=values[Field.WEBSOCKETS] if values else 0,
         exchanges=values[Field.EXCHANGES] if values else 0,
         requests_total=values[Field.REQUESTS_TOTAL] if values else 0,
         rss_bytes=around.resident_bytes(worker.pid) if worker.pid is not None else None,
+        waits_for=describe_open(worker, now),
     )
 
 
@@ -154,7 +196,7 @@ def take_reload(
         failure=_failure(reload.failure) if reload.failure is not None else None,
         slots=_slots(reload),
         waited=reload.waited(now),
-        waits_for=name_wait(fleet, now) if reload is fleet.pending else "",
+        waits_for=name_wait(fleet, reload, now),
         workers_draining=draining_of(fleet, reload.reload_id),
         workers_drained=reload.drained,
         workers_killed=reload.killed,

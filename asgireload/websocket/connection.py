@@ -54,6 +54,7 @@ from asgireload.http.resuming import Resuming
 from asgireload.http.running import run
 from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
+from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import WebSocketParcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
@@ -315,6 +316,14 @@ class WebSocketConnection:
             self.begin_drain()
         elif self._lingering is None:
             self._transport.abort()
+
+    def open_work(self, now_ns: int) -> OpenWork:
+        return OpenWork(
+            "WebSocket",
+            f"WebSocket {self._head.raw_path.decode('ascii')}",
+            label_of(self._client),
+            (now_ns - self._started_ns) / 1e9,
+        )
 
     def abort(self) -> None:
         if self._task is not None:

@@ -68,6 +68,7 @@ from asgireload.ipc.messages import (
     WorkerReady,
     WorkerStage,
     WorkerStarted,
+    WorkerWaits,
     shortened,
 )
 from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks
@@ -89,6 +90,7 @@ from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
 from asgireload.worker.holding import HeldBack
 from asgireload.worker.lifespan import Lifespan, LifespanMode
+from asgireload.worker.open_work import WaitReports
 from asgireload.worker.tls import make_contexts
 
 if TYPE_CHECKING:
@@ -278,6 +280,7 @@ class _Worker:
         self._orphaned = orphaned
         self._leave: asyncio.Future[_Leave] | None = None
         self._handover: Handover | None = None
+        self._tells_waits = False
         self._serving: HeldBack | None = None
         self._held_until: float | None = None
         """Newer code was on its way before this worker could serve, and is waited for until then."""
@@ -355,8 +358,10 @@ class _Worker:
         for entrance in self._entrances:
             entrance.socket.close()
         self._channel.post(WorkerDraining())
+        reports = WaitReports(loop, context, self._report_waits)
         result = await drain(context, acceptor, handover, command.reason, timeout)
         await lifespan.shutdown(self._config.lifespan_timeout)
+        reports.end()
         heartbeat.stop()
         _log_drain(result)
         self._channel.post(
@@ -562,6 +567,7 @@ class _Worker:
     def _on_message(self, message: AnyMessage, descriptors: list[int]) -> None:
         match message:
             case Drain():
+                self._tells_waits = message.reports
                 self._command(_Leave(DrainReason(message.reason), message.timeout))
             case HandOver() | TakeOver() | UseCertificates() if not descriptors:
                 # The kernel has closed what did not fit in, so another worker sees the end of its passage.
@@ -608,6 +614,12 @@ class _Worker:
             passage.close()
         else:
             take(self._handover, passage)
+
+    def _report_waits(self, waits: WorkerWaits) -> None:
+        # A supervisor of an older version does not ask for it, and does not know the message; and one that is gone
+        # has asked for nothing.
+        if self._tells_waits:
+            self._channel.post(waits)
 
     def _report_spent(self, successor: int) -> None:
         if successor:  # a supervisor of an older version names none, and does not know the message

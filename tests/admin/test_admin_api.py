@@ -111,6 +111,7 @@ class TestReading:
             ("starting", 0, 503),
             ("starting", 1, 503),
             ("stopping", 2, 503),
+            ("failing", 2, 503),
         ],
     )
     def test_ready_means_that_a_worker_may_receive_traffic(

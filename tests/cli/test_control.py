@@ -14,6 +14,7 @@ from asgireload.admin.port import (
     Step,
     WorkerSnapshot,
 )
+from asgireload.admin.servers import Server as Found
 from asgireload.cli import control as control_module
 from asgireload.cli.main import main
 from asgireload.errors import ControlError
@@ -89,10 +90,16 @@ class Server:
         self.asked = []
         self.found_by = None
         self.on_request = None
+        self.path = "/run/x.sock"
 
-    def find(self, socket=None, pid=None, pid_file=None):
-        self.found_by = (socket, pid, pid_file)
-        return self
+    def find(self, address, words, *, acts):
+        self.found_by = (address.socket, address.pid, address.pid_file)
+        self.words = words
+        self.acts = acts
+        status, answer = self.request("GET", "/status") if "/status" in self.answers else (200, {})
+        assert status == 200
+        self.asked.clear()
+        return Found(self, answer.get("pid", 4242), {"app": "main:app", **answer})
 
     def request(self, method, path, timeout=10.0):
         self.asked.append((method, path, timeout))
@@ -128,7 +135,7 @@ def test_a_reload_that_waits_for_old_workers_says_so(server, capsys):
     assert main(["reload", "--wait"]) == 0
     shown = capsys.readouterr().out
     assert "waited 14.2 s for old workers to drain" in shown
-    assert "workers still draining: 3" in shown
+    assert "old workers: 5 (2 drained, 3 still draining)" in shown
 
 
 def test_a_committed_reload_is_a_success(server, capsys):
@@ -137,8 +144,8 @@ def test_a_committed_reload_is_a_success(server, capsys):
     shown = capsys.readouterr().out
     assert "Reload 4: committed after 1.2 s (generation 1 to 2)" in shown
     assert "generation 2 serves in every slot" in shown
-    assert "workers drained: 2" in shown
-    assert "slot 0: ready 0.50 s (ok)" in shown
+    assert "old workers: 2 (2 drained)" in shown
+    assert "slot 0: ready at 0.50 s (ok)" in shown
     assert server.asked == [("POST", "/reload?wait=1", None)]
 
 
@@ -151,6 +158,53 @@ def test_a_failed_reload_ends_with_1_and_shows_the_traceback(server, capsys):
     assert "failed at import: ValueError: no\n    File x\n    ValueError: no" in shown.out
     assert "asgireload: error: Reload 4 was not committed" in shown.err
     assert server.asked == [("POST", "/reload?wait=1&timeout=60", 65.0)]
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "status", "answer", "again"),
+    [
+        (["reload"], "/reload", 202, {"id": 4, "outcome": "running", "coalesced": False}, "reload"),
+        (["reload", "--wait"], "/reload", 200, reload_snapshot(), "reload --wait"),
+        (["reload", "--wait"], "/reload", 502, {"detail": "no", "reload": FAILED}, "reload --wait"),
+        (["reload"], "/reload", 503, {"detail": "The server stops."}, "reload"),
+        (["reload-certificates"], "/tls/reload", 200, {"certificates": []}, "reload-certificates"),
+        (["reload-certificates"], "/tls/reload", 502, {"detail": "no"}, "reload-certificates"),
+        (["scale", "3"], "/scale", 202, {"workers_wanted": 3}, "scale 3"),
+        (["scale", "3"], "/scale", 409, {"detail": "no"}, "scale 3"),
+        (["stop"], "/stop", 202, {"state": "stopping"}, "stop"),
+        (["stop"], "/stop", 500, {"detail": "no"}, "stop"),
+    ],
+)
+def test_every_verdict_names_the_server(server, capsys, words, path, status, answer, again):
+    """A server that was found without an address may be another one than was meant."""
+    server.answers[path] = (status, answer)
+    main(words)
+    shown = capsys.readouterr()
+    name = "main:app, pid 4242, /run/x.sock"
+    if status < 300:
+        assert f"\n  server: {name}\n" in shown.out
+    else:
+        assert f" ({name})\n" in shown.err
+    assert (server.words, server.acts) == (again, True)
+
+
+def test_status_reads_and_names_the_server(server, capsys):
+    server.answers["/status"] = (200, status_snapshot(pid=4242, directory="/srv/shop"))
+    main(["status", "--json"])
+    assert (server.words, server.acts) == ("status --json", False)
+    capsys.readouterr()
+    main(["status"])
+    shown = capsys.readouterr().out
+    assert "  app         main:app in /srv/shop\n" in shown
+    assert "  socket      /run/x.sock\n" in shown
+    assert "  process     4242, up for" in shown
+
+
+def test_what_a_server_tells_cannot_steer_the_terminal(server, capsys):
+    """Root looks at the server of another user."""
+    server.answers["/status"] = (200, status_snapshot(message="fine\x1b]0;title\x07"))
+    main(["status"])
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_a_refusal_without_details_still_says_something(server, capsys):
@@ -169,7 +223,7 @@ def test_status_is_a_success_at_full_strength_only(server, capsys, state, status
     shown = capsys.readouterr().out
     assert f"{state}: serving generation 2" in shown
     assert "2 of 2 ready, 1 draining" in shown
-    assert "0     2    ready  -    3.0 s" in shown
+    assert "0     2    ready  -    3.0 s  100 ms ago  1" in shown
     assert "Last reload\nReload 4: failed" in shown
 
 

@@ -182,7 +182,9 @@ def test_the_configuration_is_printed_with_origins(capsys, monkeypatch):
     assert (lines["port"], lines["host"]) == ("--port", "default")
 
 
-def test_the_configuration_is_checked(capsys, monkeypatch):
+def test_the_configuration_is_checked(capsys, monkeypatch, tmp_path):
+    (tmp_path / "main.py").write_text("app = None")
+    monkeypatch.chdir(tmp_path)
     assert main(["main:app", "--check-config", "--reload-dir", "src"]) == 0
     assert "no effect without --reload" in capsys.readouterr().err
     monkeypatch.setenv("ASGIRELOAD_WORKERZ", "3")
@@ -197,7 +199,9 @@ def test_an_access_log_format_that_cannot_be_used_is_a_usage_error(capsys):
     ) in capsys.readouterr().err
 
 
-def test_checking_the_configuration_reads_the_file_for_the_log(tmp_path, capsys):
+def test_checking_the_configuration_reads_the_file_for_the_log(tmp_path, capsys, monkeypatch):
+    (tmp_path / "main.py").write_text("app = None")
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "log.toml"
     file.write_text("version = 2")
     assert main(["main:app", "--log-config", str(file), "--check-config"]) == 2

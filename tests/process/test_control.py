@@ -3,7 +3,9 @@
 import concurrent.futures
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -113,6 +115,45 @@ def test_reload_asked_for_by_a_request_that_a_reloaded_worker_serves_is_answered
         write_version(tmp_path, 2)
         assert server.get("/deploy") == "HTTP/1.1 202 Accepted"
         wait_until(lambda: server.version() == 2)
+
+
+def test_broken_code_in_development_is_neither_ready_nor_serving(tmp_path):
+    """Every page is an error page: probes and scripts must not take that for a server that works."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, "--reload", "--admin-port", "0", workers=1) as server:
+        port = admin_port(server)
+        assert call(port, "GET", "/ready")[0] == 200
+        write_version(tmp_path, 2, extra="\nimport nowhere_to_be_found\n")
+        wait_until(lambda: server.status()["state"] == "failing")
+        status, answer = call(port, "GET", "/ready")
+        assert status == 503
+        assert "answered with an error page" in answer["detail"]
+        shown = server.control("status")
+        assert shown.returncode == 1
+        assert "failing: every request is answered with an error page: import: " in shown.stdout
+        assert "nowhere_to_be_found" in shown.stdout
+        write_version(tmp_path, 3)
+        wait_until(lambda: call(port, "GET", "/ready")[0] == 200)
+        assert server.control("status").returncode == 0
+
+
+def test_a_worker_that_hangs_is_not_ready(tmp_path):
+    """Its heartbeat is shown, and before it is replaced it is called stalled."""
+    hang = "\nasync def hang(scope, receive, send):\n    import time\n    time.sleep(60)\nPATHS['/hang'] = hang\n"
+    write_version(tmp_path, 1, extra=hang)
+    options = ("--timeout-worker-healthcheck", "20", "--admin-port", "0")
+    with Server(tmp_path, *options, workers=1) as server:
+        assert re.search(
+            r" heartbeat +conns.*\n  0 .* (\d+ ms|\d\.\d s) ago ", server.control("status").stdout
+        )
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /hang HTTP/1.1\r\nhost: test\r\n\r\n")
+            wait_until(lambda: server.status()["state"] == "degraded", timeout=18)
+            shown = server.control("status")
+            assert "stalled" in shown.stdout
+            assert call(admin_port(server), "GET", "/ready")[0] == 503
+        # It is replaced as before.
+        wait_until(lambda: server.status()["state"] == "serving", timeout=40)
 
 
 def test_commands_and_their_exit_statuses(tmp_path):

@@ -119,7 +119,7 @@ def test_a_reload_is_committed_while_all_old_workers_still_stream(tmp_path, code
         old = {worker["pid"] for worker in status["workers"] if worker["state"] == "draining"}
         assert old == before, f"not all old workers drain at the commit\n{output}"
         assert answers == ["2"] * 20
-        assert "workers still draining: 4" in output
+        assert "old workers: 4 (4 still draining)" in output
         assert status["workers_old"] == status["last_reload"]["workers_draining"] == 4
         # The import and the probation come before: the first takes the CPU time that this machine leaves over.
         steps = [step for slot in status["last_reload"]["slots"] for step in slot["steps"]]

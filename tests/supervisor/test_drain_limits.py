@@ -6,7 +6,7 @@ from asgireload.draining import DrainReason
 from asgireload.supervisor import events
 from asgireload.supervisor.fleet import Policy
 from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.snapshots import name_wait
+from asgireload.supervisor.waiting import name_wait
 from tests.supervisor.world import GOOD, Code, World, started
 
 ENDLESS = Code(drains=None)
@@ -57,12 +57,16 @@ def test_a_reload_that_has_no_room_says_what_it_waits_for_and_begins_when_there_
     said = [line for line in world.lines if "waits for" in line]
     assert len(said) == 1
     assert said[0].startswith("Reload 3 waits for 4 of 8 workers of generations 1, 2 to drain, ")
-    assert name_wait(world.fleet, world.now).startswith("4 of 8 workers of generations 1, 2 ")
-    latest = world.now + float(name_wait(world.fleet, world.now).split(" s at")[0].split()[-1])
+    assert name_wait(world.fleet, world.fleet.pending, world.now).startswith(
+        "4 of 8 workers of generations 1, 2 "
+    )
+    latest = world.now + float(
+        name_wait(world.fleet, world.fleet.pending, world.now).split(" s at")[0].split()[-1]
+    )
     while world.fleet.pending is not None:
         world.run(0.1)
     assert world.now <= latest
-    assert name_wait(world.fleet, world.now) == ""
+    assert name_wait(world.fleet, world.fleet.pending, world.now) == ""
     world.run(5)
     assert record(world, 3).waited(world.now) > 10
     assert any("begins (test) after it waited" in line for line in world.lines)

@@ -174,6 +174,6 @@ def test_steps_of_a_verdict_are_told_by_slot_with_their_times():
     reload.note(0, "fork", 100.75, 2)
     reload.note(0, "killed", 120.5, 1, "drain timeout")
     assert describe_steps(reload) == [
-        "  slot 0: fork 0.25 s, killed 20.00 s (drain timeout)",
-        "  slot 1: fork 0.50 s",
+        "  slot 0: fork at 0.25 s, killed at 20.00 s (drain timeout)",
+        "  slot 1: fork at 0.50 s",
     ]

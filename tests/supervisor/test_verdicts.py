@@ -45,7 +45,7 @@ def test_a_reload_in_production_is_told_slot_by_slot():
     reload = ended(Outcome.COMMITTED, serving=4)
     reload.note(0, "ready", 100.01, 4)
     assert describe_verdict(reload, 2).text == (
-        "Reload 3 committed in 0.03 s: generation 4 serves with 2 workers\n  slot 0: ready 0.01 s"
+        "Reload 3 committed in 0.03 s: generation 4 serves with 2 workers\n  slot 0: ready at 0.01 s"
     )
 
 

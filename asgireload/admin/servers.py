@@ -1,0 +1,373 @@
+"""Which running server a command means, and proof that it is this one.
+
+A command names its server by a socket, a pid or a PID file. One without an address may be meant for any server of
+the machine, so it goes to the one that was started in the directory where the command is given; a command that only
+reads may also go to the only one that runs. In every other case nothing is done, and the servers are listed with
+the words that name each.
+
+What a pid names is asked of the kernel (`net.unix_table`), so it does not matter who has started the server, with
+which environment, or in which container. Every request to such a server is sent only when this process listens.
+"""
+
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from asgireload.admin.client import ANSWER_TIMEOUT, AdminClient, WrongPeerError
+from asgireload.admin.sockets import ADMIN_MODE, check_directory, runtime_directories
+from asgireload.errors import ConfigError, ControlError
+from asgireload.ipc.linux import begun_at, children_of, parent_of
+from asgireload.log.escaping import printable
+from asgireload.net.unix import remove_stale_socket
+from asgireload.net.unix_table import listening_paths, open_sockets
+
+DESCRIBE_TIMEOUT = 1.0
+"""Seconds for each server in a list of several: the list must come even when one of them hangs."""
+CLOCK_MARGIN = 2.0
+"""Seconds by which a PID file may seem older than the process that it names: clocks are set, and times rounded."""
+_AUTO_PATH = re.compile(r"/asgireload(?:-\d+)?/(\d+)\.sock")
+"""The end of a path that `--admin-socket auto` has chosen."""
+_OWN_FIELDS = frozenset({"app", "pid", "state", "workers_ready"})
+"""What every version of ours tells in its status."""
+_ANCESTORS = 3
+"""Levels from a worker or template up to its supervisor, and one for what the application starts."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """How a command names its server; at most one is given."""
+
+    socket: str | None = None
+    pid: int | None = None
+    pid_file: str | None = None
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A server that was found. `client` sends to its process only."""
+
+    client: AdminClient
+    pid: int
+    """As it is known here. A server in a container may know itself by another one."""
+    status: Mapping[str, Any]
+    """What it has told of itself when it was found."""
+
+    @property
+    def path(self) -> str:
+        return self.client.path
+
+    @property
+    def name(self) -> str:
+        """Application, pid and socket: what a verdict names."""
+        return f"{_app(self)}, pid {self.pid}, {self.path}"
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A server that runs, for `choose`."""
+
+    path: str
+    server: Server | None
+    problem: str = ""
+    """Why it is not known."""
+
+
+def find_server(address: Address, words: str, *, acts: bool) -> Server:
+    """Return the server that is meant. `words` is the command, for advice; `acts`: it changes something.
+
+    Raise ControlError, saying what to do, where no server is meant for certain. Socket files that dead servers of
+    this user left behind are removed on the way.
+    """
+    if address.socket is not None:
+        return _ask(address.socket)
+    if address.pid_file is not None:
+        return _find_by_pid_file(address.pid_file)
+    if address.pid is not None:
+        return _find_by_pid(address.pid)
+    found = [_describe(path) for path in _running_paths()]
+    return choose(found, _here(), words, acts=acts, others=_pids_of_others(found))
+
+
+def choose(
+    found: Sequence[Found],
+    directory: str | None,
+    words: str,
+    *,
+    acts: bool,
+    others: Sequence[int] = (),
+) -> Server:
+    """Return the server of those `found` that a command without an address means, given in `directory`.
+
+    `others` are pids of servers of other users. Raise ControlError.
+    """
+    if not found:
+        text = (
+            f"no running server of this user found in {' or '.join(runtime_directories())}: start one, or give"
+            " --socket PATH, --pid N or --pid-file FILE when it was started with --admin-socket or by another user"
+        )
+        raise ControlError("\n".join([text, *_advice_for_others(others, words)]))
+    known = [entry.server for entry in found if entry.server is not None]
+    ours = [server for server in known if _belongs(server, directory)]
+    if len(ours) == 1:
+        return ours[0]
+    if not acts and len(found) == 1:
+        if not known:
+            raise ControlError(found[0].problem)
+        return known[0]
+    where = directory or "a directory that is gone"
+    if len(ours) > 1:
+        reason = f"{len(ours)} servers were started in {where}"
+    elif len(found) == 1:
+        reason = f"the only server that was found was not started in {where}"
+    elif acts:
+        reason = f"none of the {len(found)} servers that were found was started in {where}"
+    else:
+        reason = "several servers are running"
+    lines = [f"{reason}; say which one is meant:", *(_advice(entry, words) for entry in found)]
+    raise ControlError("\n".join([*lines, *_advice_for_others(others, words)]))
+
+
+def _advice(entry: Found, words: str) -> str:
+    server = entry.server
+    if server is None:
+        return f"  asgireload {words} --socket {entry.path}    ({entry.problem})"
+    directory = server.status.get("directory")
+    place = f" in {printable(str(directory))}" if directory else ""
+    state = printable(str(server.status.get("state")))
+    return f"  asgireload {words} --pid {server.pid}    {_app(server)}{place}, {state}"
+
+
+def _app(server: Server) -> str:
+    # Told by the server, which may be another user's.
+    return printable(str(server.status.get("app") or "(no app)"))
+
+
+def _advice_for_others(others: Iterable[int], words: str) -> list[str]:
+    return [f"  asgireload {words} --pid {pid}    a server of another user" for pid in others]
+
+
+def _belongs(server: Server, directory: str | None) -> bool:
+    """Whether the server was started in this directory, or has its application from there."""
+    if directory is None:
+        return False
+    places = (server.status.get("directory"), server.status.get("app_dir"))
+    return any(place and _is_same(place, directory) for place in places)
+
+
+# --- by pid ---------------------------------------------------------------------------------------
+
+
+def _find_by_pid_file(pid_file: str) -> Server:
+    pid, written_at = _read_pid(pid_file)
+    began = begun_at(pid)
+    if began is None:
+        raise ControlError(
+            f"pid file {pid_file} names process {pid}, which has ended: start the server again"
+        )
+    try:
+        server = _find_by_pid(pid)
+    except ControlError as error:
+        raise ControlError(f"pid file {pid_file}: {error}") from error
+    told = str(server.status.get("pid_file") or "")
+    is_its_own = bool(told) and any(
+        _is_same(place, pid_file) for place in (told, f"/proc/{pid}/root{told}")
+    )
+    reason = why_stale(told, written_at=written_at, began_at=began, is_its_own=is_its_own)
+    if reason:
+        raise ControlError(
+            f"pid file {pid_file} was left behind by another server: the process {pid} that it names is now"
+            f" {server.name}, {reason}. Nothing was sent; give --pid {pid} if that one is meant"
+        )
+    return server
+
+
+def why_stale(told: str, *, written_at: float, began_at: float, is_its_own: bool) -> str:
+    """Return why a PID file does not name the server that has its pid now, as the end of a sentence.
+
+    Empty: it does. `told` is the PID file that the server writes itself, or empty: then something else may have
+    written one for it, but not before it was started.
+    """
+    if told:
+        return "" if is_its_own else f"whose pid file is {told}"
+    if written_at < began_at - CLOCK_MARGIN:
+        return f"which was started {began_at - written_at:.0f} s after the file was written"
+    return ""
+
+
+def _find_by_pid(pid: int) -> Server:
+    if not os.path.exists(f"/proc/{pid}"):
+        raise ControlError(f"there is no process {pid}: check the pid, or start the server")
+    candidates = _candidates(pid)
+    failure: ControlError | None = None
+    for path in candidates.paths:
+        # The second: where it lives in a mount namespace of its own, such as a container.
+        for place in (path, f"/proc/{pid}/root{path}"):
+            try:
+                return _ask(place, pid)
+            except WrongPeerError:
+                continue
+            except ControlError as error:
+                failure = failure or error
+    if failure is not None:
+        raise failure
+    for ancestor in _ancestors(pid):
+        if _candidates(ancestor).paths:
+            raise ControlError(
+                f"process {pid} is not the supervisor of a server but was started by one: give --pid {ancestor}"
+            )
+    if candidates.is_complete:
+        raise ControlError(
+            f"process {pid} has no admin socket: it is not the supervisor of an asgireload server, or was started"
+            " with --admin-socket none"
+        )
+    raise ControlError(
+        f"this user may not see the sockets of process {pid}: run this command as the user of the server or as"
+        " root, or give --socket PATH"
+    )
+
+
+class _Candidates(msgspec.Struct, frozen=True):
+    """Paths of which one may be the admin socket of a process, the likeliest first."""
+
+    paths: Sequence[str]
+    is_complete: bool
+    """False: its descriptors may not be seen, so only the names of sockets were looked at."""
+
+
+def _candidates(pid: int) -> _Candidates:
+    try:
+        table = listening_paths(pid)
+        mine = open_sockets(pid)
+    except PermissionError:
+        return _Candidates([path for path in _readable_table() if _pid_in(path) == pid], False)
+    except OSError:
+        return _Candidates([], True)  # it has ended
+    # A socket that its children have, too, is one of the application's.
+    shared = frozenset[int]().union(*map(_sockets_of, children_of(pid)))
+    paths = [table[inode] for inode in mine - shared if inode in table]
+    return _Candidates(sorted(paths, key=lambda path: (not _is_private(pid, path), path)), True)
+
+
+def _sockets_of(child: int) -> frozenset[int]:
+    try:
+        return open_sockets(child)
+    except OSError:
+        return frozenset()  # it has ended meanwhile
+
+
+def _is_private(pid: int, path: str) -> bool:
+    """Whether a socket has the mode of an admin socket."""
+    try:
+        return stat.S_IMODE(os.stat(f"/proc/{pid}/root{path}").st_mode) == ADMIN_MODE
+    except OSError:
+        return False
+
+
+def _ancestors(pid: int) -> list[int]:
+    found: list[int] = []
+    for _ in range(_ANCESTORS):
+        parent = parent_of(found[-1] if found else pid)
+        if parent is None:
+            break
+        found.append(parent)
+    return found
+
+
+def _read_pid(pid_file: str) -> tuple[int, float]:
+    """Return the pid in a file, and when the file was written."""
+    try:
+        with open(pid_file, encoding="ascii") as file:
+            pid = int(file.read(32))
+            written_at = os.fstat(file.fileno()).st_mtime
+    except OSError as error:
+        raise ControlError(
+            f"pid file {pid_file}: {error.strerror}; check the path, or start the server"
+        ) from error
+    except ValueError as error:
+        raise ControlError(f"pid file {pid_file} does not hold a process id") from error
+    if pid < 1:
+        raise ControlError(f"pid file {pid_file} does not hold a process id")
+    return pid, written_at
+
+
+# --- without an address ---------------------------------------------------------------------------
+
+
+def _running_paths() -> list[str]:
+    """Every socket in the user's runtime directories on which somebody listens.
+
+    A server that is too busy to take a connection counts, so that it is not overlooked; a stale file is removed.
+    """
+    paths: list[str] = []
+    for directory in runtime_directories():
+        try:
+            check_directory(directory)
+        except ConfigError:
+            # Missing, or made by somebody else: then no server of ours has its socket there.
+            continue
+        paths += sorted(glob.glob(os.path.join(glob.escape(directory), "*.sock")))
+    return [path for path in paths if not remove_stale_socket(path)]
+
+
+def _describe(path: str) -> Found:
+    try:
+        return Found(path, _ask(path, timeout=DESCRIBE_TIMEOUT))
+    except ControlError as error:
+        return Found(path, None, str(error))
+
+
+def _pids_of_others(found: Iterable[Found]) -> list[int]:
+    """Return the pids of servers of other users, by the names of their sockets."""
+    ours = {entry.path for entry in found}
+    directories = runtime_directories()
+    return sorted(
+        pid
+        for path in _readable_table()
+        if path not in ours
+        and os.path.dirname(path) not in directories
+        and (pid := _pid_in(path)) is not None
+        and os.path.exists(f"/proc/{pid}")
+    )
+
+
+def _readable_table() -> list[str]:
+    try:
+        return list(listening_paths().values())
+    except OSError:
+        return []  # /proc is not mounted, or hidden
+
+
+def _pid_in(path: str) -> int | None:
+    found = _AUTO_PATH.search(path)
+    return int(found[1]) if found else None
+
+
+def _ask(path: str, pid: int | None = None, timeout: float = ANSWER_TIMEOUT) -> Server:
+    """Return the server behind a socket; with `pid`, only if this process listens there. Raise ControlError."""
+    client = AdminClient(path, pid)
+    status, answer = client.request("GET", "/status", timeout)
+    if status != 200 or not isinstance(answer, dict) or not answer.keys() >= _OWN_FIELDS:
+        raise ControlError(
+            f"what listens on {path} is not the admin socket of an asgireload server (GET /status: {status});"
+            " is it the socket of the application?"
+        )
+    peer = client.peer
+    # 0: behind a pid namespace. Its own pid is all that is known then, and cannot be asked of the kernel.
+    known = peer.pid if peer is not None else 0
+    return Server(AdminClient(path, known or None), known or answer["pid"], answer)
+
+
+def _here() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
