@@ -130,10 +130,13 @@ class Children:
         traits: tuple[ListenerTraits, ...],
         foundation: Foundation,
         head_start: HeadStart,
+        *,
+        may_give_way: bool,
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
         with its `traits`. The certificates have been loaded, and are the caller's to close, as are the
-        scoreboard, the foundation, and the head start when no template has taken it."""
+        scoreboard, the foundation, and the head start when no template has taken it.
+        `may_give_way`: whether priorities may be looked at and changed."""
         self._loop = loop
         self._config = config
         self._directory = directory
@@ -143,7 +146,13 @@ class Children:
         self._traits = traits
         self._foundation = foundation
         self._head_start = head_start
-        self._giving_way = GivingWay(loop, patience_for(config.boot_timeout), self._spread_workers)
+        self._may_give_way = may_give_way
+        self._giving_way = GivingWay(
+            loop,
+            patience_for(config.boot_timeout),
+            self._spread_workers,
+            is_allowed=may_give_way,
+        )
         self._certified_generation: int | None = None
         """The newest generation that certificates were read for."""
         self._scoreboard = scoreboard
@@ -383,7 +392,7 @@ class Children:
                 self._traits,
                 has_tls=certificates is not None,
                 succeeds=step.succeeds,
-                gives_way=step.gives_way,
+                gives_way=step.gives_way and self._may_give_way,
             )
             if step.gives_way and template.process is not None:
                 # The worker takes after it.

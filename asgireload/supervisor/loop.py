@@ -160,6 +160,7 @@ class _Supervisor:
             listeners.traits(),
             self._foundation,
             head_start,
+            may_give_way=not means.refused_calls,
         )
         self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(
