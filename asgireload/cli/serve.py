@@ -19,7 +19,8 @@ from asgireload.config import (
 )
 from asgireload.errors import AppLoadError, ConfigError
 from asgireload.log import begin_logging
-from asgireload.net.addresses import check_addresses
+from asgireload.net.addresses import UnixAddress, addresses_of, check_addresses
+from asgireload.net.unix import resolve_owner
 from asgireload.supervisor import signals
 from asgireload.supervisor.head_start import HeadStart
 
@@ -100,6 +101,26 @@ def check(loaded: Loaded) -> None:
                 f"{origin} access_log_format = {access_log_format!r}: {error}"
             ) from error
     check_addresses(loaded.config)
+    _check_owners(loaded)
+
+
+def _check_owners(loaded: Loaded) -> None:
+    config = loaded.config
+    owners = [
+        (loaded.origins["admin_socket_owner"], config.admin_socket_owner),
+        (loaded.origins["uds_owner"], config.uds_owner),
+    ]
+    owners += [
+        (loaded.origins["bind"], address.owner)
+        for address in addresses_of(config)
+        if isinstance(address, UnixAddress)
+    ]
+    for origin, owner in owners:
+        if owner is not None:
+            try:
+                resolve_owner(owner)
+            except ConfigError as error:
+                raise ConfigError(f"{origin}: {error}") from error
 
 
 def announce(loaded: Loaded) -> None:

@@ -353,7 +353,9 @@ def _is_v6_only(sock: socket.socket) -> bool:
 def _open_unix(address: UnixAddress, config: Config) -> Listener:
     # Absolute, so that it is still found for removal if the process changes its directory.
     path = os.path.abspath(address.path)
-    sock = open_unix(path, mode=UNIX_MODE, backlog=config.backlog)
+    sock = open_unix(
+        path, mode=address.mode, usual_mode=UNIX_MODE, owner=address.owner, backlog=config.backlog
+    )
     url = _unix_url(path, address.traits)
     return SharedListener(sock, url, SocketFile.of(sock).remove, address.traits)
 

@@ -135,3 +135,11 @@ def test_fields_that_the_standard_header_lacks_are_pointed_out():
     said = [flag("forwarded_headers", "forwarded"), flag("forwarded_fields", ("for,host,prefix",))]
     (warning,) = load(said).warnings
     assert "forwarded_fields prefix has no effect" in warning
+
+
+def test_permissions_of_an_admin_socket_are_for_one_with_a_path(tmp_path):
+    said = [flag("admin_socket_mode", "0660")]
+    (warning,) = load(said, directory=tmp_path).warnings
+    assert "--admin-socket-mode" in warning
+    assert "private" in warning
+    assert not load([*said, flag("admin_socket", "/run/a")], directory=tmp_path).warnings
