@@ -285,6 +285,49 @@ def raise_file_limit() -> int:
     return MOST_FILES if soft == resource.RLIM_INFINITY else soft
 
 
+def file_limit() -> int:
+    """Return how many files this process may open as it is (getrlimit(2))."""
+    soft, _ = _file_limits()
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def count_descriptors() -> int:
+    """Return how many descriptors this process has open; 0 where nobody can tell."""
+    try:
+        return len(os.listdir("/proc/self/fd")) - 1  # the list's own
+    except OSError:
+        return 0
+
+
+def tasks_left(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
+    """Return how many processes and threads the control group may still start, None for no limit.
+
+    pids.max of version 2 (cgroups(7)), of this group and of those around it.
+    """
+    try:
+        with open(groups) as file:
+            found = [line[3:].strip() for line in file if line.startswith("0::")]
+    except OSError:
+        return None
+    left: list[int] = []
+    place = found[0].strip("/") if found else ""
+    while found:
+        try:
+            with open(os.path.join(root, place, "pids.max")) as most:
+                limit = most.read().strip()
+            with open(os.path.join(root, place, "pids.current")) as current:
+                used = int(current.read())
+        except OSError:
+            pass  # the outermost group has none
+        else:
+            if limit != "max":
+                left.append(max(0, int(limit) - used))
+        if not place:
+            break
+        place = os.path.dirname(place)
+    return min(left, default=None)
+
+
 def _file_limits() -> tuple[int, int]:
     try:
         return resource.getrlimit(resource.RLIMIT_NOFILE)

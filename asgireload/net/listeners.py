@@ -199,6 +199,11 @@ class Listeners:
         """Return what a person types to reach each address, with the real port where 0 was asked for."""
         return [listener.url for listener in self._listeners]
 
+    @property
+    def slot_socket_count(self) -> int:
+        """How many of them have a socket for each slot."""
+        return sum(isinstance(listener, PerSlotListener) for listener in self._listeners)
+
     def traits(self) -> tuple[ListenerTraits, ...]:
         """Return how each of `sockets_for` any slot receives its connections, in the same order."""
         return tuple(listener.traits for listener in self._listeners)

@@ -679,6 +679,11 @@ class Children:
 
     # --- looking ----------------------------------------------------------------------------------
 
+    @property
+    def worker_count(self) -> int:
+        """How many live, those that drain included."""
+        return len(self._workers)
+
     def observe(
         self, worker_id: int, *, with_memory: bool, with_sleep: bool = False
     ) -> events.WorkerObserved | None:

@@ -24,6 +24,7 @@ from asgireload.ipc.heartbeat import heartbeat_interval
 from asgireload.ipc.linux import resident_bytes
 from asgireload.log import begin_logging, log_fields
 from asgireload.supervisor import events, signals
+from asgireload.supervisor.capacity import demand_of
 from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
@@ -175,7 +176,13 @@ class _Supervisor:
             certificates=certificates,
         )
         self._control = Control(
-            loop, self._fleet, self._children, self._surroundings, certificates, self._on_command
+            loop,
+            self._fleet,
+            self._children,
+            self._surroundings,
+            certificates,
+            self._on_command,
+            demand_of(config, listeners.slot_socket_count),
         )
 
     async def run(self) -> int:

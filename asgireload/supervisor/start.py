@@ -19,8 +19,10 @@ from asgireload.ipc.linux import become_subreaper
 from asgireload.ipc.scoreboard import Scoreboard
 from asgireload.ipc.titles import set_title
 from asgireload.log import begin_logging
+from asgireload.net.addresses import TcpAddress, addresses_of
 from asgireload.net.listeners import Listeners, open_listeners
 from asgireload.supervisor import signals
+from asgireload.supervisor.capacity import check_room
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.orders import first_order
@@ -86,6 +88,8 @@ def open_means(config: Config, refused_calls: Mapping[str, str], opened: ExitSta
     certificates = Certificates(config, directory)
     opened.callback(certificates.close)
     certificates.load()
+    addresses = addresses_of(config)
+    check_room(config, sum(isinstance(address, TcpAddress) for address in addresses))
     listeners = open_listeners(config)
     opened.callback(listeners.close)
     entrances = open_admin(config)
