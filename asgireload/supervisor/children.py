@@ -59,6 +59,7 @@ from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_
 from asgireload.supervisor.head_start import Begun, HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
 from asgireload.supervisor.orders import order_of
+from asgireload.supervisor.releases import Releases
 from asgireload.supervisor.reloads import Failure
 from asgireload.supervisor.spawning import TEMPLATE_MODULE, describe_exit, spawn
 from asgireload.supervisor.tally import Tally, Values
@@ -140,6 +141,7 @@ class Children:
         self._loop = loop
         self._config = config
         self._directory = directory
+        self._releases = Releases(os.path.join(directory, config.app_dir))
         self._listeners_of = listeners_of
         self._on_event = on_event
         self._certificates = certificates
@@ -172,6 +174,7 @@ class Children:
             self._loop.call_soon(self._on_event, failed)
             self._loop.call_soon(self._on_event, gone)
             return
+        self._releases.look(step.generation)
         template = self._open_template(step)
         if template is not None:
             self._foundation.provide(
