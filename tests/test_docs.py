@@ -26,6 +26,9 @@ OF_OTHER_PROGRAMS = {
     "--init": "docker",
     "--unix-socket": "curl",
     "--no-cache-dir": "pip",
+    "--configure": "debugpy, its --configure-subProcess",
+    "--listen": "debugpy",
+    "--parallel-mode": "coverage",
 }
 """Flags in the documentation that are not ours, with whose they are."""
 

@@ -3,7 +3,7 @@
     /srv/shop/current -> releases/42        asgireload runs with /srv/shop/releases/41/.venv
 
 A console script names its interpreter by the path of the release that it was installed in, whatever link it was
-started through. A reload then loads the application of the new release with the packages of the old one, and succeeds.
+started through. A reload then loads new code with old packages, and succeeds.
 """
 
 import logging
