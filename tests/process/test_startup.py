@@ -108,6 +108,12 @@ def test_standard_streams_may_be_closed(tmp_path, closed):
         assert server.version() == 1
 
 
+def listens(path):
+    """Its file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 def test_a_server_without_a_stream_for_its_log_serves(tmp_path):
     write_version(tmp_path, 1)
     path = tmp_path / "web.sock"
@@ -115,7 +121,7 @@ def test_a_server_without_a_stream_for_its_log_serves(tmp_path):
     server.command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *server.command]
     server.launch()
     try:
-        wait_until(path.exists)
+        wait_until(lambda: listens(path))
         assert ask_unix(path).startswith(b"HTTP/1.1 200")
     finally:
         server.kill(signal.SIGTERM)
