@@ -10,7 +10,11 @@ OPTIONAL = {
     "nginx": "the tests of event streams behind nginx, and of its configurations in docs/",
 }
 OPTIONAL_PACKAGES = {
+    "coverage": "the test of coverage around the server (pip install coverage)",
+    "ddtrace": "the test of ddtrace-run (pip install ddtrace)",
+    "debugpy": "the test of debugpy around the server (pip install debugpy)",
     "mcp": "the tests of the Model Context Protocol (pip install mcp)",
+    "opentelemetry": "the test of opentelemetry-instrument (pip install opentelemetry-distro)",
 }
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where proxies are looked for as well: a user's own PATH often lacks sbin."""

@@ -28,6 +28,9 @@ OF_OTHER_PROGRAMS = {
     "--unix-socket": "curl",
     "--no-cache-dir": "pip",
     "--threads": "gunicorn",
+    "--configure": "debugpy, its --configure-subProcess",
+    "--listen": "debugpy",
+    "--parallel-mode": "coverage",
 }
 """Flags in the documentation that are not ours, with whose they are."""
 

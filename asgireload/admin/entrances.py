@@ -65,7 +65,7 @@ def open_admin(config: Config) -> tuple[AdminEntrance, ...]:
             undo.callback(sock.close)
             entrances.append(AdminEntrance(sock, _url(sock), access))
         if config.admin_socket != NO_SOCKET:
-            unix_socket = _open_unix(config.admin_socket)
+            unix_socket = _open_unix(config)
             if unix_socket is not None:
                 undo.callback(unix_socket.close)
                 address = f"unix:{unix_socket.getsockname()}"
@@ -76,9 +76,12 @@ def open_admin(config: Config) -> tuple[AdminEntrance, ...]:
     return tuple(entrances)
 
 
-def _open_unix(path: str) -> socket.socket | None:
+def _open_unix(config: Config) -> socket.socket | None:
+    path = config.admin_socket
     try:
-        return open_admin_unix(path)
+        return open_admin_unix(
+            path, mode=int(config.admin_socket_mode, 8), owner=config.admin_socket_owner
+        )
     except (ConfigError, ListenError) as error:
         if path != AUTO:
             raise

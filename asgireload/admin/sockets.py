@@ -74,8 +74,13 @@ def check_directory(path: str) -> None:
         raise ConfigError(f"{path} can be used by group or others: chmod 700 {path}")
 
 
-def open_admin_unix(path: str = AUTO) -> socket.socket:
-    """Return a listening, non-blocking Unix socket with mode 0600 at `path`.
+MODE = 0o600
+
+
+def open_admin_unix(
+    path: str = AUTO, *, mode: int = MODE, owner: str | None = None
+) -> socket.socket:
+    """Return a listening, non-blocking Unix socket at `path`, whose file has `mode` and belongs to `owner`.
 
     `auto` means `<pid>.sock` in the runtime directory. A socket file that nobody listens on any more is
     replaced. The caller closes the socket and removes its file, see `net.unix.SocketFile`. Raise
@@ -84,6 +89,7 @@ def open_admin_unix(path: str = AUTO) -> socket.socket:
     """
     if path == AUTO:
         path = os.path.join(make_runtime_directory(), f"{os.getpid()}.sock")
+        mode, owner = MODE, None
     path = os.path.abspath(path)
     size = len(os.fsencode(path))
     if size > MAX_PATH_BYTES:
@@ -91,7 +97,7 @@ def open_admin_unix(path: str = AUTO) -> socket.socket:
             f"the admin socket path {path} is {size} bytes long; a Unix socket allows "
             f"{MAX_PATH_BYTES}: give a shorter --admin-socket PATH"
         )
-    return open_unix(path, mode=ADMIN_MODE, backlog=BACKLOG)
+    return open_unix(path, mode=mode, owner=owner, backlog=BACKLOG)
 
 
 def open_admin_tcp(host: str, port: int) -> socket.socket:

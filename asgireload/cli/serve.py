@@ -20,7 +20,8 @@ from asgireload.config import (
 )
 from asgireload.errors import AppLoadError, ConfigError
 from asgireload.log import begin_logging
-from asgireload.net.addresses import addresses_of, check_addresses
+from asgireload.net.addresses import UnixAddress, addresses_of, check_addresses
+from asgireload.net.unix import resolve_owner
 from asgireload.supervisor import signals
 from asgireload.supervisor.head_start import HeadStart
 
@@ -103,6 +104,7 @@ def check(loaded: Loaded) -> None:
             place = _place(loaded, "access_log_format")
             raise ConfigError(f"{place} {access_log_format!r}: {error}") from error
     _check_addresses(loaded)
+    _check_owners(loaded)
 
 
 def _check_addresses(loaded: Loaded) -> None:
@@ -113,6 +115,22 @@ def _check_addresses(loaded: Loaded) -> None:
             f"{_place(loaded, 'bind' if loaded.config.bind else 'uds')}: {error}"
         ) from error
     check_addresses(loaded.config, {name: _place(loaded, name) for name in loaded.origins})
+
+
+def _check_owners(loaded: Loaded) -> None:
+    config = loaded.config
+    owners = [("admin_socket_owner", config.admin_socket_owner), ("uds_owner", config.uds_owner)]
+    owners += [
+        ("bind", address.owner)
+        for address in addresses_of(config)
+        if isinstance(address, UnixAddress)
+    ]
+    for name, owner in owners:
+        if owner is not None:
+            try:
+                resolve_owner(owner)
+            except ConfigError as error:
+                raise ConfigError(f"{_place(loaded, name)}: {error}") from error
 
 
 def _place(loaded: Loaded, name: str) -> str:

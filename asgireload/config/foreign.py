@@ -14,7 +14,10 @@ _WORKER_CLASS = (
 )
 _THREADS = "an ASGI application is run by one event loop in each worker; give --workers"
 _NO_USER = "start the server as the user it shall have, as with User= and Group= in a systemd unit"
-_NO_UMASK = "start the server under this umask, as with UMask= in a systemd unit"
+_NO_UMASK = (
+    "for a Unix socket give --uds-mode; otherwise start the server under this umask, as with UMask= in a"
+    " systemd unit"
+)
 _NO_DAEMON = "the server stays in the foreground; run it under systemd or another supervisor"
 _NO_NAME = "processes are named by their role, slot and generation"
 _NO_STATSD = "there is no StatsD client; --admin-port serves metrics for Prometheus at /metrics"
@@ -165,7 +168,7 @@ FLAGS: Mapping[str, str] = {
     "--static-path-expires": _NO_STATIC,
     "--static-path-mount": _NO_STATIC,
     "--static-path-route": _NO_STATIC,
-    "--uds-permissions": _NO_UMASK,
+    "--uds-permissions": "give --uds-mode",
     "--url-path-prefix": "give --root-path",
     "--workers-kill-timeout": "give --drain-timeout",
     "--working-dir": _DIRECTORY,

@@ -24,6 +24,8 @@ _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400
 _SIZE_FORM = r"(?i)(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?"
 _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _NAME_FORM = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_MODE_FORM = r"0?[0-7]{3}"
+_OWNER_FORM = r"[^:\s]+(:[^:\s]+)?|:[^:\s]+"
 _HOST_FORM = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 
 
@@ -368,6 +370,41 @@ class HeaderName(Struct, frozen=True):
         if not isinstance(value, str) or not re.fullmatch(_NAME_FORM, value):
             raise MismatchError(self.expected())
         return value.lower()
+
+    def show(self, value: object) -> str:
+        return quote(str(value))
+
+
+class FileMode(Struct, frozen=True):
+    """Permissions of a file as chmod(1) takes them: octal digits."""
+
+    metavar: str = "MODE"
+
+    def expected(self) -> str:
+        return 'permissions in octal digits, from 000 to 0777, as text: "0660"'
+
+    def read(self, value: object) -> str:
+        # Not a number of a file: TOML reads 660 as decimal, which is another mode.
+        if not isinstance(value, str) or not re.fullmatch(_MODE_FORM, value):
+            raise MismatchError(self.expected())
+        return f"{int(value, 8):04o}"
+
+    def show(self, value: object) -> str:
+        return quote(str(value))
+
+
+class FileOwner(Struct, frozen=True):
+    """Who a file is to belong to, as chown(1) takes it: `USER`, `USER:GROUP` or `:GROUP`, names or numbers."""
+
+    metavar: str = "USER:GROUP"
+
+    def expected(self) -> str:
+        return "USER, USER:GROUP or :GROUP"
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(_OWNER_FORM, value):
+            raise MismatchError(self.expected())
+        return value
 
     def show(self, value: object) -> str:
         return quote(str(value))

@@ -16,6 +16,8 @@ import msgspec
 from asgireload.config.kinds import (
     Choice,
     Duration,
+    FileMode,
+    FileOwner,
     Header,
     HeaderName,
     HostPattern,
@@ -228,6 +230,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     uds: str | None = _row(
         Optional(_FILE), None, ADDRESSES, "Listen on this Unix socket.", uvicorn="uds"
     )
+    uds_mode: str | None = _row(
+        Optional(FileMode()),
+        None,
+        ADDRESSES,
+        "Permissions of Unix sockets, such as 0660. Default: those of the socket that is replaced, else 0666.",
+    )
+    uds_owner: str | None = _row(
+        Optional(FileOwner()),
+        None,
+        ADDRESSES,
+        "Owner of Unix sockets: USER, USER:GROUP or :GROUP. Default: who runs the server.",
+    )
     fd: int | None = _row(
         Optional(Integer(0)),
         None,
@@ -242,7 +256,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         (),
         ADDRESSES,
         "Listen on HOST:PORT, [V6]:PORT, unix:PATH or fd://N; repeat for several. Words may follow the"
-        " address: plain, tls, cert=FILE, key=FILE, proxy. Replaces --host, --port, --uds and --fd.",
+        " address: plain, tls, cert=FILE, key=FILE, proxy; for unix:PATH also mode=0660 and"
+        " owner=USER:GROUP. Replaces --host, --port, --uds and --fd.",
         aliases=("-b",),
     )
     backlog: int = _row(
@@ -799,6 +814,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ADMIN,
         "Unix socket for `asgireload reload` and its like; auto takes a private place, none opens"
         " none.",
+    )
+    admin_socket_mode: str = _row(
+        FileMode(),
+        "0600",
+        ADMIN,
+        "Permissions of the admin socket. Whoever may write to it can reload and stop the server.",
+    )
+    admin_socket_owner: str | None = _row(
+        Optional(FileOwner()),
+        None,
+        ADMIN,
+        "Owner of the admin socket: USER, USER:GROUP or :GROUP. Default: who runs the server.",
     )
     admin_token_file: str | None = _row(
         Optional(_FILE),

@@ -33,6 +33,8 @@ _USELESS_WITHOUT = (
 
 _WITH_A_CERTIFICATE = ("ssl_keyfile", "ssl_sni")
 """Options that say something about --ssl-certfile."""
+_PRIVATE_ADMIN_SOCKETS = ("auto", "none")
+_OF_AN_ADMIN_SOCKET = ("admin_socket_mode", "admin_socket_owner")
 _ONLY_X_FORWARDED = ("port", "prefix")
 """Fields without a parameter in RFC 7239."""
 
@@ -92,6 +94,13 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
         for name, needed in _USELESS_WITHOUT
         if name in given and _is_off(getattr(config, needed))
     ]
+    if config.admin_socket in _PRIVATE_ADMIN_SOCKETS:
+        warnings += [
+            f"{given[name].origin}: {name} has no effect without admin_socket PATH: the place that is"
+            " taken by itself is private"
+            for name in _OF_AN_ADMIN_SOCKET
+            if name in given
+        ]
     if _origin(given, "ssl_keyfile_password").startswith("--"):
         warnings.append(
             "--ssl-keyfile-password can be read by every user of this machine, in the list of"

@@ -6,11 +6,16 @@ replacements in one place.
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import os
 import resource
 import signal
+from collections.abc import Callable
+from typing import NamedTuple
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -80,11 +85,15 @@ def enlarge_signal_stack() -> None:
     global _signal_stack
     buffer = ctypes.create_string_buffer(_SIGNAL_STACK_BYTES)
     stack = _SignalStack(ctypes.addressof(buffer), 0, _SIGNAL_STACK_BYTES)
+    _set_signal_stack(ctypes.byref(stack))
+    _signal_stack = buffer  # the kernel knows its address, so it must not be freed
+
+
+def _set_signal_stack(stack: object) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.sigaltstack(ctypes.byref(stack), None) != 0:
+    if libc.sigaltstack(stack, None) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    _signal_stack = buffer  # the kernel knows its address, so it must not be freed
 
 
 class ProcessHandle:
@@ -139,8 +148,16 @@ def can_give_way() -> bool:
     """Return whether a child can be given the CPU time that others leave, and its share again afterwards.
 
     The way back from SCHED_IDLE takes the right to the nice value that the process has: RLIMIT_NICE, or
-    CAP_SYS_NICE (sched(7), proc_pid_status(5)). False also where an operator has chosen another class.
+    CAP_SYS_NICE (sched(7), proc_pid_status(5)). False also where an operator has chosen another class, and
+    where it cannot be told.
     """
+    try:
+        return _may_give_way()
+    except OSError:
+        return False
+
+
+def _may_give_way() -> bool:
     if os.sched_getscheduler(0) not in _ORDINARY:
         return False
     allowed, _ = resource.getrlimit(resource.RLIMIT_NICE)
@@ -236,6 +253,8 @@ def move_to(processor: int) -> None:
 
 MOST_FILES = 1 << 20
 """Container runtimes set hard limits of a billion, and programs that loop over all descriptors exist."""
+_USUAL_FILES = 1024
+"""What systems allow that nobody has configured."""
 
 
 def started_at(pid: int) -> int | None:
@@ -288,11 +307,143 @@ def parent_of(pid: int) -> int | None:
 def raise_file_limit() -> int:
     """Let this process open as many files as it may (getrlimit(2)); return how many that are.
 
-    The usual soft limit of 1,024 is for programs that use select(2), which event loops do not.
+    The usual soft limit of 1,024 is for programs that use select(2), which event loops do not. It stays
+    where it must not be changed.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = _file_limits()
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):  # ValueError is what Python makes of EPERM
+            return soft
         return wanted
     return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def file_limit() -> int:
+    """Return how many files this process may open as it is (getrlimit(2))."""
+    soft, _ = _file_limits()
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def count_descriptors() -> int:
+    """Return how many descriptors this process has open; 0 where nobody can tell."""
+    try:
+        return len(os.listdir("/proc/self/fd")) - 1  # the list's own
+    except OSError:
+        return 0
+
+
+def tasks_left(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
+    """Return how many processes and threads the control group may still start, None for no limit.
+
+    pids.max of version 2 (cgroups(7)), of this group and of those around it.
+    """
+    try:
+        with open(groups) as file:
+            found = [line[3:].strip() for line in file if line.startswith("0::")]
+    except OSError:
+        return None
+    left: list[int] = []
+    place = found[0].strip("/") if found else ""
+    while found:
+        try:
+            with open(os.path.join(root, place, "pids.max")) as most:
+                limit = most.read().strip()
+            with open(os.path.join(root, place, "pids.current")) as current:
+                used = int(current.read())
+        except OSError:
+            pass  # the outermost group has none
+        else:
+            if limit != "max":
+                left.append(max(0, int(limit) - used))
+        if not place:
+            break
+        place = os.path.dirname(place)
+    return min(left, default=None)
+
+
+def _file_limits() -> tuple[int, int]:
+    try:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:
+        return _USUAL_FILES, _USUAL_FILES  # a system call filter keeps it secret
+
+
+class SystemCall(NamedTuple):
+    """A system call that a filter may refuse (seccomp(2))."""
+
+    name: str
+    attempt: Callable[[], object]
+    """Makes it to no effect. Raises OSError where it is refused."""
+
+
+def has_filter() -> bool:
+    """Return whether system calls of this process are filtered: proc_pid_status(5). True where nobody can tell."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            modes = [line.split()[1] for line in file if line.startswith(b"Seccomp:")]
+    except OSError:
+        return True
+    return modes not in ([], [b"0"])
+
+
+def leave_no_core() -> None:
+    """Have no core file made of this process, whatever ends it: PR_SET_DUMPABLE in prctl(2)."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _try_memfd_create() -> None:
+    os.close(os.memfd_create("asgireload-try", os.MFD_CLOEXEC))
+
+
+def _try_pidfd_open() -> None:
+    os.close(os.pidfd_open(os.getpid()))
+
+
+def _try_pidfd_send_signal() -> None:
+    try:
+        signal.pidfd_send_signal(-1, 0)
+    except OSError as error:
+        if error.errno != errno.EBADF:  # what the kernel says of no process
+            raise
+
+
+def _try_waitid() -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+
+def _try_sigaltstack() -> None:
+    _set_signal_stack(None)
+
+
+def _try_flock() -> None:
+    descriptor = os.open("/", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
+
+
+NEEDED_CALLS = (
+    SystemCall("prctl", become_subreaper),
+    SystemCall("memfd_create", _try_memfd_create),
+    SystemCall("pidfd_open", _try_pidfd_open),
+    SystemCall("pidfd_send_signal", _try_pidfd_send_signal),
+    SystemCall("waitid", _try_waitid),
+    SystemCall("sigaltstack", _try_sigaltstack),
+    SystemCall("flock", _try_flock),
+)
+"""Without these nothing works. A process that must live may try them where no filter kills."""
+PRIORITY_CALLS = (
+    SystemCall("sched_getscheduler", lambda: os.sched_getscheduler(0)),
+    SystemCall("getpriority", lambda: os.getpriority(os.PRIO_PROCESS, 0)),
+    SystemCall("prlimit64", lambda: resource.getrlimit(resource.RLIMIT_NICE)),
+    SystemCall("sched_getaffinity", lambda: os.sched_getaffinity(0)),
+    SystemCall("sched_setaffinity", lambda: os.sched_setaffinity(0, os.sched_getaffinity(0))),
+    # The last: whatever comes after it waits for everybody else.
+    SystemCall("sched_setscheduler", lambda: give_way(0)),
+)
+"""What it takes to let reloads give way. Only for a process of no other use: it gives way from then on."""

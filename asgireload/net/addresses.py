@@ -6,16 +6,23 @@ Pure; opening sockets is `listeners.py`.
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from asgireload.config import OPTIONS, Config
+from asgireload.config.kinds import FileMode, FileOwner, Kind, MismatchError
 from asgireload.errors import ConfigError
 
 MAX_PATH_BYTES = 107
 """Length of a Unix socket's path; sun_path has 108 bytes with the final NUL (unix(7))."""
 _FORMS = "expected HOST:PORT, [V6]:PORT, PORT, unix:PATH or fd://N"
-_WORDS = "the words understood are plain, tls, cert=FILE, key=FILE and proxy"
+_WORDS = (
+    "the words understood are plain, tls, cert=FILE, key=FILE and proxy, and after unix:PATH mode=MODE and"
+    " owner=USER:GROUP"
+)
+_OF_FILES: Mapping[str, Kind] = {"mode": FileMode(), "owner": FileOwner()}
+"""Words that say something about the file of a Unix socket."""
 
 
 class ListenerTraits(msgspec.Struct, frozen=True):
@@ -46,6 +53,10 @@ class TcpAddress(msgspec.Struct, frozen=True):
 class UnixAddress(msgspec.Struct, frozen=True):
     path: str
     traits: ListenerTraits = PLAIN
+    mode: int | None = None
+    """Permissions of its file; None: what the file had that is replaced, else the usual ones."""
+    owner: str | None = None
+    """Of its file, as chown(1) takes it."""
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
@@ -70,12 +81,25 @@ def parse_address(text: str, *, speaks_tls: bool = False, proxy: bool = False) -
     A bare port listens on 127.0.0.1; an empty host, as in `:8000`, on every IPv4 address. Words may
     follow, with white space between them: `plain` or `tls`, and without one of them TLS is spoken as
     `speaks_tls` says; `cert=FILE` and `key=FILE` for a certificate of this address alone; `proxy`,
-    which holds without the word where the argument says so.
+    which holds without the word where the argument says so; `mode=` and `owner=` for the file of a Unix socket.
     """
     place, *words = text.split() or [""]
     address = _parse_place(place)
-    traits = _parse_words(words, text, speaks_tls=speaks_tls, proxy=proxy)
-    return msgspec.structs.replace(address, traits=traits)
+    said = _split_words(words, text)
+    of_file = {name: said.pop(name) for name in _OF_FILES if name in said}
+    traits = _traits_of(said, text, speaks_tls=speaks_tls, proxy=proxy)
+    if not of_file:
+        return msgspec.structs.replace(address, traits=traits)
+    if not isinstance(address, UnixAddress):
+        raise ConfigError(f"address '{text}': {min(of_file)} is for unix:PATH, which has a file")
+    changes: dict[str, Any] = {}
+    for name, value in of_file.items():
+        try:
+            read = str(_OF_FILES[name].read(value))
+        except MismatchError as error:
+            raise ConfigError(f"address '{text}': {name} expects {error}") from error
+        changes[name] = _mode(read) if name == "mode" else read
+    return msgspec.structs.replace(address, traits=traits, **changes)
 
 
 def _parse_place(text: str) -> Address:
@@ -101,18 +125,24 @@ def _parse_place(text: str) -> Address:
     return TcpAddress(host or "0.0.0.0", _port(port, text))  # noqa: S104 - asked for
 
 
-def _parse_words(
-    words: Sequence[str], text: str, *, speaks_tls: bool, proxy: bool
-) -> ListenerTraits:
+def _split_words(words: Sequence[str], text: str) -> dict[str, str]:
     said: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        is_known = name in ("cert", "key") if equals else name in ("plain", "tls", "proxy")
+        is_known = (
+            name in ("cert", "key", *_OF_FILES) if equals else name in ("plain", "tls", "proxy")
+        )
         if not is_known or (equals and not value):
             raise ConfigError(f"address '{text}': '{word}' is not understood; {_WORDS}")
         if name in said:
             raise ConfigError(f"address '{text}': {name} is given twice")
         said[name] = value
+    return said
+
+
+def _traits_of(
+    said: Mapping[str, str], text: str, *, speaks_tls: bool, proxy: bool
+) -> ListenerTraits:
     if "plain" in said and said.keys() & {"tls", "cert", "key"}:
         raise ConfigError(f"address '{text}': plain is the opposite of tls, cert and key: give one")
     if "key" in said and "cert" not in said:
@@ -141,7 +171,9 @@ def addresses_of(config: Config) -> tuple[Address, ...]:
     speaks_tls = has_tls(config)
     if config.bind:
         addresses = tuple(
-            parse_address(text, speaks_tls=speaks_tls, proxy=config.proxy_protocol)
+            _with_file(
+                parse_address(text, speaks_tls=speaks_tls, proxy=config.proxy_protocol), config
+            )
             for text in config.bind
         )
         places = [str(address) for address in addresses if not _is_any_port(address)]
@@ -151,13 +183,29 @@ def addresses_of(config: Config) -> tuple[Address, ...]:
         return addresses
     traits = ListenerTraits(tls=speaks_tls, proxy=config.proxy_protocol)
     if config.uds is not None:
-        return (msgspec.structs.replace(_unix(config.uds, config.uds), traits=traits),)
+        address = msgspec.structs.replace(_unix(config.uds, config.uds), traits=traits)
+        return (_with_file(address, config),)
     if config.fd is not None:
         return (InheritedAddress(config.fd, traits),)
     host = config.host
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     return (TcpAddress(host or "0.0.0.0", config.port, traits),)  # noqa: S104 - asked for
+
+
+def _with_file(address: Address, config: Config) -> Address:
+    """Return the address with what the options say of every Unix socket's file, where it says nothing itself."""
+    if not isinstance(address, UnixAddress):
+        return address
+    return msgspec.structs.replace(
+        address,
+        mode=_mode(config.uds_mode) if address.mode is None else address.mode,
+        owner=config.uds_owner if address.owner is None else address.owner,
+    )
+
+
+def _mode(digits: str | None) -> int | None:
+    return None if digits is None else int(digits, 8)
 
 
 def check_addresses(config: Config, places: Mapping[str, str] | None = None) -> None:

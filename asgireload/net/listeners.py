@@ -199,6 +199,11 @@ class Listeners:
         """Return what a person types to reach each address, with the real port where 0 was asked for."""
         return [listener.url for listener in self._listeners]
 
+    @property
+    def slot_socket_count(self) -> int:
+        """How many of them have a socket for each slot."""
+        return sum(isinstance(listener, PerSlotListener) for listener in self._listeners)
+
     def traits(self) -> tuple[ListenerTraits, ...]:
         """Return how each of `sockets_for` any slot receives its connections, in the same order."""
         return tuple(listener.traits for listener in self._listeners)
@@ -353,7 +358,9 @@ def _is_v6_only(sock: socket.socket) -> bool:
 def _open_unix(address: UnixAddress, config: Config) -> Listener:
     # Absolute, so that it is still found for removal if the process changes its directory.
     path = os.path.abspath(address.path)
-    sock = open_unix(path, mode=UNIX_MODE, backlog=config.backlog)
+    sock = open_unix(
+        path, mode=address.mode, usual_mode=UNIX_MODE, owner=address.owner, backlog=config.backlog
+    )
     url = _unix_url(path, address.traits)
     return SharedListener(sock, url, SocketFile.of(sock).remove, address.traits)
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from asgireload.errors import ListenError
+from asgireload.errors import ConfigError, ListenError
 
 LOCK_TIMEOUT = 2.0
 """Seconds to wait for the directory's lock, which any of us holds for a few system calls only."""
@@ -51,23 +51,42 @@ class SocketFile(msgspec.Struct, frozen=True):
             pass
 
 
-def open_unix(path: str, *, mode: int, backlog: int) -> socket.socket:
-    """Return a listening, non-blocking socket at the absolute `path`, whose file has `mode`.
+def open_unix(
+    path: str,
+    *,
+    mode: int | None,
+    usual_mode: int = 0o600,
+    owner: str | None = None,
+    backlog: int,
+) -> socket.socket:
+    """Return a listening, non-blocking socket at the absolute `path`, whose file has `mode`, and `owner` if given.
 
-    A socket file on which nobody listens is replaced. The caller closes the socket and removes its
-    file, see `SocketFile`. Raise ListenError.
+    A socket file on which nobody listens is replaced; with `mode` None its permissions are kept, and there are
+    the usual ones where there is none. `owner` is as chown(1) takes it. The file never gives anybody
+    more rights than in the end, and nobody can connect before it has those. The caller closes the socket and
+    removes its file, see `SocketFile`. Raise ListenError, and ConfigError for an owner that there is not.
     """
+    user, group = resolve_owner(owner) if owner is not None else (-1, -1)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # Locked, so that nobody takes a socket between bind and listen for stale.
         with _locked_directory(path):
-            _remove_stale(path)
+            found = _remove_stale(path)
+            if mode is None:
+                mode = usual_mode if found is None else found
             # Set before bind, so that the file never has more rights than these; and after it, since
             # bind takes away those that the umask forbids.
             os.fchmod(sock.fileno(), mode)
             sock.bind(path)
-            os.chmod(path, mode)
-            sock.listen(backlog)
+            try:
+                os.chmod(path, mode)
+                if owner is not None:
+                    # Not called where nobody asks: system call filters kill for it (`~@privileged`).
+                    _give_to(path, owner, user, group)
+                sock.listen(backlog)
+            except BaseException:
+                os.unlink(path)
+                raise
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -90,11 +109,42 @@ def remove_stale_socket(path: str) -> bool:
     return True
 
 
-def _remove_stale(path: str) -> None:
+def resolve_owner(owner: str) -> tuple[int, int]:
+    """Return the numbers of user and group, -1 for what is not to change. Raise ConfigError for unknown names."""
+    import grp
+    import pwd
+
+    user_name, _, group_name = owner.partition(":")
+    user = group = -1
+    try:
+        if user_name:
+            user = int(user_name) if user_name.isdigit() else pwd.getpwnam(user_name).pw_uid
+        if group_name:
+            group = int(group_name) if group_name.isdigit() else grp.getgrnam(group_name).gr_gid
+    except KeyError as error:
+        raise ConfigError(
+            f"owner '{owner}': this system knows no such user or group ({error.args[0]})"
+        ) from error
+    return user, group
+
+
+def _give_to(path: str, owner: str, user: int, group: int) -> None:
+    try:
+        os.chown(path, user, group, follow_symlinks=False)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ListenError(
+            f"cannot listen on unix:{path}: it cannot be given to '{owner}' ({reason}); only root may name"
+            " another user, and others only a group that they are in"
+        ) from error
+
+
+def _remove_stale(path: str) -> int | None:
+    """Remove a socket on which nobody listens, and return its permissions; None where there was no file."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        return
+        return None
     if not stat.S_ISSOCK(mode):
         raise ListenError(
             f"cannot listen on unix:{path}: a file that is no socket is there; it was not replaced"
@@ -105,6 +155,7 @@ def _remove_stale(path: str) -> None:
         result = probe.connect_ex(path)
     if result == errno.ECONNREFUSED:
         os.unlink(path)
+        return stat.S_IMODE(mode) & 0o777
     elif result == errno.EACCES:
         raise ListenError(
             f"cannot listen on unix:{path}: a socket of another user is there; remove it or give"
@@ -114,6 +165,7 @@ def _remove_stale(path: str) -> None:
         raise ListenError(
             f"cannot listen on unix:{path}: another server listens there; stop it or give another path"
         )
+    return None
 
 
 @contextmanager

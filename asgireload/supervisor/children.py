@@ -60,6 +60,7 @@ from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_
 from asgireload.supervisor.head_start import Begun, HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
 from asgireload.supervisor.orders import order_of
+from asgireload.supervisor.releases import Releases
 from asgireload.supervisor.reloads import Failure
 from asgireload.supervisor.spawning import TEMPLATE_MODULE, describe_exit, spawn
 from asgireload.supervisor.tally import Tally, Values
@@ -131,20 +132,30 @@ class Children:
         traits: tuple[ListenerTraits, ...],
         foundation: Foundation,
         head_start: HeadStart,
+        *,
+        may_give_way: bool,
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
         with its `traits`. The certificates have been loaded, and are the caller's to close, as are the
-        scoreboard, the foundation, and the head start when no template has taken it."""
+        scoreboard, the foundation, and the head start when no template has taken it.
+        `may_give_way`: whether priorities may be looked at and changed."""
         self._loop = loop
         self._config = config
         self._directory = directory
+        self._releases = Releases(os.path.join(directory, config.app_dir))
         self._listeners_of = listeners_of
         self._on_event = on_event
         self._certificates = certificates
         self._traits = traits
         self._foundation = foundation
         self._head_start = head_start
-        self._giving_way = GivingWay(loop, patience_for(config.boot_timeout), self._spread_workers)
+        self._may_give_way = may_give_way
+        self._giving_way = GivingWay(
+            loop,
+            patience_for(config.boot_timeout),
+            self._spread_workers,
+            is_allowed=may_give_way,
+        )
         self._certified_generation: int | None = None
         """The newest generation that certificates were read for."""
         self._scoreboard = scoreboard
@@ -164,6 +175,7 @@ class Children:
             self._loop.call_soon(self._on_event, failed)
             self._loop.call_soon(self._on_event, gone)
             return
+        self._releases.look(step.generation)
         template = self._open_template(step)
         if template is not None:
             self._foundation.provide(
@@ -384,7 +396,7 @@ class Children:
                 self._traits,
                 has_tls=certificates is not None,
                 succeeds=step.succeeds,
-                gives_way=step.gives_way,
+                gives_way=step.gives_way and self._may_give_way,
             )
             if step.gives_way and template.process is not None:
                 # The worker takes after it.
@@ -672,6 +684,11 @@ class Children:
             worker.channel.post(Release())
 
     # --- looking ----------------------------------------------------------------------------------
+
+    @property
+    def worker_count(self) -> int:
+        """How many live, those that drain included."""
+        return len(self._workers)
 
     def observe(
         self, worker_id: int, *, with_memory: bool, with_sleep: bool = False

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from asgireload.admin import port
 from asgireload.errors import ControlError, TlsError
 from asgireload.supervisor import snapshots
+from asgireload.supervisor.capacity import DESCRIPTORS_OF_WORKER, Demand, look_for_room
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.events import Event, ReloadRequested, ScaleRequested, StopRequested
@@ -32,6 +33,7 @@ class Control:
         surroundings: snapshots.Surroundings,
         certificates: Certificates,
         submit: Callable[[Event], None],
+        demand: Demand,
     ) -> None:
         self._loop = loop
         self._fleet = fleet
@@ -39,6 +41,7 @@ class Control:
         self._around = surroundings
         self._certificates = certificates
         self._submit = submit
+        self._demand = demand
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
 
     # --- snapshots --------------------------------------------------------------------------------
@@ -118,7 +121,18 @@ class Control:
         most = self._fleet.policy.max_workers
         if not 1 <= workers <= most:
             raise ControlError(f"the number of workers must be from 1 to {most}, not {workers}")
+        if workers > self._fleet.wanted_count:
+            self._check_room(workers)
         self._submit(ScaleRequested(workers))
+
+    def _check_room(self, workers: int) -> None:
+        """Raise ControlError where so many cannot be had."""
+        alive = self._children.worker_count
+        sockets = self._demand.per_slot * len(self._fleet.slots)
+        held = DESCRIPTORS_OF_WORKER * alive + sockets
+        reason = look_for_room(workers, held, alive, self._demand)
+        if reason is not None:
+            raise ControlError(reason)
 
     def reload_certificates(self, origin: str) -> tuple[port.CertificateSnapshot, ...]:
         self._refuse_while_stopping()

@@ -74,18 +74,21 @@ class GivingWay:
         loop: asyncio.AbstractEventLoop,
         patience: float,
         spread: Callable[[Collection[int]], int] = lambda lowered: 0,
+        *,
+        is_allowed: bool = True,
     ) -> None:
         """`spread` is called every few milliseconds with those that give way, and returns how many others it
-        has looked at."""
+        has looked at. Where priorities must not even be asked for, it is not `is_allowed` and nobody does."""
         self._loop = loop
         self._patience = patience
         self._spread = spread
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._is_looking = False
+        self._is_allowed = is_allowed
 
     def begin(self, pid: int) -> None:
         """Let a child give way. Does nothing where there would be no way back."""
-        if pid in self._timers or not can_give_way():
+        if pid in self._timers or not self._can_give_way():
             return
         try:
             give_way(pid)
@@ -112,8 +115,11 @@ class GivingWay:
 
     def end_inherited(self, pid: int) -> None:
         """Likewise for a worker that was not to give way, and may have taken after a template that did."""
-        if pid not in self._timers and can_give_way():
+        if pid not in self._timers and self._can_give_way():
             self._raise(pid)
+
+    def _can_give_way(self) -> bool:
+        return self._is_allowed and can_give_way()
 
     def _raise(self, pid: int) -> None:
         try:

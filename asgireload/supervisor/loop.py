@@ -24,6 +24,7 @@ from asgireload.ipc.heartbeat import heartbeat_interval, stalled_after
 from asgireload.ipc.linux import resident_bytes
 from asgireload.log import begin_logging, log_fields
 from asgireload.supervisor import events, signals
+from asgireload.supervisor.capacity import demand_of
 from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
@@ -160,6 +161,7 @@ class _Supervisor:
             listeners.traits(),
             self._foundation,
             head_start,
+            may_give_way=not means.refused_calls,
         )
         self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(
@@ -182,7 +184,13 @@ class _Supervisor:
             pid_file=_absolute(config.pid_file, means.directory),
         )
         self._control = Control(
-            loop, self._fleet, self._children, self._surroundings, certificates, self._on_command
+            loop,
+            self._fleet,
+            self._children,
+            self._surroundings,
+            certificates,
+            self._on_command,
+            demand_of(config, listeners.slot_socket_count),
         )
 
     async def run(self) -> int:

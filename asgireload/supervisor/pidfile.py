@@ -3,15 +3,13 @@
 import os
 
 from asgireload.errors import StartupError
+from asgireload.supervisor.whole_files import replace_file
 
 
 def write_pid_file(path: str) -> None:
-    """Write this process's number, in one rename so that nobody reads half of it. Raise StartupError."""
-    temporary = f"{path}.{os.getpid()}"
+    """Write this process's number. Raise StartupError; then nothing of it is left."""
     try:
-        with open(temporary, "w") as file:
-            file.write(f"{os.getpid()}\n")
-        os.replace(temporary, path)
+        replace_file(path, f"{os.getpid()}\n".encode(), mode=0o666)
     except OSError as error:
         raise StartupError(f"--pid-file {path}: {error.strerror}") from error
 

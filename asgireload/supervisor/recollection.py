@@ -15,6 +15,7 @@ import time
 import msgspec
 
 from asgireload.ipc.records import ImportRecord
+from asgireload.supervisor.whole_files import replace_file
 
 _logger = logging.getLogger("asgireload.error")
 LONGEST_AGE = 24 * 3600.0
@@ -55,14 +56,9 @@ def read_record(path: str) -> ImportRecord | None:
 
 def write_record(path: str, record: ImportRecord) -> None:
     """Keep the record; say at debug level when that cannot be done."""
-    import tempfile  # brings archives and their compression, of which a start has no use
-
     directory = os.path.dirname(path)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        # Renamed into place, so that another server never reads half of it.
-        with tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
-            file.write(msgspec.msgpack.encode(record))
-        os.replace(file.name, path)
+        replace_file(path, msgspec.msgpack.encode(record), mode=0o600)
     except OSError as error:
         _logger.debug("What was imported cannot be kept in %s: %s", path, error)

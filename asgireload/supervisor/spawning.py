@@ -41,7 +41,7 @@ def can_fork() -> bool:
         and sys.getprofile() is None
         and not _is_monitored()
         and _begins_with_own_directory()
-        and _has_one_thread()
+        and has_one_thread()
     )
 
 
@@ -104,7 +104,8 @@ def _begins_with_own_directory() -> bool:
     )
 
 
-def _has_one_thread() -> bool:
+def has_one_thread() -> bool:
+    """Return whether this process has no thread but the one that asks, native ones included."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:

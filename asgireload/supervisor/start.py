@@ -7,7 +7,7 @@ only then the event loop and the decisions are imported, which takes as long as 
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import msgspec
@@ -19,13 +19,16 @@ from asgireload.ipc.linux import become_subreaper
 from asgireload.ipc.scoreboard import Scoreboard
 from asgireload.ipc.titles import set_title
 from asgireload.log import begin_logging
+from asgireload.net.addresses import TcpAddress, addresses_of
 from asgireload.net.listeners import Listeners, open_listeners
 from asgireload.supervisor import signals
+from asgireload.supervisor.capacity import check_room
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.orders import first_order
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
 from asgireload.supervisor.requirements import check_requirements
+from asgireload.supervisor.system_calls import check_system_calls
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -39,6 +42,8 @@ class Means(msgspec.Struct, frozen=True):
     listeners: Listeners
     entrances: Sequence[AdminEntrance]
     scoreboard: Scoreboard
+    refused_calls: Mapping[str, str]
+    """System calls for priorities that must not be made, each with the reason."""
 
 
 def run(config: Config, head_start: HeadStart) -> int:
@@ -49,14 +54,20 @@ def run(config: Config, head_start: HeadStart) -> int:
     signals.hold()
     # The first template may die before there is a handler that hears of it.
     signals.hold_children()
-    set_title("supervisor", config.app)
     try:
         begin_logging(config)
+        refused_calls = check_system_calls()
+        set_title("supervisor", config.app)
         check_requirements(config)
         become_subreaper()
         with ExitStack() as opened:
-            means = open_means(config, opened)
+            means = open_means(config, refused_calls, opened)
             _logger.info("Started parent process [%d]", os.getpid())
+            if refused_calls and config.reload_priority == "low" and not config.reload:
+                _logger.info(
+                    "Reloads do not give way to what serves, a system call filter forbids it: %s",
+                    "; ".join(f"{name} ({why})" for name, why in refused_calls.items()),
+                )
             if not config.reload:
                 head_start.order(first_order(config, means.directory), means.scoreboard.descriptor)
             from asgireload.supervisor.loop import serve
@@ -71,12 +82,14 @@ def run(config: Config, head_start: HeadStart) -> int:
     return status
 
 
-def open_means(config: Config, opened: ExitStack) -> Means:
+def open_means(config: Config, refused_calls: Mapping[str, str], opened: ExitStack) -> Means:
     """Open whatever the configuration asks for; `opened` closes it. Raise AsgireloadError."""
     directory = launch_directory()
     certificates = Certificates(config, directory)
     opened.callback(certificates.close)
     certificates.load()
+    addresses = addresses_of(config)
+    check_room(config, sum(isinstance(address, TcpAddress) for address in addresses))
     listeners = open_listeners(config)
     opened.callback(listeners.close)
     entrances = open_admin(config)
@@ -87,7 +100,7 @@ def open_means(config: Config, opened: ExitStack) -> Means:
         opened.callback(remove_pid_file, config.pid_file)
     scoreboard = Scoreboard.create()
     opened.callback(scoreboard.close)
-    return Means(directory, certificates, listeners, entrances, scoreboard)
+    return Means(directory, certificates, listeners, entrances, scoreboard, refused_calls)
 
 
 def launch_directory() -> str:

@@ -53,7 +53,10 @@ def main() -> int:
     """Run the template, and later, in forked processes, the worker; return the exit status."""
     supervisor = os.getppid()
     gc.enable()  # the command line may have put it off
-    signal_on_parent_death(signal.SIGKILL)
+    try:
+        signal_on_parent_death(signal.SIGKILL)
+    except OSError:
+        return 1  # a filter forbids prctl(2); the supervisor finds that as well, and says so
     begin_quiet(signal.SIGTERM)
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)

@@ -99,6 +99,19 @@ class TestUnixSocket:
         assert stat.S_IMODE((base / "a.sock").stat().st_mode) == 0o600
         close_unix(sock)
 
+    def test_mode_and_group_can_be_given(self, base: Path) -> None:
+        """For operators who are not the server's user."""
+        sock = open_admin_unix(str(base / "a.sock"), mode=0o660, owner=f":{os.getgid()}")
+        status = (base / "a.sock").stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, os.getgid())
+        close_unix(sock)
+
+    def test_mode_and_group_are_not_for_the_private_place(self, base: Path) -> None:
+        sock = open_admin_unix(mode=0o666, owner="nobody")
+        status = Path(sock.getsockname()).stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, os.geteuid())
+        close_unix(sock)
+
     def test_a_stale_file_is_replaced(self, base: Path) -> None:
         make_stale(base / "a.sock")
         sock = open_admin_unix(str(base / "a.sock"))

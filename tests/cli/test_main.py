@@ -300,3 +300,19 @@ def test_a_start_imports_no_event_loop_before_the_first_order_and_no_click_at_al
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--uds", "/x", "--uds-owner", "no-such-user:"],
+        ["--uds", "/x", "--uds-owner", "no-such-user"],
+        ["--bind", "unix:/x owner=:no-such-group"],
+        ["--admin-socket", "/x", "--admin-socket-owner", "no-such-user"],
+    ],
+)
+def test_an_owner_that_does_not_exist_is_found_before_the_start(words, capsys):
+    assert main(["main:app", "--check-config", *words]) == 2
+    error = capsys.readouterr().err
+    assert words[-2] in error
+    assert "no-such" in error

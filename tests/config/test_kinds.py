@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from asgireload.config.kinds import (
     Choice,
     Duration,
+    FileMode,
+    FileOwner,
     Header,
     HeaderName,
     HostPattern,
@@ -28,6 +30,11 @@ from asgireload.config.options import OPTIONS
 @pytest.mark.parametrize(
     ("kind", "raw", "value"),
     [
+        (FileMode(), "0660", "0660"),
+        (FileMode(), "640", "0640"),
+        (FileOwner(), "shop", "shop"),
+        (FileOwner(), "shop:www-data", "shop:www-data"),
+        (FileOwner(), ":33", ":33"),
         (Integer(1), "8", 8),
         (Integer(1), 8, 8),
         (Duration(), "250ms", 0.25),
@@ -198,3 +205,16 @@ def test_a_secret_is_not_shown():
 )
 def test_words_of_a_bind_stay_with_their_address_in_a_variable(text, items):
     assert OPTIONS["bind"].kind.split(text) == items
+
+
+@pytest.mark.parametrize("raw", ["", "66", "8660", "1660", "0688", "u=rw", 660, 0o660, True])
+def test_permissions_are_octal_digits_and_no_number(raw):
+    """660 in a TOML file is 0o1224."""
+    with pytest.raises(MismatchError, match="octal"):
+        FileMode().read(raw)
+
+
+@pytest.mark.parametrize("raw", ["", ":", "shop:", "a:b:c", "a b", 33])
+def test_an_owner_names_user_or_group(raw):
+    with pytest.raises(MismatchError, match="USER:GROUP"):
+        FileOwner().read(raw)

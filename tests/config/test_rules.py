@@ -151,3 +151,11 @@ def test_an_error_names_the_place_and_the_option_once(tmp_path, flags, environ, 
     with pytest.raises(ConfigError) as raised:
         load(flags, environ, directory=tmp_path)
     assert str(raised.value).startswith(f"{expected} the certificate")
+
+
+def test_permissions_of_an_admin_socket_are_for_one_with_a_path(tmp_path):
+    said = [flag("admin_socket_mode", "0660")]
+    (warning,) = load(said, directory=tmp_path).warnings
+    assert "--admin-socket-mode" in warning
+    assert "private" in warning
+    assert not load([*said, flag("admin_socket", "/run/a")], directory=tmp_path).warnings

@@ -134,6 +134,11 @@ def test_every_address_speaks_tls_once_there_is_a_certificate_unless_it_says_oth
 @pytest.mark.parametrize(
     ("text", "error"),
     [
+        ("unix:/x mode=0o66", "mode expects permissions in octal digits"),
+        ("unix:/x mode", "'mode' is not understood"),
+        ("unix:/x owner=", "'owner=' is not understood"),
+        ("80 mode=0660", "mode is for unix:PATH"),
+        ("fd://3 owner=shop", "owner is for unix:PATH"),
         ("80 tsl", "'80 tsl': 'tsl' is not understood; the words understood are plain, tls, cert"),
         ("80 tls=1", "'tls=1' is not understood"),
         ("80 cert", "'cert' is not understood"),
@@ -184,3 +189,18 @@ def test_one_address_is_not_taken_twice_whatever_its_words():
 def test_a_context_factory_leaves_no_room_for_certificates_of_addresses():
     with pytest.raises(ConfigError, match=r"leave out cert=|or the factory"):
         check_addresses(Config(bind=("80 cert=a",), ssl_context_factory="m:f"))
+
+
+def test_words_and_options_say_whose_a_unix_socket_is():
+    config = Config(
+        bind=("unix:/a", "unix:/b mode=0600", "unix:/c owner=:web proxy", "80"),
+        uds_mode="0660",
+        uds_owner="shop",
+    )
+    a, b, c, port = addresses_of(config)
+    assert (a.mode, a.owner) == (0o660, "shop")
+    assert (b.mode, b.owner) == (0o600, "shop")
+    assert (c.mode, c.owner, c.traits.proxy) == (0o660, ":web", True)
+    assert isinstance(port, TcpAddress)
+    (plain,) = addresses_of(Config(uds="/x"))
+    assert (plain.mode, plain.owner) == (None, None)

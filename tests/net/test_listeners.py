@@ -1,6 +1,7 @@
 """Real sockets on loopback: what matters here is what the kernel does."""
 
 import errno
+import grp
 import os
 import socket
 import subprocess
@@ -248,6 +249,13 @@ class TestPerSlot:
         assert "Too many open files" in caplog.text
 
 
+def leave_dead(path, mode):
+    """Leave a socket file as a server does that is killed."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    path.chmod(mode)
+
+
 class TestUnix:
     def test_a_proxy_of_another_user_may_connect(self, opened, tmp_path):
         path = tmp_path / "app.sock"
@@ -265,6 +273,73 @@ class TestUnix:
         opened(uds=str(path))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
+
+    @pytest.mark.parametrize("mode", [0o760, 0o600, 0o777])
+    def test_permissions_of_a_socket_that_is_replaced_are_kept(self, opened, tmp_path, mode):
+        """An operator has closed it to others: the next start does not open it again."""
+        path = tmp_path / "app.sock"
+        leave_dead(path, mode)
+        opened(uds=str(path))
+        assert path.stat().st_mode & 0o777 == mode
+
+    def test_permissions_that_are_asked_for_count_whatever_the_umask_and_what_was_there(
+        self, opened, tmp_path
+    ):
+        path = tmp_path / "app.sock"
+        leave_dead(path, 0o777)
+        before = os.umask(0o077)
+        try:
+            opened(uds=str(path), uds_mode="0664")
+        finally:
+            os.umask(before)
+        assert path.stat().st_mode & 0o777 == 0o664
+
+    def test_permissions_are_never_wider_than_asked_for(self, opened, tmp_path, monkeypatch):
+        path = tmp_path / "app.sock"
+        seen = []
+
+        def spy(name):
+            plain = getattr(os, name)
+
+            def call(target, *arguments, **words):
+                seen.append(path.stat().st_mode & 0o777)
+                plain(target, *arguments, **words)
+
+            monkeypatch.setattr(os, name, call)
+
+        spy("chmod")
+        spy("chown")
+        before = os.umask(0)
+        try:
+            opened(uds=str(path), uds_mode="0600", uds_owner=f":{os.getgid()}")
+        finally:
+            os.umask(before)
+        assert seen == [0o600, 0o600]
+
+    def test_words_of_an_address_count_for_it_alone(self, opened, tmp_path):
+        one, other = tmp_path / "one.sock", tmp_path / "other.sock"
+        opened(bind=(f"unix:{one} mode=0640", f"unix:{other}"), uds_mode="0660")
+        assert one.stat().st_mode & 0o777 == 0o640
+        assert other.stat().st_mode & 0o777 == 0o660
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+    def test_it_belongs_to_whom_is_named(self, opened, tmp_path):
+        one, other = tmp_path / "one.sock", tmp_path / "other.sock"
+        opened(bind=(f"unix:{one} owner=65534:65534", f"unix:{other} owner=:nogroup"))
+        assert (one.stat().st_uid, one.stat().st_gid) == (65534, 65534)
+        assert (other.stat().st_uid, other.stat().st_gid) == (0, grp.getgrnam("nogroup").gr_gid)
+
+    def test_an_owner_that_cannot_be_had_is_refused_and_leaves_nothing(self, tmp_path, monkeypatch):
+        def refuse(*arguments, **words):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "chown", refuse)
+        path = tmp_path / "app.sock"
+        with pytest.raises(
+            ListenError, match=r"cannot be given to '0:0' \(Operation not permitted\)"
+        ):
+            open_listeners(Config(uds=str(path), uds_owner="0:0"))
+        assert not path.exists()
 
     def test_a_second_server_on_the_path_is_refused(self, opened, tmp_path):
         path = str(tmp_path / "app.sock")

@@ -1,6 +1,7 @@
 """Workers and templates that die, hang, age or grow; applications that forbid forking."""
 
 import os
+import re
 import resource
 import signal
 import socket
@@ -249,17 +250,40 @@ def test_processes_that_the_application_forks_can_be_terminated(tmp_path):
 
 
 def test_running_out_of_descriptors_does_not_wedge_the_supervisor(tmp_path):
-    """Scaling beyond the limit of open files fails with a line in the log; a stop still works."""
+    """A worker that cannot be replaced for want of open files is a line in the log; a stop still works."""
     write_version(tmp_path, 1)
     with Server(tmp_path, workers=2) as server:
-        used = len(os.listdir(f"/proc/{server.pid}/fd"))
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + 1, used + 1))
-        for _ in range(3):
-            server.kill(signal.SIGTTIN)
-            time.sleep(0.05)
+        victim, _ = server.worker_pids()
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, 3))
+        os.kill(victim, signal.SIGKILL)
         server.wait_log("could not be started")
         assert server.version() == 1
         assert server.stop(timeout=10) == 0
+
+
+def test_more_workers_than_descriptors_are_refused_before_one_is_started(tmp_path):
+    """By the command as by the signal, with the number that fits; the workers that serve are left alone."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, workers=2) as server:
+        pids = server.worker_pids()
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (100, 100))
+        done = server.control("scale", "60")
+        assert done.returncode == 1
+        fits = int(re.search(r"room for (\d+) workers and not for 60", done.stderr)[1])
+        assert 2 < fits < 12
+        assert server.worker_pids() == pids
+        fits -= 1  # operators that ask at the same time take room, too
+        assert server.control("scale", str(fits)).returncode == 0
+        wait_until(lambda: len(server.workers()) == fits)
+
+        def is_refused():
+            server.kill(signal.SIGTTIN)
+            return "WARNING:  there is room for" in server.log
+
+        wait_until(is_refused)
+        server.reload()
+        server.reload()
+        assert "could not be started" not in server.log
 
 
 def test_random_numbers_differ_between_workers(tmp_path):

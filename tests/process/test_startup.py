@@ -108,6 +108,12 @@ def test_standard_streams_may_be_closed(tmp_path, closed):
         assert server.version() == 1
 
 
+def listens(path):
+    """Its file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 def test_a_server_without_a_stream_for_its_log_serves(tmp_path):
     write_version(tmp_path, 1)
     path = tmp_path / "web.sock"
@@ -115,7 +121,7 @@ def test_a_server_without_a_stream_for_its_log_serves(tmp_path):
     server.command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *server.command]
     server.launch()
     try:
-        wait_until(path.exists)
+        wait_until(lambda: listens(path))
         assert ask_unix(path).startswith(b"HTTP/1.1 200")
     finally:
         server.kill(signal.SIGTERM)
@@ -315,3 +321,29 @@ def test_long_boot_is_not_mistaken_for_a_hang(tmp_path):
         server.reload()
         assert server.version() == 3
         assert server.status()["restarts_total"] == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--accept", "per-slot"]])
+def test_more_workers_than_descriptors_are_refused_at_the_start(tmp_path, options):
+    write_version(tmp_path, 1)
+    program = [sys.executable, "-m", "asgireload", "app:app", "--port", "0", "--workers", "100"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -n 200; exec "$@"', "sh", *program, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "--workers 100: there is room for" in done.stderr
+    assert "LimitNOFILE=" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_soft_limit_of_descriptors_is_raised_where_workers_need_it(tmp_path):
+    write_version(tmp_path, 1)
+    server = Server(tmp_path, workers=4)
+    server.command = ["/bin/sh", "-c", 'ulimit -Sn 60; exec "$@"', "sh", *server.command]
+    with server:
+        server.reload()
+        assert len(server.workers()) == 4

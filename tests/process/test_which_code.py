@@ -2,9 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import asgireload
 from tests.process.running import Server, wait_until, write_version
 
 pytestmark = pytest.mark.process
@@ -25,6 +29,12 @@ def switch(root, release):
     link.rename(root / "current")
 
 
+WHERE = """
+async def where(scope, receive, send):
+    import sys
+    await answer(send, sys.prefix.encode())
+PATHS["/where"] = where
+"""
 LAZY = """
 async def lazy(scope, receive, send):
     import lazy
@@ -49,6 +59,41 @@ def test_symlink_switch_is_followed_by_a_reload_and_by_nothing_else(tmp_path):
         wait_until(lambda: len(set(server.worker_pids()) - {victim}) == 2)
         assert {server.version() for _ in range(20)} == {2}
         assert {server.get("/lazy") for _ in range(20)} == {"2"}
+
+
+def make_environment(release):
+    """Give a release a virtual environment of its own, as `python -m venv` does it, with this one's packages."""
+    environment = release / ".venv"
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=60
+    )
+    (packages,) = environment.glob("lib/python*/site-packages")
+    paths = [path for path in sys.path if path.endswith("site-packages")]
+    root = str(Path(asgireload.__file__).parent.parent)
+    (packages / "tests.pth").write_text("\n".join([root, *paths]) + "\n")
+    return environment
+
+
+@pytest.mark.parametrize("is_mixed", [True, False])
+def test_packages_of_another_release_are_warned_of(tmp_path, is_mixed):
+    """A console script names its interpreter by the release that it was installed in."""
+    first = make_release(tmp_path, 1, WHERE)
+    environment = make_environment(first)
+    switch(tmp_path, first)
+    server = Server(tmp_path, workers=1, cwd=tmp_path / "current")
+    python = environment if is_mixed else tmp_path / "current" / ".venv"
+    server.command[0] = str(python / "bin" / "python")
+    with server:
+        second = make_release(tmp_path, 2, WHERE)
+        make_environment(second)
+        switch(tmp_path, second)
+        server.reload()
+        assert server.version() == 2
+        own = first if is_mixed else second
+        assert os.path.realpath(server.get("/where")) == str(own / ".venv")
+        advice = f"{tmp_path / 'current' / '.venv' / 'bin' / 'python'} -m asgireload"
+        assert (f"with the packages of another release, {environment}" in server.log) is is_mixed
+        assert (advice in server.log) is is_mixed
 
 
 def test_two_saves_of_one_size_within_a_second_serve_the_second(tmp_path):

@@ -234,9 +234,9 @@ def test_who_was_called_by_something_else_spawns(monkeypatch):
 
 def test_threads_that_python_does_not_know_count(monkeypatch):
     monkeypatch.setattr(os, "listdir", lambda path: ["1"])
-    assert spawning._has_one_thread()
+    assert spawning.has_one_thread()
     monkeypatch.setattr(os, "listdir", lambda path: ["1", "2"])
-    assert not spawning._has_one_thread()
+    assert not spawning.has_one_thread()
 
 
 def test_where_nobody_can_tell_it_is_no_fork(monkeypatch):
@@ -244,4 +244,4 @@ def test_where_nobody_can_tell_it_is_no_fork(monkeypatch):
         raise FileNotFoundError(2, "no /proc", path)
 
     monkeypatch.setattr(os, "listdir", fail)
-    assert not spawning._has_one_thread()
+    assert not spawning.has_one_thread()

@@ -1,0 +1,87 @@
+"""Releases that a symbolic link names, and the packages that a reload would take from the wrong one.
+
+    /srv/shop/current -> releases/42        asgireload runs with /srv/shop/releases/41/.venv
+
+A console script names its interpreter by the path of the release that it was installed in, whatever link it was
+started through. A reload then loads new code with old packages, and succeeds.
+"""
+
+import logging
+import os
+import sys
+
+import msgspec
+
+_logger = logging.getLogger("asgireload.error")
+
+
+class Release(msgspec.Struct, frozen=True):
+    link: str
+    """As it was typed."""
+    root: str
+    """What it leads to; the same where there is no link."""
+
+
+class Mixture(msgspec.Struct, frozen=True):
+    """An application with the packages of another release than its own."""
+
+    environment: str
+    """That the server runs with."""
+    own: str
+    """That belongs to the application, if there is one."""
+    through_link: str
+    """How to name it so that it changes with the release."""
+
+
+def release_of(typed: str, resolved: str) -> Release:
+    """Return the link of a path and what it leads to, without what follows it in both. Pure."""
+    link, root = typed, resolved
+    while link != root:
+        (rest, name), (other, other_name) = os.path.split(link), os.path.split(root)
+        if not name or name != other_name:
+            break
+        link, root = rest, other
+    return Release(link, root)
+
+
+def find_mixture(first: Release, now: Release, environment: str) -> Mixture | None:
+    """Return what a reload mixes, or None. Pure.
+
+    `first` is the release at the start, `now` the one that is loaded; `environment` is where the interpreter's
+    packages lie, links followed.
+    """
+    if first.root == now.root or not environment.startswith(first.root + os.sep):
+        return None
+    place = os.path.relpath(environment, first.root)
+    return Mixture(environment, os.path.join(now.root, place), os.path.join(now.link, place))
+
+
+class Releases:
+    """`look()` at each generation; it warns once for each that is mixed."""
+
+    def __init__(self, directory: str) -> None:
+        """`directory` is where the application is loaded from, as it was typed."""
+        self._typed = os.path.normpath(directory)
+        self._first = self._release()
+        self._looked_at: int | None = None
+
+    def look(self, generation: int) -> None:
+        if self._looked_at is not None and generation <= self._looked_at:
+            return  # another template of a generation that was looked at
+        is_first = self._looked_at is None
+        self._looked_at = generation
+        if is_first:
+            return
+        found = find_mixture(self._first, self._release(), os.path.realpath(sys.prefix))
+        if found is not None and os.path.exists(os.path.join(found.own, "pyvenv.cfg")):
+            _logger.warning(
+                "Generation %d is loaded with the packages of another release, %s; its own are in %s. Start the"
+                " server as %s -m asgireload, so that a reload takes them from where the link leads",
+                generation,
+                found.environment,
+                found.own,
+                os.path.join(found.through_link, "bin", "python"),
+            )
+
+    def _release(self) -> Release:
+        return release_of(self._typed, os.path.realpath(self._typed))
