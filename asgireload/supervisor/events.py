@@ -241,6 +241,10 @@ class StopAccepting(Struct, frozen=True):
     """Close the listening sockets: the server stops."""
 
 
+class ShutListeners(Struct, frozen=True):
+    """No worker accepts any more: end the listening sockets for whoever has a copy."""
+
+
 class Say(Struct, frozen=True):
     """A line for the log."""
 
@@ -274,6 +278,7 @@ Step = (
     | OpenSlot
     | SteerAway
     | StopAccepting
+    | ShutListeners
     | Say
     | SpeakVerdict
     | Finish
