@@ -7,6 +7,7 @@ only then the event loop and the decisions are imported, which takes as long as 
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -23,6 +24,7 @@ from asgireload.net.listeners import Listeners, open_listeners
 from asgireload.supervisor import signals
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.interpreter import check_executable
 from asgireload.supervisor.orders import first_order
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
 from asgireload.supervisor.requirements import check_requirements
@@ -53,6 +55,7 @@ def run(config: Config, head_start: HeadStart) -> int:
     try:
         begin_logging(config)
         check_requirements(config)
+        check_executable(sys.executable, is_frozen=hasattr(sys, "frozen"))
         become_subreaper()
         with ExitStack() as opened:
             means = open_means(config, opened)

@@ -2,7 +2,7 @@
 
     base ── imports what the last load has imported from elsewhere ── sleeps ·· forks ·▶ template ·▶ worker
 
-Started by the supervisor as `python -m asgireload.template.base DESCRIPTOR`, in development only. It imports
+Run by the supervisor in an interpreter of its own (`supervisor/interpreter.py`), in development only. It imports
 no code of the application's, so nothing that is edited can be outdated in it. A library that cannot be
 imported early (its settings are made by the application) is left out, and imported where it always was. One
 that leaves behind what a fork does not carry over is named to the supervisor, and this process ends.
