@@ -8,7 +8,9 @@ import glob
 import json
 import os
 import socket as socket_module
+import struct
 import time
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException, IncompleteRead
 from typing import Any
 
@@ -22,6 +24,9 @@ CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
 DESCRIBE_TIMEOUT = 1.0
 """Seconds for each server in a list of several: the list must come even when one of them hangs."""
+SILENCE_INTERVAL = 5.0
+"""Seconds without a word after which a server that is waited for is asked whether it still answers. One that is
+busy for less than ANSWER_TIMEOUT does."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Far above the metrics of a full scoreboard; a server that sends more is not one of ours."""
 
@@ -37,11 +42,43 @@ class AdminClient:
     ) -> tuple[int, Any]:
         """Return the status and the decoded JSON (or the text, for other types).
 
-        `timeout` in seconds bounds the wait for the whole answer; None waits as long as the server needs,
-        which is right for `POST /reload?wait=1`. Raise ControlError when the server cannot be reached or
-        does not answer in time. Error statuses are returned, not raised.
+        `timeout` in seconds bounds the wait for the whole answer; None waits as long as the server needs and
+        answers others, which is right for `POST /reload?wait=1`. Raise ControlError when the server cannot be
+        reached or does not answer in time. Error statuses are returned, not raised.
         """
-        connection = _UnixConnection(self.path, timeout)
+        try:
+            status, content_type, body = self._exchange(method, path, timeout)
+        except TimeoutError as error:
+            raise ControlError(
+                f"the server at {self.path} did not answer {method} {path} in time: {self._why_silent()}"
+            ) from error
+        except (OSError, HTTPException) as error:
+            raise ControlError(_why_unreachable(self.path, error)) from error
+        if content_type in {"application/json", "application/problem+json"}:
+            try:
+                return status, json.loads(body)
+            except ValueError as error:
+                raise ControlError(f"the answer from {self.path} is not valid JSON") from error
+        return status, body.decode("utf-8", "replace")
+
+    def check_alive(self) -> None:
+        """Raise ControlError when the server takes a connection, or could, and does not answer in time.
+
+        One that cannot be reached any more is ending: whoever waits for its end goes on waiting.
+        """
+        try:
+            self._exchange("GET", "/live", ANSWER_TIMEOUT)
+        except (TimeoutError, BlockingIOError) as error:  # the latter where its queue is full
+            raise ControlError(
+                f"the server at {self.path} does not answer any more: {self._why_silent()}"
+            ) from error
+        except (OSError, HTTPException):
+            pass
+
+    def _exchange(self, method: str, path: str, timeout: float | None) -> tuple[int, str, bytes]:
+        """Return status, content type and body. Raise OSError, HTTPException, and ControlError in silence."""
+        on_silence = self.check_alive if timeout is None else None
+        connection = _UnixConnection(self.path, timeout, on_silence)
         try:
             connection.request(method, path, headers={"User-Agent": f"asgireload/{__version__}"})
             response = connection.getresponse()
@@ -49,22 +86,15 @@ class AdminClient:
             if response.length:
                 # A bounded read() returns what there is when the connection breaks off.
                 raise IncompleteRead(body, response.length)
-            content_type = response.headers.get_content_type()
-        except TimeoutError as error:
-            raise ControlError(
-                f"the server at {self.path} did not answer {method} {path} in time: "
-                "its supervisor may be stuck, look at its log"
-            ) from error
-        except (OSError, HTTPException) as error:
-            raise ControlError(_why_unreachable(self.path, error)) from error
+            return response.status, response.headers.get_content_type(), body
         finally:
             connection.close()
-        if content_type in {"application/json", "application/problem+json"}:
-            try:
-                return response.status, json.loads(body)
-            except ValueError as error:
-                raise ControlError(f"the answer from {self.path} is not valid JSON") from error
-        return response.status, body.decode("utf-8", "replace")
+
+    def _why_silent(self) -> str:
+        pid = _listener_of(self.path)
+        if pid is not None and is_stopped(pid):
+            return f"process {pid} is stopped (SIGSTOP, or a debugger); `kill -CONT {pid}` lets it go on"
+        return "its supervisor may be stuck, look at its log"
 
 
 def find_server(
@@ -97,10 +127,14 @@ def find_server(
 class _UnixConnection(HTTPConnection):
     """http.client over a Unix socket; the timeout covers the answer as a whole, not each read."""
 
-    def __init__(self, path: str, answer_timeout: float | None) -> None:
+    def __init__(
+        self, path: str, answer_timeout: float | None, on_silence: Callable[[], None] | None = None
+    ) -> None:
+        """`on_silence` is called now and then while nothing comes, and may raise."""
         super().__init__("localhost")
         self._path = path
         self._answer_timeout = answer_timeout
+        self._on_silence = on_silence
 
     def connect(self) -> None:
         sock = _DeadlineSocket(socket_module.AF_UNIX, socket_module.SOCK_STREAM)
@@ -109,6 +143,7 @@ class _UnixConnection(HTTPConnection):
         sock.settimeout(CONNECT_TIMEOUT)
         sock.connect(self._path)
         sock.settimeout(None)
+        sock.on_silence = self._on_silence
         if self._answer_timeout is not None:
             sock.deadline = time.monotonic() + self._answer_timeout
 
@@ -118,14 +153,45 @@ class _DeadlineSocket(socket_module.socket):
 
     deadline: float | None = None
     """time.monotonic(), seconds; None for no limit."""
+    on_silence: Callable[[], None] | None = None
+    """Called when nothing has come for SILENCE_INTERVAL."""
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        while self.on_silence is not None:
+            self.settimeout(SILENCE_INTERVAL)
+            try:
+                return super().recv_into(*args, **kwargs)
+            except TimeoutError:
+                self.on_silence()
         if self.deadline is not None:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError("timed out")
             self.settimeout(left)
         return super().recv_into(*args, **kwargs)
+
+
+def _listener_of(path: str) -> int | None:
+    """Return the process that listens there: SO_PEERCRED in unix(7)."""
+    credentials = struct.Struct("3i")
+    with socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM) as sock:
+        sock.settimeout(CONNECT_TIMEOUT)
+        try:
+            sock.connect(path)
+            data = sock.getsockopt(
+                socket_module.SOL_SOCKET, socket_module.SO_PEERCRED, credentials.size
+            )
+        except OSError:
+            return None
+    pid: int = credentials.unpack(data)[0]
+    return pid or None  # 0: it is in a container that we do not see into
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal or a debugger: proc_pid_stat(5)."""
+    from asgireload.ipc.linux import process_state
+
+    return process_state(pid) in ("T", "t")
 
 
 def _find_by_pid(pid: int) -> AdminClient:

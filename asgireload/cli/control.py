@@ -7,11 +7,12 @@ or reverted (status: not at full strength), 2 usage, 3 no server reached.
 import json
 import os
 import select
+import time
 from collections.abc import Callable
 
 import click
 
-from asgireload.admin.client import AdminClient, find_server
+from asgireload.admin.client import SILENCE_INTERVAL, AdminClient, find_server, is_stopped
 from asgireload.cli.commands import COMMAND_HELP
 from asgireload.cli.render import (
     render_certificates,
@@ -79,17 +80,16 @@ def _status(client: AdminClient, *, as_json: bool) -> int:
 
 
 def _stop(client: AdminClient, *, wait: bool, timeout: float | None) -> int:
-    handle = _open_process(client) if wait else None
+    pid = _process_of(client) if wait else None
+    handle = _open_process(pid) if pid is not None else None
     try:
         status, answer = client.request("POST", "/stop")
         if status != 202:
             return _refused(answer, status)
-        if handle is None:
+        if handle is None or pid is None:
             click.echo("The server is stopping.")
             return DONE
-        waiter = select.poll()
-        waiter.register(handle, select.POLLIN)
-        if not waiter.poll(None if timeout is None else timeout * 1000):
+        if not _wait_ended(client, pid, handle, timeout):
             return _error(f"the server still stops after {timeout:g} s")
     finally:
         if handle is not None:
@@ -106,17 +106,45 @@ def _scale(client: AdminClient, *, workers: int) -> int:
     return DONE
 
 
-def _open_process(client: AdminClient) -> int:
-    """Return a descriptor that becomes readable when the server's process ends (pidfd_open(2))."""
+def _process_of(client: AdminClient) -> int:
     status, answer = client.request("GET", "/status")
     if status != 200 or not isinstance(answer, dict):
         raise ControlError(f"the server did not tell its process id (status {status})")
+    pid: int = answer["pid"]
+    return pid
+
+
+def _open_process(pid: int) -> int:
+    """Return a descriptor that becomes readable when the process ends (pidfd_open(2))."""
     try:
-        return os.pidfd_open(answer["pid"])
+        return os.pidfd_open(pid)
     except OSError as error:
         raise ControlError(
-            f"cannot wait for process {answer['pid']}: {error.strerror}; is it in another container?"
+            f"cannot wait for process {pid}: {error.strerror}; is it in another container?"
         ) from error
+
+
+def _wait_ended(client: AdminClient, pid: int, handle: int, timeout: float | None) -> bool:
+    """Return whether the process has ended within `timeout` seconds.
+
+    Raise ControlError when it is stopped, or does not answer any more: it would not end by itself.
+    """
+    waiter = select.poll()
+    waiter.register(handle, select.POLLIN)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        patience = SILENCE_INTERVAL if left is None else min(left, SILENCE_INTERVAL)
+        if waiter.poll(patience * 1000):
+            return True
+        if left is not None and left <= patience:
+            return False
+        if is_stopped(pid):
+            raise ControlError(
+                f"process {pid} of the server is stopped (SIGSTOP, or a debugger) and cannot end;"
+                f" `kill -CONT {pid}` lets it go on"
+            )
+        client.check_alive()
 
 
 def _member(answer: object, name: str) -> object:
