@@ -5,14 +5,16 @@ the first one and those of reloads, has the same options and import path.
 
 Usually the import path is left to the interpreter: an environment that was exchanged under the same name
 (`current/.venv`) may bring another one. A launcher that has edited it (a zipapp, shiv, pex, a script that inserts
-directories) cannot be asked again, so there the path is passed on as it is. Pure, but for `is_edited`, which looks
-at the site directories when an entry is unknown, and for `current_path`.
+directories) cannot be asked again, so there the path is passed on as it is. It is looked at once, when the server
+starts: the working directory may be gone later. Pure, but for `is_edited`, which looks at the site directories when
+an entry is unknown, and for `own_path`.
 """
 
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import cache
+from typing import Any, NamedTuple, Protocol
 
 from asgireload.errors import StartupError
 
@@ -96,9 +98,18 @@ def child_path(path: Sequence[str], own_directories: Collection[str], root: str)
     return list(path)
 
 
-def current_path() -> list[str]:
-    """Return the import path that children have."""
-    return child_path(sys.path, _own_directories(), _OWN_ROOT)
+class OwnPath(NamedTuple):
+    """The import path that children have."""
+
+    entries: tuple[str, ...]
+    is_edited: bool
+
+
+@cache
+def own_path() -> OwnPath:
+    """Return it as it was when this was first asked."""
+    entries = child_path(sys.path, _own_directories(), _OWN_ROOT)
+    return OwnPath(tuple(entries), is_edited(entries))
 
 
 def _own_directories() -> set[str]:
@@ -199,6 +210,6 @@ def check_executable(executable: str | None, *, is_frozen: bool) -> None:
 
 def command(module: str, channel: int) -> list[str]:
     """Return the command line of an interpreter that runs `module` for a child."""
-    path = current_path()
     begin = [sys.executable, *own_options(), "-c", BOOTSTRAP, module, str(channel)]
-    return [*begin, *path] if is_edited(path) else begin
+    path = own_path()
+    return [*begin, *path.entries] if path.is_edited else begin

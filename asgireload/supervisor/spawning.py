@@ -45,7 +45,7 @@ def can_fork() -> bool:
         and sys.getprofile() is None
         and not _is_monitored()
         and interpreter.is_plain_program()
-        and not interpreter.is_edited(interpreter.current_path())
+        and not interpreter.own_path().is_edited
         and _has_one_thread()
     )
 
@@ -75,7 +75,7 @@ def _run(module: str, channel: int) -> NoReturn:
             if signal.getsignal(number) is signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
         sys.orig_argv = interpreter.command(module, channel)
-        sys.path[:] = interpreter.current_path()
+        sys.path[:] = interpreter.own_path().entries
         sys.argv = ["", str(channel)]
         # What -m does, too.
         import runpy

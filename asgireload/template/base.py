@@ -29,7 +29,7 @@ from asgireload.libraries import Places, application_places
 from asgireload.template.forking import fork_templates
 from asgireload.template.leftovers import find_leftovers, open_descriptors
 from asgireload.template.main import be_template
-from asgireload.template.session import Session, load_env_file
+from asgireload.template.session import Session, enter_directory, load_env_file
 from asgireload.worker.main import import_what_runs
 
 
@@ -59,7 +59,7 @@ def _build(channel: Channel) -> str | None:
     record = unseal(descriptors[0], ImportRecord)
     started = time.monotonic()
     config = message.config
-    os.chdir(message.directory)
+    enter_directory(message.directory, config.app_dir)
     set_title("base", config.app)
     if config.env_file is not None and os.path.isfile(config.env_file):
         load_env_file(config.env_file)
