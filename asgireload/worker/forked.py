@@ -14,6 +14,7 @@ fork(2) by themselves run no hooks; the supervisor shuts down the listening sock
 import os
 import signal
 import socket
+import weakref
 from collections.abc import Callable, Iterable
 
 _BareSocket = socket.SocketType
@@ -25,13 +26,17 @@ class ForkedCopies:
     """Registers its hook once, for good. It costs nothing until the application forks."""
 
     def __init__(self) -> None:
-        self._own: Callable[[], Iterable[int]] = tuple
+        self._own: weakref.WeakMethod[Callable[[], Iterable[int]]] | None = None
         self._names: frozenset[Name] = frozenset()
         os.register_at_fork(after_in_child=self._let_go)
 
     def watch_channels(self, own: Callable[[], Iterable[int]]) -> None:
-        """`own` returns the descriptors of the worker's channels at the moment."""
-        self._own = own
+        """`own`, a method, returns the descriptors of the worker's channels at the moment.
+
+        What a hook refers to lives until the interpreter is gone, and would take the application along: nothing
+        of it would be dropped at the end. So the object of the method is not kept.
+        """
+        self._own = weakref.WeakMethod(own)
 
     def watch_listeners(self, listening: Iterable[socket.socket]) -> None:
         """Their copies go, and those of what was accepted from them: it has the same local name."""
@@ -41,7 +46,8 @@ class ForkedCopies:
     def _let_go(self) -> None:
         # Its signals would be written to the event loop of the worker.
         signal.set_wakeup_fd(-1)
-        replace_descriptors([*self._own(), *_find(self._names)])
+        own = self._own() if self._own is not None else None
+        replace_descriptors([*(own() if own is not None else ()), *_find(self._names)])
 
 
 def local_name(sock: _BareSocket) -> Name | None:
