@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 
-from asgireload.admin.access import AccessPolicy
+from asgireload.admin.access import PROBE_PATHS, AccessPolicy
+from asgireload.admin.crowd import MAX_WAITS
 from asgireload.admin.exchange import (
     JSON_TYPE,
     HeaderList,
@@ -64,6 +65,12 @@ _PAGE_HEADERS: HeaderList = (
 logger = logging.getLogger("asgireload.admin")
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
+
+
+def _ignore(client: tuple[str, int] | None) -> None:
+    pass
+
+
 _Answer = Response | None
 """None when the client left before there was anything to send."""
 
@@ -85,6 +92,9 @@ class AdminApp:
     """The application of one listener: `port` is the server, `access` the rules of that listener."""
 
     def __init__(self, port: ServerPort, access: AccessPolicy) -> None:
+        self.on_admitted: Callable[[tuple[str, int] | None], None] = _ignore
+        """Called with the client of a request that not everybody may make, once it may."""
+        self._waits = 0
         self._port = port
         self._access = access
         self._metrics: MetricsPage | None = None
@@ -114,13 +124,18 @@ class AdminApp:
         if scope["type"] != "http":
             raise ValueError(f"the admin application does not know scope type {scope['type']!r}")
         request = Request.from_scope(scope)
-        response = await self._answer(request, receive)
+        client = scope.get("client")
+        response = await self._answer(request, receive, tuple(client) if client else None)
         if response is not None:
             await send_response(response, send, head_only=request.method == "HEAD")
 
-    async def _answer(self, request: Request, receive: Receive) -> _Answer:
+    async def _answer(
+        self, request: Request, receive: Receive, client: tuple[str, int] | None
+    ) -> _Answer:
         try:
             self._check_access(request)
+            if request.path not in PROBE_PATHS:
+                self.on_admitted(client)
             return await self._route(request, receive)
         except ProblemError as problem:
             return problem.response()
@@ -221,6 +236,10 @@ class AdminApp:
     async def _post_reload(self, request: Request, body: bytes, receive: Receive) -> _Answer:
         options = _convert_query(request, _ReloadQuery)
         _require_empty(body)
+        if options.wait and self._waits >= MAX_WAITS:
+            raise ProblemError(
+                503, f"{MAX_WAITS} requests wait for verdicts; ask without `wait`, or later."
+            )
         try:
             ticket = self._port.request_reload(_origin(request))
         except ControlError as error:
@@ -248,6 +267,7 @@ class AdminApp:
 
         Giving up ends the wait only: the reload belongs to everybody who asked for it.
         """
+        self._waits += 1
         verdict = asyncio.ensure_future(self._port.wait_reload(reload_id))
         # The body has been read, so the only message that can still come is http.disconnect.
         departure = asyncio.ensure_future(receive())
@@ -262,6 +282,7 @@ class AdminApp:
             logger.info("a client stopped waiting for reload %d, which goes on", reload_id)
             return None
         finally:
+            self._waits -= 1
             verdict.cancel()
             departure.cancel()
             # Collect both, so that neither outlives the exchange nor complains that nobody looked.

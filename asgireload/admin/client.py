@@ -7,6 +7,7 @@ found out by `servers`; what to say to it, and how to show its answers, is left 
 import json
 import socket as socket_module
 import time
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException, IncompleteRead
 from typing import Any
 
@@ -17,6 +18,9 @@ from asgireload.net.unix_table import Peer, peer_of
 CONNECT_TIMEOUT = 5.0
 """Seconds for the connection to be taken; a supervisor that needs longer is stuck or overrun."""
 ANSWER_TIMEOUT = 10.0
+SILENCE_INTERVAL = 5.0
+"""Seconds without a word after which a server that is waited for is asked whether it still answers. One that is
+busy for less than ANSWER_TIMEOUT does."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Far above the metrics of a full scoreboard; a server that sends more is not one of ours."""
 
@@ -42,11 +46,43 @@ class AdminClient:
     ) -> tuple[int, Any]:
         """Return the status and the decoded JSON (or the text, for other types).
 
-        `timeout` in seconds bounds the wait for the whole answer; None waits as long as the server needs,
-        which is right for `POST /reload?wait=1`. Raise ControlError when the server cannot be reached or
-        does not answer in time. Error statuses are returned, not raised.
+        `timeout` in seconds bounds the wait for the whole answer; None waits as long as the server needs and
+        answers others, which is right for `POST /reload?wait=1`. Raise ControlError when the server cannot be
+        reached or does not answer in time. Error statuses are returned, not raised.
         """
-        connection = _UnixConnection(self.path, timeout)
+        try:
+            status, content_type, body = self._exchange(method, path, timeout)
+        except TimeoutError as error:
+            raise ControlError(
+                f"the server at {self.path} did not answer {method} {path} in time: {self._why_silent()}"
+            ) from error
+        except (OSError, HTTPException) as error:
+            raise ControlError(_why_unreachable(self.path, error)) from error
+        if content_type in {"application/json", "application/problem+json"}:
+            try:
+                return status, json.loads(body)
+            except ValueError as error:
+                raise ControlError(f"the answer from {self.path} is not valid JSON") from error
+        return status, body.decode("utf-8", "replace")
+
+    def check_alive(self) -> None:
+        """Raise ControlError when the server takes a connection, or could, and does not answer in time.
+
+        One that cannot be reached any more is ending: whoever waits for its end goes on waiting.
+        """
+        try:
+            self._exchange("GET", "/live", ANSWER_TIMEOUT)
+        except (TimeoutError, BlockingIOError) as error:  # the latter where its queue is full
+            raise ControlError(
+                f"the server at {self.path} does not answer any more: {self._why_silent()}"
+            ) from error
+        except (OSError, HTTPException):
+            pass
+
+    def _exchange(self, method: str, path: str, timeout: float | None) -> tuple[int, str, bytes]:
+        """Return status, content type and body. Raise OSError, HTTPException, and ControlError in silence."""
+        on_silence = self.check_alive if timeout is None else None
+        connection = _UnixConnection(self.path, timeout, on_silence)
         try:
             connection.connect()
             self._check_peer(connection.sock)
@@ -56,22 +92,15 @@ class AdminClient:
             if response.length:
                 # A bounded read() returns what there is when the connection breaks off.
                 raise IncompleteRead(body, response.length)
-            content_type = response.headers.get_content_type()
-        except TimeoutError as error:
-            raise ControlError(
-                f"the server at {self.path} did not answer {method} {path} in time: "
-                "its supervisor may be stuck, look at its log"
-            ) from error
-        except (OSError, HTTPException) as error:
-            raise ControlError(_why_unreachable(self.path, error)) from error
+            return response.status, response.headers.get_content_type(), body
         finally:
             connection.close()
-        if content_type in {"application/json", "application/problem+json"}:
-            try:
-                return response.status, json.loads(body)
-            except ValueError as error:
-                raise ControlError(f"the answer from {self.path} is not valid JSON") from error
-        return response.status, body.decode("utf-8", "replace")
+
+    def _why_silent(self) -> str:
+        pid = _listener_of(self.path)
+        if pid is not None and is_stopped(pid):
+            return f"process {pid} is stopped (SIGSTOP, or a debugger); `kill -CONT {pid}` lets it go on"
+        return "its supervisor may be stuck, look at its log"
 
     def _check_peer(self, sock: socket_module.socket) -> None:
         self.peer = peer_of(sock)
@@ -84,10 +113,14 @@ class AdminClient:
 class _UnixConnection(HTTPConnection):
     """http.client over a Unix socket; the timeout covers the answer as a whole, not each read."""
 
-    def __init__(self, path: str, answer_timeout: float | None) -> None:
+    def __init__(
+        self, path: str, answer_timeout: float | None, on_silence: Callable[[], None] | None = None
+    ) -> None:
+        """`on_silence` is called now and then while nothing comes, and may raise."""
         super().__init__("localhost")
         self._path = path
         self._answer_timeout = answer_timeout
+        self._on_silence = on_silence
 
     def connect(self) -> None:
         sock = _DeadlineSocket(socket_module.AF_UNIX, socket_module.SOCK_STREAM)
@@ -96,6 +129,7 @@ class _UnixConnection(HTTPConnection):
         sock.settimeout(CONNECT_TIMEOUT)
         sock.connect(self._path)
         sock.settimeout(None)
+        sock.on_silence = self._on_silence
         if self._answer_timeout is not None:
             sock.deadline = time.monotonic() + self._answer_timeout
 
@@ -105,14 +139,41 @@ class _DeadlineSocket(socket_module.socket):
 
     deadline: float | None = None
     """time.monotonic(), seconds; None for no limit."""
+    on_silence: Callable[[], None] | None = None
+    """Called when nothing has come for SILENCE_INTERVAL."""
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        while self.on_silence is not None:
+            self.settimeout(SILENCE_INTERVAL)
+            try:
+                return super().recv_into(*args, **kwargs)
+            except TimeoutError:
+                self.on_silence()
         if self.deadline is not None:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError("timed out")
             self.settimeout(left)
         return super().recv_into(*args, **kwargs)
+
+
+def _listener_of(path: str) -> int | None:
+    """Return the process that listens there."""
+    with socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM) as sock:
+        sock.settimeout(CONNECT_TIMEOUT)
+        try:
+            sock.connect(path)
+            pid = peer_of(sock).pid
+        except OSError:
+            return None
+    return pid or None  # 0: it is in a container that we do not see into
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal or a debugger: proc_pid_stat(5)."""
+    from asgireload.ipc.linux import process_state
+
+    return process_state(pid) in ("T", "t")
 
 
 def _why_unreachable(path: str, error: Exception) -> str:

@@ -64,7 +64,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why a generation was refused."""
 
     stage: str
-    """import, tls, boot, lifespan, health, probation, roll or trial."""
+    """directory, logging, import, tls, boot, lifespan, health, probation, roll or trial."""
     summary: str
     """One line for a person."""
     traceback: str = ""

@@ -1,7 +1,8 @@
 """Serve the admin application on the supervisor's loop, with the HTTP code that serves everybody.
 
 Each listener has its own application with its own rules of access: a Unix socket for the user who runs
-the server, and a TCP port when it is asked for. Opening them is left to `entrances`, the rules to `access`.
+the server, and a TCP port when it is asked for. Opening them is left to `entrances`, the rules to `access`, and
+who gives way when many connect to `crowd`.
 """
 
 import asyncio
@@ -10,10 +11,10 @@ import time
 from collections.abc import Sequence
 
 from asgireload.admin.api import AdminApp
+from asgireload.admin.crowd import Crowd
 from asgireload.admin.entrances import AdminEntrance
 from asgireload.admin.port import ServerPort
 from asgireload.draining import DrainReason
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.net.unix import SocketFile
 
@@ -23,9 +24,6 @@ waits for one only needs the time to receive it."""
 
 ABORT_TIMEOUT = 0.5
 """Seconds for cancelled exchanges to notice; they run our own code, which takes a turn of the loop."""
-
-MAX_CONNECTIONS = 256
-"""Far more than scrapers and operators need, far fewer than the supervisor has descriptors."""
 
 logger = logging.getLogger("asgireload.admin")
 
@@ -46,20 +44,18 @@ class AdminServer:
         settings = HttpSettings(
             default_headers=((b"server", b"asgireload"),),
             head_timeout=10.0,
-            limit_concurrency=MAX_CONNECTIONS,
             drain_grace=0.1,
             websocket=False,
         )
-        context = ServingContext(AdminApp(port, entrance.access), settings, self._loop)
+        app = AdminApp(port, entrance.access)
+        context = ServingContext(app, settings, self._loop)
+        crowd = Crowd(context, is_trusted=entrance.file is not None)
+        app.on_admitted = crowd.trust
         if entrance.file is not None:
-            server = await self._loop.create_unix_server(
-                lambda: http_protocol(context), sock=entrance.socket
-            )
+            server = await self._loop.create_unix_server(crowd.admit, sock=entrance.socket)
             self._files.append(entrance.file)
         else:
-            server = await self._loop.create_server(
-                lambda: http_protocol(context), sock=entrance.socket
-            )
+            server = await self._loop.create_server(crowd.admit, sock=entrance.socket)
         self._servers.append(server)
         self._contexts.append(context)
         self.addresses += (entrance.address,)

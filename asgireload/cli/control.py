@@ -7,11 +7,13 @@ or reverted (status: not at full strength), 2 usage, 3 no server reached.
 import json
 import os
 import select
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
 import click
 
+from asgireload.admin.client import SILENCE_INTERVAL, is_stopped
 from asgireload.admin.servers import Address, Server, find_server
 from asgireload.cli.commands import COMMAND_HELP
 from asgireload.cli.progress import Progress
@@ -96,10 +98,8 @@ def _stop(server: Server, *, wait: bool, timeout: float | None) -> int:
             click.echo("The server is stopping.")
             _name(server)
             return DONE
-        waiter = select.poll()
-        waiter.register(handle, select.POLLIN)
         with Progress(server):
-            has_ended = waiter.poll(None if timeout is None else timeout * 1000)
+            has_ended = _wait_ended(server, handle, timeout)
         if not has_ended:
             return _error(f"the server still stops after {timeout:g} s ({server.name})")
     finally:
@@ -127,6 +127,29 @@ def _open_process(server: Server) -> int:
         raise ControlError(
             f"cannot wait for process {server.pid}: {error.strerror}; is it in another container?"
         ) from error
+
+
+def _wait_ended(server: Server, handle: int, timeout: float | None) -> bool:
+    """Return whether the process has ended within `timeout` seconds.
+
+    Raise ControlError when it is stopped, or does not answer any more: it would not end by itself.
+    """
+    waiter = select.poll()
+    waiter.register(handle, select.POLLIN)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        patience = SILENCE_INTERVAL if left is None else min(left, SILENCE_INTERVAL)
+        if waiter.poll(patience * 1000):
+            return True
+        if left is not None and left <= patience:
+            return False
+        if is_stopped(server.pid):
+            raise ControlError(
+                f"process {server.pid} of the server is stopped (SIGSTOP, or a debugger) and cannot end;"
+                f" `kill -CONT {server.pid}` lets it go on"
+            )
+        server.client.check_alive()
 
 
 def _member(answer: object, name: str) -> object:

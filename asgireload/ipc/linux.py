@@ -222,6 +222,17 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+def descendants_of(pid: int) -> list[int]:
+    """Return the numbers of all processes below a process; none where the kernel keeps no list of children."""
+    found: list[int] = []
+    waiting = _children(pid)
+    while waiting:
+        process = waiting.pop()
+        found.append(process)
+        waiting += _children(process)
+    return found
+
+
 def processor_of(pid: int) -> int | None:
     """Return the number of the CPU that a process runs on, or has run on last; None when it is gone:
     proc_pid_stat(5)."""

@@ -1,8 +1,11 @@
 """Listening sockets: opening, sharing out to slots, taking a slot away, closing.
 
 The supervisor holds every listening socket for as long as a connection may be queued on it, and hands
-workers their descriptors; nothing here accepts. No socket is ever shut down: shutdown(2) acts on the
-shared socket itself, and would reset what waits in the queue of all its holders.
+workers their descriptors; nothing here accepts. shutdown(2) acts on the shared socket itself, whoever holds a
+copy, and resets what waits in its queue. So a socket is shut down only when it goes for good and nobody of the
+server accepts from it any more: then a copy in a process that the application has forked must not keep it in the
+kernel's choice, or the port in use. A socket that was inherited is never shut down, since whoever passed it on has
+it still.
 
 An address is first bound and made to listen without SO_REUSEPORT. The kernel lets one socket only do
 that, so a second server on the same address fails with "address already in use", as people expect, even
@@ -34,6 +37,7 @@ from asgireload.net.addresses import (
     has_v4_twin,
 )
 from asgireload.net.deferring import defer
+from asgireload.net.holders import find_listeners
 from asgireload.net.unix import SocketFile, open_unix
 
 _logger = logging.getLogger("asgireload.error")
@@ -59,12 +63,15 @@ class SharedListener:
         url: str,
         release: Callable[[], None] | None = None,
         traits: ListenerTraits = PLAIN,
+        *,
+        is_inherited: bool = False,
     ) -> None:
-        """Own `sock`; `release` runs once, before it is closed."""
+        """Own `sock`; `release` runs once, before it is closed. `is_inherited`: others accept from it later."""
         self.url = url
         self.traits = traits
         self._sock = sock
         self._release = release
+        self._is_inherited = is_inherited
 
     def socket_for(self, slot: int) -> socket.socket:
         return self._sock
@@ -78,10 +85,16 @@ class SharedListener:
     def close_slot(self, slot: int) -> None:
         """Nothing to do: the others go on using the socket."""
 
-    def close(self) -> None:
+    def ending(self) -> list[socket.socket]:
+        return [] if self._is_inherited else [self._sock]
+
+    def hide(self) -> None:
         if self._release is not None:
             self._release()
             self._release = None
+
+    def close(self) -> None:
+        self.hide()
         self._sock.close()
 
 
@@ -110,6 +123,9 @@ class PerSlotListener:
         self._group = [0]
         """Slots in the kernel's order of their sockets."""
         self._leaving: set[int] = set()
+
+    def has_own(self, slot: int) -> bool:
+        return slot in self._sockets
 
     def socket_for(self, slot: int) -> socket.socket:
         """Return the slot's socket; that of slot 0 where none could be opened for it."""
@@ -158,13 +174,19 @@ class PerSlotListener:
         if slot not in self._leaving:
             return
         self._leaving.discard(slot)
-        self._sockets.pop(slot).close()
+        shut_down(self._sockets.pop(slot))
         place = self._group.index(slot)
         last = self._group.pop()
         if last != slot:
             # The kernel fills the gap with the group's last socket.
             self._group[place] = last
         self._steer()
+
+    def ending(self) -> list[socket.socket]:
+        return list(self._sockets.values())
+
+    def hide(self) -> None:
+        """Nothing to do: it has no file."""
 
     def close(self) -> None:
         for sock in self._sockets.values():
@@ -187,6 +209,19 @@ class PerSlotListener:
 
 
 Listener = SharedListener | PerSlotListener
+
+
+def shut_down(sock: socket.socket) -> None:
+    """Close a listening socket, and end it for whoever has a copy. Idempotent."""
+    if sock.fileno() == -1:
+        return
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:  # somebody has done it already
+            raise
+    finally:
+        sock.close()
 
 
 class Listeners:
@@ -226,9 +261,38 @@ class Listeners:
             listener.steer_away(slots)
 
     def close_slot(self, slot: int) -> None:
-        """Close what a slot had for itself, once its worker has accepted all that waited there."""
+        """Shut down what a slot had for itself, once its worker has accepted all that waited there."""
         for listener in self._listeners:
             listener.close_slot(slot)
+
+    def inodes_of(self, slot: int) -> dict[int, str]:
+        """Return the inodes of the sockets that go with the slot, with their URLs."""
+        return {
+            os.fstat(listener.socket_for(slot).fileno()).st_ino: listener.url
+            for listener in self._listeners
+            if isinstance(listener, PerSlotListener) and listener.has_own(slot)
+        }
+
+    def ending_inodes(self) -> dict[int, str]:
+        """Return the inodes of all sockets that end with the server, with their URLs."""
+        return {
+            os.fstat(sock.fileno()).st_ino: listener.url
+            for listener in self._listeners
+            for sock in listener.ending()
+            if sock.fileno() != -1
+        }
+
+    def hide(self) -> None:
+        """Remove the files of Unix sockets that are still ours, and nothing else."""
+        for listener in self._listeners:
+            listener.hide()
+
+    def shut_down(self) -> None:
+        """End all of them for everybody, once no worker accepts; one that was inherited is closed. Idempotent."""
+        for listener in self._listeners:
+            for sock in listener.ending():
+                shut_down(sock)
+            listener.close()
 
     def close(self) -> None:
         """Close all of them and remove the files of Unix sockets that are still ours. Idempotent."""
@@ -389,9 +453,10 @@ def _adopt(address: InheritedAddress) -> Listener:
     sock.set_inheritable(False)
     if sock.family == socket.AF_UNIX:
         url = _unix_url(sock.getsockname(), address.traits)
-        return SharedListener(sock, url, traits=address.traits)
+        return SharedListener(sock, url, traits=address.traits, is_inherited=True)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return SharedListener(sock, _tcp_url(sock, address.traits), traits=address.traits)
+    url = _tcp_url(sock, address.traits)
+    return SharedListener(sock, url, traits=address.traits, is_inherited=True)
 
 
 def _tcp_url(sock: socket.socket, traits: ListenerTraits) -> str:
@@ -408,7 +473,9 @@ def _why_not(address: TcpAddress, port: int, error: OSError) -> str:
     shown = f"{bracketed(address.host)}:{port}"
     match error.errno:
         case errno.EADDRINUSE:
-            advice = "another process listens there; stop it or choose another port"
+            found = " and ".join(map(str, find_listeners(port)))
+            who = f"{found} listens" if found else "another process listens"
+            advice = f"{who} there; stop it or choose another port"
         case errno.EACCES:
             advice = "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one"
         case errno.EADDRNOTAVAIL:

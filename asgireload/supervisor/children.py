@@ -719,6 +719,12 @@ class Children:
         worker = self._workers.get(worker_id)
         return worker.record.snapshot() if worker is not None else None
 
+    def pids(self) -> set[int]:
+        """Return the numbers of all workers and templates that have told theirs."""
+        handles = [worker.process for worker in self._workers.values()]
+        handles += [template.process for template in self._templates.values()]
+        return {handle.pid for handle in handles if handle is not None}
+
     def living_records(self) -> list[tuple[int, int, Values]]:
         return [
             (worker.slot, worker.generation, worker.record.snapshot())

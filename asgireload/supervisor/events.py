@@ -248,6 +248,10 @@ class StopAccepting(Struct, frozen=True):
     """Close the listening sockets: the server stops."""
 
 
+class ShutListeners(Struct, frozen=True):
+    """No worker accepts any more: end the listening sockets for whoever has a copy."""
+
+
 class Say(Struct, frozen=True):
     """A line for the log."""
 
@@ -281,6 +285,7 @@ Step = (
     | OpenSlot
     | SteerAway
     | StopAccepting
+    | ShutListeners
     | Say
     | SpeakVerdict
     | Finish

@@ -193,6 +193,8 @@ class Fleet(msgspec.Struct):
     """The committed generation."""
     previous: list[int] = msgspec.field(default_factory=list)
     """Committed generations whose templates sleep for a rollback, newest first."""
+    listeners_are_shut: bool = False
+    """The server stops, and no worker accepts any more."""
     steered_away: frozenset[int] = frozenset()
     """Slots that new connections are kept away from."""
     reload: Reload | None = None

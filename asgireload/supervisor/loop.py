@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,8 +21,9 @@ from asgireload.admin.entrances import announce
 from asgireload.config import Config
 from asgireload.errors import ControlError, LogConfigError, TlsError
 from asgireload.ipc.heartbeat import heartbeat_interval, stalled_after
-from asgireload.ipc.linux import resident_bytes
+from asgireload.ipc.linux import descendants_of, resident_bytes
 from asgireload.log import begin_logging, log_fields
+from asgireload.net.holders import Holder, find_holders
 from asgireload.supervisor import events, signals
 from asgireload.supervisor.capacity import demand_of
 from asgireload.supervisor.certificates import CHECK_INTERVAL
@@ -342,18 +343,58 @@ class _Supervisor:
             case events.SteerAway():
                 self._listeners.steer_away(step.slots)
             case events.CloseSlot():
-                self._listeners.close_slot(step.slot)
+                self._close_slot(step.slot)
             case events.Say():
                 _say(step)
             case events.SpeakVerdict():
                 self._speak_verdict(step.reload_id)
             case events.StopAccepting():
                 self._foundation.stop()
-                # Workers close theirs as they drain; then new connections are refused at once.
-                self._listeners.close()
+                self._stop_accepting()
+            case events.ShutListeners():
+                self._shut_listeners()
             case events.Finish():
                 self._finished.set_result(step.exit_code)
                 self._has_started.set()
+
+    # --- listening sockets ------------------------------------------------------------------------
+
+    def _close_slot(self, slot: int) -> None:
+        ended = self._listeners.inodes_of(slot)
+        self._listeners.close_slot(slot)
+        self._name_holders(ended)
+
+    def _stop_accepting(self) -> None:
+        """Workers close theirs as they drain; then new connections are refused at once.
+
+        Where a process of the application has a copy they would not be, so a socket is kept to end it with.
+        """
+        if self._holders(self._listeners.ending_inodes()):
+            self._listeners.hide()
+        else:
+            self._listeners.close()
+
+    def _shut_listeners(self) -> None:
+        ended = self._listeners.ending_inodes()
+        self._listeners.shut_down()
+        self._name_holders(ended)
+
+    def _holders(self, inodes: Collection[int]) -> list[Holder]:
+        """Return the processes that the application has left with one of these sockets."""
+        if not inodes:
+            return []
+        own = self._children.pids()
+        others = [pid for pid in descendants_of(os.getpid()) if pid not in own]
+        return find_holders(inodes, others)
+
+    def _name_holders(self, ended: Mapping[int, str]) -> None:
+        for holder in self._holders(ended):
+            _logger.warning(
+                "%s holds a copy of the socket of %s, which was shut down: it was forked from a worker by"
+                " the application; have it close what it does not use",
+                holder,
+                ", ".join(dict.fromkeys(ended.values())),
+            )
 
     def _speak_verdict(self, reload_id: int) -> None:
         reload = next(known for known in self._fleet.history if known.reload_id == reload_id)

@@ -22,6 +22,7 @@ from asgireload.supervisor.events import (
     ReleaseWorker,
     ReloadRequested,
     Say,
+    ShutListeners,
     SteerAway,
     Step,
 )
@@ -135,9 +136,15 @@ def _expire(fleet: Fleet, now: float) -> list[Step]:
 
 
 def _finish_stop(fleet: Fleet) -> list[Step]:
-    if fleet.workers or fleet.templates:
-        return []
-    return transitions.finish(fleet)
+    steps: list[Step] = []
+    # One that was killed may accept until its exit is collected.
+    has_ended = all(worker.stopped_accepting for worker in fleet.workers.values())
+    if has_ended and not fleet.listeners_are_shut:
+        fleet.listeners_are_shut = True
+        steps.append(ShutListeners())
+    if not (fleet.workers or fleet.templates):
+        steps += transitions.finish(fleet)
+    return steps
 
 
 def _judge_outage(fleet: Fleet, now: float) -> list[Step]:

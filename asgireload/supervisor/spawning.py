@@ -1,5 +1,6 @@
 """Start an interpreter for a child, and say in words how one has ended."""
 
+import errno
 import os
 import signal
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from asgireload.ipc.quiet_signals import NOT_FOR_CHILDREN
+from asgireload.supervisor import interpreter
 
 TEMPLATE_MODULE = "asgireload.template.main"
 CHANNEL_DESCRIPTOR = 3
@@ -20,9 +22,11 @@ def spawn(module: str, channel: int) -> int:
     are given back their defaults; those that are for the supervisor only are blocked until the child is ready
     for them (`begin_quiet`). Raise OSError.
     """
+    if not sys.executable:
+        raise FileNotFoundError(errno.ENOENT, "sys.executable is empty")
     return os.posix_spawn(
         sys.executable,
-        _arguments(module, CHANNEL_DESCRIPTOR),
+        interpreter.command(module, CHANNEL_DESCRIPTOR),
         os.environ,
         file_actions=[(os.POSIX_SPAWN_DUP2, channel, CHANNEL_DESCRIPTOR)],
         setsigmask=NOT_FOR_CHILDREN,
@@ -40,7 +44,8 @@ def can_fork() -> bool:
         sys.gettrace() is None
         and sys.getprofile() is None
         and not _is_monitored()
-        and _begins_with_own_directory()
+        and interpreter.is_plain_program()
+        and not interpreter.own_path().is_edited
         and has_one_thread()
     )
 
@@ -63,15 +68,14 @@ def fork(module: str, channel: int, prepare: Callable[[], None]) -> int:
 
 
 def _run(module: str, channel: int) -> NoReturn:
-    """Be what `python -P -m module channel` is."""
+    """Be what `spawn` starts."""
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, NOT_FOR_CHILDREN)
         for number in signal.valid_signals() - _IGNORED_BY_PYTHON:
             if signal.getsignal(number) is signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
-        if not sys.flags.safe_path:
-            del sys.path[0]
-        sys.orig_argv = _arguments(module, channel)
+        sys.orig_argv = interpreter.command(module, channel)
+        sys.path[:] = interpreter.own_path().entries
         sys.argv = ["", str(channel)]
         # What -m does, too.
         import runpy
@@ -93,41 +97,12 @@ def _is_monitored() -> bool:
     return monitoring is not None and any(map(monitoring.get_tool, range(6)))
 
 
-def _begins_with_own_directory() -> bool:
-    """Whether the import path begins with what -P would have left out, if it was not left out."""
-    if sys.flags.safe_path:
-        return True
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    return script is not None and sys.path[0] in (
-        os.path.dirname(os.path.realpath(script)),
-        os.getcwd(),
-    )
-
-
 def has_one_thread() -> bool:
     """Return whether this process has no thread but the one that asks, native ones included."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
         return False  # nobody can tell
-
-
-def _arguments(module: str, channel: int) -> list[str]:
-    return [sys.executable, *_interpreter_options(), "-m", module, str(channel)]
-
-
-def _interpreter_options() -> list[str]:
-    """Options of this interpreter that the application's must have as well.
-
-    `-P` keeps the working directory out of the import path; the application's directory is put there
-    by name.
-    """
-    options = ["-P", *(f"-W{option}" for option in sys.warnoptions)]
-    if sys.flags.optimize:
-        options.append("-" + "O" * sys.flags.optimize)
-    for name, value in sys._xoptions.items():
-        options += ["-X", name if value is True else f"{name}={value}"]
-    return options
 
 
 def describe_exit(code: int) -> str:

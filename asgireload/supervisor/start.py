@@ -7,6 +7,7 @@ only then the event loop and the decisions are imported, which takes as long as 
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
@@ -25,6 +26,7 @@ from asgireload.supervisor import signals
 from asgireload.supervisor.capacity import check_room
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.interpreter import check_executable
 from asgireload.supervisor.orders import first_order
 from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
 from asgireload.supervisor.requirements import check_requirements
@@ -59,6 +61,7 @@ def run(config: Config, head_start: HeadStart) -> int:
         refused_calls = check_system_calls()
         set_title("supervisor", config.app)
         check_requirements(config)
+        check_executable(sys.executable, is_frozen=hasattr(sys, "frozen"))
         become_subreaper()
         with ExitStack() as opened:
             means = open_means(config, refused_calls, opened)

@@ -2,7 +2,7 @@
 
     base ── imports what the last load has imported from elsewhere ── sleeps ·· forks ·▶ template ·▶ worker
 
-Started by the supervisor as `python -m asgireload.template.base DESCRIPTOR`, in development only. It imports
+Run by the supervisor in an interpreter of its own (`supervisor/interpreter.py`), in development only. It imports
 no code of the application's, so nothing that is edited can be outdated in it. A library that cannot be
 imported early (its settings are made by the application) is left out, and imported where it always was. One
 that leaves behind what a fork does not carry over is named to the supervisor, and this process ends.
@@ -29,7 +29,7 @@ from asgireload.libraries import Places, application_places
 from asgireload.template.forking import fork_templates
 from asgireload.template.leftovers import find_leftovers, open_descriptors
 from asgireload.template.main import be_template
-from asgireload.template.session import Session, load_env_file
+from asgireload.template.session import Session, enter_directory, load_env_file
 from asgireload.worker.main import import_what_runs
 
 
@@ -59,7 +59,7 @@ def _build(channel: Channel) -> str | None:
     record = unseal(descriptors[0], ImportRecord)
     started = time.monotonic()
     config = message.config
-    os.chdir(message.directory)
+    enter_directory(message.directory, config.app_dir)
     set_title("base", config.app)
     if config.env_file is not None and os.path.isfile(config.env_file):
         load_env_file(config.env_file)

@@ -1,8 +1,8 @@
 """The template: a process that imports the application once and forks workers on command.
 
-Started by the supervisor as `python -m asgireload.template.main DESCRIPTOR`, where DESCRIPTOR is its
-channel, and in development also forked: from a base, which holds the libraries (`base.py`), or from a
-bookmark in the middle of an earlier import (`bookmark.py`). It runs no event loop and no thread of its own:
+Run by the supervisor in an interpreter of its own (`supervisor/interpreter.py`), whose only argument is the
+descriptor of its channel, and in development also forked: from a base, which holds the libraries (`base.py`), or
+from a bookmark in the middle of an earlier import (`bookmark.py`). It runs no event loop and no thread of its own:
 it waits in `recvmsg`, forks, and waits again, until its channel closes. A worker returns out of the waiting
 loop and runs at the bottom of the stack, and ends with all exit handlers (`worker/ending.py`).
 """

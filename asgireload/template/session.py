@@ -40,7 +40,7 @@ class Session:
         self.scoreboard = -1
         self.fault_file = -1
         self.started_at = time.monotonic()
-        self.stage = "logging"
+        self.stage = "directory"
         self.app_dir = ""
         """Resolved once: a symlink that moves later must not lead a worker of this generation elsewhere."""
         self.log_config: UserConfig | None = None
@@ -86,8 +86,9 @@ class Session:
     def prepare(self) -> None:
         """Set up directory, logging and environment. Raise LogConfigError or AppLoadError."""
         config = self.order.config
+        self.stage = "directory"
+        enter_directory(self.order.directory, config.app_dir)
         self.stage = "logging"
-        os.chdir(self.order.directory)
         self.app_dir = os.path.realpath(config.app_dir or ".")
         self.descriptors = open_descriptors()
         self.inherited = frozenset(file.link for file in open_files())
@@ -137,6 +138,24 @@ class Session:
             self.log_config if self.order.preload else None,
             import_from=self.app_dir,
         )
+
+
+def enter_directory(directory: str, app_dir: str) -> None:
+    """Change into the directory in which the server was started, if that can be, or if the application is there.
+
+    Raise AppLoadError. An application in an absolute directory does without: it is then where the supervisor
+    is, as its first generation was.
+    """
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        if os.path.isabs(app_dir):
+            return
+        raise AppLoadError(
+            f"the directory {directory}, in which the server was started, cannot be entered"
+            f" ({error.strerror}), and the application is looked for there: make it anew, or start the server"
+            " with --app-dir and an absolute path"
+        ) from error
 
 
 def load_env_file(path: str) -> None:

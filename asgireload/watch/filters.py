@@ -82,8 +82,11 @@ def is_entered(name: str) -> bool:
 
 
 def describe(paths: Iterable[str], most: int = 3) -> str:
-    """Return the changed files in a few words, relative to the working directory."""
-    names = sorted(os.path.relpath(path) for path in paths)
+    """Return the changed files in a few words, relative to the working directory if there is one."""
+    try:
+        names = sorted(os.path.relpath(path) for path in paths)
+    except FileNotFoundError:
+        names = sorted(paths)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

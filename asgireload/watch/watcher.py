@@ -108,11 +108,13 @@ class Watcher:
 
         def on_readable() -> None:
             try:
-                self._take(tree.read())
+                changes = tree.read()
             except OSError as error:
                 loop.remove_reader(tree.fileno())
                 if not broken.done():
                     broken.set_exception(error)
+            else:
+                self._take(changes)
 
         self._tree = tree
         try:

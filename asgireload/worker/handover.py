@@ -72,7 +72,7 @@ class Sender:
         """`on_taken` is called for each connection that has gone over."""
         self.number = number
         self._loop = loop
-        self._passage = passage
+        self.passage = passage
         self._on_gone = on_gone
         self._on_taken = on_taken
         self._on_full = on_full
@@ -121,7 +121,7 @@ class Sender:
             return False
         number = self._offers.offer(settled)
         try:
-            if self._passage.offer(number, data, descriptor) is not Sent.YES:
+            if self.passage.offer(number, data, descriptor) is not Sent.YES:
                 # The successor has not come to read, or too many descriptors are under way: all wait a little.
                 # Or it has ended: that is about to be heard, and connections are told then, not before.
                 self._unsent = (number, data, os.dup(descriptor))
@@ -144,7 +144,7 @@ class Sender:
         """Keep what is not settled. Idempotent."""
         if not self._offers.is_open:
             return
-        keeps = self._passage.withdraw()
+        keeps = self.passage.withdraw()
         while self._hear_one():
             pass
         self._end(keeps=keeps)
@@ -165,7 +165,7 @@ class Sender:
         self._retry = None
         if self._unsent is not None:
             try:
-                sent = self._passage.offer(*self._unsent)
+                sent = self.passage.offer(*self._unsent)
             except OSError as error:
                 _logger.warning("A connection could not be handed over and stays here: %s", error)
                 sent = Sent.GONE
@@ -216,10 +216,10 @@ class Sender:
 
     def _hear_one(self) -> bool:
         """Take one message; False when none is there."""
-        if self._passage.is_closed:
+        if self.passage.is_closed:
             return False
         try:
-            received = self._passage.receive()
+            received = self.passage.receive()
         except BlockingIOError:
             return False
         except (ParcelError, OSError) as error:
@@ -259,10 +259,10 @@ class Sender:
         self._deadline = self._loop.call_at(self._heard_at + SETTLE_TIMEOUT, self._look_at_deadline)
 
     def _end(self, *, keeps: bool) -> None:
-        if self._passage.is_closed:
+        if self.passage.is_closed:
             return
-        self._loop.remove_reader(self._passage.fileno())
-        self._passage.close()
+        self._loop.remove_reader(self.passage.fileno())
+        self.passage.close()
         for timer in (self._retry, self._deadline):
             if timer is not None:
                 timer.cancel()
@@ -355,7 +355,7 @@ class Receiver:
         on_done: Callable[["Receiver"], None],
     ) -> None:
         self._loop = loop
-        self._passage = passage
+        self.passage = passage
         self._context = context
         self._accepts = accepts
         self._on_arrived = on_arrived
@@ -376,7 +376,7 @@ class Receiver:
 
     def close(self) -> None:
         """Take nothing more: what was not said to be taken goes back. Idempotent."""
-        if self._passage.is_closed:
+        if self.passage.is_closed:
             return
         for arrival in self._claims.given_up():
             arrival.socket.close()
@@ -391,7 +391,7 @@ class Receiver:
         is_over = False
         try:
             for _ in range(SLICE_OFFERS):
-                received = self._passage.receive()
+                received = self.passage.receive()
                 if received is None:
                     is_over = True
                     break
@@ -444,7 +444,7 @@ class Receiver:
         taken = tuple(self._claims.held)
         if not taken and not self._refused:
             return
-        match self._passage.say(Settled(taken, tuple(self._refused), self._is_full)):
+        match self.passage.say(Settled(taken, tuple(self._refused), self._is_full)):
             case Sent.YES:
                 self._refused.clear()
                 self._is_full = False
@@ -453,16 +453,16 @@ class Receiver:
             case Sent.NO_ROOM:
                 if not self._is_waiting_to_say:
                     self._is_waiting_to_say = True
-                    self._loop.remove_reader(self._passage.fileno())
-                    self._loop.add_writer(self._passage.fileno(), self._say_again)
+                    self._loop.remove_reader(self.passage.fileno())
+                    self._loop.add_writer(self.passage.fileno(), self._say_again)
             case Sent.GONE:
                 self._refused.clear()
                 self._claims.muted()
 
     def _say_again(self) -> None:
-        self._loop.remove_writer(self._passage.fileno())
+        self._loop.remove_writer(self.passage.fileno())
         self._is_waiting_to_say = False
-        self._loop.add_reader(self._passage.fileno(), self._receive)
+        self._loop.add_reader(self.passage.fileno(), self._receive)
         self._say()
 
     def _end(self) -> None:
@@ -475,10 +475,10 @@ class Receiver:
         self._finish()
 
     def _finish(self) -> None:
-        descriptor = self._passage.fileno()
+        descriptor = self.passage.fileno()
         self._loop.remove_reader(descriptor)
         self._loop.remove_writer(descriptor)
-        self._passage.close()
+        self.passage.close()
         self._on_done(self)
 
     def _begin(self, arrival: _Arrival) -> None:
@@ -646,6 +646,12 @@ class Handover:
             receiver.close()
         for sender in self._senders:
             sender.close()
+
+    def descriptors(self) -> list[int]:
+        """Return those of the passages that are open."""
+        passages = [sender.passage for sender in self._senders]
+        passages += [receiver.passage for receiver in self._receivers]
+        return [passage.fileno() for passage in passages if not passage.is_closed]
 
     @property
     def handed_over(self) -> int:

@@ -85,6 +85,7 @@ from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.balance import Balance
 from asgireload.worker.direct import Doorway
 from asgireload.worker.drain import DrainResult, drain
+from asgireload.worker.forked import ForkedCopies
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
@@ -165,6 +166,8 @@ def run_worker(order: WorkerOrder) -> int:
     orphaned = Orphaned(order.config)
     signal.signal(signal.SIGTERM, orphaned.on_signal)
     signal_on_parent_death(signal.SIGTERM)
+    # Before the signals of a fork are let through again: hooks run in the order in which they came.
+    forked = ForkedCopies()
     restore_in_forks()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if os.getppid() != order.supervisor:
@@ -178,7 +181,7 @@ def run_worker(order: WorkerOrder) -> int:
         channel.send(WorkerStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
         with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-            status = runner.run(_Worker(order, channel, orphaned).run())
+            status = runner.run(_Worker(order, channel, orphaned, forked).run())
         _logger.info("Finished server process [%d]", os.getpid())
         return status
     except ChannelClosedError:
@@ -273,11 +276,15 @@ class Orphaned:
 class _Worker:
     """The running worker: its loop, its connections and its conversation with the supervisor."""
 
-    def __init__(self, order: WorkerOrder, channel: Channel, orphaned: Orphaned) -> None:
+    def __init__(
+        self, order: WorkerOrder, channel: Channel, orphaned: Orphaned, forked: ForkedCopies
+    ) -> None:
         self._order = order
         self._config = order.config
         self._channel = channel
         self._orphaned = orphaned
+        self._forked = forked
+        forked.watch_channels(self._channels)
         self._leave: asyncio.Future[_Leave] | None = None
         self._handover: Handover | None = None
         self._tells_waits = False
@@ -295,6 +302,14 @@ class _Worker:
         self._material = Material()
         if order.certificates is not None:
             self._material = _take_material(order.certificates)
+
+    def _channels(self) -> list[int]:
+        """Return the descriptors that processes of the application have no use for, beside connections."""
+        channels = [] if self._channel.is_closed else [self._channel.fileno()]
+        if not self._entrances:
+            # The application is still being imported.
+            channels += [descriptor for descriptor, _ in self._order.listeners]
+        return channels + (self._handover.descriptors() if self._handover is not None else [])
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -401,6 +416,7 @@ class _Worker:
         entrances = [
             Entrance(_listener(descriptor), traits) for descriptor, traits in self._order.listeners
         ]
+        self._forked.watch_listeners(entrance.socket for entrance in entrances)
         if any(entrance.traits.tls for entrance in entrances):
             self._reach("tls")
             self._set_contexts(entrances, self._material)

@@ -1,6 +1,7 @@
 """The admin surface over real sockets, served by our own HTTP code."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ from admin_fakes import FakePort, make_reload, make_status, make_worker
 
 from asgireload.admin import server as server_module
 from asgireload.admin.client import AdminClient
+from asgireload.admin.crowd import MAX_CONNECTIONS, MAX_WAITS
 from asgireload.admin.entrances import open_admin
 from asgireload.admin.server import AdminServer, start_admin
 from asgireload.config import Config
@@ -206,3 +208,81 @@ def test_an_ipv6_address_is_written_as_a_url() -> None:
         run(scenario, admin_socket="none", admin_port=0, admin_host="::1")
     except ListenError:
         pytest.skip("this host has no IPv6 loopback")
+
+
+def with_token(tmp_path: Path) -> str:
+    token_file = tmp_path / "token"
+    token_file.write_text("s3cret\n")
+    token_file.chmod(0o600)
+    return str(token_file)
+
+
+def get(path: str, *, token: bool = False) -> bytes:
+    header = b"authorization: Bearer s3cret\r\n" if token else b""
+    return b"GET %s HTTP/1.0\r\nhost: localhost\r\n%s\r\n" % (path.encode(), header)
+
+
+CROWD = 2000
+HALF_A_HEAD = b"GET /live HTTP/1.1\r\nhost: localhost\r\nx-slow: "
+PIPELINED = b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n" * 200
+
+
+@pytest.mark.parametrize("said", [b"", HALF_A_HEAD, PIPELINED], ids=["silent", "half", "unread"])
+def test_a_crowd_of_strangers_does_not_keep_probes_from_their_answers(
+    tmp_path: Path, said: bytes
+) -> None:
+    """The port of probes is open to whoever can reach them; 260 silent connections made `/live` answer 503."""
+
+    async def scenario(port: FakePort, server: AdminServer) -> None:
+        address = server.addresses[0]
+        where = ("127.0.0.1", int(address.rpartition(":")[2]))
+        port.verdict = asyncio.get_running_loop().create_future()
+        command = get("/reload?wait=1", token=True).replace(b"GET", b"POST")
+        waiting = asyncio.create_task(exchange(address, command))
+        await port.waiting.acquire()
+        strangers: list[socket.socket] = []
+        loop = asyncio.get_running_loop()
+        try:
+            for number in range(CROWD):
+                stranger = socket.socket()
+                strangers.append(stranger)
+                stranger.setblocking(False)
+                await loop.sock_connect(stranger, where)
+                with contextlib.suppress(OSError):  # it may have given way already
+                    stranger.send(said)
+                if number % 100 == 99:
+                    for earlier in strangers[-100:] if said == HALF_A_HEAD else []:
+                        with contextlib.suppress(OSError):
+                            earlier.send(b"a")
+                    assert b" 200 " in (await exchange(address, get("/live")))[:20]
+                    assert b" 200 " in (await exchange(address, get("/ready")))[:20]
+                    assert b" 200 " in (await exchange(address, get("/status", token=True)))[:20]
+                    assert b" 401 " in (await exchange(address, get("/status")))[:20]
+            assert len(server._contexts[0].connections) <= MAX_CONNECTIONS + 100
+            assert not waiting.done()
+            port.verdict.set_result(make_reload(5))
+            assert b"committed" in await waiting
+        finally:
+            for stranger in strangers:
+                stranger.close()
+
+    token_file = with_token(tmp_path)
+    run(scenario, admin_socket="none", admin_port=0, admin_token_file=token_file)
+
+
+def test_those_who_wait_for_verdicts_do_not_keep_probes_from_their_answers(tmp_path: Path) -> None:
+    async def scenario(port: FakePort, server: AdminServer) -> None:
+        address = server.addresses[0]
+        port.verdict = asyncio.get_running_loop().create_future()
+        command = get("/reload?wait=1", token=True).replace(b"GET", b"POST")
+        waiting = [asyncio.create_task(exchange(address, command)) for _ in range(MAX_WAITS)]
+        for _ in waiting:
+            await port.waiting.acquire()
+        assert b" 503 " in (await exchange(address, command))[:20]
+        assert b" 200 " in (await exchange(address, get("/live")))[:20]
+        port.verdict.set_result(make_reload(5))
+        for answer in await asyncio.gather(*waiting):
+            assert b"committed" in answer
+
+    token_file = with_token(tmp_path)
+    run(scenario, admin_socket="none", admin_port=0, admin_token_file=token_file)

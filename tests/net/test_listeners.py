@@ -456,3 +456,46 @@ def test_a_slot_of_its_own_keeps_the_traits(opened):
     listeners = opened(accept="per-slot", workers=2, ssl_certfile="a.pem")
     assert listeners.traits() == (ListenerTraits(tls=True),)
     assert listeners.urls()[0].startswith("https://")
+
+
+def test_a_slot_ends_for_whoever_has_a_copy_of_its_socket(opened):
+    """The kernel gives connections to every listening socket of the group, even when nobody accepts from it."""
+    listeners = opened(accept="per-slot", workers=3)
+    copies = [listeners.sockets_for(slot)[0].dup() for slot in (1, 2)]
+    for slot in (2, 1):
+        listeners.steer_away({slot})
+        listeners.close_slot(slot)
+    assert spread(listeners, [0], 40) == [40]
+    for copy in copies:
+        assert copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0
+        copy.close()
+
+
+@pytest.mark.parametrize("accept", ["shared", "per-slot"])
+def test_shutting_down_frees_the_address_whoever_has_copies(opened, accept):
+    listeners = opened(accept=accept, workers=2)
+    port = port_of(listeners)
+    copies = [listeners.sockets_for(slot)[0].dup() for slot in (0, 1)]
+    listeners.shut_down()
+    listeners.shut_down()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5)
+    opened(port=port)
+    for copy in copies:
+        copy.close()
+
+
+def test_an_inherited_socket_is_never_shut_down(opened):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        opened(fd=listening.dup().detach()).shut_down()
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+def test_inodes_of_what_ends_are_told_with_the_address(opened):
+    listeners = opened(accept="per-slot", workers=2)
+    inodes = {os.fstat(listeners.sockets_for(slot)[0].fileno()).st_ino for slot in (0, 1)}
+    assert listeners.ending_inodes().keys() == inodes
+    assert set(listeners.ending_inodes().values()) == {f"http://127.0.0.1:{port_of(listeners)}"}
+    assert listeners.inodes_of(1).keys() <= inodes
+    assert len(listeners.inodes_of(1)) == 1
+    assert listeners.inodes_of(2) == {}

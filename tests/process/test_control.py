@@ -13,6 +13,9 @@ import urllib.request
 
 import pytest
 
+from asgireload.admin import client as client_module
+from asgireload.cli import control as control_module
+from asgireload.cli.control import control
 from tests.process.running import Server, wait_until, write_version
 
 pytestmark = pytest.mark.process
@@ -205,3 +208,88 @@ def test_supervisor_does_not_linger_on_a_port_asked_for_by_nobody(tmp_path):
             for fd in os.listdir(f"/proc/{server.pid}/fd")
         }
         assert len([inode for inode in inodes if f"socket:[{inode}]" in ours]) == 1
+
+
+SLOW_IMPORT = """
+import pathlib, time
+while pathlib.Path("slow").exists():
+    time.sleep(0.02)
+"""
+
+
+HELD = """
+import pathlib
+async def held(scope, receive, send):
+    while pathlib.Path("slow").exists():
+        await asyncio.sleep(0.02)
+    await version(scope, receive, send)
+PATHS["/held"] = held
+"""
+
+
+def run_command(server, *words):
+    """Run a command in a thread; return the future of its exit status."""
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    command = [*words, "--socket", str(server.admin_socket)]
+    running = pool.submit(control.main, command, standalone_mode=False)
+    pool.shutdown(wait=False)
+    return running
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Commands that look after a tenth of a second whether the server still answers, and give it one."""
+    monkeypatch.setattr(control_module, "SILENCE_INTERVAL", 0.1)
+    monkeypatch.setattr(client_module, "SILENCE_INTERVAL", 0.1)
+    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_waits_for_a_reload_finds_out_that_the_supervisor_is_stopped(tmp_path, capsys):
+    """Sent SIGSTOP, or frozen in its cgroup, it would say nothing for ever."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, workers=1) as server:
+        (tmp_path / "slow").touch()
+        write_version(tmp_path, 2, extra=SLOW_IMPORT)
+        waiting = run_command(server, "reload", "--wait")
+        wait_until(lambda: server.status()["current_reload"] is not None)
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            assert waiting.result(30) == 3
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+            (tmp_path / "slow").unlink()
+        assert f"kill -CONT {server.pid}" in capsys.readouterr().err
+        wait_until(lambda: server.version() == 2)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_waits_for_the_end_finds_out_that_the_supervisor_is_stopped(tmp_path, capsys):
+    write_version(tmp_path, 1, extra=HELD)
+    (tmp_path / "slow").touch()
+    with Server(tmp_path, workers=1) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /held HTTP/1.1\r\nhost: test\r\n\r\n")
+            wait_until(lambda: server.workers()[0]["exchanges"] == 1)
+            waiting = run_command(server, "stop", "--wait")
+            wait_until(lambda: server.status()["state"] == "stopping")
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                assert waiting.result(30) == 3
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+                (tmp_path / "slow").unlink()
+        assert f"kill -CONT {server.pid}" in capsys.readouterr().err
+        assert server.process.wait(30) == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_waits_goes_on_while_the_supervisor_answers(tmp_path, capsys):
+    """A reload may take as long as it needs: an import of two seconds is twenty times as long as the silence."""
+    write_version(tmp_path, 1)
+    with Server(tmp_path, workers=1) as server:
+        write_version(tmp_path, 2, extra="import time; time.sleep(2)\n")
+        assert run_command(server, "reload", "--wait").result(30) == 0
+        assert "committed" in capsys.readouterr().out
+        assert run_command(server, "stop", "--wait").result(30) == 0
+        assert server.process.wait(30) == 0

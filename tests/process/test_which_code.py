@@ -106,3 +106,62 @@ def test_two_saves_of_one_size_within_a_second_serve_the_second(tmp_path):
             write_version(tmp_path, version)
             server.reload()
             assert server.version() == version
+
+
+def start_directory(tmp_path):
+    start = tmp_path / "start"
+    start.mkdir()
+    return start
+
+
+@pytest.mark.parametrize("options", [[], ["--no-preload"], ["--reload"]], ids=" ".join)
+def test_a_start_directory_that_is_gone_is_not_needed_beside_an_absolute_app_dir(tmp_path, options):
+    """Shells of operators, and unit files, start servers in directories that are tidied up later."""
+    code = tmp_path / "code"
+    code.mkdir()
+    write_version(code, 1)
+    start = start_directory(tmp_path)
+    options = ["--app-dir", str(code), *options]
+    with Server(tmp_path, *options, workers=1, cwd=start) as server:
+        start.rmdir()
+        for version in (2, 3):
+            write_version(code, version)
+            if "--reload" in options:
+                wait_until(lambda version=version: server.version() == version)
+            else:
+                server._start["cwd"] = tmp_path  # of the command
+                server.reload()
+            assert server.version() == version
+        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        wait_until(lambda: server.worker_pids() and server.version() == 3)
+
+
+def test_a_start_directory_that_is_gone_is_named_where_it_is_needed(tmp_path):
+    start = start_directory(tmp_path)
+    write_version(start, 1)
+    with Server(tmp_path, workers=1, cwd=start) as server:
+        start.rename(tmp_path / "moved")
+        server._start["cwd"] = tmp_path  # of the command
+        told = server.reload(ok=False)
+        assert f"directory: the directory {start}, in which the server was started" in told
+        assert "--app-dir" in told
+        assert server.version() == 1
+        (tmp_path / "moved").rename(start)
+        server.reload()
+
+
+def test_commands_need_no_working_directory(tmp_path):
+    write_version(tmp_path, 1)
+    start = start_directory(tmp_path)
+    with Server(tmp_path, workers=1) as server:
+        command = f'rmdir "$PWD" && exec "{sys.executable}" -m asgireload status --socket "$0"'
+        done = subprocess.run(
+            ["/bin/sh", "-c", command, str(server.admin_socket)],
+            cwd=start,
+            env={**os.environ, "PWD": str(start)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr

@@ -141,7 +141,7 @@ finally:
 
 
 def begin_in_program(tmp_path, *, imports="signal", before="", after=""):
-    path = tmp_path / "program.py"
+    path = tmp_path / "asgireload"
     path.write_text(PROGRAM.format(imports=imports, before=before, after=after))
     return subprocess.Popen(
         [sys.executable, str(path)], stdout=subprocess.PIPE, text=True, cwd=tmp_path
@@ -198,7 +198,7 @@ def test_only_a_program_that_has_just_begun_forks(tmp_path, before, forks):
     with begin_in_program(tmp_path, imports="threading", before=before, after=after) as parent:
         lines = parent.stdout.read().splitlines()
     assert parent.returncode == 0
-    assert (lines[1] == str([str(tmp_path / "program.py")])) is forks
+    assert (lines[1] == str([str(tmp_path / "asgireload")])) is forks
 
 
 WRITER = """
@@ -216,7 +216,7 @@ def test_a_child_closes_nothing_that_has_taken_the_number_of_its_channel(tmp_pat
     """On its way out it passes what the command line was about to do, which is not its business any more."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "writer.py").write_text(WRITER)
-    path = tmp_path / "program.py"
+    path = tmp_path / "asgireload"
     before = "import asgireload.supervisor.head_start as module; module.TEMPLATE_MODULE = 'writer'"
     after = "os.waitid(os.P_PID, head_start._begun.pid, os.WEXITED | os.WNOWAIT)"
     path.write_text(PROGRAM.format(imports="signal", before=before, after=after))

@@ -229,6 +229,15 @@ def test_stop_ends_within_thirty_seconds_although_nothing_drains():
     assert world.exit_code == 0
 
 
+def test_listeners_are_shut_when_no_worker_accepts_and_not_only_at_the_end():
+    world = started(releases=lambda number: Code(drains=None))
+    world.submit(events.StopRequested())
+    assert not world.are_listeners_shut
+    world.run(1)
+    assert world.are_listeners_shut
+    assert world.exit_code is None
+
+
 def test_stop_at_once_kills_what_drains():
     world = started(releases=lambda number: Code(drains=None))
     world.submit(events.StopRequested())

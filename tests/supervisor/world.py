@@ -64,6 +64,7 @@ class World:
         self.lines: list[str] = []
         self.steered: list[frozenset[int]] = []
         self.exit_code: int | None = None
+        self.are_listeners_shut = False
         self.lowest_accepting: int | None = None
         self.most_workers = 0
         self.most_booting = 0
@@ -172,7 +173,12 @@ class World:
                     reload for reload in self.fleet.history if reload.reload_id == step.reload_id
                 )
                 self.verdicts.append((step.reload_id, known.outcome.value))
+            case events.ShutListeners():
+                assert not self.accepting, "what waits for a worker would be reset"
+                assert not self.are_listeners_shut
+                self.are_listeners_shut = True
             case events.Finish():
+                assert self.are_listeners_shut, "a copy of a listener would keep the address in use"
                 self.exit_code = step.exit_code
                 assert not self.alive, "something was left behind"
 

@@ -42,3 +42,10 @@ def test_a_large_burst_is_described_shortly(monkeypatch):
     assert describe([f"/a{number}.py" for number in range(2000)]) == (
         "a0.py, a1.py, a10.py and 1997 more"
     )
+
+
+def test_changes_are_described_without_a_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert describe(["/srv/code/app.py"]) == "/srv/code/app.py"

@@ -1,0 +1,116 @@
+"""So many connections that some have to give way, and which ones: strangers never keep a probe from its answer.
+
+An admin port can be reached by whoever can reach a probe. A connection whose client has shown no right to more
+than the probes (no token yet, or none at all) may be closed for a new one: of those of the address that has most of
+them, the one that came first. So the connections of one address give way to one another, and a probe, which asks at
+once, is answered long before its turn comes. A connection whose client has the right and waits for an answer stays;
+`api` bounds how many may wait for a verdict.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import cast
+
+import msgspec
+
+from asgireload.http.connection import HttpConnection, http_protocol
+from asgireload.http.context import ServingContext
+
+MAX_CONNECTIONS = 256
+"""Far more than scrapers and operators need, far fewer than the supervisor has descriptors."""
+MAX_WAITS = MAX_CONNECTIONS // 2
+"""Exchanges that may wait for a verdict, so that there are always connections that can give way."""
+
+Client = tuple[str, int]
+
+
+class Guest(msgspec.Struct, frozen=True):
+    """A connection as it is judged."""
+
+    arrival: int
+    """Its place in the order of arrival."""
+    host: str
+    is_trusted: bool
+    """Its client has asked for something that not everybody may ask for, and was let in."""
+    is_busy: bool
+    """A request is being answered."""
+
+
+def to_give_way(guests: Collection[Guest], most: int) -> list[Guest]:
+    """Return which of these connections are closed so that at most `most` are left, as far as they can be. Pure."""
+    found: list[Guest] = []
+    strangers = sorted(
+        (guest for guest in guests if not guest.is_trusted), key=lambda guest: guest.arrival
+    )
+    counts = Counter(guest.host for guest in strangers)
+    while strangers and len(guests) - len(found) > most:
+        crowded = max(counts, key=counts.__getitem__)
+        found.append(next(guest for guest in strangers if guest.host == crowded))
+        strangers.remove(found[-1])
+        counts[crowded] -= 1
+    if len(guests) - len(found) > most:
+        idle = [guest for guest in guests if guest.is_trusted and not guest.is_busy]
+        idle.sort(key=lambda guest: guest.arrival)
+        found += idle[: len(guests) - len(found) - most]
+    return found
+
+
+class Crowd:
+    """The connections of one listener. `admit` makes each; `trust` is told of those who were let in."""
+
+    def __init__(self, context: ServingContext, *, is_trusted: bool) -> None:
+        """`is_trusted`: whoever can connect has every right, as on a Unix socket."""
+        self._context = context
+        self._is_trusted = is_trusted
+        self._last_arrival = 0
+        self._arrivals: dict[HttpConnection, int] = {}
+        self._trusted: set[HttpConnection] = set()
+        self._leaving: set[HttpConnection] = set()
+        """Told to close; the loop says later that they have."""
+
+    def admit(self) -> asyncio.BaseProtocol:
+        """Return the protocol of a new connection, and have others give way to it if there are too many."""
+        present = self._present()
+        if len(self._arrivals) > 2 * MAX_CONNECTIONS:
+            self._forget(present)
+        self._leaving.intersection_update(present)
+        staying = [connection for connection in present if connection not in self._leaving]
+        if len(staying) >= MAX_CONNECTIONS:
+            guests = {self._judge(connection): connection for connection in staying}
+            for guest in to_give_way(guests.keys(), MAX_CONNECTIONS - 1):
+                self._leaving.add(guests[guest])
+                guests[guest].abort()
+        connection = http_protocol(self._context)
+        self._last_arrival += 1
+        self._arrivals[cast("HttpConnection", connection)] = self._last_arrival
+        return connection
+
+    def trust(self, client: Client | None) -> None:
+        """The client of an open connection, as its scope names it, was let in."""
+        if client is not None:
+            present = self._present()
+            self._trusted.intersection_update(present)
+            self._trusted.update(each for each in present if each.endpoints.client == client)
+
+    def _present(self) -> set[HttpConnection]:
+        return cast("set[HttpConnection]", self._context.connections)
+
+    def _judge(self, connection: HttpConnection) -> Guest:
+        client = connection.endpoints.client
+        return Guest(
+            self._arrivals[connection],
+            client[0] if client is not None else "",
+            is_trusted=self._is_trusted or connection in self._trusted,
+            is_busy=connection.idle_since is None,
+        )
+
+    def _forget(self, present: Iterable[HttpConnection]) -> None:
+        """Forget who has left. The latest may not have begun yet."""
+        newest = self._last_arrival - MAX_CONNECTIONS
+        known = set(present)
+        self._arrivals = {
+            connection: arrival
+            for connection, arrival in self._arrivals.items()
+            if connection in known or arrival > newest
+        }
