@@ -227,9 +227,12 @@ def keep_for_template() -> None:
     gc.unfreeze()
     inherited = [thing for thing in gc.get_objects() if id(thing) not in own]
     _flush(inherited)
-    for thing in inherited:
-        if hasattr(type(thing), "__del__"):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    kept = [thing for thing in inherited if hasattr(type(thing), "__del__")]
+    if kept:
+        # What is kept refers to its module's variables by its class. Python clears those of modules that live on.
+        kept += sys.modules.values()
+    for thing in kept:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _flush(things: Iterable[object]) -> None:
