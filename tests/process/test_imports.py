@@ -305,3 +305,53 @@ def test_what_an_application_starts_has_default_signals(tmp_path):
     shown = f"['{none}', '{none}'] ['{none}', '{of_python}'] -15"
     of_interpreter = shown.replace(f"'{none}'] [", f"'{of_python}'] [")
     assert answer in (f"{shown} {shown}", f"{of_interpreter} {of_interpreter}")
+
+
+WRITTEN = """
+import pathlib
+LOG = open(pathlib.Path(__file__).parent / "marks" / "log", "a")
+LOG.write("header\\n")
+
+async def write(scope, receive, send):
+    LOG.write("%d\\n" % os.getpid())
+    await answer(send, b"ok")
+PATHS["/write"] = write
+"""
+
+
+def test_text_that_was_written_at_import_is_written_once(tmp_path, marks):
+    """It lay in the buffer of the file, of which each worker has a copy."""
+    write_version(tmp_path, 1, extra=WRITTEN)
+    with Server(tmp_path, workers=2) as server:
+        assert server.status()["templates"][0]["preload"] is True
+        for _ in range(10):
+            server.get("/write")
+        assert server.stop() == 0
+    lines = (marks / "log").read_text().split()
+    assert lines.count("header") == 1
+    assert len(lines) == 11
+
+
+def test_an_import_that_fails_leaves_no_process(tmp_path):
+    write_version(tmp_path, 1)
+    with Server(tmp_path, workers=1) as server:
+        count = len(server.processes())
+        write_version(tmp_path, 2, extra=STUBBORN + "raise ValueError('broken')\n")
+        assert "broken" in server.reload(ok=False)
+        wait_until(lambda: len(server.processes()) <= count)
+        assert server.version() == 1
+
+
+ENDLESS = """
+import atexit, pathlib, tempfile, time
+DIRECTORY = tempfile.TemporaryDirectory(dir=pathlib.Path(__file__).parent / "marks")
+import weakref
+weakref.finalize(DIRECTORY, time.sleep, 1000)
+"""
+
+
+def test_a_finalizer_that_does_not_end_does_not_hold_the_stop(tmp_path, marks):
+    write_version(tmp_path, 1, extra=ENDLESS)
+    with Server(tmp_path, workers=1) as server:
+        assert server.version() == 1
+        assert server.stop(timeout=30) == 0
