@@ -93,7 +93,8 @@ class Replay:
         self._own = frozenset(sys.modules)
         """What this server itself consists of; the application finds it in any case."""
         self._descriptors = open_descriptors()
-        self._descriptor_count = _count_descriptors()
+        self._seen = (_count_descriptors(), 0, 0)
+        """How many descriptors, native threads and children there were when they were looked at last."""
         self._known = len(sys.modules)
         self._left_out: list[str] = []
 
@@ -135,13 +136,9 @@ class Replay:
 
     def _what_is_unfit(self) -> str:
         """Return what the latest import has left behind, cheaply where that is nothing."""
-        if (
-            threading.active_count() > 1
-            or native_tasks()
-            or children_of(os.getpid())
-            or _count_descriptors() != self._descriptor_count
-        ):
-            self._descriptor_count = _count_descriptors()
+        seen = (_count_descriptors(), len(native_tasks()), len(children_of(os.getpid())))
+        if threading.active_count() > 1 or seen != self._seen:
+            self._seen = seen
             unsafe = find_hazards(self._descriptors).unsafe
             if unsafe:
                 return "; ".join(unsafe)
