@@ -32,6 +32,8 @@ SETTLE_TIMEOUT = 1.0
 """Seconds that native threads get to fall asleep, so that their stacks say which library they belong to. A pool
 of OpenBLAS spins for some 30 ms after its last use."""
 _SETTLE_INTERVAL = 0.005
+NAMING_TIMEOUT = 1.0
+"""Seconds to find out which modules hold what forbids forking: a pool may have a hundred connections."""
 _STACK_BYTES = 8192
 """Read from the innermost frame on; a thread that sleeps is a few calls deep."""
 _COMMAND_LENGTH = 100
@@ -54,9 +56,10 @@ def find_hazards(before: frozenset[int]) -> Hazards:
     """Look at what this process has, descriptors only if they were not open `before` the import."""
     findings = judge(look(before))
     unsafe = []
+    deadline = time.monotonic() + NAMING_TIMEOUT
     for finding in findings:
         if finding.action is Action.FALL_BACK:
-            holder = name_holder(finding.descriptor, finding.thread, finding.pid)
+            holder = name_holder(finding.descriptor, finding.thread, finding.pid, deadline=deadline)
             text = f"{finding.text}, held by {holder}" if holder else finding.text
             if text not in unsafe:
                 unsafe.append(text)
