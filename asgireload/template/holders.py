@@ -35,6 +35,8 @@ def name_holder(
         id(vars(module)): module
         for module in list(sys.modules.values())
         if isinstance(module, ModuleType)
+        # Python's own lists (`multiprocessing.process._children`) say nothing about who has made it.
+        and module.__name__.partition(".")[0] not in sys.stdlib_module_names
     }
     level = list(_things(descriptor, thread, pid))
     seen = {id(thing) for thing in level}

@@ -221,18 +221,20 @@ def flush_files() -> None:
 
 
 def keep_for_template() -> None:
-    """In a worker that will drop its objects: never drop those that were there before the fork, for their
-    `__del__` would clean up for everybody; what they hold back is written. Call it before `gc.unfreeze()`."""
-    own = set(map(id, gc.get_objects()))
+    """In a worker that will drop its objects: never drop those that were there before the fork and have a
+    `__del__` in Python, which would clean up for everybody. Call it in place of `gc.unfreeze()`.
+
+    What is kept refers to its module's variables by its class, so files are written here, too.
+    """
+    own = gc.get_objects()
+    known = set(map(id, own))
     gc.unfreeze()
-    inherited = [thing for thing in gc.get_objects() if id(thing) not in own]
+    _flush(own)
+    inherited = [thing for thing in gc.get_objects() if id(thing) not in known]
     _flush(inherited)
-    kept = [thing for thing in inherited if hasattr(type(thing), "__del__")]
-    if kept:
-        # What is kept refers to its module's variables by its class. Python clears those of modules that live on.
-        kept += sys.modules.values()
-    for thing in kept:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    for thing in inherited:
+        if isinstance(getattr(type(thing), "__del__", None), types.FunctionType):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _flush(things: Iterable[object]) -> None:
