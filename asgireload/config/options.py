@@ -623,7 +623,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         None,
         WORKERS,
         "Import the application once and fork workers from it. Default: yes, unless its import"
-        " starts threads or opens connections.",
+        " leaves behind what a fork would break: threads, processes, connections.",
     )
     boot_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import signal
 from collections.abc import Callable
 from typing import NamedTuple
@@ -116,6 +117,10 @@ class ProcessHandle:
         except ProcessLookupError:
             pass
 
+    def wait_exit(self, timeout: float) -> bool:
+        """Wait until the process has ended, `timeout` seconds at most; return whether it has."""
+        return bool(select.select([self._descriptor], (), (), timeout)[0])
+
     def close(self) -> None:
         if self._descriptor != -1:
             os.close(self._descriptor)
@@ -193,7 +198,7 @@ def stop_giving_way(pid: int) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.sched_setscheduler(thread, ordinary, os.sched_param(0))
             raised |= lowered
-        waiting += _children(process)
+        waiting += children_of(process)
 
 
 def _gives_way(thread: int) -> bool:
@@ -210,7 +215,7 @@ def _threads(pid: int) -> list[int]:
         return []
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
     """Return the processes that a process has started: proc_tid_children(5)."""
     found: list[int] = []
     for thread in _threads(pid):
@@ -218,18 +223,31 @@ def _children(pid: int) -> list[int]:
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found += map(int, file.read().split())
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended, or the kernel was built without the list
+            continue  # the thread has ended
+    if not found and not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return _children_by_parent(pid)
+    return found
+
+
+def _children_by_parent(pid: int) -> list[int]:
+    """The same by asking all processes, for kernels that were built without CONFIG_PROC_CHILDREN."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                if int(file.read().rpartition(b")")[2].split()[1]) == pid:
+                    found.append(int(name))
     return found
 
 
 def descendants_of(pid: int) -> list[int]:
-    """Return the numbers of all processes below a process; none where the kernel keeps no list of children."""
+    """Return the numbers of all processes below a process."""
     found: list[int] = []
-    waiting = _children(pid)
+    waiting = children_of(pid)
     while waiting:
         process = waiting.pop()
         found.append(process)
-        waiting += _children(process)
+        waiting += children_of(process)
     return found
 
 
@@ -290,18 +308,6 @@ def begun_at(pid: int) -> float | None:
     with open("/proc/stat") as file:
         booted = next(int(line.split()[1]) for line in file if line.startswith("btime "))
     return booted + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the pids of a process's children; none when it has ended."""
-    children: list[int] = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as file:
-                children += map(int, file.read().split())
-    except OSError:
-        return []
-    return children
 
 
 def parent_of(pid: int) -> int | None:

@@ -68,6 +68,8 @@ class AppLoaded(msgspec.Struct, frozen=True, tag=True):
     """The last of the application's modules that were read for this load."""
     module_count: int = 0
     """How many they were."""
+    cleans_up: bool = False
+    """The template removes at its end what the import has made: it is let go when its last worker is gone."""
 
 
 class AppUnsafe(msgspec.Struct, frozen=True, tag=True):

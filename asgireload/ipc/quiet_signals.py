@@ -4,9 +4,11 @@ A closing terminal sends SIGHUP to the whole process group, Ctrl-C sends SIGINT 
 `pkill -USR1 asgireload` hits every process of that name. Only the supervisor acts on those.
 """
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 NOT_FOR_CHILDREN = (
@@ -40,25 +42,53 @@ def begin_quiet(*more: signal.Signals) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+_keeps_handlers = False
+_restores = False
+
+
+@contextlib.contextmanager
+def keep_handlers() -> Iterator[None]:
+    """Leave signals to the caller around a fork of our own."""
+    global _keeps_handlers
+    _keeps_handlers = True
+    try:
+        yield
+    finally:
+        _keeps_handlers = False
+
+
 def restore_in_forks() -> None:
     """Give processes that the application forks the usual meaning of these signals, and of SIGTERM.
 
     They inherit our handlers: `multiprocessing.Process.terminate()` would have no effect. The signals
-    are held around the fork, because Python forgets in the child those that arrive at once.
+    are held around the fork, because Python forgets in the child those that arrive at once. Forked workers and
+    templates inherit this, so later calls do nothing.
     """
+    global _restores
+    if _restores:
+        return
+    _restores = True
     ours = (*NOT_FOR_CHILDREN, signal.SIGTERM)
     held = threading.local()  # masks belong to threads, and several may fork
 
     def hold() -> None:
-        held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+        if not _keeps_handlers:
+            held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
 
     def release() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held.mask)
+        if not _keeps_handlers:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held.mask)
 
     def restore() -> None:
+        if _keeps_handlers:
+            return
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+            if signal.getsignal(number) is _nothing or number is signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Python would write the signals that are let through now to the event loop of the worker.
+        signal.set_wakeup_fd(-1)
         release()
 
     os.register_at_fork(before=hold, after_in_parent=release, after_in_child=restore)

@@ -341,6 +341,7 @@ class Children:
                     message.native_threads,
                     _failure(message.mistake),
                     _describe_load(message, template.layer),
+                    message.cleans_up,
                 )
             case AppUnsafe():
                 event = events.TemplateUnsafe(number, message.reasons)

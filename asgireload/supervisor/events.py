@@ -20,6 +20,8 @@ class TemplateLoaded(Struct, frozen=True):
     """Development: why the code cannot serve; it shows that instead."""
     detail: str = ""
     """What was read, for the log."""
+    cleans_up: bool = False
+    """It removes at its end what its import has made."""
 
 
 class TemplateUnsafe(Struct, frozen=True):

@@ -20,6 +20,9 @@ SUPERSEDED_PATIENCE = 10.0
 SIGKILL, so only a file system that does not answer can hold them longer."""
 ABORT_GRACE = 2.0
 """Seconds that a process gets to write its stacks after SIGABRT, before SIGKILL."""
+TEMPLATE_END_GRACE = 8.0
+"""Seconds that a template gets for its end: exit handlers of the application, which it limits to 5 s itself, and
+a second for processes that the import has started."""
 EXIT_GRACE = 1.5
 """Seconds beyond drain and lifespan timeouts that a worker gets to leave the interpreter."""
 
@@ -100,6 +103,8 @@ class Template(msgspec.Struct):
     dumped: bool = False
     becomes_worker: bool = False
     was_loaded: bool = False
+    cleans_up: bool = False
+    """It removes at its end what its import has made, so its workers end before."""
 
 
 class Generation(msgspec.Struct):

@@ -92,6 +92,7 @@ def _template_loaded(fleet: Fleet, event: TemplateLoaded) -> list[Step]:
         return []
     template.state = TemplateState.LOADED
     template.was_loaded = True
+    template.cleans_up = event.cleans_up
     template.deadline = None
     generation = fleet.generations[template.generation]
     generation.broken = generation.broken or event.broken
@@ -104,7 +105,7 @@ def _template_loaded(fleet: Fleet, event: TemplateLoaded) -> list[Step]:
         return [
             Say(
                 "debug",
-                f"Libraries of the application run native threads ({names}); they are not carried into workers",
+                f"Libraries of the application run native threads that survive a fork: {names}",
                 generation=template.generation,
             )
         ]
@@ -135,7 +136,7 @@ def _template_failed(fleet: Fleet, event: TemplateFailed, now: float) -> list[St
     template.state = TemplateState.LEAVING
     failure = Failure(event.stage, event.summary, event.traceback)
     return [
-        *transitions.kill_template(template, now),
+        *transitions.close_template(template, now),
         *_loading_failed(fleet, template, failure, now),
     ]
 

@@ -16,9 +16,7 @@ from asgireload.supervisor.drain_limits import (
 )
 from asgireload.supervisor.events import (
     CloseSlot,
-    CloseTemplate,
     HoldWorker,
-    KillTemplate,
     ReleaseWorker,
     ReloadRequested,
     Say,
@@ -34,6 +32,7 @@ from asgireload.supervisor.fleet import (
     KillReason,
     Phase,
     Slot,
+    Template,
     TemplateState,
     Worker,
 )
@@ -56,6 +55,7 @@ def reconcile(fleet: Fleet, now: float) -> list[Step]:
         before = _position(fleet)
         due = _expire(fleet, now) + tell_waits(fleet, now)
         if fleet.phase is Phase.STOPPING:
+            due += _close_last_templates(fleet, now)
             due += _finish_stop(fleet)
         else:
             due += _carry_reload(fleet, now)
@@ -514,6 +514,23 @@ def _is_outdated(fleet: Fleet, worker: Worker) -> bool:
 # --- templates ------------------------------------------------------------------------------------
 
 
+def _is_last_to_leave(fleet: Fleet, template: Template) -> bool:
+    """Return whether workers still use what the template will remove at its end."""
+    return template.cleans_up and any(
+        worker.generation == template.generation and worker.state is not State.GONE
+        for worker in fleet.workers.values()
+    )
+
+
+def _close_last_templates(fleet: Fleet, now: float) -> list[Step]:
+    """At a stop: let those go that had to wait for their workers."""
+    steps: list[Step] = []
+    for template in fleet.templates.values():
+        if template.state is not TemplateState.LEAVING and not _is_last_to_leave(fleet, template):
+            steps += transitions.close_template(template, now)
+    return steps
+
+
 def _retire_templates(fleet: Fleet, now: float) -> list[Step]:
     needed = {fleet.serving, *fleet.previous}
     if fleet.reload is not None:
@@ -524,16 +541,17 @@ def _retire_templates(fleet: Fleet, now: float) -> list[Step]:
     for template in fleet.templates.values():
         generation = fleet.generations[template.generation]
         replaced = generation.template_id != template.template_id
-        if template.state is TemplateState.LEAVING:
+        if template.state is TemplateState.LEAVING or _is_last_to_leave(fleet, template):
             continue
         if replaced or template.generation not in needed:
             loading = template.state is TemplateState.LOADING
-            template.state = TemplateState.LEAVING
-            template.deadline = now + ABORT_GRACE
             if not replaced:
                 generation.template_id = None
-            leave = KillTemplate if loading else CloseTemplate
-            steps.append(leave(template.template_id))
+            if loading:
+                template.state = TemplateState.LEAVING
+                steps += transitions.kill_template(template, now)
+            else:
+                steps += transitions.close_template(template, now)
     # Numbers of generations that nothing refers to any more need not be remembered.
     alive = needed | {worker.generation for worker in fleet.workers.values()}
     alive |= {template.generation for template in fleet.templates.values()}

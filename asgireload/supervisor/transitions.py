@@ -7,6 +7,7 @@ from asgireload.draining import DrainReason
 from asgireload.errors import ShutdownError, StartupError
 from asgireload.supervisor.backoff import delay
 from asgireload.supervisor.events import (
+    CloseTemplate,
     DrainWorker,
     Finish,
     ForkWorker,
@@ -21,6 +22,7 @@ from asgireload.supervisor.events import (
 from asgireload.supervisor.fleet import (
     ABORT_GRACE,
     EXIT_GRACE,
+    TEMPLATE_END_GRACE,
     Fleet,
     Generation,
     KillReason,
@@ -154,6 +156,13 @@ def kill_template(template: Template, now: float, *, dump: bool = False) -> list
     return [KillTemplate(template.template_id, dump)]
 
 
+def close_template(template: Template, now: float) -> list[Step]:
+    """Let a template end by itself, with what its import has made cleaned up."""
+    template.state = TemplateState.LEAVING
+    template.deadline = now + TEMPLATE_END_GRACE
+    return [CloseTemplate(template.template_id)]
+
+
 def discard_worker(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
     """Let go a worker that is not needed: politely if it has served, else at once."""
     if worker.state is State.READY:
@@ -246,8 +255,12 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
     if generation.template_id is not None:
         template = fleet.templates.get(generation.template_id)
         if template is not None:
-            template.state = TemplateState.LEAVING
-            steps += kill_template(template, now)
+            if template.was_loaded or generation.unsafe_reasons:
+                # It waits for orders, and ends what its import has started.
+                steps += close_template(template, now)
+            else:
+                template.state = TemplateState.LEAVING
+                steps += kill_template(template, now)
     if fleet.reload is not None:
         fleet.reload.phase = ReloadPhase.PREPARING
         fleet.reload.probation_until = None
@@ -395,8 +408,10 @@ def stop(fleet: Fleet, now: float, *, exit_code: int, at_once: bool) -> list[Ste
             elif worker.state.is_live:
                 steps += kill_worker(worker, KillReason.STOP, now)
         for template in fleet.templates.values():
-            template.state = TemplateState.LEAVING
-            steps += kill_template(template, now)
+            if not template.cleans_up:
+                template.state = TemplateState.LEAVING
+                steps += kill_template(template, now)
+            # The others end after their workers: `reconcile` sees to that.
     if at_once:
         for worker in fleet.workers.values():
             if worker.state not in (State.DYING, State.GONE):

@@ -20,16 +20,17 @@ from collections.abc import Iterable, Mapping
 
 from asgireload.errors import ChannelClosedError
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
+from asgireload.ipc.linux import children_of, enlarge_signal_stack, signal_on_parent_death
 from asgireload.ipc.messages import BaseBuilt, BaseUnfit, BuildBase
-from asgireload.ipc.quiet_signals import begin_quiet
+from asgireload.ipc.quiet_signals import begin_quiet, restore_in_forks
 from asgireload.ipc.records import BaseContents, ImportRecord, seal, sign, unseal
 from asgireload.ipc.titles import set_title
 from asgireload.libraries import Places, application_places
 from asgireload.template.forking import fork_templates
-from asgireload.template.leftovers import find_leftovers, open_descriptors
+from asgireload.template.hazard_search import find_hazards, native_tasks, open_descriptors
 from asgireload.template.main import be_template
 from asgireload.template.session import Session, enter_directory, load_env_file
+from asgireload.worker.inherited import has_cleanup
 from asgireload.worker.main import import_what_runs
 
 
@@ -64,6 +65,7 @@ def _build(channel: Channel) -> str | None:
     if config.env_file is not None and os.path.isfile(config.env_file):
         load_env_file(config.env_file)
     import_what_runs(config)
+    restore_in_forks()
     places = application_places(config)
     replay = Replay(places, os.path.realpath(config.app_dir or "."), message.excluded)
     unfit = replay.run(record.libraries, record.variables)
@@ -91,7 +93,8 @@ class Replay:
         self._own = frozenset(sys.modules)
         """What this server itself consists of; the application finds it in any case."""
         self._descriptors = open_descriptors()
-        self._descriptor_count = _count_descriptors()
+        self._seen = (_count_descriptors(), 0, 0)
+        """How many descriptors, native threads and children there were when they were looked at last."""
         self._known = len(sys.modules)
         self._left_out: list[str] = []
 
@@ -133,11 +136,14 @@ class Replay:
 
     def _what_is_unfit(self) -> str:
         """Return what the latest import has left behind, cheaply where that is nothing."""
-        if threading.active_count() > 1 or _count_descriptors() != self._descriptor_count:
-            self._descriptor_count = _count_descriptors()
-            unsafe = find_leftovers(self._descriptors).unsafe
+        seen = (_count_descriptors(), len(native_tasks()), len(children_of(os.getpid())))
+        if threading.active_count() > 1 or seen != self._seen:
+            self._seen = seen
+            unsafe = find_hazards(self._descriptors).unsafe
             if unsafe:
                 return "; ".join(unsafe)
+        if has_cleanup():
+            return "it has something to remove at exit, which belongs to a template"
         if len(sys.modules) != self._known:
             names = list(sys.modules)[self._known :]
             self._known = len(sys.modules)

@@ -21,9 +21,10 @@ from asgireload.ipc.messages import BookmarkStarted, BookmarkTaken
 from asgireload.ipc.records import FilesRead, seal
 from asgireload.ipc.titles import set_title
 from asgireload.template.forking import Side, fork_adopted, fork_templates
+from asgireload.template.hazard_search import find_hazards
 from asgireload.template.importing import ImportWatch
-from asgireload.template.leftovers import find_leftovers
 from asgireload.template.session import Session
+from asgireload.worker.inherited import has_cleanup
 
 
 def take_bookmark(session: Session, watch: ImportWatch) -> None:
@@ -32,8 +33,8 @@ def take_bookmark(session: Session, watch: ImportWatch) -> None:
     Returns in the template, and later in each template that is forked from the bookmark: then as another
     session. Called by the import system, so no exception may pass into the user's code.
     """
-    if find_leftovers(session.descriptors).unsafe:
-        return
+    if has_cleanup() or find_hazards(session.descriptors).unsafe:
+        return  # templates that are forked later would lose it, or find it removed
     module = session.order.bookmark
     with contextlib.ExitStack() as opened:
         try:

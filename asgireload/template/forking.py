@@ -7,18 +7,32 @@ The child must not go on before that has happened: PR_SET_PDEATHSIG fires when t
 dies, and the parent of the first moment is the middle process. So it waits at a gate that the one that forks
 opens once it has collected the middle process, by when the adoption is complete.
 
-The caller has no second thread and no event loop.
+Hooks of `os.register_at_fork` run once, around the fork that makes the worker. The middle process is made by
+fork(3) of the C library: handlers of `pthread_atfork` run, Python's hooks do not. A hook that starts a thread or
+counts its calls sees one fork, and its thread lives in the worker. With a second Python thread (only under
+`--preload`) the first fork is Python's too: a lock that a thread may hold must be taken by the hooks in the
+process where that thread exists to release it.
+
+The caller has no event loop, and no second thread that it has started itself.
 """
 
+import contextlib
+import ctypes
 import os
 import signal
 import socket
+import struct
 import sys
+import threading
 from enum import Enum
 
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.messages import ForkTemplate
+from asgireload.ipc.quiet_signals import keep_handlers
 from asgireload.ipc.titles import set_title
+
+_FORKED = struct.Struct("i")
+"""What the middle process says before it exits: 0, or the errno of the second fork."""
 
 
 class Side(Enum):
@@ -35,42 +49,67 @@ def fork_adopted() -> Side:
     sys.stdout.flush()
     sys.stderr.flush()
     gate, opener = os.pipe()
+    report, reporter = os.pipe()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        middle = os.fork()
-    except OSError:
-        os.close(gate)
-        os.close(opener)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        raise
-    if middle == 0:
-        _be_middle()
-        # Only the child gets here.
-        os.close(opener)
-        opened = os.read(gate, 1)
-        os.close(gate)
-        if not opened:
-            os._exit(1)  # the parent died meanwhile; nobody has heard of this child
-        return Side.CHILD
-    _, status = os.waitpid(middle, 0)
+    with keep_handlers():
+        try:
+            middle = _fork_middle()
+        except OSError:
+            for descriptor in (gate, opener, report, reporter):
+                os.close(descriptor)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            raise
+        if middle == 0:
+            _be_middle(reporter)
+            # Only the child gets here.
+            for descriptor in (opener, report, reporter):
+                os.close(descriptor)
+            opened = os.read(gate, 1)
+            os.close(gate)
+            if not opened:
+                os._exit(1)  # the parent died meanwhile; nobody has heard of this child
+            return Side.CHILD
+    os.close(reporter)
+    # The exit status is lost where the application ignores SIGCHLD, or collects all children by itself.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(middle, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    forked = os.read(report, _FORKED.size)
+    os.close(report)
     os.close(gate)
     try:
-        if status != 0:
-            raise OSError(os.waitstatus_to_exitcode(status), "the second fork failed")
+        if not forked:
+            raise OSError("the process in between has died")
+        if number := _FORKED.unpack(forked)[0]:
+            raise OSError(number, os.strerror(number))
         os.write(opener, b"g")
     finally:
         os.close(opener)
     return Side.PARENT
 
 
-def _be_middle() -> None:
-    """Fork once more and leave; return only in the grandchild."""
+def _fork_middle() -> int:
+    """Fork as fork(2) says, without the hooks of `os.register_at_fork` where nobody needs them here."""
+    if threading.active_count() > 1 or len(sys._current_frames()) > 1:
+        return os.fork()
+    # PyDLL keeps the GIL, so it is held in both processes by the thread that goes on.
+    fork = ctypes.PyDLL(None, use_errno=True).fork
+    pid: int = fork()
+    if pid == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return pid
+
+
+def _be_middle(reporter: int) -> None:
+    """Fork once more, say so and leave; return only in the grandchild."""
     try:
         worker = os.fork()
     except OSError as error:
-        os._exit(error.errno or 1)
+        os.write(reporter, _FORKED.pack(error.errno or 1))
+        os._exit(1)
     if worker:
+        os.write(reporter, _FORKED.pack(0))
         os._exit(0)
 
 

@@ -18,6 +18,7 @@ from functools import partial
 from asgireload.app import format_user_traceback, load_app, summarize
 from asgireload.asgi import ASGIApp
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
+from asgireload.ipc.app_signals import take_signals
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import raise_file_limit, signal_on_parent_death
 from asgireload.ipc.messages import (
@@ -35,11 +36,13 @@ from asgireload.ipc.messages import (
 from asgireload.ipc.quiet_signals import begin_quiet
 from asgireload.ipc.records import ImportRecord, seal
 from asgireload.template.bookmark import take_bookmark
+from asgireload.template.ending import end_template, needs_end
 from asgireload.template.forking import Side, fork_adopted
+from asgireload.template.hazard_search import Hazards, find_hazards
 from asgireload.template.importing import ImportWatch, changed_variables, record_imports
-from asgireload.template.leftovers import Leftovers, find_leftovers
 from asgireload.template.session import Session
 from asgireload.worker.ending import end_process
+from asgireload.worker.inherited import disown, flush_files, renew
 from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
 
 TELL_DELAY = 0.1
@@ -73,11 +76,9 @@ def be_template(session: Session) -> int:
         app = _load(session)
         worker = _fork_on_command(session, app) if session.is_loaded else None
     except ChannelClosedError:
-        # The supervisor let us go, or is dead. Exit handlers that the application registered while
-        # it was imported belong to workers.
-        os._exit(0)
+        return end_template(session, 0)  # the supervisor let us go, or is dead
     if worker is None:
-        os._exit(1)
+        return end_template(session, 1)
     return end_process(run_worker(worker), session.inherited)
 
 
@@ -132,10 +133,14 @@ def _import(session: Session) -> ASGIApp | None:
                 looks_for_bytecode=False,
             )
     # From here on it may be another process than the one that began: one that was forked from a bookmark.
-    leftovers = find_leftovers(session.descriptors)
+    session.signals = take_signals(session.handlers)
+    hazards = find_hazards(session.descriptors)
+    session.renewed = hazards.renewed
+    if hazards.has_written_files:
+        flush_files()
     is_forked_from = not session.order.becomes_worker
-    if leftovers.unsafe and config.preload is None and is_forked_from:
-        session.channel.send(AppUnsafe(leftovers.unsafe))
+    if hazards.unsafe and config.preload is None and is_forked_from:
+        session.channel.send(AppUnsafe(hazards.unsafe))
         session.channel.receive()  # only the end of file can come: another template takes over
         return None
     if misfits := _misfits(session):
@@ -146,7 +151,7 @@ def _import(session: Session) -> ASGIApp | None:
     # Whatever a worker runs, it writes reference counts to, and has a page of its own from then on. So what
     # would be the same in all of them is made here.
     session.settings = http_settings(config, raise_file_limit())
-    return _loaded(session, app, leftovers)
+    return _loaded(session, app, hazards)
 
 
 def _misfits(session: Session) -> tuple[str, ...]:
@@ -167,10 +172,12 @@ def _misfits(session: Session) -> tuple[str, ...]:
 def _loaded(
     session: Session,
     app: ASGIApp | None,
-    leftovers: Leftovers | None = None,
+    hazards: Hazards | None = None,
     mistake: Mistake | None = None,
 ) -> ASGIApp | None:
-    if not session.order.config.reload:
+    order = session.order
+    cleans_up = app is not None and not order.becomes_worker and needs_end(session)
+    if not order.config.reload or cleans_up:
         # Objects that exist now are never garbage collected in workers, so their pages stay shared. What the
         # import left behind at the end goes first; looking through what is old, which the collector did
         # while it grew, would take a tenth of the time of an import. Where each save loads anew, even this
@@ -182,10 +189,11 @@ def _loaded(
     session.channel.send(
         AppLoaded(
             session.seconds,
-            leftovers.native_threads if leftovers is not None else (),
+            hazards.native_threads if hazards is not None else (),
             mistake,
             tuple(modules[-NAMED_MODULES:]),
             len(modules),
+            cleans_up,
         )
     )
     session.is_loaded = True
@@ -239,6 +247,9 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
         if side is Side.CHILD:
             # The exit of the template must not be hidden from the supervisor by our copy.
             channel.close()
+            if not session.order.becomes_worker:
+                disown()
+                renew(session.renewed)
             with contextlib.suppress(OSError):
                 os.close(session.fault_file)
             own_channel, own_fault_file, *others = descriptors
@@ -262,6 +273,7 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
                 succeeds=message.succeeds,
                 gives_way=message.gives_way,
                 supervisor=session.supervisor,
+                signals=session.signals,
                 record_imports=partial(_record_imports, session) if session.watch else None,
             )
         for descriptor in descriptors:

@@ -12,14 +12,16 @@ import time
 from asgireload.bytecode import remove_doubtful_bytecode
 from asgireload.errors import AppLoadError
 from asgireload.http.context import HttpSettings
+from asgireload.ipc.app_signals import AppSignals, Handler, signal_handlers
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
 from asgireload.ipc.messages import LoadApp, TemplateStarted
+from asgireload.ipc.quiet_signals import restore_in_forks
 from asgireload.ipc.titles import set_title
 from asgireload.libraries import Places, application_places
 from asgireload.log import Place, UserConfig, configure_logging, keep_logging, read_user_config
+from asgireload.template.hazard_search import open_descriptors
 from asgireload.template.importing import ImportWatch
-from asgireload.template.leftovers import open_descriptors
 from asgireload.template.warming import copy_pages
 from asgireload.worker.ending import open_files
 
@@ -50,6 +52,12 @@ class Session:
         """Those that were open before anything of the application's was imported."""
         self.inherited: frozenset[str] = frozenset()
         """Likewise, by what they are called in /proc."""
+        self.handlers: dict[int, Handler] = {}
+        """Handlers of signals before anything of the application's was imported."""
+        self.signals = AppSignals()
+        """What the application has set about signals while it was imported."""
+        self.renewed: tuple[int, ...] = ()
+        """Descriptors that the import has opened and of which each worker gets its own."""
         self.environment: dict[str, str] = {}
         """Likewise."""
         self.places: Places
@@ -94,6 +102,8 @@ class Session:
         self.inherited = frozenset(file.link for file in open_files())
         self._configure_logging()
         self.stage = "import"
+        restore_in_forks()
+        self.handlers = signal_handlers()
         if config.reload:
             self.places = application_places(config)
         if config.env_file is not None:

@@ -12,7 +12,6 @@ Where there is one, the process ends the long way.
 
 import atexit
 import ctypes
-import gc
 import os
 import signal
 import stat
@@ -22,6 +21,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from asgireload.ipc.quiet_signals import NOT_FOR_CHILDREN
+from asgireload.worker.inherited import keep_for_template
 
 _SEEN_BY_NOBODY = ("/memfd:", "/dev/null")
 """Beginnings of links in /proc/self/fd: what is written there is lost in any case."""
@@ -48,7 +48,7 @@ def end_process(status: int, inherited: frozenset[str]) -> int:
     """
     if not _is_over_at_once(inherited):
         # What the garbage collector does not look at (`gc.freeze`) is not dropped at the end either.
-        gc.unfreeze()
+        keep_for_template()
         _ignore_signals()
         return status
     ctypes.CDLL(None).fflush(None)  # of extensions that print by themselves

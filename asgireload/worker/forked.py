@@ -12,7 +12,6 @@ fork(2) by themselves run no hooks; the supervisor shuts down the listening sock
 """
 
 import os
-import signal
 import socket
 import weakref
 from collections.abc import Callable, Iterable
@@ -44,8 +43,6 @@ class ForkedCopies:
         self._names = frozenset(name for name in names if name is not None)
 
     def _let_go(self) -> None:
-        # Its signals would be written to the event loop of the worker.
-        signal.set_wakeup_fd(-1)
         own = self._own() if self._own is not None else None
         replace_descriptors([*(own() if own is not None else ()), *_find(self._names)])
 

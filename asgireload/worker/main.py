@@ -37,6 +37,7 @@ from asgireload.http.hosts import HostRules
 from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
 from asgireload.http.request_id import RequestIds
+from asgireload.ipc.app_signals import AppSignals, give_signals
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.heartbeat import heartbeat_interval
 from asgireload.ipc.linux import (
@@ -147,6 +148,8 @@ class WorkerOrder(msgspec.Struct, frozen=True):
     """That one has the processor first until we serve."""
     supervisor: int
     """Its process number, which is our parent's."""
+    signals: AppSignals = AppSignals()
+    """What the application has set about signals at import, where the template has imported it."""
     record_imports: Callable[[], ImportRecord] | None = None
     """Returns what the template has imported, where nobody else can tell: this was the template."""
 
@@ -166,10 +169,9 @@ def run_worker(order: WorkerOrder) -> int:
     orphaned = Orphaned(order.config)
     signal.signal(signal.SIGTERM, orphaned.on_signal)
     signal_on_parent_death(signal.SIGTERM)
-    # Before the signals of a fork are let through again: hooks run in the order in which they came.
     forked = ForkedCopies()
     restore_in_forks()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    give_signals(order.signals)
     if os.getppid() != order.supervisor:
         return 1  # it died before the kernel knew whom to tell
     config = order.config

@@ -3,7 +3,7 @@
 import pytest
 
 from asgireload.draining import DrainReason
-from asgireload.supervisor import events
+from asgireload.supervisor import events, transitions
 from asgireload.supervisor.fleet import OLD_GENERATIONS, Phase, Policy
 from asgireload.supervisor.lifecycle import State
 from tests.supervisor.world import GOOD, Code, World, started
@@ -542,3 +542,31 @@ def test_release_whose_workers_keep_leaving_by_themselves_is_taken_back(workers)
     assert len(world.workers) - forks < 60
     assert world.serving == [1] * workers
     assert world.fleet.serving == 1
+
+
+@pytest.mark.parametrize("keeps", [0, 1])
+def test_a_template_that_cleans_up_ends_after_its_last_worker(keeps):
+    """`World` looks at each end of a template: temporary files of an import are its workers', too."""
+    code = Code(cleans_up=True, drains=5.0)
+    world = started(Policy(workers=2, keep_generations=keeps), lambda generation: code)
+    for _ in range(3):
+        world.reload()
+        world.run(4)
+    generations = {template.generation for template in world.fleet.templates.values()}
+    assert {worker.generation for worker in world.fleet.workers.values()} <= generations
+    world.run(20)
+    assert len(world.fleet.templates) == 1 + keeps
+    world.submit(events.StopRequested())
+    world.run(0.1)
+    assert world.exit_code is None
+    assert world.fleet.templates
+    world.run(20)
+    assert world.exit_code == 0
+
+
+def test_a_template_that_does_not_end_is_killed():
+    world = started(Policy(workers=1), lambda generation: Code(unsafe=True))
+    template = next(iter(world.fleet.templates.values()))
+    steps = transitions.close_template(template, world.now)
+    assert steps == [events.CloseTemplate(template.template_id)]
+    assert world.now < template.deadline < world.now + 15

@@ -16,6 +16,7 @@ codes = st.builds(
     import_fails=st.booleans(),
     import_dies=st.booleans(),
     unsafe=st.booleans(),
+    cleans_up=st.booleans(),
     boots=delays,
     boot_fails=st.booleans(),
     boot_dies=st.booleans(),

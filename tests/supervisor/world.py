@@ -26,6 +26,8 @@ class Code:
     import_fails: bool = False
     import_dies: bool = False
     unsafe: bool = False
+    cleans_up: bool = False
+    """Its template removes at its end what the import has made."""
     boots: float | None = 0.1
     boot_fails: bool = False
     boot_dies: bool = False
@@ -163,6 +165,7 @@ class World:
             case events.ReleaseWorker():
                 self.held.remove(step.worker_id)
             case events.CloseTemplate():
+                self._check_that_nobody_uses(step.template_id)
                 self.later(0.01, events.TemplateExited(step.template_id, "exit status 0"))
             case events.Say():
                 self.lines.append(step.text)
@@ -202,7 +205,15 @@ class World:
         elif code.unsafe:
             self.later(code.imports, events.TemplateUnsafe(number, ("a thread",)))
         else:
-            self.later(code.imports, events.TemplateLoaded(number, 1.0))
+            loaded = events.TemplateLoaded(number, 1.0, cleans_up=code.cleans_up)
+            self.later(code.imports, loaded)
+
+    def _check_that_nobody_uses(self, template_id: int) -> None:
+        """What a template removes at its end, its workers use as long as they live."""
+        template = self.fleet.templates[template_id]
+        for worker in self.fleet.workers.values():
+            if template.cleans_up and worker.generation == template.generation:
+                assert worker.state is State.DYING, "its temporary files were removed too early"
 
     def _fork_worker(self, step: events.ForkWorker) -> None:
         number = step.worker_id

@@ -1,0 +1,99 @@
+"""The end of a template: it cleans up what its import has made, once, and leaves nothing running.
+
+As long as it had workers, only what `worker/inherited.py` has taken from them is done here. Without any it ends
+as a program does, with all exit handlers. The supervisor lets it go when the last worker of its generation
+is gone, and kills it when it takes too long.
+"""
+
+import atexit
+import contextlib
+import gc
+import os
+import signal
+import stat
+import sys
+import time
+import weakref
+from typing import Any
+
+from asgireload.ipc.linux import ProcessHandle, children_of
+from asgireload.template.hazard_search import resource_tracker_pid
+from asgireload.template.session import Session
+from asgireload.worker.ending import open_files
+from asgireload.worker.inherited import has_cleanup, removes, unregister
+
+END_TIMEOUT = 5
+"""Seconds for exit handlers and finalizers; the kernel ends the process then (alarm(2))."""
+CHILD_TIMEOUT = 1.0
+"""Seconds between SIGTERM and SIGKILL for processes that the import has started."""
+
+
+def end_template(session: Session, status: int) -> int:
+    """Clean up, and end the process, or return `status` where Python has to drop all objects first."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(END_TIMEOUT)
+    drops_files = _has_written_file(session)
+    if session.has_forked:
+        unregister(_is_for_workers)
+    if not session.has_forked or drops_files or has_cleanup():
+        atexit._run_exitfuncs()
+    _end_children()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # replaced, closed or broken
+            stream.flush()
+    if not drops_files:
+        os._exit(status)
+    # A temporary file is removed when its object is dropped.
+    gc.unfreeze()
+    return status
+
+
+def needs_end(session: Session) -> bool:
+    """Return whether there is something to clean up after the last worker, so that this process ends after it."""
+    return has_cleanup() or _has_written_file(session) or bool(_children())
+
+
+def _is_for_workers(handler: object) -> bool:
+    """Each worker runs it, with its own data."""
+    if getattr(handler, "__func__", None) is weakref.finalize._exitfunc.__func__:  # type: ignore[attr-defined]
+        return False
+    util: Any = sys.modules.get("multiprocessing.util")
+    return handler is not getattr(util, "_exit_function", handler) and not removes(handler)
+
+
+def _has_written_file(session: Session) -> bool:
+    if not session.inherited:
+        return False  # it has imported nothing
+    try:
+        return any(
+            file.is_written
+            and stat.S_ISREG(file.mode)
+            and file.link not in session.inherited
+            and not file.link.startswith("/memfd:")
+            for file in open_files()
+        )
+    except OSError:
+        return False  # nobody can tell
+
+
+def _children() -> list[int]:
+    """Return those that do not end by themselves: the resource tracker does, when nobody needs it any more."""
+    tracker = resource_tracker_pid()
+    return [pid for pid in children_of(os.getpid()) if pid != tracker]
+
+
+def _end_children() -> None:
+    """End what the import has started and its own exit handlers have not."""
+    handles = []
+    for pid in _children():
+        try:
+            handles.append(ProcessHandle(pid))
+        except ProcessLookupError:
+            continue
+    for handle in handles:
+        handle.send(signal.SIGTERM)
+    deadline = time.monotonic() + CHILD_TIMEOUT
+    for handle in handles:
+        if not handle.wait_exit(max(0.0, deadline - time.monotonic())):
+            handle.send(signal.SIGKILL)
+        handle.close()

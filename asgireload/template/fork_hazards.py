@@ -1,0 +1,496 @@
+"""What an import can leave behind, what a fork does to it, and what is done about it: one table, and decisions.
+
+Pure: the values come from `hazard_search.py`, which looks at this process. `worker/inherited.py` carries out
+what a worker has to do. docs/explanation/imports.md shows the table, and tests/template/test_hazard_table.py
+holds each row to its test.
+"""
+
+import os
+import re
+import socket
+import stat
+from enum import Enum
+
+import msgspec
+
+
+class Action(Enum):
+    FALL_BACK = "preloading is given up"
+    RENEW = "each worker gets its own"
+    TEMPLATE = "the template's; workers do not clean it up"
+    KEEP = "stays as it is"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One kind of thing that an import can leave behind."""
+
+    kind: str
+    seen_by: str
+    fork_does: str
+    action: Action
+    test: str
+    """The name of its test."""
+
+
+TABLE = (
+    Row(
+        "Python thread",
+        "`threading.enumerate()`, and `sys._current_frames()` for `_thread.start_new_thread`",
+        "the thread does not exist in a worker; a lock that it held stays locked",
+        Action.FALL_BACK,
+        "test_a_thread_of_the_low_level_module_is_found",
+    ),
+    Row(
+        "native thread",
+        "/proc/self/task; its name, and the libraries on its stack",
+        "the thread does not exist in a worker: a pool hangs, a producer loses its messages",
+        Action.FALL_BACK,
+        "test_a_native_thread_is_named_with_its_library",
+    ),
+    Row(
+        "native thread that survives",
+        "the same, and the list in `SURVIVING_THREADS`",
+        "the library starts it anew in the worker, or does not need it there",
+        Action.KEEP,
+        "test_native_threads_that_are_known_to_survive",
+    ),
+    Row(
+        "child process",
+        "/proc/self/task/*/children",
+        "it is nobody's child in a worker: `poll()` and `wait()` lie, its pipes have several users",
+        Action.FALL_BACK,
+        "test_a_child_process_is_named_with_its_command",
+    ),
+    Row(
+        "resource tracker",
+        "the pid that multiprocessing notes for it",
+        "workers share it, as multiprocessing means it: it ends with the last of them",
+        Action.KEEP,
+        "test_the_resource_tracker_of_multiprocessing_is_harmless",
+    ),
+    Row(
+        "event loop",
+        "a descriptor of epoll",
+        "one set of registrations for all workers: each is woken for the others' files",
+        Action.FALL_BACK,
+        "test_an_event_loop_made_at_import_is_found",
+    ),
+    Row(
+        "kernel object",
+        "a descriptor of eventfd, timerfd, inotify, io_uring or an unknown kind",
+        "one counter or queue for all workers: what one takes the others miss",
+        Action.FALL_BACK,
+        "test_a_counter_or_queue_of_the_kernel_is_found",
+    ),
+    Row(
+        "pipe",
+        "a descriptor of pipe(2), or a named pipe open for reading",
+        "one pipe for all workers: what one writes another reads (`multiprocessing.Queue`, executors)",
+        Action.FALL_BACK,
+        "test_a_process_pool_that_was_not_used_yet_is_found",
+    ),
+    Row(
+        "connection",
+        "a stream socket with a peer, or that connects",
+        "one connection for all workers: answers go to the wrong one",
+        Action.FALL_BACK,
+        "test_a_connection_is_named_with_its_peer",
+    ),
+    Row(
+        "socket pair",
+        "a connected Unix socket whose peer has no name",
+        "as a pipe",
+        Action.FALL_BACK,
+        "test_a_socket_pair_of_any_type_is_found",
+    ),
+    Row(
+        "listening socket",
+        "SO_ACCEPTCONN",
+        "each worker would take some of the connections",
+        Action.FALL_BACK,
+        "test_a_listening_socket_is_named_with_its_address",
+    ),
+    Row(
+        "datagram socket with an address",
+        "a port outside net.ipv4.ip_local_port_range, or a Unix address",
+        "each worker would take some of the datagrams",
+        Action.FALL_BACK,
+        "test_a_datagram_socket_with_an_address_is_found",
+    ),
+    Row(
+        "datagram socket",
+        "a UDP socket with a port that the kernel has chosen",
+        "answers go to the wrong worker",
+        Action.RENEW,
+        "test_workers_have_datagram_sockets_of_their_own",
+    ),
+    Row(
+        "log socket",
+        "a Unix datagram socket without an address",
+        "nothing: datagrams of several processes do not mix, and nobody can answer",
+        Action.KEEP,
+        "test_harmless",
+    ),
+    Row(
+        "other socket",
+        "netlink, raw and packet sockets",
+        "each worker would take some of what arrives",
+        Action.FALL_BACK,
+        "test_a_netlink_socket_is_found",
+    ),
+    Row(
+        "file that is read",
+        "a regular file open for reading",
+        "one offset for all workers: what one reads moves it for the others (`zipfile.ZipFile`)",
+        Action.RENEW,
+        "test_workers_have_offsets_of_their_own",
+    ),
+    Row(
+        "file that cannot be opened again",
+        "the same, and an attempt to open it through /proc/self/fd fails",
+        "the same",
+        Action.FALL_BACK,
+        "test_a_file_that_cannot_be_opened_again_is_found",
+    ),
+    Row(
+        "file that is written",
+        "a regular file open for writing only, or for appending",
+        "one offset for all workers, so that they do not overwrite each other; text in the buffer of the file "
+        "would be written by each, so it is written before the fork",
+        Action.KEEP,
+        "test_text_that_was_written_at_import_is_written_once",
+    ),
+    Row(
+        "file lock of a process",
+        "a line of the kind POSIX in /proc/self/fdinfo (fcntl, lockf; DuckDB, LMDB, SQLite in WAL mode)",
+        "workers do not have it",
+        Action.FALL_BACK,
+        "test_a_lock_of_the_process_is_found",
+    ),
+    Row(
+        "file lock of a descriptor",
+        "lines of the kinds FLOCK and OFDLCK",
+        "workers have it together, until the last of them has ended",
+        Action.KEEP,
+        "test_a_lock_of_a_descriptor_stays",
+    ),
+    Row(
+        "GPU",
+        "a device file of CUDA or ROCm",
+        "its driver refuses to work in a forked process",
+        Action.FALL_BACK,
+        "test_devices_of_a_gpu_are_found",
+    ),
+    Row(
+        "mapped file",
+        "not looked for",
+        "private mappings are copied; shared ones stay shared, which is what they are for",
+        Action.KEEP,
+        "test_harmless",
+    ),
+    Row(
+        "signal handler",
+        "`signal.getsignal` before and after",
+        "it is kept",
+        Action.RENEW,
+        "test_signals_and_timers_that_were_set_at_import_hold_in_workers",
+    ),
+    Row(
+        "interval timer",
+        "`signal.getitimer`",
+        "a worker has none",
+        Action.RENEW,
+        "test_signals_and_timers_that_were_set_at_import_hold_in_workers",
+    ),
+    Row(
+        "POSIX timer",
+        "/proc/self/timers",
+        "a worker has none",
+        Action.FALL_BACK,
+        "test_a_posix_timer_is_found",
+    ),
+    Row(
+        "finalizer",
+        "the registry of `weakref.finalize` (`tempfile.TemporaryDirectory`), and that of multiprocessing",
+        "each worker has a copy, and the first one that leaves would clean up for all",
+        Action.TEMPLATE,
+        "test_temporary_files_of_an_import_live_as_long_as_their_generation",
+    ),
+    Row(
+        "exit handler that removes",
+        "`atexit`: a function that names `rmtree`, `unlink`, `terminate` and the like",
+        "as a finalizer",
+        Action.TEMPLATE,
+        "test_temporary_files_of_an_import_live_as_long_as_their_generation",
+    ),
+    Row(
+        "exit handler",
+        "`atexit`: any other function (Sentry, OpenTelemetry, logging)",
+        "each worker has a copy, and its own data to write",
+        Action.RENEW,
+        "test_exit_handlers_run_in_each_worker_and_nothing_is_cleared_away",
+    ),
+    Row(
+        "__del__",
+        "objects that were there before the fork",
+        "as a finalizer (`tempfile.NamedTemporaryFile`)",
+        Action.TEMPLATE,
+        "test_temporary_files_of_an_import_live_as_long_as_their_generation",
+    ),
+    Row(
+        "fork hook",
+        "not looked for",
+        "`os.register_at_fork` is called, once for each worker",
+        Action.RENEW,
+        "test_hooks_of_a_fork_run_once_and_in_the_worker",
+    ),
+    Row(
+        "random numbers",
+        "numpy's global generator; Python's own do it by themselves",
+        "the same numbers in each worker",
+        Action.RENEW,
+        "test_random_numbers_differ_between_workers",
+    ),
+)
+
+ACTIONS = {row.kind: row.action for row in TABLE}
+
+
+class Survivor(msgspec.Struct, frozen=True):
+    """A native thread whose loss does no harm in a worker."""
+
+    pattern: str
+    """Of its name, or of a library on its stack."""
+    why: str
+    tried_with: str
+
+
+SURVIVING_THREADS = (
+    Survivor(
+        r"^lib(scipy_)?openblas",
+        "OpenBLAS ends its threads before a fork and starts them anew when they are needed (pthread_atfork)",
+        "numpy 2.4.6",
+    ),
+    Survivor(
+        r"^jemalloc_bg_thd",
+        "jemalloc starts its background threads anew in the child (pthread_atfork)",
+        "polars 2.1.0, pyarrow 26.0.1",
+    ),
+    Survivor(
+        r"^libarrow\.",
+        "Arrow makes its thread pools anew in the child (pthread_atfork)",
+        "pyarrow 26.0.1",
+    ),
+    Survivor(
+        r"^tokenizers\.",
+        "tokenizers works on one thread after a fork (pthread_atfork)",
+        "tokenizers 0.23.3",
+    ),
+    Survivor(
+        r"^polars-ooc",
+        "it removes spilled files of queries; none ran yet, for those leave threads of their own",
+        "polars 2.1.0",
+    ),
+)
+_SURVIVES = re.compile("|".join(survivor.pattern for survivor in SURVIVING_THREADS))
+
+
+class SocketState(Enum):
+    FREE = "neither bound nor connected"
+    BOUND = "bound"
+    LISTENING = "listening"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    PAIR = "socket pair"
+
+
+class Socket(msgspec.Struct, frozen=True):
+    family: int
+    type: int
+    state: SocketState
+    local: str = ""
+    peer: str = ""
+    has_automatic_port: bool = False
+    """The kernel has chosen its port."""
+
+
+class Descriptor(msgspec.Struct, frozen=True):
+    """One that an import has opened, as fstat(2), /proc/self/fd and /proc/self/fdinfo know it."""
+
+    number: int
+    target: str
+    mode: int
+    flags: int
+    locks: tuple[str, ...] = ()
+    """Kinds of the locks that this process holds through it: POSIX, FLOCK, OFDLCK, LEASE."""
+    socket: Socket | None = None
+    can_reopen: bool = True
+
+
+class PythonThread(msgspec.Struct, frozen=True):
+    ident: int
+    name: str
+    """Empty for one that `threading` does not know."""
+    place: str
+    """Module, file and line of its code; empty: it runs none now."""
+
+
+class NativeThread(msgspec.Struct, frozen=True):
+    """A thread that Python does not know."""
+
+    name: str
+    """As the library has named it; empty: it has the name of the process."""
+    libraries: tuple[str, ...]
+    """File names of the libraries on its stack, innermost first, without the C library and Python."""
+
+
+class Child(msgspec.Struct, frozen=True):
+    pid: int
+    command: str
+    is_resource_tracker: bool = False
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """What is in this process since an import."""
+
+    threads: tuple[PythonThread, ...] = ()
+    native_threads: tuple[NativeThread, ...] = ()
+    children: tuple[Child, ...] = ()
+    descriptors: tuple[Descriptor, ...] = ()
+    posix_timers: int = 0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    kind: str
+    """Of the table."""
+    text: str
+    """For a person."""
+    descriptor: int = -1
+    thread: int = -1
+    pid: int = -1
+
+    @property
+    def action(self) -> Action:
+        return ACTIONS[self.kind]
+
+
+def judge(contents: Contents) -> list[Finding]:
+    """Return what is worth to be told or done, one finding for each thing."""
+    return [
+        *map(judge_thread, contents.threads),
+        *map(judge_native_thread, contents.native_threads),
+        *map(judge_child, contents.children),
+        *filter(None, map(judge_descriptor, contents.descriptors)),
+        *(
+            [Finding("POSIX timer", "a timer was made at import (timer_create)")]
+            if contents.posix_timers
+            else []
+        ),
+    ]
+
+
+def judge_thread(thread: PythonThread) -> Finding:
+    name = f"thread {thread.name!r}" if thread.name else "a thread of the module _thread"
+    place = f" ({thread.place})" if thread.place else ""
+    return Finding("Python thread", f"{name} was started at import{place}", thread=thread.ident)
+
+
+def judge_native_thread(thread: NativeThread) -> Finding:
+    names = (thread.name, *thread.libraries)
+    survives = any(name and _SURVIVES.search(name) for name in names)
+    # The outermost library is the one that has started it.
+    owner = thread.libraries[-1] if thread.libraries else ""
+    text = " of ".join(filter(None, (repr(thread.name) if thread.name else "", owner)))
+    if survives:
+        return Finding("native thread that survives", text)
+    return Finding(
+        "native thread",
+        f"native thread {text or 'of an unknown library'} was started at import, "
+        "and is not known to survive a fork",
+    )
+
+
+def judge_child(child: Child) -> Finding:
+    text = f"process {child.pid} ({child.command}) was started at import"
+    kind = "resource tracker" if child.is_resource_tracker else "child process"
+    return Finding(kind, text, pid=child.pid)
+
+
+_UNNAMED = "anon_inode:"
+_HARMLESS_OBJECTS = ("[pidfd]", "[signalfd]", "[perf_event]", "bpf", "sync_file", "dmabuf")
+"""A pidfd names a process, which is found for itself; a signalfd reads the signals of whoever reads."""
+_GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/accel")
+
+
+def judge_descriptor(descriptor: Descriptor) -> Finding | None:
+    """Return what a descriptor means for a fork; None: nothing."""
+    target, mode = descriptor.target, descriptor.mode
+
+    def finding(kind: str, text: str) -> Finding:
+        return Finding(kind, text, descriptor=descriptor.number)
+
+    if target.startswith(_UNNAMED):
+        name = target.removeprefix(_UNNAMED)
+        if name == "[eventpoll]":
+            return finding("event loop", "an event loop or selector was made at import")
+        if name.startswith(_HARMLESS_OBJECTS):
+            return None
+        return finding("kernel object", f"{name.strip('[]')} of the kernel was opened at import")
+    if descriptor.socket is not None:
+        return _judge_socket(descriptor.number, descriptor.socket)
+    is_read = descriptor.flags & os.O_ACCMODE != os.O_WRONLY
+    if stat.S_ISFIFO(mode):
+        if target.startswith("pipe:"):
+            return finding("pipe", "a pipe was made at import (a queue, an executor, a process)")
+        return finding("pipe", f"{target} is read since the import") if is_read else None
+    if stat.S_ISCHR(mode):
+        if target.startswith(_GPU_DEVICES):
+            return finding("GPU", f"{target} was opened at import")
+        return None
+    if stat.S_ISREG(mode):
+        return _judge_file(descriptor, is_read=is_read)
+    return None
+
+
+def _judge_file(descriptor: Descriptor, *, is_read: bool) -> Finding:
+    number, target = descriptor.number, descriptor.target
+    if {"POSIX", "LEASE"} & set(descriptor.locks):
+        text = f"a lock on {target} was taken at import, which forked processes do not have"
+        return Finding("file lock of a process", text, descriptor=number)
+    if descriptor.locks:
+        return Finding("file lock of a descriptor", f"{target} is locked", descriptor=number)
+    if not is_read or descriptor.flags & os.O_APPEND:
+        return Finding("file that is written", f"{target} is written", descriptor=number)
+    if not descriptor.can_reopen:
+        text = f"{target} was opened at import and cannot be opened again, so its offset would be shared"
+        return Finding("file that cannot be opened again", text, descriptor=number)
+    return Finding("file that is read", f"{target} is read", descriptor=number)
+
+
+def _judge_socket(number: int, sock: Socket) -> Finding | None:
+    def finding(kind: str, text: str) -> Finding:
+        return Finding(kind, text, descriptor=number)
+
+    if sock.state is SocketState.PAIR:
+        return finding(
+            "socket pair", "a socket pair was made at import (an event loop, or a child process)"
+        )
+    if sock.state is SocketState.LISTENING:
+        text = f"a socket was opened at import that listens on {sock.local}"
+        return finding("listening socket", text)
+    is_internet = sock.family in (socket.AF_INET, socket.AF_INET6)
+    is_datagram = sock.type == socket.SOCK_DGRAM
+    if not is_internet and sock.family not in (socket.AF_UNIX, socket.AF_VSOCK):
+        return finding("other socket", "a netlink, raw or packet socket was opened at import")
+    if is_internet and sock.type == socket.SOCK_RAW:
+        return finding("other socket", "a raw socket was opened at import")
+    if not is_datagram:
+        if sock.state in (SocketState.CONNECTED, SocketState.CONNECTING):
+            return finding("connection", f"a connection to {sock.peer} was opened at import")
+        return None
+    if not sock.local:
+        return finding("log socket", "datagrams are sent") if not is_internet else None
+    if is_internet and sock.has_automatic_port:
+        return finding("datagram socket", f"datagrams are sent to {sock.peer}")
+    text = f"a datagram socket with the address {sock.local} was opened at import"
+    return finding("datagram socket with an address", text)

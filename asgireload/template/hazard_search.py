@@ -1,0 +1,407 @@
+"""Look at this process: what an import has left behind, as values for `fork_hazards.py`.
+
+Everything is read from /proc and from Python's own lists, so it is what is there and not what was asked for.
+"""
+
+import bisect
+import os
+import socket
+import stat
+import struct
+import sys
+import threading
+import time
+
+import msgspec
+
+from asgireload.ipc.linux import children_of, process_state
+from asgireload.template.fork_hazards import (
+    Action,
+    Child,
+    Contents,
+    Descriptor,
+    NativeThread,
+    PythonThread,
+    Socket,
+    SocketState,
+    judge,
+)
+from asgireload.template.holders import name_holder
+
+SETTLE_TIMEOUT = 1.0
+"""Seconds that native threads get to fall asleep, so that their stacks say which library they belong to. A pool
+of OpenBLAS spins for some 30 ms after its last use."""
+_SETTLE_INTERVAL = 0.005
+NAMING_TIMEOUT = 1.0
+"""Seconds to find out which modules hold what forbids forking: a pool may have a hundred connections."""
+_STACK_BYTES = 8192
+"""Read from the innermost frame on; a thread that sleeps is a few calls deep."""
+_COMMAND_LENGTH = 100
+"""Characters of a command line that are shown."""
+
+
+class Hazards(msgspec.Struct, frozen=True):
+    """What an import has left behind, by what is to be done about it."""
+
+    unsafe: tuple[str, ...] = ()
+    """For a person: each thing that forbids forking, and where it comes from."""
+    native_threads: tuple[str, ...] = ()
+    """Those that survive a fork; for the log."""
+    renewed: tuple[int, ...] = ()
+    """Descriptors of which each worker gets its own."""
+    has_written_files: bool = False
+
+
+def find_hazards(before: frozenset[int]) -> Hazards:
+    """Look at what this process has, descriptors only if they were not open `before` the import."""
+    findings = judge(look(before))
+    unsafe = []
+    deadline = time.monotonic() + NAMING_TIMEOUT
+    for finding in findings:
+        if finding.action is Action.FALL_BACK:
+            holder = name_holder(finding.descriptor, finding.thread, finding.pid, deadline=deadline)
+            text = f"{finding.text}, held by {holder}" if holder else finding.text
+            if text not in unsafe:
+                unsafe.append(text)
+    return Hazards(
+        tuple(unsafe),
+        tuple(sorted(f.text for f in findings if f.kind == "native thread that survives")),
+        tuple(
+            finding.descriptor
+            for finding in findings
+            if finding.action is Action.RENEW and finding.descriptor != -1
+        ),
+        any(f.kind in ("file that is written", "file that is read") for f in findings),
+    )
+
+
+def look(before: frozenset[int]) -> Contents:
+    """Return what there is."""
+    threads = _python_threads()
+    has_unknown = any(not thread.name for thread in threads)
+    return Contents(
+        threads,
+        _native_threads(has_unknown=has_unknown),
+        _children(),
+        tuple(
+            filter(None, map(_describe, sorted(open_descriptors() - before - {_tracker_pipe()})))
+        ),
+        _posix_timers(),
+    )
+
+
+# --- descriptors ----------------------------------------------------------------------------------
+
+
+def open_descriptors() -> frozenset[int]:
+    """Return the numbers of this process's open descriptors."""
+    return frozenset(number for number in map(int, os.listdir("/proc/self/fd")) if _is_open(number))
+
+
+def _is_open(descriptor: int) -> bool:
+    """The listing names its own descriptor too, which is closed by now and will be used again."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _describe(number: int) -> Descriptor | None:
+    try:
+        mode = os.fstat(number).st_mode
+        target = os.readlink(f"/proc/self/fd/{number}")
+        with open(f"/proc/self/fdinfo/{number}") as info:
+            lines = [line.split() for line in info]
+        flags = next((int(words[1], 8) for words in lines if words and words[0] == "flags:"), 0)
+        locks = tuple(words[2] for words in lines if len(words) > 2 and words[0] == "lock:")
+        is_plain = stat.S_ISREG(mode) and not locks and flags & os.O_ACCMODE != os.O_WRONLY
+        return Descriptor(
+            number,
+            target,
+            mode,
+            flags,
+            locks,
+            _describe_socket(number) if stat.S_ISSOCK(mode) else None,
+            can_reopen=not is_plain or bool(flags & os.O_APPEND) or _can_reopen(number, flags),
+        )
+    except OSError:
+        return None  # a thread of the application has closed it meanwhile
+
+
+def _can_reopen(number: int, flags: int) -> bool:
+    try:
+        os.close(os.open(f"/proc/self/fd/{number}", flags & os.O_ACCMODE | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+_TCP_CLOSE = 7
+"""TCP_CLOSE in Linux's tcp_states.h: neither connected nor on the way to it."""
+
+
+def _describe_socket(number: int) -> Socket:
+    with socket.socket(fileno=os.dup(number)) as sock:
+        local = _own_name(sock)
+        port = local[1] if isinstance(local, tuple) and len(local) > 1 else 0
+        try:
+            peer = sock.getpeername()
+        except OSError:
+            peer = None
+        state = SocketState.BOUND if local and port != 0 else SocketState.FREE
+        is_unix = sock.family == socket.AF_UNIX
+        if _is_listening(sock):
+            state = SocketState.LISTENING
+        elif peer is not None:
+            is_pair = is_unix and not peer
+            state = SocketState.PAIR if is_pair else SocketState.CONNECTED
+        elif _is_connecting(sock):
+            state = SocketState.CONNECTING
+        is_addressed = port != 0 if not is_unix else bool(local)
+        return Socket(
+            int(sock.family),
+            int(sock.type),
+            state,
+            _text(local) if is_addressed else "",
+            _text(peer) if peer is not None else "a server",
+            has_automatic_port=isinstance(port, int) and _is_automatic(port),
+        )
+
+
+def _own_name(sock: socket.socket) -> object:
+    try:
+        return sock.getsockname()
+    except OSError:
+        return None
+
+
+def _is_listening(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
+def _is_connecting(sock: socket.socket) -> bool:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+        return False
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE
+    except OSError:
+        return False  # of another protocol than TCP
+
+
+def _is_automatic(port: int) -> bool:
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+            first, last = map(int, file.read().split())
+    except (OSError, ValueError):
+        return False  # nobody can tell
+    return first <= port <= last
+
+
+def _text(address: object) -> str:
+    if isinstance(address, tuple) and len(address) >= 2:
+        return f"{address[0]}:{address[1]}"
+    if isinstance(address, bytes):
+        return "@" + address.lstrip(b"\0").decode(errors="backslashreplace")
+    return str(address)
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+def _python_threads() -> tuple[PythonThread, ...]:
+    frames = sys._current_frames()
+    main = threading.main_thread()
+    found = [
+        PythonThread(thread.ident, thread.name, _place_of(frames.pop(thread.ident, None)))
+        for thread in threading.enumerate()
+        if thread is not main and thread.ident is not None
+    ]
+    found += [
+        PythonThread(ident, "", _place_of(frame))
+        for ident, frame in frames.items()
+        if ident not in (main.ident, threading.get_ident())
+    ]
+    return tuple(found)
+
+
+def _place_of(frame: object) -> str:
+    """Return the outermost place of a stack that is not threading's: where the thread's own code begins."""
+    place = ""
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")  # type: ignore[attr-defined]
+        if module != "threading":
+            code = frame.f_code  # type: ignore[attr-defined]
+            place = f"{module}, {code.co_filename}:{code.co_firstlineno}"
+        frame = frame.f_back  # type: ignore[attr-defined]
+    return place
+
+
+def _native_threads(*, has_unknown: bool) -> tuple[NativeThread, ...]:
+    """Return the threads that Python does not know. Wait until each is known, for a bounded time: one that has
+    just begun has neither name nor stack, and one that ends is still listed for a moment.
+
+    `has_unknown`: some of Python's threads cannot be told from native ones but by their stacks.
+    """
+    tasks = native_tasks()
+    if not tasks:
+        return ()
+    deadline = time.monotonic() + SETTLE_TIMEOUT
+    libraries = _Libraries()
+    own_name = _comm(os.getpid())
+    while True:
+        found: list[NativeThread] = []
+        is_settled = True
+        for task in tasks:
+            stack = libraries.on_stack(task)
+            name = _comm(task)
+            if stack is None or name is None:
+                continue  # it has ended
+            if has_unknown and stack.has_python:
+                continue
+            name = "" if name == own_name else name
+            is_settled = is_settled and bool(name or stack.names)
+            found.append(NativeThread(name, stack.names))
+        if is_settled or time.monotonic() > deadline:
+            return tuple(found)
+        time.sleep(_SETTLE_INTERVAL)
+        tasks = native_tasks()
+
+
+def native_tasks() -> list[int]:
+    """Return the numbers of threads that Python's `threading` has not started."""
+    known = {thread.native_id for thread in threading.enumerate()}
+    # After a fork the main thread's number is the one it had before, on Python 3.11.
+    known.add(os.getpid())
+    return [task for task in map(int, os.listdir("/proc/self/task")) if task not in known]
+
+
+def _comm(task: int) -> str | None:
+    try:
+        with open(f"/proc/self/task/{task}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+class _Stack(msgspec.Struct, frozen=True):
+    names: tuple[str, ...]
+    has_python: bool
+
+
+_OF_EVERYBODY = ("libc.", "libc-", "libpthread", "ld-", "libstdc++", "libm.", "libgcc_s", "[vdso]")
+_PYTHON = ("libpython", "python")
+
+
+class _Libraries:
+    """Says whose code is on the stack of a thread of this process, by the addresses that lie there."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ranges: list[tuple[int, str]] = []
+        with open("/proc/self/maps") as file:
+            for line in file:
+                fields = line.split(None, 5)
+                if "x" in fields[1] and len(fields) == 6:
+                    first, _, end = fields[0].partition("-")
+                    self._starts.append(int(first, 16))
+                    self._ranges.append((int(end, 16), os.path.basename(fields[5].strip())))
+
+    def on_stack(self, task: int) -> _Stack | None:
+        """Return the libraries, innermost first: proc_pid_syscall(5). None: the thread has ended."""
+        try:
+            with open(f"/proc/self/task/{task}/syscall") as file:
+                words = file.read().split()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return None if _has_ended(task) else _Stack((), has_python=False)
+        if len(words) < 2:
+            return _Stack((), has_python=False)  # it runs
+        names: list[str] = []
+        for word in self._read(int(words[-2], 16)):
+            at = bisect.bisect(self._starts, word) - 1
+            if at >= 0 and word < self._ranges[at][0] and self._ranges[at][1] not in names:
+                names.append(self._ranges[at][1])
+        return _Stack(
+            tuple(name for name in names if not name.startswith((*_OF_EVERYBODY, *_PYTHON))),
+            has_python=any(name.startswith(_PYTHON) for name in names),
+        )
+
+    @staticmethod
+    def _read(address: int) -> tuple[int, ...]:
+        try:
+            with open("/proc/self/mem", "rb", buffering=0) as memory:
+                memory.seek(address)
+                data = memory.read(_STACK_BYTES)
+        except (OSError, ValueError, OverflowError):
+            return ()
+        size = struct.calcsize("P")
+        return struct.unpack(f"{len(data) // size}P", data[: len(data) // size * size])
+
+
+def _has_ended(task: int) -> bool:
+    return not os.path.exists(f"/proc/self/task/{task}")
+
+
+# --- processes and timers -------------------------------------------------------------------------
+
+
+def _children() -> tuple[Child, ...]:
+    tracker = resource_tracker_pid()
+    return tuple(
+        Child(pid, _command(pid), is_resource_tracker=pid == tracker)
+        for pid in children_of(os.getpid())
+        # One that has ended, and was not waited for, does nothing any more.
+        if process_state(pid) not in ("", "Z", "X")
+    )
+
+
+def resource_tracker_pid() -> int | None:
+    """Return the pid of the process that multiprocessing has started to look after shared memory."""
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    return getattr(getattr(module, "_resource_tracker", None), "_pid", None)
+
+
+def _tracker_pipe() -> int | None:
+    """Processes write to it whole messages of a few bytes, and nobody but the tracker reads."""
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    return getattr(getattr(module, "_resource_tracker", None), "_fd", None)
+
+
+def _command(pid: int) -> str:
+    try:
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        while not (command := _command_line(pid)) and time.monotonic() < deadline:
+            time.sleep(_SETTLE_INTERVAL)  # it is in the middle of execve(2)
+        if command == _command_line(os.getpid()):
+            return _name_of_fork(pid)
+    except OSError:
+        return "it has ended"
+    text = command.rstrip(b"\0").replace(b"\0", b" ").decode(errors="backslashreplace")
+    return text if len(text) <= _COMMAND_LENGTH else text[:_COMMAND_LENGTH] + "…"
+
+
+def _command_line(pid: int) -> bytes:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
+
+
+def _name_of_fork(pid: int) -> str:
+    """Return what multiprocessing calls a child that runs no program of its own."""
+    module = sys.modules.get("multiprocessing.process")
+    for child in getattr(module, "_children", ()):
+        if child.pid == pid:
+            return f"{child.name} of multiprocessing"
+    return "a fork"
+
+
+def _posix_timers() -> int:
+    try:
+        with open("/proc/self/timers") as file:
+            return sum(line.startswith("ID:") for line in file)
+    except OSError:
+        return 0  # the kernel was built without the list

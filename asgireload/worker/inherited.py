@@ -1,0 +1,247 @@
+"""What was in a worker's memory before it was forked: what stays the template's, and what is made anew.
+
+A finalizer that removes a temporary directory would remove it for all workers when the first of them leaves.
+So what cleans up, and was there before the fork, belongs to the template: `weakref.finalize`, exit handlers
+that remove or end something, `__del__`. Exit handlers that write what was collected (Sentry, OpenTelemetry,
+logging) run in each worker, which has data of its own. Calls are never prevented: what the application itself
+closes in a worker is closed.
+"""
+
+import _io
+import atexit
+import contextlib
+import ctypes
+import functools
+import gc
+import logging
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+_REMOVERS = (shutil.rmtree, os.unlink, os.remove, os.rmdir, os.removedirs)
+_REMOVING_NAMES = {"rmtree", "_rmtree", "unlink", "rmdir", "removedirs", "__exit__"}
+"""What a function calls to remove a file or directory, or to leave a context that was entered at import."""
+_REMOVE = {"os", "remove"}
+"""`remove` alone is a method of lists, too."""
+_OF_PYTHON = {
+    "weakref",
+    "multiprocessing.util",
+    "logging",
+    "threading",
+    "concurrent.futures.thread",
+}
+"""Modules whose exit handlers look after what each process has for itself."""
+
+_logger = logging.getLogger("asgireload.error")
+
+
+def removes(handler: object) -> bool:
+    """Return whether an exit handler removes or ends what exists once for all processes, as its name or the
+    names in its own code say. Pure.
+
+    Functions that it calls are not followed: an error reporter removes files somewhere, too.
+    """
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if any(handler is remover for remover in _REMOVERS):
+        return True
+    if getattr(handler, "__module__", None) in _OF_PYTHON:
+        return False
+    if isinstance(handler, types.MethodType):
+        if _owns(handler.__self__) or handler.__name__ in _REMOVING_NAMES:
+            return True
+        handler = handler.__func__
+    if not isinstance(handler, types.FunctionType):
+        return False
+    return _code_removes(handler.__code__, handler.__globals__)
+
+
+def _owns(thing: object) -> bool:
+    """Return whether closing this object removes or ends something."""
+    if isinstance(thing, contextlib.ExitStack | subprocess.Popen):
+        return True  # importlib.resources.as_file is entered on such a stack, as its documentation has it
+    return type(thing).__module__ == "tempfile"
+
+
+def _code_removes(code: types.CodeType, variables: Mapping[str, object]) -> bool:
+    names = set(code.co_names)
+    if names & _REMOVING_NAMES or names >= _REMOVE:
+        return True
+    if any(_owns(variables.get(name)) for name in names):
+        return True
+    return any(
+        isinstance(inner, types.CodeType) and _code_removes(inner, variables)
+        for inner in code.co_consts
+    )
+
+
+class _Chosen:
+    """Equal to each exit handler that `choose` accepts: `atexit.unregister` compares, and has no list to read."""
+
+    def __init__(self, choose: Callable[[object], bool]) -> None:
+        self._choose = choose
+        self.count = 0
+
+    def __eq__(self, handler: object) -> bool:
+        self.count += 1
+        return self._choose(handler)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def unregister(choose: Callable[[object], bool]) -> None:
+    """Take back the exit handlers that `choose` accepts."""
+    atexit.unregister(_Chosen(choose))  # type: ignore[arg-type]
+
+
+def any_handler(choose: Callable[[object], bool]) -> bool:
+    """Return whether there is an exit handler that `choose` accepts."""
+    found = False
+
+    def look(handler: object) -> bool:
+        nonlocal found
+        found = found or choose(handler)
+        return False
+
+    unregister(look)
+    return found
+
+
+def finalizers() -> list[Any]:
+    """Return what `weakref.finalize` is to call; the registry has no public name."""
+    registry: dict[Any, Any] = weakref.finalize._registry  # type: ignore[attr-defined]
+    return list(registry)
+
+
+def has_cleanup() -> bool:
+    """Return whether this process has to clean up when it ends."""
+    util = sys.modules.get("multiprocessing.util")
+    return (
+        any(finalizer.atexit for finalizer in finalizers())
+        or any(True for _ in getattr(util, "_finalizer_registry", ()))
+        or any_handler(removes)
+    )
+
+
+# --- after the fork -------------------------------------------------------------------------------
+
+
+def disown() -> None:
+    """In a worker: leave to the template what cleans up. Finalizers still run when they are called."""
+    registry: dict[Any, Any] = weakref.finalize._registry  # type: ignore[attr-defined]
+    for info in registry.values():
+        info.atexit = False
+        if (thing := info.weakref()) is not None:
+            info.weakref = weakref.ref(thing)  # without a call when the worker drops it
+    unregister(removes)
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        # Its exit handler would terminate them: multiprocessing does the same in a process that it forks.
+        process._children = set()  # type: ignore[attr-defined]
+
+
+def renew(descriptors: Iterable[int]) -> None:
+    """In a worker: give it files and datagram sockets of its own in place of those that it shares."""
+    for number in descriptors:
+        try:
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                _renew_socket(number)
+            else:
+                _reopen(number)
+        except OSError as error:
+            _logger.warning(
+                "Descriptor %d, opened at import, stays shared with other workers: %s",
+                number,
+                error,
+            )
+
+
+_REOPEN_FLAGS = os.O_ACCMODE | os.O_CLOEXEC | os.O_NONBLOCK | os.O_SYNC | os.O_DIRECT
+"""Those of the former descriptor that hold for the new one. O_TMPFILE would make another file."""
+
+
+def _reopen(number: int) -> None:
+    """Open the same file anew (a deleted one, too) at the same place: proc_pid_fd(5)."""
+    with open(f"/proc/self/fdinfo/{number}") as info:
+        flags = int(next(line for line in info if line.startswith("flags:")).split()[1], 8)
+    own = os.open(f"/proc/self/fd/{number}", flags & _REOPEN_FLAGS)
+    try:
+        os.lseek(own, os.lseek(number, 0, os.SEEK_CUR), os.SEEK_SET)
+        os.dup2(own, number, inheritable=os.get_inheritable(number))
+    finally:
+        os.close(own)
+
+
+_SOCKET_OPTIONS = (
+    (socket.SOL_SOCKET, socket.SO_BROADCAST, 4),
+    (socket.SOL_SOCKET, socket.SO_REUSEADDR, 4),
+    (socket.SOL_SOCKET, socket.SO_PRIORITY, 4),
+    (socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16),
+    (socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16),
+    (socket.IPPROTO_IP, socket.IP_TOS, 4),
+    (socket.IPPROTO_IP, socket.IP_TTL, 4),
+    (socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 4),
+    (socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 4),
+)
+"""Level, name and size of what an application may have set on a socket that it sends datagrams with."""
+
+
+def _renew_socket(number: int) -> None:
+    """Take another socket with the same options and the same peer, and so a port of its own."""
+    with (
+        socket.socket(fileno=os.dup(number)) as shared,
+        socket.socket(shared.family, shared.type, shared.proto) as own,
+    ):
+        for level, name, size in _SOCKET_OPTIONS:
+            with contextlib.suppress(OSError):  # those of another family
+                own.setsockopt(level, name, shared.getsockopt(level, name, size))
+        try:
+            peer = shared.getpeername()
+        except OSError:
+            peer = None
+        if peer is not None:
+            own.connect(peer)
+        os.set_blocking(own.fileno(), os.get_blocking(number))
+        os.dup2(own.fileno(), number, inheritable=os.get_inheritable(number))
+
+
+# --- before the fork and at the end ---------------------------------------------------------------
+
+
+def flush_files() -> None:
+    """Write what lies in buffers of files, so that a fork does not copy it."""
+    _flush(gc.get_objects())
+
+
+def keep_for_template() -> None:
+    """In a worker that will drop its objects: never drop those that were there before the fork and have a
+    `__del__` in Python, which would clean up for everybody. Call it in place of `gc.unfreeze()`.
+
+    What is kept refers to its module's variables by its class, so files are written here, too.
+    """
+    own = gc.get_objects()
+    known = set(map(id, own))
+    gc.unfreeze()
+    _flush(own)
+    inherited = [thing for thing in gc.get_objects() if id(thing) not in known]
+    _flush(inherited)
+    for thing in inherited:
+        if isinstance(getattr(type(thing), "__del__", None), types.FunctionType):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _flush(things: Iterable[object]) -> None:
+    # By type: `isinstance` would ask proxies for what they stand for.
+    for thing in things:
+        if _io._IOBase in type(thing).__mro__:
+            file: Any = thing
+            with contextlib.suppress(Exception):  # it is closed, its disk full, or it is half made
+                if not file.closed and file.writable():
+                    file.flush()
