@@ -559,8 +559,8 @@ class Children:
         self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())
         worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
-        fault = read_fault_file(worker.fault_file)
-        self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault))
+        fault, doing = read_fault_file(worker.fault_file)
+        self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault, doing))
 
     def tell_assets(self, paths: Iterable[str]) -> None:
         """Let every worker tell its open pages of these files."""
@@ -657,7 +657,7 @@ class Children:
         template.process.close()
         del self._templates[template.template_id]
         self._foundation.template_gone(template.template_id)
-        fault = read_fault_file(template.fault_file)
+        fault, _ = read_fault_file(template.fault_file)
         self._on_event(events.TemplateExited(template.template_id, describe_exit(code), fault))
 
     def hold_worker(self, worker_id: int, timeout: float) -> None:

@@ -92,6 +92,8 @@ class WorkerExited(Struct, frozen=True):
     clean: bool
     """Exit status 0."""
     fault: str = ""
+    doing: str = ""
+    """What the process did at its end, as its stacks show: such as `running exit handlers (atexit)`."""
 
 
 class WorkerObserved(Struct, frozen=True):

@@ -19,8 +19,6 @@ SUPERSEDED_PATIENCE = 10.0
 SIGKILL, so only a file system that does not answer can hold them longer."""
 ABORT_GRACE = 2.0
 """Seconds that a process gets to write its stacks after SIGABRT, before SIGKILL."""
-EXIT_GRACE = 1.5
-"""Seconds beyond drain and lifespan timeouts that a worker gets to leave the interpreter."""
 
 OLD_GENERATIONS = 4
 """Development: committed generations of which workers may still drain when another reload begins. The workers of
@@ -46,6 +44,8 @@ class Policy(msgspec.Struct, frozen=True):
     heartbeat_timeout: float = 30.0
     drain_timeout: float = 20.0
     lifespan_timeout: float = 5.0
+    exit_timeout: float | None = None
+    """How long a worker may take to leave once it has drained; None: what is left of its time to drain."""
     max_requests: int | None = None
     max_requests_jitter: int = 0
     max_rss: int | None = None
@@ -74,6 +74,8 @@ class KillReason(Enum):
     BOOT_TIMEOUT = "boot timeout"
     STALLED = "stalled"
     DRAIN_TIMEOUT = "drain timeout"
+    EXIT_TIMEOUT = "exit timeout"
+    """It had drained, and its exit handlers or threads took too long."""
     DISCARDED = "discarded"
     """It never served and is not needed any more."""
     CROWDED = "too many old generations"
@@ -128,6 +130,10 @@ class Worker(msgspec.Struct):
     asked_at: float
     deadline: float | None
     """When booting must be done, draining must have ended, or the next signal is due."""
+    drain_deadline: float = 0.0
+    """When drain and lifespan shutdown must be done."""
+    exit_seconds: float = 0.0
+    """What it was given to leave, when it had drained."""
     pid: int | None = None
     stage: str = "boot"
     ready_at: float | None = None

@@ -39,7 +39,7 @@ from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.importing import ImportWatch, changed_variables, record_imports
 from asgireload.template.leftovers import Leftovers, find_leftovers
 from asgireload.template.session import Session
-from asgireload.worker.ending import end_process
+from asgireload.worker.ending import end_process, flush_files
 from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
 
 TELL_DELAY = 0.1
@@ -75,7 +75,8 @@ def be_template(session: Session) -> int:
         os._exit(0)
     if worker is None:
         os._exit(1)
-    return end_process(run_worker(worker), session.inherited)
+    status, time_to_exit = run_worker(worker, partial(flush_files, session.inherited))
+    return end_process(status, session.inherited, time_to_exit)
 
 
 # --- loading --------------------------------------------------------------------------------------

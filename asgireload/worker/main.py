@@ -38,6 +38,7 @@ from asgireload.http.parser import RequestLimits
 from asgireload.http.parsers import choose_parser
 from asgireload.http.request_id import RequestIds
 from asgireload.ipc.channel import Channel
+from asgireload.ipc.exit_time import exit_deadline, exit_timeout_of, failed_exit_timeout
 from asgireload.ipc.heartbeat import heartbeat_interval
 from asgireload.ipc.linux import (
     keep_freed_memory,
@@ -84,11 +85,13 @@ from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.balance import Balance
 from asgireload.worker.direct import Doorway
 from asgireload.worker.drain import DrainResult, drain
+from asgireload.worker.ending import ExitTime
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
 from asgireload.worker.holding import HeldBack
 from asgireload.worker.lifespan import Lifespan, LifespanMode
+from asgireload.worker.loop_end import close_loop
 from asgireload.worker.tls import make_contexts
 
 if TYPE_CHECKING:
@@ -103,7 +106,7 @@ DEVELOPMENT_GRACE = 0.1
 DEVELOPMENT_NOTICE = 1.0
 """Seconds for event streams that cannot move, under --reload: an open page waits for the new code."""
 ORPHAN_MARGIN = 10
-"""Seconds beyond drain and lifespan timeouts after which the kernel ends a worker without a supervisor."""
+"""Seconds beyond drain, lifespan and exit timeouts after which the kernel ends a worker without a supervisor."""
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -155,8 +158,11 @@ class _Leave(msgspec.Struct, frozen=True):
     timeout: float
 
 
-def run_worker(order: WorkerOrder) -> int:
-    """Be a worker until it has drained; return the exit status."""
+def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, ExitTime]:
+    """Be a worker until it has drained; return the exit status, and the time to exit with it.
+
+    `flush` writes what is buffered. It is called as soon as nothing is served any more.
+    """
     channel = Channel(socket.socket(fileno=order.channel))
     faulthandler.enable(order.fault_file)
     make_quiet()
@@ -166,7 +172,7 @@ def run_worker(order: WorkerOrder) -> int:
     restore_in_forks()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if os.getppid() != order.supervisor:
-        return 1  # it died before the kernel knew whom to tell
+        return 1, _time_to_exit(order.config)  # it died before the kernel knew whom to tell
     config = order.config
     keep_logging(config, place_of(order))
     set_title("worker", order.name, slot=order.slot, generation=order.generation)
@@ -175,14 +181,29 @@ def run_worker(order: WorkerOrder) -> int:
     try:
         channel.send(WorkerStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
-        with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-            status = runner.run(_Worker(order, channel, orphaned).run())
+        worker = _Worker(order, channel, orphaned)
+        runner = asyncio.Runner(loop_factory=loop_factory(config.loop))
+        try:
+            status = runner.run(worker.run())
+        finally:
+            flush()
+            close_loop(runner.get_loop(), worker.time_to_exit.threads_until)
         _logger.info("Finished server process [%d]", os.getpid())
-        return status
+        return status, worker.time_to_exit
     except ChannelClosedError:
-        return 1  # the supervisor died while we booted; nobody knows this worker
+        # The supervisor died while we booted; nobody knows this worker.
+        return 1, _time_to_exit(config)
     finally:
         channel.close()
+
+
+def _time_to_exit(config: Config, drain_deadline: float | None = None) -> ExitTime:
+    """Return the time to exit that begins now; without `drain_deadline` that of a worker that has not served."""
+    now = time.monotonic()
+    timeout = exit_timeout_of(config)
+    if drain_deadline is None:
+        return ExitTime(now, now + failed_exit_timeout(timeout))
+    return ExitTime(now, exit_deadline(timeout, drain_deadline, now))
 
 
 def place_of(order: WorkerOrder) -> Place:
@@ -239,7 +260,8 @@ class Orphaned:
     """
 
     def __init__(self, config: Config) -> None:
-        self._patience = int(config.drain_timeout + config.lifespan_timeout) + ORPHAN_MARGIN
+        longest = config.drain_timeout + config.lifespan_timeout + (config.exit_timeout or 0)
+        self._patience = int(longest) + ORPHAN_MARGIN
         self._wake: Callable[[], object] | None = None
         """Tells the loop; None while none is to be told."""
         self.seen = False
@@ -282,6 +304,9 @@ class _Worker:
         self._held_until: float | None = None
         """Newer code was on its way before this worker could serve, and is waited for until then."""
         self._mistake: Mistake | None = None
+        self._drain_deadline: float | None = None
+        """When drain and lifespan shutdown must be done; None before it is told to leave."""
+        self._time_to_exit: ExitTime | None = None
         self._stage = "boot"
         self._module_count = len(sys.modules)
         self._record_imports = order.record_imports
@@ -292,6 +317,13 @@ class _Worker:
         self._material = Material()
         if order.certificates is not None:
             self._material = _take_material(order.certificates)
+
+    @property
+    def time_to_exit(self) -> ExitTime:
+        """The time to exit, which begins when it is asked for first."""
+        if self._time_to_exit is None:
+            self._time_to_exit = _time_to_exit(self._config, self._drain_deadline)
+        return self._time_to_exit
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -339,6 +371,7 @@ class _Worker:
         command = await leave
 
         timeout = command.timeout
+        self._drain_deadline = time.monotonic() + timeout + self._config.lifespan_timeout
         if self._may_be_last(command.reason):
             begun_at = loop.time()
             is_everybodys = (

@@ -482,16 +482,63 @@ def test_reload_with_the_fix_does_not_wait_for_the_backoff_of_the_broken_code():
     assert world.serving == [2]
 
 
-def test_last_word_of_a_worker_ends_its_patience():
-    """A thread that outlives the lifespan must not hold the roll for the whole drain timeout."""
-    world = started(Policy(workers=1), lambda number: Code(drains=None))
+def drained_without_exit(policy):
+    """Return a world in which the old worker of a reload drains after two seconds and never exits."""
+    world = started(policy, lambda number: Code(drains=None))
     old = next(iter(world.fleet.workers))
     world.reload()
     world.run(3)
     world.submit(events.WorkerDrained(old, 0, 0))
-    world.run(2)
+    return world, old
+
+
+def test_worker_that_has_drained_has_what_is_left_of_the_drain_for_its_exit():
+    world, old = drained_without_exit(Policy(workers=1, drain_timeout=20, lifespan_timeout=5))
+    assert world.verdicts[-1] == (1, "committed"), "a reload does not wait for exit work"
+    world.run(20)
+    assert old in world.fleet.workers
+    world.run(8)
     assert old not in world.fleet.workers
-    assert any("was killed" in line and "lifespan" not in line for line in world.lines)
+    line = next(line for line in world.lines if "was killed" in line)
+    assert "--exit-timeout" in line
+    assert "lifespan" not in line
+    assert world.fleet.exits["killed"] == 1
+
+
+def test_worker_that_drained_until_its_deadline_has_a_moment_for_its_exit():
+    world = started(Policy(workers=1), lambda number: Code(drains=None))
+    old = next(iter(world.fleet.workers))
+    world.reload()
+    world.run(3)
+    deadline = world.fleet.workers[old].drain_deadline
+    world.run(deadline + 0.5 - world.now)
+    world.submit(events.WorkerDrained(old, 0, 0))
+    world.run(1.4)
+    assert old in world.fleet.workers
+    world.run(0.2)
+    assert old not in world.fleet.workers
+
+
+@pytest.mark.parametrize("timeout", [2, 60])
+def test_exit_timeout_begins_when_a_worker_has_drained(timeout):
+    world, old = drained_without_exit(Policy(workers=1, exit_timeout=timeout))
+    world.run(timeout - 0.1)
+    assert old in world.fleet.workers
+    world.run(0.2)
+    assert old not in world.fleet.workers
+    assert any(
+        f"had not exited {timeout:.1f} s after it had drained" in line for line in world.lines
+    )
+
+
+def test_last_word_of_a_worker_that_is_killed_gives_it_no_more_time():
+    world = started(Policy(workers=1, exit_timeout=60), lambda number: Code(drains=None))
+    (old,) = world.fleet.workers.values()
+    world.submit(events.StopRequested())
+    world.submit(events.StopRequested(at_once=True))
+    due = old.deadline
+    world.submit(events.WorkerDrained(old.worker_id, 0, 0))
+    assert old.deadline == due
 
 
 def test_connections_are_kept_away_from_slots_without_a_worker():
