@@ -59,6 +59,7 @@ from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_
 from asgireload.supervisor.head_start import Begun, HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
 from asgireload.supervisor.orders import order_of
+from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters
 from asgireload.supervisor.reloads import Failure
 from asgireload.supervisor.spawning import TEMPLATE_MODULE, describe_exit, spawn
 from asgireload.supervisor.tally import Tally, Values
@@ -150,6 +151,7 @@ class Children:
         self._free_records = list(range(CAPACITY - 1, -1, -1))
         self._templates: dict[int, _Template] = {}
         self._workers: dict[int, _Worker] = {}
+        self._out_of_memory = OutOfMemory(read_counters())
         self.tally = Tally()
 
     # --- templates --------------------------------------------------------------------------------
@@ -638,7 +640,8 @@ class Children:
             if worker.process is not None and worker.process.pid == pid:
                 worker.channel.deliver()
                 if worker.worker_id in self._workers:
-                    self._forget_worker(worker, describe_exit(code), clean=code == 0)
+                    description = self._describe_exit(code, is_killed=worker.is_killed)
+                    self._forget_worker(worker, description, clean=code == 0)
                 return
         if self._foundation.collected(pid, code):
             return
@@ -658,7 +661,17 @@ class Children:
         del self._templates[template.template_id]
         self._foundation.template_gone(template.template_id)
         fault, _ = read_fault_file(template.fault_file)
-        self._on_event(events.TemplateExited(template.template_id, describe_exit(code), fault))
+        description = self._describe_exit(code, is_killed=template.is_killed)
+        self._on_event(events.TemplateExited(template.template_id, description, fault))
+
+    def _describe_exit(self, code: int, *, is_killed: bool) -> str:
+        """Return how a child ended, and for SIGKILL that we have not sent the likely cause."""
+        description = describe_exit(code)
+        if code == -signal.SIGKILL and not is_killed:
+            cause = self._out_of_memory.explain(read_counters(), self._loop.time())
+            if cause:
+                return f"{description}, {cause}"
+        return description
 
     def hold_worker(self, worker_id: int, timeout: float) -> None:
         if (worker := self._workers.get(worker_id)) is not None:
