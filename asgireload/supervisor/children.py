@@ -332,7 +332,7 @@ class Children:
                     _describe_load(message, template.layer),
                 )
             case AppUnsafe():
-                event = events.TemplateUnsafe(number, message.reasons)
+                event = events.TemplateUnsafe(number, message.reasons, message.needs_loop)
             case AppFailed():
                 event = events.TemplateFailed(
                     number, message.summary, message.traceback, message.stage
@@ -386,6 +386,8 @@ class Children:
                 has_tls=certificates is not None,
                 succeeds=step.succeeds,
                 gives_way=step.gives_way,
+                import_in_loop=step.import_in_loop,
+                has_other_way=step.has_other_way,
             )
             if step.gives_way and template.process is not None:
                 # The worker takes after it.
@@ -489,7 +491,7 @@ class Children:
                 worker.has_spoken = True
                 self._stop_giving_way(worker)
                 event = events.WorkerFailed(
-                    number, message.stage, message.summary, message.traceback
+                    number, message.stage, message.summary, message.traceback, message.other_way
                 )
             case WorkerDraining():
                 event = events.WorkerStoppedAccepting(number)

@@ -113,6 +113,8 @@ class Generation(msgspec.Struct):
     """A worker of it has been ready."""
     retried: bool = False
     """Its boot was tried again without preloading."""
+    has_turned: bool = False
+    """The other way to import without preloading was tried (`Fleet.imports_in_loop`)."""
     broken: Failure | None = None
     """Development: it shows this instead of the application."""
     committed_at: float | None = None
@@ -143,6 +145,8 @@ class Worker(msgspec.Struct):
     stopped_accepting: bool = False
     is_held: bool = False
     """It lets new requests wait."""
+    imports_in_loop: bool = True
+    """Where it imports the application itself, as `Fleet.imports_in_loop` said when it was forked."""
     successors: tuple[int, ...] = ()
     """The workers that take over its connections while it drains."""
     spent_successors: set[int] = msgspec.field(default_factory=set)
@@ -205,6 +209,9 @@ class Fleet(msgspec.Struct):
     """Development: files have changed, and the reload for them is still to be asked for."""
     changed_at: float = float("-inf")
     """When they changed last."""
+    imports_in_loop: bool = True
+    """Workers that import the application themselves do so in their running event loop, as under uvicorn. False:
+    its import starts a loop of its own, and runs before theirs."""
     is_unsafe: bool = False
     """The application could not be shared by forking when it was loaded last."""
     last_reload_id: int = 0

@@ -115,6 +115,8 @@ def _template_unsafe(fleet: Fleet, event: TemplateUnsafe, now: float) -> list[St
     generation = fleet.generations[template.generation]
     generation.unsafe_reasons = event.reasons
     fleet.is_unsafe = True
+    if event.needs_loop:
+        fleet.imports_in_loop = True
     warning = Say(
         "warning",
         "The application cannot be shared by forking, so each worker imports it by itself: "
@@ -202,6 +204,8 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
         case WorkerReady():
             return _worker_ready(fleet, worker, event, now)
         case WorkerFailed():
+            if event.other_way and _may_turn(fleet, worker):
+                return _import_other_way(fleet, worker, now)
             worker.failure = Failure(event.stage, event.summary, event.traceback, worker.slot)
             if worker.deadline is not None:
                 # The verdict waits for its exit: threads and exit handlers get a moment and no more.
@@ -237,6 +241,29 @@ def _worker_ready(fleet: Fleet, worker: Worker, event: WorkerReady, now: float) 
     if fleet.reload is not None:
         fleet.reload.note(worker.slot, "ready", now, worker.generation)
     return []
+
+
+def _may_turn(fleet: Fleet, worker: Worker) -> bool:
+    """Whether the import is to be tried in the way that this worker has not tried."""
+    has_turned = fleet.generations[worker.generation].has_turned
+    return not has_turned or worker.imports_in_loop is not fleet.imports_in_loop
+
+
+def _import_other_way(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
+    """Let the next worker import the application in its running event loop, or before it runs."""
+    steps: list[Step] = []
+    if worker.imports_in_loop is fleet.imports_in_loop:
+        fleet.imports_in_loop = not fleet.imports_in_loop
+        fleet.generations[worker.generation].has_turned = True
+        if fleet.imports_in_loop:
+            text = (
+                "The import needs a running event loop, so workers import the application in theirs"
+            )
+        else:
+            text = "The import starts an event loop itself, so workers import the application before theirs runs"
+        steps.append(Say("info", text, generation=worker.generation))
+    # What it has half imported is of no use; its slot is filled again when it has ended.
+    return steps + transitions.kill_worker(worker, KillReason.DISCARDED, now)
 
 
 def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> list[Step]:

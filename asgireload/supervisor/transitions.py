@@ -94,6 +94,7 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
         state=State.STARTING,
         asked_at=now,
         deadline=_boot_deadline(policy, now),
+        imports_in_loop=fleet.imports_in_loop,
     )
     if policy.max_requests is not None:
         worker.request_limit = policy.max_requests + fleet.rng.randint(
@@ -116,6 +117,8 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
             template.generation,
             succeeds=succeeds,
             gives_way=succeeds and fleet.policy.changes_give_way,
+            import_in_loop=fleet.imports_in_loop,
+            has_other_way=not fleet.generations[template.generation].has_turned,
         )
     ]
 

@@ -15,7 +15,13 @@ import socket
 import sys
 from functools import partial
 
-from asgireload.app import format_user_traceback, load_app, summarize
+from asgireload.app import (
+    format_user_traceback,
+    load_app,
+    needs_running_loop,
+    place_of_failure,
+    summarize,
+)
 from asgireload.asgi import ASGIApp
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
 from asgireload.ipc.channel import Channel
@@ -45,6 +51,10 @@ from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs,
 TELL_DELAY = 0.1
 """Seconds without a command before the supervisor is told what was imported: processors are for workers
 that start."""
+NO_LOOP_HERE = (
+    "--preload imports the application in a template, where no event loop runs: leave --preload out, or do this in"
+    " the lifespan startup"
+)
 NAMED_MODULES = 3
 """How many of the modules that were read are named in the log; the last ones tell most."""
 
@@ -107,7 +117,21 @@ def _load(session: Session) -> ASGIApp | None:
     except ChannelClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
+        if session.stage == "import" and needs_running_loop(error):
+            if session.order.config.preload is None:
+                reason = f"its import needs a running event loop ({place_of_failure(error)})"
+                _give_up_preloading(session, (reason,), needs_loop=True)
+                return None
+            return _failed(session, error, NO_LOOP_HERE)
         return _failed(session, error)
+
+
+def _give_up_preloading(
+    session: Session, reasons: tuple[str, ...], *, needs_loop: bool = False
+) -> None:
+    """Say why workers must import the application by themselves; another template takes over."""
+    session.channel.send(AppUnsafe(reasons, needs_loop))
+    session.channel.receive()  # only the end of file can come
 
 
 def _import(session: Session) -> ASGIApp | None:
@@ -133,8 +157,7 @@ def _import(session: Session) -> ASGIApp | None:
     leftovers = find_leftovers(session.descriptors)
     is_forked_from = not session.order.becomes_worker
     if leftovers.unsafe and config.preload is None and is_forked_from:
-        session.channel.send(AppUnsafe(leftovers.unsafe))
-        session.channel.receive()  # only the end of file can come: another template takes over
+        _give_up_preloading(session, leftovers.unsafe)
         return None
     if misfits := _misfits(session):
         session.channel.send(BaseMisfit(misfits))
@@ -191,12 +214,11 @@ def _loaded(
     return app
 
 
-def _failed(session: Session, error: BaseException) -> ASGIApp | None:
-    """Report a failure; in development, go on with an application that shows it."""
+def _failed(session: Session, error: BaseException, advice: str = "") -> ASGIApp | None:
+    """Report a failure, with what to do about it; in development, go on with an application that shows it."""
     stage = session.stage
-    mistake = Mistake(
-        stage, shortened(_summary(error), SUMMARY_LIMIT), shortened(_traceback(error))
-    )
+    summary = f"{_summary(error)}; {advice}" if advice else _summary(error)
+    mistake = Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(_traceback(error)))
     if session.order.config.reload and stage == "import":
         from asgireload.devpage.failure import make_failure_app
         from asgireload.devpage.reading import report_of
@@ -259,6 +281,8 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
                 certificates=certificates,
                 succeeds=message.succeeds,
                 gives_way=message.gives_way,
+                import_in_loop=message.import_in_loop,
+                has_other_way=message.has_other_way,
                 supervisor=session.supervisor,
                 record_imports=partial(_record_imports, session) if session.watch else None,
             )

@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from asgireload.app import format_user_traceback, load_app, split_reason, summarize
+from asgireload.app import (
+    format_user_traceback,
+    load_app,
+    needs_running_loop,
+    refuses_running_loop,
+    split_reason,
+    summarize,
+)
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.draining import DrainReason, draining
@@ -105,6 +112,10 @@ DEVELOPMENT_GRACE = 0.1
 """Seconds for idle connections of a worker that stops, under --reload: who presses Ctrl-C waits for them."""
 DEVELOPMENT_NOTICE = 1.0
 """Seconds for event streams that cannot move, under --reload: an open page waits for the new code."""
+BOTH_WAYS_FAIL = (
+    "the import was also tried the other way: it needs a running event loop, and it starts one of its own, which"
+    " cannot be where one runs; do one of the two in the lifespan startup"
+)
 ORPHAN_MARGIN = 10
 """Seconds beyond drain, lifespan and exit timeouts after which the kernel ends a worker without a supervisor."""
 
@@ -147,6 +158,10 @@ class WorkerOrder(msgspec.Struct, frozen=True):
     """That one has the processor first until we serve."""
     supervisor: int
     """Its process number, which is our parent's."""
+    import_in_loop: bool = True
+    """Where `app` is None: import it in the running event loop, and not before it runs."""
+    has_other_way: bool = False
+    """If the import fails because of that, a worker that imports the other way follows."""
     record_imports: Callable[[], ImportRecord] | None = None
     """Returns what the template has imported, where nobody else can tell: this was the template."""
 
@@ -184,6 +199,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
         worker = _Worker(order, channel, orphaned)
         runner = asyncio.Runner(loop_factory=loop_factory(config.loop))
         try:
+            worker.import_before_loop()
             status = runner.run(worker.run())
         finally:
             flush()
@@ -307,6 +323,8 @@ class _Worker:
         self._drain_deadline: float | None = None
         """When drain and lifespan shutdown must be done; None before it is told to leave."""
         self._time_to_exit: ExitTime | None = None
+        self._imported: ASGIApp | BaseException | None = None
+        """What came of the import before the loop ran; None where there was none."""
         self._stage = "boot"
         self._module_count = len(sys.modules)
         self._record_imports = order.record_imports
@@ -324,6 +342,11 @@ class _Worker:
         if self._time_to_exit is None:
             self._time_to_exit = _time_to_exit(self._config, self._drain_deadline)
         return self._time_to_exit
+
+    def import_before_loop(self) -> None:
+        """Import the application, where that is to be done before the loop runs; what fails is told later."""
+        if self._order.app is None and not self._order.import_in_loop:
+            self._imported = self._try_import()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -417,6 +440,9 @@ class _Worker:
         app = load_app(config.app, factory=config.factory, app_dir=order.app_dir)
         # Configuring logging is a thing that applications do at import, and it may switch ours off.
         keep_logging(config, place_of(order))
+        # As is setting up signals. A worker that was forked from the import has taken them back, too.
+        make_quiet()
+        signal.signal(signal.SIGTERM, self._orphaned.on_signal)
         return app
 
     def _make_greeter(self, loop: asyncio.AbstractEventLoop) -> Greeter | None:
@@ -503,10 +529,27 @@ class _Worker:
         """Return the template's application, or import it."""
         if self._order.app is not None:
             return self._order.app
+        imported = self._imported
+        if imported is None:
+            imported = self._try_import()
+        if not isinstance(imported, BaseException):
+            return imported
+        if self._has_failed_for_loop(imported) and self._order.has_other_way:
+            raise imported
+        return self._replace_app(imported, "import")
+
+    def _try_import(self) -> ASGIApp | BaseException:
         try:
             return self._import_app()
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
-            return self._replace_app(error, "import")
+            return error
+
+    def _has_failed_for_loop(self, error: BaseException) -> bool:
+        """Whether the import may go well where a loop runs, or does not run, unlike here."""
+        if self._order.app is not None or self._stage != "import":
+            return False
+        fails = refuses_running_loop if self._order.import_in_loop else needs_running_loop
+        return fails(error)
 
     async def _start_app(self, app: ASGIApp) -> tuple[ASGIApp, Lifespan]:
         if self._order.is_stand_in or self._mistake is not None:
@@ -554,13 +597,18 @@ class _Worker:
 
     def _report_failure(self, error: BaseException) -> None:
         mistake = self._describe_failure(error)
-        self._channel.post(WorkerFailed(mistake.stage, mistake.summary, mistake.traceback))
+        other_way = self._has_failed_for_loop(error) and self._order.has_other_way
+        self._channel.post(
+            WorkerFailed(mistake.stage, mistake.summary, mistake.traceback, other_way)
+        )
 
     def _describe_failure(self, error: BaseException) -> Mistake:
         if isinstance(error, StartupError):
             summary, text = split_reason(str(error))
         else:
             summary, text = summarize(error), format_user_traceback(error)
+        if self._has_failed_for_loop(error) and not self._order.has_other_way:
+            summary = f"{summary}; {BOTH_WAYS_FAIL}"
         stage = "import" if isinstance(error, AppLoadError) else self._stage
         return Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(text))
 

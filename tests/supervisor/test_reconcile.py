@@ -580,3 +580,54 @@ def test_release_whose_workers_keep_leaving_by_themselves_is_taken_back(workers)
     assert len(world.workers) - forks < 60
     assert world.serving == [1] * workers
     assert world.fleet.serving == 1
+
+
+# --- where an import runs -------------------------------------------------------------------------
+
+
+def test_import_that_needs_a_running_loop_runs_in_that_of_each_worker():
+    world = started(Policy(workers=2), lambda number: Code(needs_loop=True))
+    assert len(world.serving) == 2
+    assert world.import_tries == 0
+    assert any("needs a running event loop" in line for line in world.lines)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_import_that_starts_a_loop_runs_before_that_of_each_worker(workers):
+    world = started(Policy(workers=workers, preload=False), lambda number: Code(starts_loop=True))
+    assert len(world.serving) == workers
+    assert world.import_tries <= workers
+    assert world.exit_code is None
+    tries = world.import_tries
+    world.reload()
+    world.run(30)
+    assert world.verdicts[-1] == (1, "committed")
+    assert world.import_tries == tries, "what was found out is remembered"
+    assert sum("starts an event loop itself" in line for line in world.lines) == 1
+
+
+def test_way_is_turned_again_for_code_that_needs_the_other_one():
+    codes = {1: Code(starts_loop=True), 2: Code(needs_loop=True)}
+    world = started(Policy(workers=2, preload=False), lambda number: codes.get(number, GOOD))
+    world.reload()
+    world.run(30)
+    assert world.verdicts[-1] == (1, "committed")
+    assert world.serving == [2, 2]
+    world.kill_worker(next(iter(world.fleet.workers)))
+    world.run(10)
+    assert world.serving == [2, 2]
+
+
+def test_unsafe_import_that_starts_a_loop_runs_before_that_of_each_worker():
+    world = started(Policy(workers=2), lambda number: Code(unsafe=True, starts_loop=True))
+    assert len(world.serving) == 2
+
+
+def test_import_that_fails_both_ways_fails_the_reload():
+    codes = {2: Code(starts_loop=True, needs_loop=True)}
+    world = started(Policy(workers=2, preload=False), lambda number: codes.get(number, GOOD))
+    world.reload()
+    world.run(30)
+    assert world.verdicts[-1] == (1, "failed")
+    assert world.serving == [1, 1]
+    assert world.import_tries == 2
