@@ -2,7 +2,6 @@ import asyncio
 import subprocess
 import sys
 import textwrap
-import warnings
 
 import aiohttp
 import anyio
@@ -261,10 +260,10 @@ def test_what_fastapi_imports_in_its_lifespan_is_imported_with_the_application()
 
 
 def failure_of(call):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of a coroutine that is never awaited
-        with pytest.raises(RuntimeError) as caught:
-            call()
+    with pytest.raises(RuntimeError) as caught:
+        call()
+    while never_awaited:
+        never_awaited.pop().close()
     return caught.value
 
 
@@ -279,10 +278,19 @@ async def nothing():
     pass
 
 
+never_awaited = []
+
+
+def made():
+    """Return a coroutine that nobody awaits."""
+    never_awaited.append(nothing())
+    return never_awaited[-1]
+
+
 def run_in_another_loop():
     loop = asyncio.new_event_loop()
     try:
-        loop.run_until_complete(nothing())
+        loop.run_until_complete(made())
     finally:
         loop.close()
 
@@ -291,7 +299,7 @@ def run_in_another_loop():
     "call",
     [
         asyncio.get_running_loop,
-        lambda: asyncio.create_task(nothing()),
+        lambda: asyncio.create_task(made()),
         lambda: aiohttp.ClientSession(),
     ],
 )
@@ -304,11 +312,11 @@ def test_failure_for_want_of_a_running_loop_is_known(call):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: asyncio.run(nothing()),
-        lambda: asyncio.Runner().run(nothing()),
+        lambda: asyncio.run(made()),
+        lambda: asyncio.Runner().run(made()),
         lambda: anyio.run(nothing),
         run_in_another_loop,
-        lambda: asyncio.get_running_loop().run_until_complete(nothing()),
+        lambda: asyncio.get_running_loop().run_until_complete(made()),
         lambda: async_to_sync(nothing)(),
     ],
 )
