@@ -171,6 +171,62 @@ def summarize(error: BaseException) -> str:
     return lines[-1] if isinstance(error, SyntaxError) else lines[0]
 
 
+_NEEDS_LOOP = (
+    "no running event loop",  # asyncio.get_running_loop(), create_task(), aiohttp.ClientSession() …
+    "There is no current event loop",  # asyncio.get_event_loop(), from Python 3.14 on
+)
+_NEEDS_LOOP_TYPES = {"AsyncLibraryNotFoundError", "NoEventLoopError"}  # sniffio, anyio
+_REFUSES_LOOP = (
+    "cannot be called from a running event loop",  # asyncio.run(), asyncio.Runner.run()
+    "Cannot run the event loop while another loop is running",  # loop.run_until_complete()
+    "This event loop is already running",  # the same
+    "Already running asyncio in this thread",  # anyio.run()
+    "You cannot use AsyncToSync in the same thread as an async event loop",  # asgiref
+)
+
+
+def needs_running_loop(error: BaseException) -> bool:
+    """Return whether code failed because no event loop runs where it was called."""
+    return any(
+        type(known).__name__ in _NEEDS_LOOP_TYPES
+        or (isinstance(known, RuntimeError) and str(known).startswith(_NEEDS_LOOP))
+        for known in _chain(error)
+    )
+
+
+def refuses_running_loop(error: BaseException) -> bool:
+    """Return whether code failed because an event loop runs where it was called, and it starts one itself."""
+    return any(
+        isinstance(known, RuntimeError) and any(text in str(known) for text in _REFUSES_LOOP)
+        for known in _chain(error)
+    )
+
+
+def place_of_failure(error: BaseException) -> str:
+    """Return file and line of the innermost frame of the user's code, libraries included, that failed."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not is_hidden(frame.filename)
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "at an unknown place"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return the exception with those that have led to it, and those that it is a group of."""
+    found: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        known = waiting.pop()
+        if known is None or id(known) in found:
+            continue
+        found[id(known)] = known
+        waiting += [known.__cause__, known.__context__]
+        if isinstance(known, BaseExceptionGroup):
+            waiting += known.exceptions
+    return list(found.values())
+
+
 def split_reason(reason: str) -> tuple[str, str]:
     """Split the reason an application gives for a failed start into a line and a traceback.
 

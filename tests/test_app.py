@@ -1,14 +1,20 @@
+import asyncio
 import subprocess
 import sys
 import textwrap
 
+import aiohttp
+import anyio
 import pytest
+from asgiref.sync import async_to_sync
 
 from asgireload.app import (
     check_import_string,
     format_user_traceback,
     load_app,
     load_attribute,
+    needs_running_loop,
+    refuses_running_loop,
     split_reason,
     summarize,
 )
@@ -372,3 +378,88 @@ def test_what_fastapi_imports_in_its_lifespan_is_imported_with_the_application()
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split() == []
+
+
+# --- event loops ----------------------------------------------------------------------------------
+
+
+def failure_of(call):
+    with pytest.raises(RuntimeError) as caught:
+        call()
+    while never_awaited:
+        never_awaited.pop().close()
+    return caught.value
+
+
+def in_loop(call):
+    async def main():
+        call()
+
+    return lambda: asyncio.run(main())
+
+
+async def nothing():
+    pass
+
+
+never_awaited = []
+
+
+def made():
+    """Return a coroutine that nobody awaits."""
+    never_awaited.append(nothing())
+    return never_awaited[-1]
+
+
+def run_in_another_loop():
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(made())
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        asyncio.get_running_loop,
+        lambda: asyncio.create_task(made()),
+        lambda: aiohttp.ClientSession(),
+    ],
+)
+def test_failure_for_want_of_a_running_loop_is_known(call):
+    error = failure_of(call)
+    assert needs_running_loop(error)
+    assert not refuses_running_loop(error)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: asyncio.run(made()),
+        lambda: asyncio.Runner().run(made()),
+        lambda: anyio.run(nothing),
+        run_in_another_loop,
+        lambda: asyncio.get_running_loop().run_until_complete(made()),
+        lambda: async_to_sync(nothing)(),
+    ],
+)
+def test_failure_because_a_loop_runs_is_known(call):
+    error = failure_of(in_loop(call))
+    assert refuses_running_loop(error)
+    assert not needs_running_loop(error)
+
+
+def test_failure_about_a_loop_is_found_in_what_was_made_of_it():
+    def wrapped():
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise ValueError("settings") from error
+
+    with pytest.raises(ValueError, match="settings") as caught:
+        wrapped()
+    assert needs_running_loop(caught.value)
+    assert needs_running_loop(ExceptionGroup("two", [KeyError(), caught.value]))
+    assert not needs_running_loop(RuntimeError("there is no settings file"))
+    assert not refuses_running_loop(KeyError("This event loop is already running"))

@@ -13,6 +13,7 @@ from asgireload.cli import control as commands
 from asgireload.cli.command import serve_command
 from asgireload.config import OPTIONS
 from asgireload.config.foreign import ABSENT
+from asgireload.ipc.exit_time import EXIT_LEAST
 from asgireload.ipc.quiet_signals import make_quiet
 from asgireload.supervisor import fleet, signals
 
@@ -269,7 +270,7 @@ def test_the_time_of_a_stop_is_the_sum_of_its_limits():
     assert table == [
         OPTIONS["drain_timeout"].default,
         OPTIONS["lifespan_timeout"].default,
-        fleet.EXIT_GRACE,
+        EXIT_LEAST,
         fleet.ABORT_GRACE,
     ]
     assert f"{sum(table):g} s at the very most" in text

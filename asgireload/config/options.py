@@ -749,6 +749,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         STOPPING,
         "Seconds for the application's lifespan shutdown, after the drain.",
     )
+    exit_timeout: float | None = _row(
+        Optional(_SECONDS_ABOVE_ZERO),
+        None,
+        STOPPING,
+        "Seconds a worker may take to exit, after the lifespan shutdown: threads (half of it at most), then exit"
+        " handlers (atexit), such as those of Sentry, OpenTelemetry or Kafka that send what they hold. Default:"
+        " what is left of --drain-timeout and --lifespan-timeout, at least 1.5; 3 under --reload. A reload does not"
+        " wait for it.",
+    )
     ws_close_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,
         2.0,

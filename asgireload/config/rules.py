@@ -113,10 +113,13 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
             for field in _ONLY_X_FORWARDED
             if field in config.forwarded_fields
         ]
-    longest = config.drain_timeout + config.lifespan_timeout
+    longest = config.drain_timeout + config.lifespan_timeout + (config.exit_timeout or 0)
     if longest > GRACE_PERIOD:
+        names = "drain_timeout and lifespan_timeout"
+        if config.exit_timeout is not None:
+            names = "drain_timeout, lifespan_timeout and exit_timeout"
         warnings.append(
-            f"A stop may take {longest:g} s (drain_timeout and lifespan_timeout); Kubernetes kills"
+            f"A stop may take {longest:g} s ({names}); Kubernetes kills"
             f" after {GRACE_PERIOD:g} s unless terminationGracePeriodSeconds is raised"
         )
     return warnings

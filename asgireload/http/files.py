@@ -11,6 +11,7 @@ import stat
 from typing import Protocol
 
 from asgireload.errors import AppProtocolError, ClientDisconnectedError
+from asgireload.http.aside import run_aside
 
 TURN_BYTES = 512 * 1024
 """Sent in one turn of the loop, so that one fast client does not keep the others waiting."""
@@ -142,7 +143,7 @@ async def _copy(carrier: FileCarrier, descriptor: int, offset: int, size: int) -
     own = os.dup(descriptor)
     try:
         while size:
-            reading = loop.run_in_executor(None, os.pread, own, min(size, READ_BYTES), offset)
+            reading = run_aside(loop, os.pread, own, min(size, READ_BYTES), offset)
             data = await _finish(reading)
             if not data:
                 raise EOFError("the file has become shorter while it was sent")

@@ -11,11 +11,14 @@ from typing import Any
 
 import msgspec
 
+from asgireload.ipc.quiet_signals import FOR_THE_SUPERVISOR
+
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-_FOR_US = (signal.SIGTERM,)
-"""A worker is told to leave by it, whatever the application has set."""
+_FOR_US = (*FOR_THE_SUPERVISOR, signal.SIGTERM)
+"""SIGTERM tells a worker to leave. A handler of the application for these would end requests in the middle when a
+terminal sends SIGINT to all processes."""
 
 
 class AppSignals(msgspec.Struct, frozen=True):

@@ -76,6 +76,8 @@ class AppUnsafe(msgspec.Struct, frozen=True, tag=True):
     """The import left something behind that does not survive a fork; the template must be replaced."""
 
     reasons: tuple[str, ...]
+    needs_loop: bool = False
+    """The import failed, because no event loop runs in a template; in that of a worker it can run."""
 
 
 class AppFailed(msgspec.Struct, frozen=True, tag=True):
@@ -166,6 +168,11 @@ class ForkWorker(msgspec.Struct, frozen=True, tag=True):
     """Another worker serves in the slot, and hands its place over later."""
     gives_way: bool = False
     """The fork gives way to it (`ipc.linux.give_way`), and the worker until it serves."""
+    import_in_loop: bool = True
+    """Where the template holds no code: import the application in the running event loop that will serve, and not
+    before it runs."""
+    has_other_way: bool = False
+    """An import that fails because of that is told as `WorkerFailed.other_way`, and tried the other way."""
 
 
 class ForkFailed(msgspec.Struct, frozen=True, tag=True):
@@ -200,6 +207,8 @@ class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
     stage: str
     summary: str
     traceback: str
+    other_way: bool = False
+    """The import may go well the other way (`ForkWorker.import_in_loop`)."""
 
 
 class WorkerImported(msgspec.Struct, frozen=True, tag=True):

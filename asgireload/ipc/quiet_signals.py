@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-NOT_FOR_CHILDREN = (
+FOR_THE_SUPERVISOR = (
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -19,9 +19,9 @@ NOT_FOR_CHILDREN = (
     signal.SIGUSR2,
     signal.SIGTTIN,
     signal.SIGTTOU,
-    signal.SIGWINCH,
-    signal.SIGALRM,
 )
+"""They may be sent to all processes, and only it acts on them: in a worker no handler of an application does."""
+NOT_FOR_CHILDREN = (*FOR_THE_SUPERVISOR, signal.SIGWINCH, signal.SIGALRM)
 """A fresh interpreter is started with them blocked: one that hears of Ctrl-C before its handlers stand ends with
 a traceback of its own."""
 
@@ -33,6 +33,12 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 def make_quiet(*more: signal.Signals) -> None:
     """Let the signals that are meant for the supervisor, and `more`, pass without effect."""
     for number in (*NOT_FOR_CHILDREN, *more):
+        signal.signal(number, _nothing)
+
+
+def take_back() -> None:
+    """Take from the application what it has set at import for signals of the supervisor."""
+    for number in FOR_THE_SUPERVISOR:
         signal.signal(number, _nothing)
 
 

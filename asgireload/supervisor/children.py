@@ -60,6 +60,7 @@ from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_
 from asgireload.supervisor.head_start import Begun, HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
 from asgireload.supervisor.orders import order_of
+from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters
 from asgireload.supervisor.releases import Releases
 from asgireload.supervisor.reloads import Failure
 from asgireload.supervisor.spawning import TEMPLATE_MODULE, describe_exit, spawn
@@ -162,6 +163,7 @@ class Children:
         self._free_records = list(range(CAPACITY - 1, -1, -1))
         self._templates: dict[int, _Template] = {}
         self._workers: dict[int, _Worker] = {}
+        self._out_of_memory = OutOfMemory(read_counters())
         self.tally = Tally()
 
     # --- templates --------------------------------------------------------------------------------
@@ -344,7 +346,7 @@ class Children:
                     message.cleans_up,
                 )
             case AppUnsafe():
-                event = events.TemplateUnsafe(number, message.reasons)
+                event = events.TemplateUnsafe(number, message.reasons, message.needs_loop)
             case AppFailed():
                 event = events.TemplateFailed(
                     number, message.summary, message.traceback, message.stage
@@ -398,6 +400,8 @@ class Children:
                 has_tls=certificates is not None,
                 succeeds=step.succeeds,
                 gives_way=step.gives_way and self._may_give_way,
+                import_in_loop=step.import_in_loop,
+                has_other_way=step.has_other_way,
             )
             if step.gives_way and template.process is not None:
                 # The worker takes after it.
@@ -501,7 +505,7 @@ class Children:
                 worker.has_spoken = True
                 self._stop_giving_way(worker)
                 event = events.WorkerFailed(
-                    number, message.stage, message.summary, message.traceback
+                    number, message.stage, message.summary, message.traceback, message.other_way
                 )
             case WorkerDraining():
                 event = events.WorkerStoppedAccepting(number)
@@ -575,8 +579,8 @@ class Children:
         self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())
         worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
-        fault = read_fault_file(worker.fault_file)
-        self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault))
+        fault, doing = read_fault_file(worker.fault_file)
+        self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault, doing))
 
     def tell_assets(self, paths: Iterable[str]) -> None:
         """Let every worker tell its open pages of these files."""
@@ -654,7 +658,8 @@ class Children:
             if worker.process is not None and worker.process.pid == pid:
                 worker.channel.deliver()
                 if worker.worker_id in self._workers:
-                    self._forget_worker(worker, describe_exit(code), clean=code == 0)
+                    description = self._describe_exit(code, is_killed=worker.is_killed)
+                    self._forget_worker(worker, description, clean=code == 0)
                 return
         if self._foundation.collected(pid, code):
             return
@@ -673,8 +678,18 @@ class Children:
         template.process.close()
         del self._templates[template.template_id]
         self._foundation.template_gone(template.template_id)
-        fault = read_fault_file(template.fault_file)
-        self._on_event(events.TemplateExited(template.template_id, describe_exit(code), fault))
+        fault, _ = read_fault_file(template.fault_file)
+        description = self._describe_exit(code, is_killed=template.is_killed)
+        self._on_event(events.TemplateExited(template.template_id, description, fault))
+
+    def _describe_exit(self, code: int, *, is_killed: bool) -> str:
+        """Return how a child ended, and for SIGKILL that we have not sent the likely cause."""
+        description = describe_exit(code)
+        if code == -signal.SIGKILL and not is_killed:
+            cause = self._out_of_memory.explain(read_counters(), self._loop.time())
+            if cause:
+                return f"{description}, {cause}"
+        return description
 
     def hold_worker(self, worker_id: int, timeout: float) -> None:
         if (worker := self._workers.get(worker_id)) is not None:

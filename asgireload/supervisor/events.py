@@ -27,6 +27,8 @@ class TemplateLoaded(Struct, frozen=True):
 class TemplateUnsafe(Struct, frozen=True):
     template_id: int
     reasons: tuple[str, ...]
+    needs_loop: bool = False
+    """Its import needs a running event loop."""
 
 
 class TemplateFailed(Struct, frozen=True):
@@ -66,6 +68,8 @@ class WorkerFailed(Struct, frozen=True):
     stage: str
     summary: str
     traceback: str
+    other_way: bool = False
+    """Its import failed because an event loop ran, or because none ran."""
 
 
 class WorkerStoppedAccepting(Struct, frozen=True):
@@ -100,6 +104,8 @@ class WorkerExited(Struct, frozen=True):
     clean: bool
     """Exit status 0."""
     fault: str = ""
+    doing: str = ""
+    """What the process did at its end, as its stacks show: such as `running exit handlers (atexit)`."""
 
 
 class WorkerObserved(Struct, frozen=True):
@@ -192,6 +198,10 @@ class ForkWorker(Struct, frozen=True):
     """Another worker serves in the slot."""
     gives_way: bool = False
     """It has the processor first until this one serves, too."""
+    import_in_loop: bool = True
+    """Where it imports the application itself: in the running event loop, and not before it runs."""
+    has_other_way: bool = False
+    """If that fails because of the loop, the other way will be tried."""
 
 
 class DrainWorker(Struct, frozen=True):

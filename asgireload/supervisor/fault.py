@@ -5,6 +5,7 @@ machinery and of the server's own files say nothing to the person whose code hun
 """
 
 import os
+from typing import NamedTuple
 
 FAULT_LIMIT = 32_000
 """Bytes of a fault file that are read: the stacks of a few dozen threads."""
@@ -23,11 +24,42 @@ def make_fault_file(role: str) -> int:
     return os.memfd_create(f"asgireload-{role}-fault", os.MFD_CLOEXEC)
 
 
-def read_fault_file(descriptor: int) -> str:
-    """Return what a dead child left there, made readable, and close it."""
+_ENDING = f'"{os.path.join(_OWN, "worker", "ending.py")}"'
+_LOOP_END = f'"{os.path.join(_OWN, "worker", "loop_end.py")}"'
+_STAGES = (
+    (f"{_ENDING}", "in run_exit_handlers", "running exit handlers (atexit)"),
+    (f"{_ENDING}", "in wait_for_threads", "waiting for threads"),
+    (f"{_ENDING}", "in flush_files", "flushing open files"),
+    (f"{_LOOP_END}", "in close_loop", "ending the tasks and the executor of its event loop"),
+)
+"""File and function of ours that are on the stack of a worker that exits, and what it is doing then."""
+
+
+class Fault(NamedTuple):
+    """What a dead child left in its fault file."""
+
+    text: str
+    """Its stacks, for a person; empty: it left none."""
+    doing: str
+    """What the exit of a worker had come to; empty: it did not exit, or nobody can tell."""
+
+
+def read_fault_file(descriptor: int) -> Fault:
+    """Return what a dead child left there, and close it."""
     text = os.pread(descriptor, FAULT_LIMIT, 0).decode("utf-8", "replace")
     os.close(descriptor)
-    return readable(text)
+    return Fault(readable(text), exit_stage(text))
+
+
+def exit_stage(fault: str) -> str:
+    """Return what the exit of a worker had come to, from faulthandler's report. Pure."""
+    for line in fault.splitlines():
+        for file, function, stage in _STAGES:
+            if file in line and line.endswith(function):
+                return stage
+    if "<no Python frame>" in fault:
+        return "dropping its objects, as Python does at the end of a program"
+    return ""
 
 
 def readable(fault: str) -> str:

@@ -23,8 +23,6 @@ ABORT_GRACE = 2.0
 TEMPLATE_END_GRACE = 8.0
 """Seconds that a template gets for its end: exit handlers of the application, which it limits to 5 s itself, and
 a second for processes that the import has started."""
-EXIT_GRACE = 1.5
-"""Seconds beyond drain and lifespan timeouts that a worker gets to leave the interpreter."""
 
 OLD_GENERATIONS = 4
 """Development: committed generations of which workers may still drain when another reload begins. The workers of
@@ -50,6 +48,8 @@ class Policy(msgspec.Struct, frozen=True):
     heartbeat_timeout: float = 30.0
     drain_timeout: float = 20.0
     lifespan_timeout: float = 5.0
+    exit_timeout: float | None = None
+    """How long a worker may take to leave once it has drained; None: what is left of its time to drain."""
     max_requests: int | None = None
     max_requests_jitter: int = 0
     max_rss: int | None = None
@@ -78,6 +78,8 @@ class KillReason(Enum):
     BOOT_TIMEOUT = "boot timeout"
     STALLED = "stalled"
     DRAIN_TIMEOUT = "drain timeout"
+    EXIT_TIMEOUT = "exit timeout"
+    """It had drained, and its exit handlers or threads took too long."""
     DISCARDED = "discarded"
     """It never served and is not needed any more."""
     CROWDED = "too many old generations"
@@ -117,6 +119,8 @@ class Generation(msgspec.Struct):
     """A worker of it has been ready."""
     retried: bool = False
     """Its boot was tried again without preloading."""
+    has_turned: bool = False
+    """The other way to import without preloading was tried (`Fleet.imports_in_loop`)."""
     broken: Failure | None = None
     """Development: it shows this instead of the application."""
     committed_at: float | None = None
@@ -134,6 +138,10 @@ class Worker(msgspec.Struct):
     asked_at: float
     deadline: float | None
     """When booting must be done, draining must have ended, or the next signal is due."""
+    drain_deadline: float = 0.0
+    """When drain and lifespan shutdown must be done."""
+    exit_seconds: float = 0.0
+    """What it was given to leave, when it had drained."""
     pid: int | None = None
     stage: str = "boot"
     ready_at: float | None = None
@@ -143,6 +151,8 @@ class Worker(msgspec.Struct):
     stopped_accepting: bool = False
     is_held: bool = False
     """It lets new requests wait."""
+    imports_in_loop: bool = True
+    """Where it imports the application itself, as `Fleet.imports_in_loop` said when it was forked."""
     successors: tuple[int, ...] = ()
     """The workers that take over its connections while it drains."""
     waits: WorkerWaits | None = None
@@ -210,6 +220,9 @@ class Fleet(msgspec.Struct):
     """Development: files have changed, and the reload for them is still to be asked for."""
     changed_at: float = float("-inf")
     """When they changed last."""
+    imports_in_loop: bool = True
+    """Workers that import the application themselves do so in their running event loop, as under uvicorn. False:
+    its import starts a loop of its own, and runs before theirs."""
     is_unsafe: bool = False
     """The application could not be shared by forking when it was loaded last."""
     last_reload_id: int = 0

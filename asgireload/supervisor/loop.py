@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from asgireload.admin.entrances import announce
 from asgireload.config import Config
 from asgireload.errors import ControlError, LogConfigError, TlsError
+from asgireload.ipc.exit_time import exit_timeout_of
 from asgireload.ipc.heartbeat import heartbeat_interval, stalled_after
 from asgireload.ipc.linux import descendants_of, resident_bytes
 from asgireload.log import begin_logging, log_fields
@@ -116,6 +117,7 @@ def _serving_policy(config: Config) -> Policy:
         heartbeat_timeout=config.timeout_worker_healthcheck,
         drain_timeout=config.drain_timeout,
         lifespan_timeout=config.lifespan_timeout,
+        exit_timeout=exit_timeout_of(config),
         max_requests=config.max_requests,
         max_requests_jitter=config.max_requests_jitter,
         max_rss=config.max_rss,

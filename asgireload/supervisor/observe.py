@@ -5,6 +5,7 @@
 
 from asgireload.draining import DrainReason
 from asgireload.errors import join_clauses
+from asgireload.ipc.exit_time import exit_deadline, failed_exit_timeout
 from asgireload.supervisor import transitions
 from asgireload.supervisor.backoff import STEADY_AFTER, delay
 from asgireload.supervisor.events import (
@@ -33,7 +34,6 @@ from asgireload.supervisor.events import (
     WorkerWaits,
 )
 from asgireload.supervisor.fleet import (
-    EXIT_GRACE,
     OLD_GENERATIONS,
     Fleet,
     Generation,
@@ -119,6 +119,8 @@ def _template_unsafe(fleet: Fleet, event: TemplateUnsafe, now: float) -> list[St
     generation = fleet.generations[template.generation]
     generation.unsafe_reasons = event.reasons
     fleet.is_unsafe = True
+    if event.needs_loop:
+        fleet.imports_in_loop = True
     warning = Say(
         "warning",
         "The application cannot be shared by forking, so each worker imports it by itself: "
@@ -206,8 +208,13 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
         case WorkerReady():
             return _worker_ready(fleet, worker, event, now)
         case WorkerFailed():
+            if event.other_way and _may_turn(fleet, worker):
+                return _import_other_way(fleet, worker, now)
             worker.failure = Failure(event.stage, event.summary, event.traceback, worker.slot)
-            _expect_exit(worker, now)
+            if worker.deadline is not None:
+                # The verdict waits for its exit: threads and exit handlers get a moment and no more.
+                timeout = failed_exit_timeout(fleet.policy.exit_timeout)
+                worker.deadline = min(worker.deadline, now + timeout)
         case WorkerStoppedAccepting():
             worker.stopped_accepting = True
             if worker.state is State.READY:
@@ -217,7 +224,7 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
         case SuccessorSpent():
             worker.spent_successors.add(event.successor)
         case WorkerDrained():
-            _worker_drained(worker, event, now)
+            _worker_drained(fleet, worker, event, now)
         case WorkerExited():
             return _worker_exited(fleet, worker, event, now)
         case WorkerObserved():
@@ -242,10 +249,27 @@ def _worker_ready(fleet: Fleet, worker: Worker, event: WorkerReady, now: float) 
     return []
 
 
-def _expect_exit(worker: Worker, now: float) -> None:
-    """It has said its last word. What may still hold it, such as a thread, gets a moment and no more."""
-    if worker.deadline is not None:
-        worker.deadline = min(worker.deadline, now + EXIT_GRACE)
+def _may_turn(fleet: Fleet, worker: Worker) -> bool:
+    """Whether the import is to be tried in the way that this worker has not tried."""
+    has_turned = fleet.generations[worker.generation].has_turned
+    return not has_turned or worker.imports_in_loop is not fleet.imports_in_loop
+
+
+def _import_other_way(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
+    """Let the next worker import the application in its running event loop, or before it runs."""
+    steps: list[Step] = []
+    if worker.imports_in_loop is fleet.imports_in_loop:
+        fleet.imports_in_loop = not fleet.imports_in_loop
+        fleet.generations[worker.generation].has_turned = True
+        if fleet.imports_in_loop:
+            text = (
+                "The import needs a running event loop, so workers import the application in theirs"
+            )
+        else:
+            text = "The import starts an event loop itself, so workers import the application before theirs runs"
+        steps.append(Say("info", text, generation=worker.generation))
+    # What it has half imported is of no use; its slot is filled again when it has ended.
+    return steps + transitions.kill_worker(worker, KillReason.DISCARDED, now)
 
 
 def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
@@ -254,10 +278,7 @@ def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
     An operator does that once. Code that does it to itself as soon as it is ready would be forked in a
     tight loop, so a worker that leaves young counts like one that died young.
     """
-    policy = fleet.policy
-    worker.state = advance(worker.state, Change.DRAIN)
-    worker.drain_reason = DrainReason.RECYCLE
-    worker.deadline = now + policy.drain_timeout + policy.lifespan_timeout + EXIT_GRACE
+    transitions.begin_drain(fleet.policy, worker, DrainReason.RECYCLE, now)
     slot = next(slot for slot in fleet.slots if slot.index == worker.slot)
     assert worker.ready_at is not None
     age = now - worker.ready_at
@@ -271,11 +292,13 @@ def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
     return steps + _count_early_death(fleet, generation, failure, now)
 
 
-def _worker_drained(worker: Worker, event: WorkerDrained, now: float) -> None:
+def _worker_drained(fleet: Fleet, worker: Worker, event: WorkerDrained, now: float) -> None:
     worker.stopped_accepting = True
     worker.drained = True
     worker.shutdown_failure = event.shutdown_failure
-    _expect_exit(worker, now)
+    if worker.state is State.DRAINING:
+        worker.deadline = exit_deadline(fleet.policy.exit_timeout, worker.drain_deadline, now)
+        worker.exit_seconds = worker.deadline - now
     if worker.reload is not None:
         worker.reload.exchanges_cut += event.exchanges_cut
         worker.reload.websockets_closed += event.websockets_closed
@@ -365,8 +388,18 @@ def _left_after_drain(fleet: Fleet, worker: Worker, event: WorkerExited, now: fl
             f"Worker {worker.pid} was ended before its time: {OLD_GENERATIONS} old generations still drained, "
             "and newer code is to be loaded"
         )
+    elif worker.killed_for is KillReason.EXIT_TIMEOUT:
+        doing = f", while it was {event.doing}" if event.doing else ""
+        text = (
+            f"Worker {worker.pid} had not exited {worker.exit_seconds:.1f} s after it had drained and was"
+            f" killed{doing}; if it needs longer, raise --exit-timeout"
+        )
     elif killed and worker.killed_for is not KillReason.STOP:
-        text = f"Worker {worker.pid} did not leave in time and was killed"
+        policy = fleet.policy
+        text = (
+            f"Worker {worker.pid} did not leave in time and was killed: its drain and its lifespan shutdown took"
+            f" more than {policy.drain_timeout + policy.lifespan_timeout:g} s (--drain-timeout, --lifespan-timeout)"
+        )
     elif not killed and not event.clean:
         text = f"Worker {worker.pid} ended while it drained: {event.description}"
     else:

@@ -129,7 +129,8 @@ def _expire(fleet: Fleet, now: float) -> list[Step]:
         if worker.state in (State.STARTING, State.BOOTING):
             steps += transitions.kill_worker(worker, KillReason.BOOT_TIMEOUT, now, dump=True)
         elif worker.state is State.DRAINING:
-            steps += transitions.kill_worker(worker, KillReason.DRAIN_TIMEOUT, now, dump=True)
+            why = KillReason.EXIT_TIMEOUT if worker.drained else KillReason.DRAIN_TIMEOUT
+            steps += transitions.kill_worker(worker, why, now, dump=True)
         else:
             steps += transitions.kill_worker(worker, KillReason.STOP, now)
     return steps

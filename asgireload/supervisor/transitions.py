@@ -5,6 +5,7 @@
 
 from asgireload.draining import DrainReason
 from asgireload.errors import ShutdownError, StartupError
+from asgireload.ipc.exit_time import exit_deadline
 from asgireload.supervisor.backoff import delay
 from asgireload.supervisor.events import (
     CloseTemplate,
@@ -21,7 +22,6 @@ from asgireload.supervisor.events import (
 )
 from asgireload.supervisor.fleet import (
     ABORT_GRACE,
-    EXIT_GRACE,
     TEMPLATE_END_GRACE,
     Fleet,
     Generation,
@@ -96,6 +96,7 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
         state=State.STARTING,
         asked_at=now,
         deadline=_boot_deadline(policy, now),
+        imports_in_loop=fleet.imports_in_loop,
     )
     if policy.max_requests is not None:
         worker.request_limit = policy.max_requests + fleet.rng.randint(
@@ -118,16 +119,16 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
             template.generation,
             succeeds=succeeds,
             gives_way=succeeds and fleet.policy.changes_give_way,
+            import_in_loop=fleet.imports_in_loop,
+            has_other_way=not fleet.generations[template.generation].has_turned,
         )
     ]
 
 
 def drain_worker(fleet: Fleet, worker: Worker, reason: DrainReason, now: float) -> list[Step]:
-    """Tell a ready worker to leave; its deadline covers drain, lifespan shutdown and exit."""
+    """Tell a ready worker to leave."""
     policy = fleet.policy
-    worker.state = advance(worker.state, Change.DRAIN)
-    worker.drain_reason = reason
-    worker.deadline = now + policy.drain_timeout + policy.lifespan_timeout + EXIT_GRACE
+    begin_drain(policy, worker, reason, now)
     if reason is DrainReason.RELOAD and fleet.reload is not None:
         worker.reload = fleet.reload
         fleet.reload.note(worker.slot, "retire", now, worker.generation)
@@ -141,6 +142,16 @@ def drain_worker(fleet: Fleet, worker: Worker, reason: DrainReason, now: float) 
             gives_way=bool(worker.successors) and policy.changes_give_way,
         )
     ]
+
+
+def begin_drain(policy: Policy, worker: Worker, reason: DrainReason, now: float) -> None:
+    """Note that the worker drains; its deadline covers drain, lifespan shutdown and exit."""
+    worker.state = advance(worker.state, Change.DRAIN)
+    worker.drain_reason = reason
+    worker.drain_deadline = now + policy.drain_timeout + policy.lifespan_timeout
+    worker.deadline = exit_deadline(
+        policy.exit_timeout, worker.drain_deadline, worker.drain_deadline
+    )
 
 
 def kill_worker(worker: Worker, why: KillReason, now: float, *, dump: bool = False) -> list[Step]:

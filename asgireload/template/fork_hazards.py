@@ -191,7 +191,7 @@ TABLE = (
     Row(
         "signal handler",
         "`signal.getsignal` before and after",
-        "it is kept",
+        "it is kept; but SIGTERM and the signals of the supervisor are the server's",
         Action.RENEW,
         "test_signals_and_timers_that_were_set_at_import_hold_in_workers",
     ),

@@ -15,7 +15,13 @@ import socket
 import sys
 from functools import partial
 
-from asgireload.app import format_user_traceback, load_app, summarize
+from asgireload.app import (
+    format_user_traceback,
+    load_app,
+    needs_running_loop,
+    place_of_failure,
+    summarize,
+)
 from asgireload.asgi import ASGIApp
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
 from asgireload.ipc.app_signals import take_signals
@@ -41,13 +47,17 @@ from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.hazard_search import Hazards, find_hazards
 from asgireload.template.importing import ImportWatch, changed_variables, record_imports
 from asgireload.template.session import Session
-from asgireload.worker.ending import end_process
-from asgireload.worker.inherited import disown, flush_files, renew
+from asgireload.worker.ending import end_process, flush_files
+from asgireload.worker.inherited import disown, flush_all, renew
 from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
 
 TELL_DELAY = 0.1
 """Seconds without a command before the supervisor is told what was imported: processors are for workers
 that start."""
+NO_LOOP_HERE = (
+    "--preload imports the application in a template, where no event loop runs: leave --preload out, or do this in"
+    " the lifespan startup"
+)
 NAMED_MODULES = 3
 """How many of the modules that were read are named in the log; the last ones tell most."""
 
@@ -79,7 +89,8 @@ def be_template(session: Session) -> int:
         return end_template(session, 0)  # the supervisor let us go, or is dead
     if worker is None:
         return end_template(session, 1)
-    return end_process(run_worker(worker), session.inherited)
+    status, time_to_exit = run_worker(worker, partial(flush_files, session.inherited))
+    return end_process(status, session.inherited, time_to_exit)
 
 
 # --- loading --------------------------------------------------------------------------------------
@@ -110,7 +121,21 @@ def _load(session: Session) -> ASGIApp | None:
     except ChannelClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
+        if session.stage == "import" and needs_running_loop(error):
+            if session.order.config.preload is None:
+                reason = f"its import needs a running event loop ({place_of_failure(error)})"
+                _give_up_preloading(session, (reason,), needs_loop=True)
+                return None
+            return _failed(session, error, NO_LOOP_HERE)
         return _failed(session, error)
+
+
+def _give_up_preloading(
+    session: Session, reasons: tuple[str, ...], *, needs_loop: bool = False
+) -> None:
+    """Say why workers must import the application by themselves; another template takes over."""
+    session.channel.send(AppUnsafe(reasons, needs_loop))
+    session.channel.receive()  # only the end of file can come
 
 
 def _import(session: Session) -> ASGIApp | None:
@@ -137,11 +162,10 @@ def _import(session: Session) -> ASGIApp | None:
     hazards = find_hazards(session.descriptors)
     session.renewed = hazards.renewed
     if hazards.has_written_files:
-        flush_files()
+        flush_all()
     is_forked_from = not session.order.becomes_worker
     if hazards.unsafe and config.preload is None and is_forked_from:
-        session.channel.send(AppUnsafe(hazards.unsafe))
-        session.channel.receive()  # only the end of file can come: another template takes over
+        _give_up_preloading(session, hazards.unsafe)
         return None
     if misfits := _misfits(session):
         session.channel.send(BaseMisfit(misfits))
@@ -201,12 +225,11 @@ def _loaded(
     return app
 
 
-def _failed(session: Session, error: BaseException) -> ASGIApp | None:
-    """Report a failure; in development, go on with an application that shows it."""
+def _failed(session: Session, error: BaseException, advice: str = "") -> ASGIApp | None:
+    """Report a failure, with what to do about it; in development, go on with an application that shows it."""
     stage = session.stage
-    mistake = Mistake(
-        stage, shortened(_summary(error), SUMMARY_LIMIT), shortened(_traceback(error))
-    )
+    summary = f"{_summary(error)}; {advice}" if advice else _summary(error)
+    mistake = Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(_traceback(error)))
     if session.order.config.reload and stage == "import":
         from asgireload.devpage.failure import make_failure_app
         from asgireload.devpage.reading import report_of
@@ -272,6 +295,8 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
                 certificates=certificates,
                 succeeds=message.succeeds,
                 gives_way=message.gives_way,
+                import_in_loop=message.import_in_loop,
+                has_other_way=message.has_other_way,
                 supervisor=session.supervisor,
                 signals=session.signals,
                 record_imports=partial(_record_imports, session) if session.watch else None,

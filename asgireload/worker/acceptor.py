@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+from asgireload.http.aside import run_aside
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.addresses import PLAIN, ListenerTraits
 from asgireload.net.deferring import fixed_address, holds_back, is_deferred, stop_deferring
@@ -213,7 +214,7 @@ class Acceptor:
         deadline = self._loop.time() + LAST_CALL
         while ports and self._loop.time() < deadline:
             # In a thread: where there are very many connections, the table is long.
-            if not await self._loop.run_in_executor(None, holds_back, ports):
+            if not await run_aside(self._loop, holds_back, ports):
                 break
             await asyncio.sleep(LAST_CALL_INTERVAL)
 

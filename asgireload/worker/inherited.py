@@ -215,31 +215,26 @@ def _renew_socket(number: int) -> None:
 # --- before the fork and at the end ---------------------------------------------------------------
 
 
-def flush_files() -> None:
-    """Write what lies in buffers of files, so that a fork does not copy it."""
-    _flush(gc.get_objects())
-
-
 def keep_for_template() -> None:
     """In a worker that will drop its objects: never drop those that were there before the fork and have a
-    `__del__` in Python, which would clean up for everybody. Call it in place of `gc.unfreeze()`.
+    `__del__` in Python, which would clean up for everybody. Idempotent.
 
-    What is kept refers to its module's variables by its class, so files are written here, too.
+    Call it in place of `gc.unfreeze()`: what was frozen is what was there before. What is kept refers to its
+    module's variables by its class, so call `flush_all` before Python drops the rest.
     """
-    own = gc.get_objects()
-    known = set(map(id, own))
+    own = set(map(id, gc.get_objects()))
     gc.unfreeze()
-    _flush(own)
-    inherited = [thing for thing in gc.get_objects() if id(thing) not in known]
-    _flush(inherited)
-    for thing in inherited:
-        if isinstance(getattr(type(thing), "__del__", None), types.FunctionType):
+    for thing in gc.get_objects():
+        if id(thing) not in own and isinstance(
+            getattr(type(thing), "__del__", None), types.FunctionType
+        ):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-def _flush(things: Iterable[object]) -> None:
+def flush_all() -> None:
+    """Write what lies in buffers of files: before a fork, which would copy it, and before objects are dropped."""
     # By type: `isinstance` would ask proxies for what they stand for.
-    for thing in things:
+    for thing in gc.get_objects():
         if _io._IOBase in type(thing).__mro__:
             file: Any = thing
             with contextlib.suppress(Exception):  # it is closed, its disk full, or it is half made

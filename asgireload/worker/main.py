@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from asgireload.app import format_user_traceback, load_app, split_reason, summarize
+from asgireload.app import (
+    format_user_traceback,
+    load_app,
+    needs_running_loop,
+    refuses_running_loop,
+    split_reason,
+    summarize,
+)
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.draining import DrainReason, draining
@@ -39,6 +46,7 @@ from asgireload.http.parsers import choose_parser
 from asgireload.http.request_id import RequestIds
 from asgireload.ipc.app_signals import AppSignals, give_signals
 from asgireload.ipc.channel import Channel
+from asgireload.ipc.exit_time import exit_deadline, exit_timeout_of, failed_exit_timeout
 from asgireload.ipc.heartbeat import heartbeat_interval
 from asgireload.ipc.linux import (
     keep_freed_memory,
@@ -72,7 +80,7 @@ from asgireload.ipc.messages import (
     WorkerWaits,
     shortened,
 )
-from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks
+from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks, take_back
 from asgireload.ipc.records import ImportRecord, seal
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
@@ -86,12 +94,14 @@ from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.balance import Balance
 from asgireload.worker.direct import Doorway
 from asgireload.worker.drain import DrainResult, drain
+from asgireload.worker.ending import ExitTime
 from asgireload.worker.forked import ForkedCopies
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
 from asgireload.worker.holding import HeldBack
 from asgireload.worker.lifespan import Lifespan, LifespanMode
+from asgireload.worker.loop_end import close_loop
 from asgireload.worker.open_work import WaitReports
 from asgireload.worker.tls import make_contexts
 
@@ -106,8 +116,12 @@ DEVELOPMENT_GRACE = 0.1
 """Seconds for idle connections of a worker that stops, under --reload: who presses Ctrl-C waits for them."""
 DEVELOPMENT_NOTICE = 1.0
 """Seconds for event streams that cannot move, under --reload: an open page waits for the new code."""
+BOTH_WAYS_FAIL = (
+    "the import was also tried the other way: it needs a running event loop, and it starts one of its own, which"
+    " cannot be where one runs; do one of the two in the lifespan startup"
+)
 ORPHAN_MARGIN = 10
-"""Seconds beyond drain and lifespan timeouts after which the kernel ends a worker without a supervisor."""
+"""Seconds beyond drain, lifespan and exit timeouts after which the kernel ends a worker without a supervisor."""
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -150,6 +164,10 @@ class WorkerOrder(msgspec.Struct, frozen=True):
     """Its process number, which is our parent's."""
     signals: AppSignals = AppSignals()
     """What the application has set about signals at import, where the template has imported it."""
+    import_in_loop: bool = True
+    """Where `app` is None: import it in the running event loop, and not before it runs."""
+    has_other_way: bool = False
+    """If the import fails because of that, a worker that imports the other way follows."""
     record_imports: Callable[[], ImportRecord] | None = None
     """Returns what the template has imported, where nobody else can tell: this was the template."""
 
@@ -161,8 +179,11 @@ class _Leave(msgspec.Struct, frozen=True):
     timeout: float
 
 
-def run_worker(order: WorkerOrder) -> int:
-    """Be a worker until it has drained; return the exit status."""
+def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, ExitTime]:
+    """Be a worker until it has drained; return the exit status, and the time to exit with it.
+
+    `flush` writes what is buffered. It is called as soon as nothing is served any more.
+    """
     channel = Channel(socket.socket(fileno=order.channel))
     faulthandler.enable(order.fault_file)
     make_quiet()
@@ -173,7 +194,7 @@ def run_worker(order: WorkerOrder) -> int:
     restore_in_forks()
     give_signals(order.signals)
     if os.getppid() != order.supervisor:
-        return 1  # it died before the kernel knew whom to tell
+        return 1, _time_to_exit(order.config)  # it died before the kernel knew whom to tell
     config = order.config
     keep_logging(config, place_of(order))
     set_title("worker", order.name, slot=order.slot, generation=order.generation)
@@ -182,14 +203,30 @@ def run_worker(order: WorkerOrder) -> int:
     try:
         channel.send(WorkerStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
-        with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-            status = runner.run(_Worker(order, channel, orphaned, forked).run())
+        worker = _Worker(order, channel, orphaned, forked)
+        runner = asyncio.Runner(loop_factory=loop_factory(config.loop))
+        try:
+            worker.import_before_loop()
+            status = runner.run(worker.run())
+        finally:
+            flush()
+            close_loop(runner.get_loop(), worker.time_to_exit.threads_until)
         _logger.info("Finished server process [%d]", os.getpid())
-        return status
+        return status, worker.time_to_exit
     except ChannelClosedError:
-        return 1  # the supervisor died while we booted; nobody knows this worker
+        # The supervisor died while we booted; nobody knows this worker.
+        return 1, _time_to_exit(config)
     finally:
         channel.close()
+
+
+def _time_to_exit(config: Config, drain_deadline: float | None = None) -> ExitTime:
+    """Return the time to exit that begins now; without `drain_deadline` that of a worker that has not served."""
+    now = time.monotonic()
+    timeout = exit_timeout_of(config)
+    if drain_deadline is None:
+        return ExitTime(now, now + failed_exit_timeout(timeout))
+    return ExitTime(now, exit_deadline(timeout, drain_deadline, now))
 
 
 def place_of(order: WorkerOrder) -> Place:
@@ -246,7 +283,8 @@ class Orphaned:
     """
 
     def __init__(self, config: Config) -> None:
-        self._patience = int(config.drain_timeout + config.lifespan_timeout) + ORPHAN_MARGIN
+        longest = config.drain_timeout + config.lifespan_timeout + (config.exit_timeout or 0)
+        self._patience = int(longest) + ORPHAN_MARGIN
         self._wake: Callable[[], object] | None = None
         """Tells the loop; None while none is to be told."""
         self.seen = False
@@ -294,6 +332,11 @@ class _Worker:
         self._held_until: float | None = None
         """Newer code was on its way before this worker could serve, and is waited for until then."""
         self._mistake: Mistake | None = None
+        self._drain_deadline: float | None = None
+        """When drain and lifespan shutdown must be done; None before it is told to leave."""
+        self._time_to_exit: ExitTime | None = None
+        self._imported: ASGIApp | BaseException | None = None
+        """What came of the import before the loop ran; None where there was none."""
         self._stage = "boot"
         self._module_count = len(sys.modules)
         self._record_imports = order.record_imports
@@ -312,6 +355,18 @@ class _Worker:
             # The application is still being imported.
             channels += [descriptor for descriptor, _ in self._order.listeners]
         return channels + (self._handover.descriptors() if self._handover is not None else [])
+
+    @property
+    def time_to_exit(self) -> ExitTime:
+        """The time to exit, which begins when it is asked for first."""
+        if self._time_to_exit is None:
+            self._time_to_exit = _time_to_exit(self._config, self._drain_deadline)
+        return self._time_to_exit
+
+    def import_before_loop(self) -> None:
+        """Import the application, where that is to be done before the loop runs; what fails is told later."""
+        if self._order.app is None and not self._order.import_in_loop:
+            self._imported = self._try_import()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -359,6 +414,7 @@ class _Worker:
         command = await leave
 
         timeout = command.timeout
+        self._drain_deadline = time.monotonic() + timeout + self._config.lifespan_timeout
         if self._may_be_last(command.reason):
             begun_at = loop.time()
             is_everybodys = (
@@ -406,6 +462,9 @@ class _Worker:
         app = load_app(config.app, factory=config.factory, app_dir=order.app_dir)
         # Configuring logging is a thing that applications do at import, and it may switch ours off.
         keep_logging(config, place_of(order))
+        # As is setting up signals. A worker that was forked from the import keeps the same of them.
+        take_back()
+        signal.signal(signal.SIGTERM, self._orphaned.on_signal)
         return app
 
     def _make_greeter(self, loop: asyncio.AbstractEventLoop) -> Greeter | None:
@@ -493,10 +552,27 @@ class _Worker:
         """Return the template's application, or import it."""
         if self._order.app is not None:
             return self._order.app
+        imported = self._imported
+        if imported is None:
+            imported = self._try_import()
+        if not isinstance(imported, BaseException):
+            return imported
+        if self._has_failed_for_loop(imported) and self._order.has_other_way:
+            raise imported
+        return self._replace_app(imported, "import")
+
+    def _try_import(self) -> ASGIApp | BaseException:
         try:
             return self._import_app()
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
-            return self._replace_app(error, "import")
+            return error
+
+    def _has_failed_for_loop(self, error: BaseException) -> bool:
+        """Whether the import may go well where a loop runs, or does not run, unlike here."""
+        if self._order.app is not None or self._stage != "import":
+            return False
+        fails = refuses_running_loop if self._order.import_in_loop else needs_running_loop
+        return fails(error)
 
     async def _start_app(self, app: ASGIApp) -> tuple[ASGIApp, Lifespan]:
         if self._order.is_stand_in or self._mistake is not None:
@@ -548,13 +624,18 @@ class _Worker:
 
     def _report_failure(self, error: BaseException) -> None:
         mistake = self._describe_failure(error)
-        self._channel.post(WorkerFailed(mistake.stage, mistake.summary, mistake.traceback))
+        other_way = self._has_failed_for_loop(error) and self._order.has_other_way
+        self._channel.post(
+            WorkerFailed(mistake.stage, mistake.summary, mistake.traceback, other_way)
+        )
 
     def _describe_failure(self, error: BaseException) -> Mistake:
         if isinstance(error, StartupError):
             summary, text = split_reason(str(error))
         else:
             summary, text = summarize(error), format_user_traceback(error)
+        if self._has_failed_for_loop(error) and not self._order.has_other_way:
+            summary = f"{summary}; {BOTH_WAYS_FAIL}"
         stage = "import" if isinstance(error, AppLoadError) else self._stage
         return Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(text))
 

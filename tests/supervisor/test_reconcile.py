@@ -491,16 +491,63 @@ def test_reload_with_the_fix_does_not_wait_for_the_backoff_of_the_broken_code():
     assert world.serving == [2]
 
 
-def test_last_word_of_a_worker_ends_its_patience():
-    """A thread that outlives the lifespan must not hold the roll for the whole drain timeout."""
-    world = started(Policy(workers=1), lambda number: Code(drains=None))
+def drained_without_exit(policy):
+    """Return a world in which the old worker of a reload drains after two seconds and never exits."""
+    world = started(policy, lambda number: Code(drains=None))
     old = next(iter(world.fleet.workers))
     world.reload()
     world.run(3)
     world.submit(events.WorkerDrained(old, 0, 0))
-    world.run(2)
+    return world, old
+
+
+def test_worker_that_has_drained_has_what_is_left_of_the_drain_for_its_exit():
+    world, old = drained_without_exit(Policy(workers=1, drain_timeout=20, lifespan_timeout=5))
+    assert world.verdicts[-1] == (1, "committed"), "a reload does not wait for exit work"
+    world.run(20)
+    assert old in world.fleet.workers
+    world.run(8)
     assert old not in world.fleet.workers
-    assert any("was killed" in line and "lifespan" not in line for line in world.lines)
+    line = next(line for line in world.lines if "was killed" in line)
+    assert "--exit-timeout" in line
+    assert "lifespan" not in line
+    assert world.fleet.exits["killed"] == 1
+
+
+def test_worker_that_drained_until_its_deadline_has_a_moment_for_its_exit():
+    world = started(Policy(workers=1), lambda number: Code(drains=None))
+    old = next(iter(world.fleet.workers))
+    world.reload()
+    world.run(3)
+    deadline = world.fleet.workers[old].drain_deadline
+    world.run(deadline + 0.5 - world.now)
+    world.submit(events.WorkerDrained(old, 0, 0))
+    world.run(1.4)
+    assert old in world.fleet.workers
+    world.run(0.2)
+    assert old not in world.fleet.workers
+
+
+@pytest.mark.parametrize("timeout", [2, 60])
+def test_exit_timeout_begins_when_a_worker_has_drained(timeout):
+    world, old = drained_without_exit(Policy(workers=1, exit_timeout=timeout))
+    world.run(timeout - 0.1)
+    assert old in world.fleet.workers
+    world.run(0.2)
+    assert old not in world.fleet.workers
+    assert any(
+        f"had not exited {timeout:.1f} s after it had drained" in line for line in world.lines
+    )
+
+
+def test_last_word_of_a_worker_that_is_killed_gives_it_no_more_time():
+    world = started(Policy(workers=1, exit_timeout=60), lambda number: Code(drains=None))
+    (old,) = world.fleet.workers.values()
+    world.submit(events.StopRequested())
+    world.submit(events.StopRequested(at_once=True))
+    due = old.deadline
+    world.submit(events.WorkerDrained(old.worker_id, 0, 0))
+    assert old.deadline == due
 
 
 def test_connections_are_kept_away_from_slots_without_a_worker():
@@ -570,3 +617,54 @@ def test_a_template_that_does_not_end_is_killed():
     steps = transitions.close_template(template, world.now)
     assert steps == [events.CloseTemplate(template.template_id)]
     assert world.now < template.deadline < world.now + 15
+
+
+# --- where an import runs -------------------------------------------------------------------------
+
+
+def test_import_that_needs_a_running_loop_runs_in_that_of_each_worker():
+    world = started(Policy(workers=2), lambda number: Code(needs_loop=True))
+    assert len(world.serving) == 2
+    assert world.import_tries == 0
+    assert any("needs a running event loop" in line for line in world.lines)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_import_that_starts_a_loop_runs_before_that_of_each_worker(workers):
+    world = started(Policy(workers=workers, preload=False), lambda number: Code(starts_loop=True))
+    assert len(world.serving) == workers
+    assert world.import_tries <= workers
+    assert world.exit_code is None
+    tries = world.import_tries
+    world.reload()
+    world.run(30)
+    assert world.verdicts[-1] == (1, "committed")
+    assert world.import_tries == tries, "what was found out is remembered"
+    assert sum("starts an event loop itself" in line for line in world.lines) == 1
+
+
+def test_way_is_turned_again_for_code_that_needs_the_other_one():
+    codes = {1: Code(starts_loop=True), 2: Code(needs_loop=True)}
+    world = started(Policy(workers=2, preload=False), lambda number: codes.get(number, GOOD))
+    world.reload()
+    world.run(30)
+    assert world.verdicts[-1] == (1, "committed")
+    assert world.serving == [2, 2]
+    world.kill_worker(next(iter(world.fleet.workers)))
+    world.run(10)
+    assert world.serving == [2, 2]
+
+
+def test_unsafe_import_that_starts_a_loop_runs_before_that_of_each_worker():
+    world = started(Policy(workers=2), lambda number: Code(unsafe=True, starts_loop=True))
+    assert len(world.serving) == 2
+
+
+def test_import_that_fails_both_ways_fails_the_reload():
+    codes = {2: Code(starts_loop=True, needs_loop=True)}
+    world = started(Policy(workers=2, preload=False), lambda number: codes.get(number, GOOD))
+    world.reload()
+    world.run(30)
+    assert world.verdicts[-1] == (1, "failed")
+    assert world.serving == [1, 1]
+    assert world.import_tries == 2

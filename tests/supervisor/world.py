@@ -28,6 +28,10 @@ class Code:
     unsafe: bool = False
     cleans_up: bool = False
     """Its template removes at its end what the import has made."""
+    needs_loop: bool = False
+    """It cannot be imported where no event loop runs, as in a template."""
+    starts_loop: bool = False
+    """It cannot be imported where an event loop runs."""
     boots: float | None = 0.1
     boot_fails: bool = False
     boot_dies: bool = False
@@ -62,6 +66,8 @@ class World:
         self.held: set[int] = set()
         """Workers that let requests wait."""
         self.drains: list[events.DrainWorker] = []
+        self.import_tries = 0
+        """Imports in workers that failed because an event loop ran, or because none ran."""
         self.verdicts: list[tuple[int, str]] = []
         self.lines: list[str] = []
         self.steered: list[frozenset[int]] = []
@@ -202,6 +208,9 @@ class World:
         elif code.import_fails:
             self.later(code.imports, events.TemplateFailed(number, "SyntaxError", "Traceback"))
             self.later((code.imports or 0) + 0.01, events.TemplateExited(number, "exit status 1"))
+        elif code.needs_loop:
+            reasons = ("its import needs a running event loop",)
+            self.later(code.imports, events.TemplateUnsafe(number, reasons, needs_loop=True))
         elif code.unsafe:
             self.later(code.imports, events.TemplateUnsafe(number, ("a thread",)))
         else:
@@ -229,7 +238,17 @@ class World:
         ):
             code = GOOD  # what stands in for it
         self.later(0.0, events.WorkerStarted(number, 10_000 + number))
-        if code.boot_dies or (code.needs_no_preload and preload):
+        loop_fails = code.starts_loop if step.import_in_loop else code.needs_loop
+        if not preload and loop_fails:
+            self.import_tries += 1
+            text = "about the event loop"
+            self.later(
+                code.boots,
+                events.WorkerFailed(number, "import", text, "", other_way=step.has_other_way),
+            )
+            exited = events.WorkerExited(number, "exit status 3", clean=False)
+            self.later((code.boots or 0) + 0.2, exited)
+        elif code.boot_dies or (code.needs_no_preload and preload):
             self.later(code.boots, events.WorkerExited(number, "killed by SIGSEGV", clean=False))
         elif code.boot_fails and self.policy.development:
             failure = Failure("lifespan", "no database", "Traceback")
