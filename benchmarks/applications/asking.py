@@ -1,4 +1,7 @@
-"""Clients that ask all the time, and what they count as a failure. `failure_of` is pure."""
+"""Clients that ask all the time or keep a stream open, and what they count as a failure.
+
+`failure_of` and `ending_told` are pure.
+"""
 
 import http.client
 import threading
@@ -7,6 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
+
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from .known import Ask
 
@@ -32,6 +39,14 @@ def failure_of(ask: Ask, answer: Answer | Exception) -> str:
     if ask.expected.encode() not in answer.body:
         return f"{ask.expected!r} is not in the body"
     return ""
+
+
+def ending_told(code: int) -> tuple[str, bool]:
+    """Return how a WebSocket ended, and whether its client was told so.
+
+    Code 1006 stands for a connection that ends without a close frame, 1011 for an error of the application.
+    """
+    return f"WebSocket {code}", code not in {1006, 1011}
 
 
 @dataclass(slots=True)
@@ -125,3 +140,68 @@ class Load:
             failure = failure_of(self._ask, answer)
             with self._lock:
                 count.add(failure)
+
+
+class Held:
+    """Clients that open a stream or a WebSocket, read until it ends, and open it again."""
+
+    def __init__(self, port: int, path: str, subprotocol: str, clients: int) -> None:
+        self._port, self._path, self._subprotocol = port, path, subprotocol
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self.endings: Counter[str] = Counter()
+        """How those ended that the server has ended."""
+        self.failures: Counter[str] = Counter()
+        self._threads = [threading.Thread(target=self._hold) for _ in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait until the server has ended what is open."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def open_no_more(self) -> None:
+        """The server is about to stop."""
+        self._ended.set()
+
+    def _hold(self) -> None:
+        while not self._ended.wait(PAUSE):
+            try:
+                if self._path.startswith("ws:"):
+                    told, is_told = self._read_socket()
+                else:
+                    told, is_told = self._read_stream()
+            except (OSError, http.client.HTTPException, WebSocketException) as error:
+                told, is_told = f"{type(error).__name__}: {error}", False
+            with self._lock:
+                (self.endings if is_told else self.failures)[told] += 1
+
+    def _read_socket(self) -> tuple[str, bool]:
+        url = f"ws://127.0.0.1:{self._port}{self._path.removeprefix('ws:')}"
+        offered = [Subprotocol(self._subprotocol)] if self._subprotocol else None
+        with connect(url, subprotocols=offered, open_timeout=TIMEOUT, proxy=None) as socket:
+            while True:
+                try:
+                    socket.recv(TIMEOUT)
+                except TimeoutError:
+                    continue
+                except ConnectionClosed as error:
+                    return ending_told(error.rcvd.code if error.rcvd is not None else 1006)
+
+    def _read_stream(self) -> tuple[str, bool]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)
+        try:
+            connection.request("GET", self._path)
+            response = connection.getresponse()
+            if response.status != 200:
+                return f"stream: status {response.status}", False
+            while response.read1():
+                pass
+            return "stream ended", True
+        finally:
+            connection.close()

@@ -84,6 +84,10 @@ class Result:
     requests: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     """Why requests failed, with how often."""
+    endings: dict[str, int] = field(default_factory=dict)
+    """How streams and WebSockets ended that clients kept open, with how often."""
+    endings: dict[str, int] = field(default_factory=dict)
+    """How streams and WebSockets ended that clients kept open, with how often."""
     exit_status: int | None = None
     stop_seconds: float | None = None
     startups: int = 0

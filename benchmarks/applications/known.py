@@ -31,6 +31,10 @@ class Application:
     """Whether `python apps/NAME.py` writes its database before the server starts."""
     script: tuple[str, ...] = ()
     """Script `asks/ask_….py` that asks for more than `load`, with clients of its own, and what follows the port."""
+    held: str = ""
+    """Path of an event stream, or of a WebSocket with `ws:` before it, that clients keep open meanwhile."""
+    subprotocol: str = ""
+    """Of that WebSocket."""
     companion: str = ""
     """Script in asks/ that runs beside it, with a port that REDIS_URL names."""
     environment: tuple[tuple[str, str], ...] = ()
@@ -57,14 +61,15 @@ APPLICATIONS: tuple[Application, ...] = (
     ),
     Application(
         "gradio",
-        ("gradio",),
-        "page, API call whose result is an event stream (gradio_client)",
+        ("gradio", "httpx"),
+        "page, API call whose result is an event stream",
         Ask("/config", "version"),
         script=("gradio",),
+        held="/gradio_api/heartbeat/held",
     ),
     Application(
         "nicegui",
-        ("nicegui", "websocket-client", "requests"),
+        ("nicegui", "websockets"),
         "page, its Socket.IO connection",
         Ask("/", "hello from nicegui"),
         script=("nicegui",),
@@ -84,6 +89,7 @@ APPLICATIONS: tuple[Application, ...] = (
         "page of a notebook, its WebSocket",
         Ask("/notebook/", "marimo"),
         script=("marimo",),
+        held="ws:/notebook/ws?session_id=s_held",
         is_busy=True,
     ),
     Application(
@@ -99,6 +105,7 @@ APPLICATIONS: tuple[Application, ...] = (
         "event stream",
         Ask("/short", "data: 2"),
         script=("sse_starlette",),
+        held="/endless",
     ),
     Application(
         "sqladmin",
@@ -109,7 +116,7 @@ APPLICATIONS: tuple[Application, ...] = (
     ),
     Application(
         "starlette-admin",
-        ("starlette-admin", "sqlalchemy", "httpx"),
+        ("starlette-admin", "sqlalchemy[asyncio]"),
         "list page in the admin, its API",
         Ask("/admin/api/user", "user 3"),
         is_prepared=True,
@@ -128,6 +135,7 @@ APPLICATIONS: tuple[Application, ...] = (
         "JSON with msgspec, channels over WebSocket",
         Ask("/items/7", '"id":7'),
         script=("litestar",),
+        held="ws:/news",
     ),
     Application(
         "blacksheep",
@@ -186,6 +194,7 @@ APPLICATIONS: tuple[Application, ...] = (
         "page, chat of two WebSockets through the in-memory layer",
         Ask("/", "hello from channels"),
         script=("channels",),
+        held="ws:/chat",
     ),
     Application(
         "channels-redis",
@@ -193,6 +202,7 @@ APPLICATIONS: tuple[Application, ...] = (
         "page, chat of two WebSockets through Redis",
         Ask("/", "hello from channels"),
         script=("channels",),
+        held="ws:/chat",
         companion="redis_server",
         served="channels_app:app",
     ),
@@ -211,6 +221,7 @@ APPLICATIONS: tuple[Application, ...] = (
         "page, event and answer over WebSocket (its own client)",
         Ask("/", "hello from socketio"),
         script=("python_socketio",),
+        held="ws:/socket.io/?EIO=4&transport=websocket",
     ),
     Application(
         "strawberry-graphql",
@@ -218,6 +229,8 @@ APPLICATIONS: tuple[Application, ...] = (
         "GraphQL query, subscription over WebSocket",
         Ask("/graphql?query=%7Bhello%7D", "hello from strawberry"),
         script=("graphql", "/graphql"),
+        held="ws:/graphql",
+        subprotocol="graphql-transport-ws",
     ),
     Application(
         "ariadne",
@@ -225,6 +238,8 @@ APPLICATIONS: tuple[Application, ...] = (
         "GraphQL query, subscription over WebSocket",
         Ask("/?query=%7Bhello%7D", "hello from ariadne"),
         script=("graphql", "/"),
+        held="ws:/",
+        subprotocol="graphql-transport-ws",
     ),
     Application(
         "mlflow",
@@ -296,6 +311,7 @@ APPLICATIONS: tuple[Application, ...] = (
         "page, reactive output over WebSocket",
         Ask("/", "hello from shiny"),
         script=("shiny",),
+        held="ws:/websocket/",
         is_busy=True,
     ),
     Application(
@@ -311,6 +327,8 @@ APPLICATIONS: tuple[Application, ...] = (
         "page, its WebSocket",
         Ask("/_stcore/health", "ok"),
         script=("streamlit",),
+        held="ws:/_stcore/stream",
+        subprotocol="streamlit",
     ),
 )
 

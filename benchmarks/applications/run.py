@@ -30,7 +30,7 @@ from benchmarks.suite.run import first_line
 from benchmarks.suite.running import free_port, last_words
 
 from . import report
-from .asking import Load, ask_once, failure_of
+from .asking import Held, Load, ask_once, failure_of
 from .environment import BUILD, digest_of_sources, install_all, python_of
 from .judging import CRASHES, RELOADS, Result, loading_told, problems, read_log
 from .known import Application, choose
@@ -208,6 +208,14 @@ class Live:
         else:
             self.answers()
 
+    def end(self) -> None:
+        """Kill what is left of the run; nothing is where it went well."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for pid, _ in processes_of(self.place.mark):
+            kill(pid, self.place.mark)
+
 
 def pids(workers: Sequence[dict[str, Any]]) -> list[int]:
     return [worker["pid"] for worker in workers]
@@ -255,14 +263,11 @@ def running(application: Application, place: Place) -> Iterator[Live]:
             stderr=log,
             start_new_session=True,
         )
+    live = Live(application, process, place, port, admin)
     try:
-        yield Live(application, process, place, port, admin)
+        yield live
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        for pid, _ in processes_of(place.mark):
-            end(pid, place.mark)
+        live.end()
 
 
 def processes_of(mark: str) -> list[tuple[int, str]]:
@@ -282,7 +287,7 @@ def processes_of(mark: str) -> list[tuple[int, str]]:
     return found
 
 
-def end(pid: int, mark: str) -> None:
+def kill(pid: int, mark: str) -> None:
     """Kill a process that was left behind, and no other that has its number now."""
     try:
         handle = os.pidfd_open(pid)
@@ -325,22 +330,32 @@ def take_through(live: Live, result: Result) -> None:
         result.ended.append(victim)
         os.kill(victim, signal.SIGKILL)
         live.wait_workers(WORKERS, gone=victim)
-    kept, fresh = (2, 1) if live.application.is_busy else (4, 2)
-    load = Load(live.port, live.application.load, kept, fresh)
+    application = live.application
+    load = Load(live.port, application.load, *((2, 1) if application.is_busy else (4, 2)))
+    held = Held(live.port, application.held, application.subprotocol, 2 if application.held else 0)
     try:
-        with load:
-            replace_workers(live, load, result)
+        with held:
+            try:
+                with load:
+                    replace_workers(live, load, result)
+                ask_again(live, result)
+                held.open_no_more()
+                stop(live, result)
+            finally:
+                live.end()  # and what clients have open, whatever went wrong
     finally:
-        result.requests = load.asked()
-        for count in (load.kept, load.fresh):
-            for reason, times in count.failures.items():
-                result.failures[reason] = result.failures.get(reason, 0) + times
+        failures = load.kept.failures + load.fresh.failures + held.failures
+        result.requests, result.failures = load.asked(), dict(failures)
+        result.endings = dict(held.endings)
+
+
+def ask_again(live: Live, result: Result) -> None:
+    """Ask for what the application is for, and look whether new code was taken back after its verdict."""
     live.ask_all("after the reloads")
     last = live.order("/reloads", "GET")[1]["reloads"]
     result.verdicts += [
         f"{each['outcome']} later" for each in last[:-1] if each["outcome"] != "committed"
     ]
-    stop(live, result)
 
 
 def replace_workers(live: Live, load: Load, result: Result) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.applications import report
-from benchmarks.applications.asking import Answer, Count, failure_of
+from benchmarks.applications.asking import Answer, Count, ending_told, failure_of
 from benchmarks.applications.judging import PRELOADED, Result, loading_told, problems, read_log
 from benchmarks.applications.known import APPLICATIONS, Ask, choose
 
@@ -69,6 +69,13 @@ def test_failures_are_counted_by_their_reason():
         count.add(failure)
     assert count.requests == 5
     assert count.failures == Counter({"status 500": 2, "TimeoutError": 1})
+
+
+@pytest.mark.parametrize(
+    ("code", "is_told"), [(1001, True), (1012, True), (4408, True), (1006, False), (1011, False)]
+)
+def test_a_websocket_that_ends_without_a_word_or_by_an_error_is_one(code, is_told):
+    assert ending_told(code) == (f"WebSocket {code}", is_told)
 
 
 # --- the log --------------------------------------------------------------------------------------
@@ -154,10 +161,16 @@ def test_a_row_tells_milliseconds_counts_and_seconds():
         "preloaded",
         "1000, 2000, 510",
         "0 of 100",
+        "–",
         "0.2 s",
         "shutdown ran",
         "as it should be",
     ]
+
+
+def test_a_row_tells_how_streams_ended():
+    row = report.row(good(endings={"WebSocket 1012": 6, "WebSocket 1001": 2}))
+    assert row[5] == "6 × WebSocket 1012, 2 × WebSocket 1001"
 
 
 def test_what_is_wrong_stands_in_the_table_in_bold():

@@ -10,7 +10,9 @@ from websockets.sync.client import connect
 path = sys.argv[2]
 answer = httpx.post(HTTP + path, json={"query": "{hello}"}, timeout=TIMEOUT)
 must_hold(answer.text, "hello from")
-with connect(WS + path, subprotocols=["graphql-transport-ws"], open_timeout=TIMEOUT) as socket:
+with connect(
+    WS + path, subprotocols=["graphql-transport-ws"], open_timeout=TIMEOUT, proxy=None
+) as socket:
     socket.send(json.dumps({"type": "connection_init"}))
     must_hold(str(socket.recv(TIMEOUT)), "connection_ack")
     order = {"id": "1", "type": "subscribe", "payload": {"query": "subscription {count}"}}

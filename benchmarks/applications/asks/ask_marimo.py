@@ -4,7 +4,7 @@ from common import TIMEOUT, WS, get
 from websockets.sync.client import connect
 
 get("/notebook/", "marimo")
-with connect(f"{WS}/notebook/ws?session_id=s_abc123", open_timeout=TIMEOUT) as socket:
+with connect(f"{WS}/notebook/ws?session_id=s_abc123", open_timeout=TIMEOUT, proxy=None) as socket:
     for _ in range(200):
         message = json.loads(socket.recv(TIMEOUT))
         if "hello from marimo" in json.dumps(message):

@@ -1,17 +1,22 @@
-import re
+from common import TIMEOUT, found, get, page_and_socket
 
-import requests
-import websocket
-from common import HTTP, TIMEOUT, WS, must_hold
+get("/", "hello from nicegui")
 
-session = requests.Session()
-page = session.get(HTTP, timeout=TIMEOUT)
-must_hold(page.text, "hello from nicegui")
-found = re.search(r"client_id['\"]?\s*:\s*['\"]([0-9a-f-]{36})", page.text)
-assert found, page.text[-2000:]
-query = f"EIO=4&transport=websocket&client_id={found[1]}&implicit_handshake=true"
-socket = websocket.create_connection(f"{WS}/_nicegui_ws/socket.io/?{query}", timeout=TIMEOUT)
-must_hold(socket.recv(), "pingInterval")
-socket.send("40")
-must_hold(socket.recv(), "40")
-socket.close()
+
+def address(page: str) -> str:
+    client = found(r"client_id['\"]?\s*:\s*['\"]([0-9a-f-]{36})", page)
+    query = f"client_id={client}&tab_id=tab&document_id=document&implicit_handshake=true"
+    return f"/_nicegui_ws/socket.io/?EIO=4&transport=websocket&{query}"
+
+
+with page_and_socket("/", address, lambda page: []) as socket:
+    assert str(socket.recv(TIMEOUT)).startswith("0{")
+    socket.send("40")
+    for _ in range(20):
+        message = str(socket.recv(TIMEOUT))
+        if message == "2":
+            socket.send("3")
+        elif message.startswith("40{"):
+            break
+    else:
+        raise AssertionError(f"no connection of Socket.IO: {message}")

@@ -1,12 +1,12 @@
-import json
-import re
+from common import TIMEOUT, found, get, must_hold, page_and_socket
 
-from common import TIMEOUT, WS, get, must_hold
-from websockets.sync.client import connect
+get("/panel", "<html")
 
-page = get("/panel", "<html")
-token = re.search(r'"token"\s*:\s*"([^"]+)"', page)
-assert token, page[-2000:]
-with connect(f"{WS}/panel/ws", subprotocols=["bokeh", token[1]], open_timeout=TIMEOUT) as socket:
+
+def token(page: str) -> list[str]:
+    return ["bokeh", found(r'"token"\s*:\s*"([^"]+)"', page)]
+
+
+with page_and_socket("/panel", lambda page: "/panel/ws", token) as socket:
+    # A message of Bokeh's protocol is three frames: header, metadata, content.
     must_hold(str(socket.recv(TIMEOUT)), "ACK")
-    must_hold(str(json.loads(socket.recv(TIMEOUT))), "")

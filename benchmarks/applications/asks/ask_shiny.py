@@ -4,7 +4,7 @@ from common import TIMEOUT, WS, get
 from websockets.sync.client import connect
 
 get("/", "hello from shiny")
-with connect(f"{WS}/websocket/", open_timeout=TIMEOUT) as socket:
+with connect(f"{WS}/websocket/", open_timeout=TIMEOUT, proxy=None) as socket:
     data = {"number": 3, ".clientdata_output_doubled_hidden": False}
     socket.send(json.dumps({"method": "init", "data": data}))
     for _ in range(20):

@@ -2,7 +2,9 @@ from common import TIMEOUT, WS, get
 from websockets.sync.client import connect
 
 get("/", "<html")
-with connect(f"{WS}/_stcore/stream", subprotocols=["streamlit"], open_timeout=TIMEOUT) as socket:
+with connect(
+    f"{WS}/_stcore/stream", subprotocols=["streamlit"], open_timeout=TIMEOUT, proxy=None
+) as socket:
     socket.send(b"\x5a\x00")  # BackMsg with an empty rerun_script
     for _ in range(50):
         if b"hello from streamlit" in socket.recv(TIMEOUT):
