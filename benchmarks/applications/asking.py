@@ -143,14 +143,13 @@ class Load:
 
 
 class Held:
-    """Clients that open a stream or a WebSocket, read until it ends, and open it again."""
+    """Clients that open a stream or a WebSocket, read until the server ends it, and open it again."""
 
     def __init__(self, port: int, path: str, subprotocol: str, clients: int) -> None:
         self._port, self._path, self._subprotocol = port, path, subprotocol
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self.endings: Counter[str] = Counter()
-        """How those ended that the server has ended."""
         self.failures: Counter[str] = Counter()
         self._threads = [threading.Thread(target=self._hold) for _ in range(clients)]
 
@@ -170,12 +169,10 @@ class Held:
         self._ended.set()
 
     def _hold(self) -> None:
+        read = self._read_socket if self._path.startswith("ws:") else self._read_stream
         while not self._ended.wait(PAUSE):
             try:
-                if self._path.startswith("ws:"):
-                    told, is_told = self._read_socket()
-                else:
-                    told, is_told = self._read_stream()
+                told, is_told = read()
             except (OSError, http.client.HTTPException, WebSocketException) as error:
                 told, is_told = f"{type(error).__name__}: {error}", False
             with self._lock:

@@ -86,8 +86,6 @@ class Result:
     """Why requests failed, with how often."""
     endings: dict[str, int] = field(default_factory=dict)
     """How streams and WebSockets ended that clients kept open, with how often."""
-    endings: dict[str, int] = field(default_factory=dict)
-    """How streams and WebSockets ended that clients kept open, with how often."""
     exit_status: int | None = None
     stop_seconds: float | None = None
     startups: int = 0

@@ -19,6 +19,11 @@ def reloads_told(result: Result) -> str:
     return ", ".join(f"{seconds * 1000:.0f}" for seconds in result.reload_seconds) or "–"
 
 
+def endings_told(result: Result) -> str:
+    """Return how streams and WebSockets ended that clients kept open."""
+    return ", ".join(f"{count} × {how}" for how, count in result.endings.items()) or "–"
+
+
 def lifespan_told(result: Result) -> str:
     return "shutdown ran" if result.has_lifespan else "none"
 
@@ -32,12 +37,17 @@ def summary(result: Result) -> str:
 
 def row(result: Result) -> list[str]:
     wrong = problems(result)
+    if not result.loaded:
+        imported = "–"
+    else:
+        imported = PRELOADED if result.loaded == PRELOADED else "each worker"
     return [
         _cell(result.packages or result.name),
         _cell(result.asked),
-        "preloaded" if result.loaded == PRELOADED else "each worker" if result.loaded else "–",
+        imported,
         reloads_told(result),
         f"{result.failed} of {result.requests}",
+        endings_told(result),
         seconds_told(result.stop_seconds),
         _cell(lifespan_told(result)) if not result.failure else "–",
         _cell("**" + "; ".join(wrong) + "**") if wrong else "as it should be",
@@ -50,6 +60,7 @@ HEAD = [
     "imported",
     "reloads, ms",
     "failed requests",
+    "streams ended",
     "stop",
     "lifespan",
     "result",
