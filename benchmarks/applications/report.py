@@ -19,6 +19,12 @@ def reloads_told(result: Result) -> str:
     return ", ".join(f"{seconds * 1000:.0f}" for seconds in result.reload_seconds) or "–"
 
 
+def imported_told(result: Result) -> str:
+    if not result.loaded:
+        return "–"
+    return PRELOADED if result.loaded == PRELOADED else "each worker"
+
+
 def endings_told(result: Result) -> str:
     """Return how streams and WebSockets ended that clients kept open."""
     return ", ".join(f"{count} × {how}" for how, count in result.endings.items()) or "–"
@@ -37,14 +43,10 @@ def summary(result: Result) -> str:
 
 def row(result: Result) -> list[str]:
     wrong = problems(result)
-    if not result.loaded:
-        imported = "–"
-    else:
-        imported = PRELOADED if result.loaded == PRELOADED else "each worker"
     return [
         _cell(result.packages or result.name),
         _cell(result.asked),
-        imported,
+        imported_told(result),
         reloads_told(result),
         f"{result.failed} of {result.requests}",
         endings_told(result),
