@@ -1,8 +1,9 @@
 """What is made of a run: what its log says, and what is wrong with it. Pure."""
 
+import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 PRELOADED = "preloaded"
@@ -57,6 +58,15 @@ def read_log(lines: Iterable[str], expected: Iterable[int] = ()) -> LogFacts:
     )
 
 
+def told_apart(files: Iterable[str], known: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the files that no pattern names, and those that one does."""
+    unknown: list[str] = []
+    own: list[str] = []
+    for name in files:
+        (own if any(fnmatch.fnmatchcase(name, each) for each in known) else unknown).append(name)
+    return unknown, own
+
+
 def loading_told(preload: bool, reasons: Iterable[str]) -> str:
     """Return how the application was loaded, with the reason where it was not preloaded."""
     if preload:
@@ -98,6 +108,8 @@ class Result:
     """Pids of the workers that the run has ended."""
     left_processes: list[str] = field(default_factory=list)
     left_files: list[str] = field(default_factory=list)
+    own_files: list[str] = field(default_factory=list)
+    """Files that the application is known to leave."""
     failure: str = ""
     """Why the run ended early; empty: it did not."""
 

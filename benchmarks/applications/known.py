@@ -38,6 +38,8 @@ class Application:
     companion: str = ""
     """Script in asks/ that runs beside it, with a port that REDIS_URL names."""
     environment: tuple[tuple[str, str], ...] = ()
+    leaves: tuple[str, ...] = ()
+    """Patterns of temporary files that it leaves by itself, under any server."""
     is_busy: bool = False
     """Whether a request costs it so much CPU that few clients are enough."""
 
@@ -66,6 +68,7 @@ APPLICATIONS: tuple[Application, ...] = (
         Ask("/config", "version"),
         script=("gradio",),
         held="/gradio_api/heartbeat/held",
+        leaves=("gradio/*",),
     ),
     Application(
         "nicegui",
@@ -162,7 +165,7 @@ APPLICATIONS: tuple[Application, ...] = (
         "connexion",
         ("connexion[swagger-ui,uvicorn]", "flask", "httpx"),
         "JSON validated by OpenAPI, refusal of a wrong body, Swagger UI",
-        Ask("/items/7", '"id":7'),
+        Ask("/items/7", '"id": 7'),
         script=("connexion",),
     ),
     Application(

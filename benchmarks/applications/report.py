@@ -19,6 +19,13 @@ def reloads_told(result: Result) -> str:
     return ", ".join(f"{seconds * 1000:.0f}" for seconds in result.reload_seconds) or "–"
 
 
+def result_told(result: Result) -> str:
+    wrong = problems(result)
+    told = f"**{'; '.join(wrong)}**" if wrong else "as it should be"
+    own = f"; leaves {', '.join(result.own_files)} by itself" if result.own_files else ""
+    return told + own
+
+
 def imported_told(result: Result) -> str:
     if not result.loaded:
         return "–"
@@ -42,7 +49,6 @@ def summary(result: Result) -> str:
 
 
 def row(result: Result) -> list[str]:
-    wrong = problems(result)
     return [
         _cell(result.packages or result.name),
         _cell(result.asked),
@@ -52,7 +58,7 @@ def row(result: Result) -> list[str]:
         endings_told(result),
         seconds_told(result.stop_seconds),
         _cell(lifespan_told(result)) if not result.failure else "–",
-        _cell("**" + "; ".join(wrong) + "**") if wrong else "as it should be",
+        _cell(result_told(result)),
     ]
 
 

@@ -32,7 +32,7 @@ from benchmarks.suite.running import free_port, last_words
 from . import report
 from .asking import Held, Load, ask_once, failure_of
 from .environment import BUILD, digest_of_sources, install_all, python_of
-from .judging import CRASHES, RELOADS, Result, loading_told, problems, read_log
+from .judging import CRASHES, RELOADS, Result, loading_told, problems, read_log, told_apart
 from .known import Application, choose
 
 HERE = Path(__file__).parent
@@ -394,7 +394,8 @@ def stop(live: Live, result: Result) -> None:
     result.stop_seconds = time.monotonic() - began
     place = live.place
     result.left_processes = [name for _, name in processes_of(place.mark)]
-    result.left_files = files_below(place.temporary) + files_below(place.runtime)
+    left = files_below(place.temporary) + files_below(place.runtime)
+    result.left_files, result.own_files = told_apart(left, live.application.leaves)
 
 
 def files_below(directory: Path) -> list[str]:

@@ -11,7 +11,14 @@ import pytest
 
 from benchmarks.applications import report
 from benchmarks.applications.asking import Answer, Count, ending_told, failure_of
-from benchmarks.applications.judging import PRELOADED, Result, loading_told, problems, read_log
+from benchmarks.applications.judging import (
+    PRELOADED,
+    Result,
+    loading_told,
+    problems,
+    read_log,
+    told_apart,
+)
 from benchmarks.applications.known import APPLICATIONS, Ask, choose
 
 HERE = Path(report.__file__).parent
@@ -149,6 +156,12 @@ def test_what_is_wrong_is_named(changes, told):
     found = problems(good(**changes))
     assert len(found) == 1
     assert found[0].startswith(told)
+
+
+def test_files_that_an_application_is_known_to_leave_are_told_apart():
+    assert told_apart(["gradio/a", "b.sock"], ["gradio/*"]) == (["b.sock"], ["gradio/a"])
+    assert problems(good(own_files=["gradio/a"])) == []
+    assert report.row(good(own_files=["gradio/a"]))[-1].endswith("; leaves gradio/a by itself")
 
 
 # --- the page -------------------------------------------------------------------------------------
