@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-PRELOADED = "preloaded"
-_UNSAFE = re.compile(
-    r"The application cannot be shared by forking, so each worker imports it by itself: (.*?)\.? Move this into"
-)
+PRELOADED, EACH_WORKER = "preloaded", "each worker imports it"
+_UNSAFE = "The application cannot be shared by forking"
+"""The admin surface tells the reasons, too."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _OURS = re.compile(r"^(WARNING|ERROR|CRITICAL):\s+(.*)")
 _TOLD_TO_LEAVE = "Told to leave by a signal"
@@ -45,7 +44,7 @@ def read_log(lines: Iterable[str], expected: Iterable[int] = ()) -> LogFacts:
         shutdowns += text.endswith("Application shutdown complete.")
         unsupported += "'lifespan' protocol appears unsupported" in text
         tracebacks += text.startswith("Traceback (most recent call last)")
-        if _TOLD_TO_LEAVE in text or ended & set(re.findall(r"[0-9]+", text)):
+        if _UNSAFE in text or _TOLD_TO_LEAVE in text or ended & set(re.findall(r"[0-9]+", text)):
             continue
         if _KILLED.search(text) and _OURS.match(text):
             killed.append(text)
@@ -71,7 +70,9 @@ def loading_told(preload: bool, reasons: Iterable[str]) -> str:
     """Return how the application was loaded, with the reason where it was not preloaded."""
     if preload:
         return PRELOADED
-    return "each worker imports it: " + ("; ".join(reasons) or "no reason was given")
+    counted = Counter(reasons)
+    told = [f"{count} × {text}" if count > 1 else text for text, count in counted.items()]
+    return f"{EACH_WORKER}: {'; '.join(told) or 'no reason was given'}"
 
 
 @dataclass(slots=True)

@@ -127,8 +127,8 @@ def test_an_application_without_lifespan_owes_no_shutdown():
 
 def test_how_it_was_loaded_comes_with_the_reason():
     assert loading_told(True, ()) == "preloaded"
-    told = loading_told(False, ("thread 'a' was started", "a socket"))
-    assert told == "each worker imports it: thread 'a' was started; a socket"
+    told = loading_told(False, ("thread 'a' was started", "a socket", "a socket"))
+    assert told == "each worker imports it: thread 'a' was started; 2 × a socket"
 
 
 # --- verdicts -------------------------------------------------------------------------------------
