@@ -174,11 +174,14 @@ class Held:
             try:
                 told, is_told = read()
             except (OSError, http.client.HTTPException, WebSocketException) as error:
+                if self._ended.is_set():
+                    return  # it was about to open one when the server stopped
                 told, is_told = f"{type(error).__name__}: {error}", False
             with self._lock:
                 (self.endings if is_told else self.failures)[told] += 1
 
     def _read_socket(self) -> tuple[str, bool]:
+        """Return how it ended, and whether in order. What is raised has kept it from being opened."""
         url = f"ws://127.0.0.1:{self._port}{self._path.removeprefix('ws:')}"
         offered = [Subprotocol(self._subprotocol)] if self._subprotocol else None
         with connect(url, subprotocols=offered, open_timeout=TIMEOUT, proxy=None) as socket:
@@ -191,14 +194,18 @@ class Held:
                     return ending_told(error.rcvd.code if error.rcvd is not None else 1006)
 
     def _read_stream(self) -> tuple[str, bool]:
+        """Return how it ended, and whether in order. What is raised has kept it from being opened."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)
         try:
             connection.request("GET", self._path)
             response = connection.getresponse()
             if response.status != 200:
-                return f"stream: status {response.status}", False
-            while response.read1():
-                pass
+                raise http.client.HTTPException(f"status {response.status}")
+            try:
+                while response.read1():
+                    pass
+            except (OSError, http.client.HTTPException) as error:
+                return f"stream: {type(error).__name__}: {error}", False
             return "stream ended", True
         finally:
             connection.close()
