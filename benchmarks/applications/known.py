@@ -274,6 +274,7 @@ APPLICATIONS: tuple[Application, ...] = (
             ("CONFIG_FILE_PATH", "litellm.yaml"),
             ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
             ("LITELLM_TELEMETRY", "False"),
+            ("LITELLM_MASTER_KEY", "sk-of-this-run-only-8f1c2e94b7d35a60"),
         ),
     ),
     Application(
