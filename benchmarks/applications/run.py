@@ -445,14 +445,17 @@ def examine(application: Application, digest: str, failures: dict[str, str]) -> 
     result.packages = versions_of(application)
     try:
         carry_out(application, result)
-    except (LoadError, OSError, ValueError, KeyError) as error:
+    except (LoadError, OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
         result.failure = str(error) or type(error).__name__
     return result
 
 
 def kept_result(application: Application) -> Result | None:
-    path = BUILD / f"{application.name}.json"
-    return Result(**json.loads(path.read_text())) if path.exists() else None
+    """Return what is kept of an application, if it was this version of the script that has written it."""
+    try:
+        return Result(**json.loads((BUILD / f"{application.name}.json").read_text()))
+    except (FileNotFoundError, TypeError, ValueError):
+        return None
 
 
 def keep(result: Result) -> None:
