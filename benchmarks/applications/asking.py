@@ -65,8 +65,8 @@ class Count:
 class Connection:
     """A connection of HTTP/1.1 that is opened when it is needed."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    def __init__(self, port: int, timeout: float = TIMEOUT) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def ask(self, path: str, method: str = "GET") -> Answer:
         """Raise OSError or HTTPException when there is no whole answer. The next call opens a new connection."""
@@ -82,9 +82,9 @@ class Connection:
         self._connection.close()
 
 
-def ask_once(port: int, path: str, method: str = "GET") -> Answer:
+def ask_once(port: int, path: str, method: str = "GET", timeout: float = TIMEOUT) -> Answer:
     """Ask over a connection of its own. Raise OSError or HTTPException when there is no whole answer."""
-    connection = Connection(port)
+    connection = Connection(port, timeout)
     try:
         return connection.ask(path, method)
     finally:

@@ -120,8 +120,8 @@ APPLICATIONS: tuple[Application, ...] = (
     Application(
         "starlette-admin",
         ("starlette-admin", "sqlalchemy[asyncio]"),
-        "list page in the admin, its API",
-        Ask("/admin/api/user", "user 3"),
+        "list of rows in the admin, form",
+        Ask("/admin/user/list", "user 3"),
         is_prepared=True,
         script=("starlette_admin",),
     ),

@@ -40,6 +40,7 @@ WORKERS = 2
 PREPARE_TIMEOUT, ASK_TIMEOUT = 300.0, 180.0
 START_TIMEOUT, RELOAD_TIMEOUT, CHANGE_TIMEOUT, STOP_TIMEOUT = 180.0, 240.0, 120.0, 60.0
 """Far above what anything takes: no verdict depends on how busy the machine is."""
+ANSWER_TIMEOUT = 30.0
 BETWEEN = 20
 """Requests between two changes."""
 POLL_INTERVAL = 0.1
@@ -166,7 +167,8 @@ class Live:
     def order(self, path: str, method: str = "POST") -> tuple[int, Any]:
         """Ask on the admin port and return the status and what it says."""
         try:
-            answer = ask_once(self.admin, path, method)
+            # A reload is answered with its verdict.
+            answer = ask_once(self.admin, path, method, RELOAD_TIMEOUT + ANSWER_TIMEOUT)
         except (OSError, HTTPException) as error:
             self.must_run()
             raise LoadError(f"{method} {path}: {error}") from error

@@ -19,7 +19,7 @@ class User(Base):
 
 
 app = Starlette()
-admin = Admin(engine, title="hello from starlette-admin")
+admin = Admin(engine, title="hello from starlette-admin", secret_key="for this run only")
 admin.add_view(ModelView(User))
 admin.mount_to(app)
 
