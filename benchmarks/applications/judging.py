@@ -119,6 +119,12 @@ class Result:
         return sum(self.failures.values())
 
 
+def counted(lines: Iterable[str]) -> list[str]:
+    """Return each line once, without the numbers that change from line to line, with how often it came."""
+    found = Counter(re.sub(r"[0-9]+", "#", _OURS.sub(r"\2", line)) for line in lines)
+    return [f"{count} × {text}" for text, count in found.items()]
+
+
 CRASHES = 1
 """Workers that the run itself kills: their lifespan has no shutdown."""
 RELOADS = 3
@@ -139,7 +145,7 @@ def problems(result: Result) -> list[str]:
     if result.exit_status != 0:
         found.append(f"exit status {result.exit_status}")
     if result.killed:
-        found.append(f"killed: {'; '.join(result.killed)}")
+        found.append(f"killed: {'; '.join(counted(result.killed))}")
     if result.has_lifespan and result.startups - result.shutdowns != CRASHES:
         found.append(
             f"lifespan: {result.startups} startups, {result.shutdowns} shutdowns, "

@@ -1,5 +1,6 @@
 """From results to the page that people read. Pure, but for `write`."""
 
+import re
 from collections.abc import Sequence
 
 from benchmarks.suite.load import ROOT
@@ -106,7 +107,9 @@ def body(results: Sequence[Result]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Return what a cell holds: without what Markdown reads otherwise, and without this machine's directories."""
+    short = re.sub(r"/(?:home|Users|root|work)/[^\s:;,'\"]*/", "…/", text)
+    return short.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def write(results: Sequence[Result]) -> None:

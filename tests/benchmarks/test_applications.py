@@ -145,7 +145,10 @@ def test_a_good_run_has_no_problems():
         ({"verdicts": ["committed"] * 2}, "2 reloads of 3"),
         ({"failures": {"status 500": 2}}, "failed requests: 2 × status 500"),
         ({"exit_status": 5}, "exit status 5"),
-        ({"killed": ["worker 3 was killed"]}, "killed: worker 3 was killed"),
+        (
+            {"killed": ["WARNING:  worker 3 was killed", "WARNING:  worker 4 was killed"]},
+            "killed: 2 × worker # was killed",
+        ),
         ({"shutdowns": 3}, "lifespan: 5 startups, 3 shutdowns"),
         ({"left_processes": ["python x"]}, "processes left: python x"),
         ({"left_files": ["a/b"]}, "files left: a/b"),
@@ -196,6 +199,11 @@ def test_a_run_that_ended_early_has_a_row_without_figures():
     row = report.row(Result("gradio", asked="page", failure="not installed: no | such package"))
     assert row[:4] == ["gradio", "page", "–", "–"]
     assert row[-1] == "**not installed: no \\| such package**"
+
+
+def test_a_cell_names_no_directory_of_this_machine_and_holds_no_markup():
+    row = report.row(Result("gradio", failure="<html> at /root/lib/python3.11/queue.py:57"))
+    assert row[-1] == "**&lt;html> at …/queue.py:57**"
 
 
 def test_reasons_of_those_that_each_worker_imports_have_a_table():
