@@ -146,12 +146,15 @@ class Held:
     """Clients that open a stream or a WebSocket, read until the server ends it, and open it again."""
 
     def __init__(self, port: int, path: str, subprotocol: str, clients: int) -> None:
-        self._port, self._path, self._subprotocol = port, path, subprotocol
+        self._port, self._subprotocol = port, subprotocol
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self.endings: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self._threads = [threading.Thread(target=self._hold) for _ in range(clients)]
+        self._threads = [
+            threading.Thread(target=self._hold, args=(path.replace("{client}", str(number)),))
+            for number in range(clients)
+        ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -168,11 +171,11 @@ class Held:
         """The server is about to stop."""
         self._ended.set()
 
-    def _hold(self) -> None:
-        read = self._read_socket if self._path.startswith("ws:") else self._read_stream
+    def _hold(self, path: str) -> None:
+        read = self._read_socket if path.startswith("ws:") else self._read_stream
         while not self._ended.wait(PAUSE):
             try:
-                told, is_told = read()
+                told, is_told = read(path)
             except (OSError, http.client.HTTPException, WebSocketException) as error:
                 if self._ended.is_set():
                     return  # it was about to open one when the server stopped
@@ -180,9 +183,9 @@ class Held:
             with self._lock:
                 (self.endings if is_told else self.failures)[told] += 1
 
-    def _read_socket(self) -> tuple[str, bool]:
+    def _read_socket(self, path: str) -> tuple[str, bool]:
         """Return how it ended, and whether in order. What is raised has kept it from being opened."""
-        url = f"ws://127.0.0.1:{self._port}{self._path.removeprefix('ws:')}"
+        url = f"ws://127.0.0.1:{self._port}{path.removeprefix('ws:')}"
         offered = [Subprotocol(self._subprotocol)] if self._subprotocol else None
         with connect(url, subprotocols=offered, open_timeout=TIMEOUT, proxy=None) as socket:
             while True:
@@ -193,11 +196,11 @@ class Held:
                 except ConnectionClosed as error:
                     return ending_told(error.rcvd.code if error.rcvd is not None else 1006)
 
-    def _read_stream(self) -> tuple[str, bool]:
+    def _read_stream(self, path: str) -> tuple[str, bool]:
         """Return how it ended, and whether in order. What is raised has kept it from being opened."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)
         try:
-            connection.request("GET", self._path)
+            connection.request("GET", path)
             response = connection.getresponse()
             if response.status != 200:
                 raise http.client.HTTPException(f"status {response.status}")

@@ -32,7 +32,10 @@ class Application:
     script: tuple[str, ...] = ()
     """Script `asks/ask_….py` that asks for more than `load`, with clients of its own, and what follows the port."""
     held: str = ""
-    """Path of an event stream, or of a WebSocket with `ws:` before it, that clients keep open meanwhile."""
+    """Path of an event stream, or of a WebSocket with `ws:` before it, that clients keep open meanwhile.
+
+    {client} in it stands for the number of the client.
+    """
     subprotocol: str = ""
     """Of that WebSocket."""
     companion: str = ""
@@ -92,7 +95,7 @@ APPLICATIONS: tuple[Application, ...] = (
         "page of a notebook, its WebSocket",
         Ask("/notebook/", "marimo"),
         script=("marimo",),
-        held="ws:/notebook/ws?session_id=s_held",
+        held="ws:/notebook/ws?session_id=s_held{client}",
         is_busy=True,
     ),
     Application(
