@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet dev-bench frameworks autobahn wheel clean
+.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet dev-bench frameworks applications autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -114,6 +114,15 @@ frameworks: $(FRAMEWORKS_STAMP)
 	$(FRAMEWORKS_ENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
 	$(FRAMEWORKS_ENV)/bin/python -m benchmarks.frameworks --frameworks '$(FRAMEWORKS)' --middleware '$(MIDDLEWARE)' --feature '$(FEATURE)' --checkout '$(CHECKOUT)' $(if $(FRAMEWORKS)$(MIDDLEWARE)$(FEATURE)$(CHECKOUT),,--docs)
 
+# Real applications from PyPI, each in an environment of its own, through reloads, scaling and a stop. The first run
+# installs them (several GB). Results are kept in build/applications/ and the page is written from all that are there, so a
+# run that was broken off goes on where it was. APPLICATIONS takes parts (names, and patterns as 'data*'), which are run
+# again, and leaves the page as it is; AGAIN=1 runs all again; DOCS=1 writes the page from what is kept and runs nothing.
+APPLICATIONS_RUN = $(BIN)/python -m benchmarks.applications
+
+applications: $(STAMP)
+	$(APPLICATIONS_RUN) --applications '$(APPLICATIONS)' $(if $(APPLICATIONS)$(AGAIN),--again) $(if $(APPLICATIONS),,--docs) $(if $(DOCS),--docs-only)
+
 # The test suite's client has a virtual environment of its own: nothing it needs is ours.
 autobahn: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check uvicorn granian hypercorn
@@ -125,4 +134,4 @@ wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) $(BENCH) .venv-frameworks .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .venv-frameworks .venv-applications .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis

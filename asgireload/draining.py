@@ -24,7 +24,12 @@ class DrainReason(Enum):
     @property
     def websocket_code(self) -> int:
         """Close code for WebSockets: 1012 when a successor serves, else 1001 (RFC 6455 section 7.4, IANA)."""
-        return 1001 if self in (DrainReason.STOP, DrainReason.ORPHANED) else 1012
+        return 1012 if self.has_successor else 1001
+
+    @property
+    def has_successor(self) -> bool:
+        """Whether other workers go on serving."""
+        return self not in (DrainReason.STOP, DrainReason.ORPHANED)
 
 
 class DrainNotice:

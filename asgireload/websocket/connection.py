@@ -16,8 +16,8 @@ transport up to its high-water mark, then `send` waits; a client that takes none
 
 A drain hands an open socket to the worker that follows, if there is one and the application takes part. Else
 it closes it with 1012 (1001 when the server stops), at the time that `http/close_plan.py` gives it; until
-then the application goes on. A handshake under way is answered with 503, so that the client comes back to a
-worker that stays; see `LiveConnection`.
+then the application goes on. A handshake under way is completed and leaves then; when the server stops, and at
+the deadline of the drain, it is answered with 503; see `LiveConnection`.
 """
 
 import asyncio
@@ -292,12 +292,20 @@ class WebSocketConnection:
             self._parting.follow(self.context.successor)
         elif self.state is WebSocketState.OPEN:
             self._leave()
-        elif self.state is WebSocketState.CONNECTING and self._resumption is None:
-            self._set_disconnected(self._drain_code(), "")
-            if self._denial is None:
-                self._refuse(503, "Service Unavailable")
-            # Otherwise the application is within its denial response, which ends by itself.
-        # One that was handed over leaves as soon as it is accepted.
+        elif (
+            self.state is WebSocketState.CONNECTING
+            and self._resumption is None
+            and not (self.context.drain.reason or DrainReason.RELOAD).has_successor
+        ):
+            self._refuse_for_drain()
+        # Where another worker serves, a handshake under way goes on: its client may have come from a worker that
+        # has just left. It leaves as soon as it is accepted, as does a WebSocket that was handed over.
+
+    def _refuse_for_drain(self) -> None:
+        self._set_disconnected(self._drain_code(), "")
+        if self._denial is None:
+            self._refuse(503, "Service Unavailable")
+        # Otherwise the application is within its denial response, which ends by itself.
 
     def cut(self) -> None:
         if self._task is not None:
@@ -313,7 +321,7 @@ class WebSocketConnection:
         ):
             self._close_for_drain()
         elif self.state is WebSocketState.CONNECTING and self._denial is None:
-            self.begin_drain()
+            self._refuse_for_drain()
         elif self._lingering is None:
             self._transport.abort()
 
@@ -658,6 +666,8 @@ class WebSocketConnection:
         self._arm_ping()
         self._resume_reading()
         self._take_early()
+        if self.context.drain and self.state is WebSocketState.OPEN:
+            self.begin_drain()
 
     def _open_session(
         self, deflate: DeflateParameters | None, state: SessionState | None, *, is_movable: bool

@@ -6,6 +6,7 @@ import os
 import re
 import struct
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from websockets.asyncio.client import connect
@@ -536,7 +537,66 @@ def test_a_peer_that_never_answers_does_not_hold_the_drain(
     run(main())
 
 
-def test_a_handshake_under_way_at_the_drain_is_answered(run: Any, parser: str) -> None:
+@pytest.mark.parametrize(
+    "reason", [DrainReason.RELOAD, DrainReason.RECYCLE, DrainReason.SCALE_DOWN]
+)
+def test_a_handshake_under_way_in_a_reload_is_completed_and_leaves_then(
+    run: Any, parser: str, reason: DrainReason
+) -> None:
+    """A client that one worker has closed with 1012 comes back at once, and may meet the worker that is next."""
+    begun: list[bool] = []
+    seen: list[Any] = []
+    may_accept = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        begun.append(True)
+        await may_accept.wait()
+        await send({"type": "websocket.accept"})
+        seen.append(await receive())
+
+    async def main() -> None:
+        async with serving(app, parser) as server:
+            client = await server.connect()
+            client.send(HANDSHAKE + b"\r\n")
+            await server.wait_until(lambda: begun)
+            drain(server, reason)
+            may_accept.set()
+            assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            code, _ = await read_close(client)
+            assert code == 1012
+            client.send(frame(8, struct.pack("!H", code)))
+            assert await client.read_all() == b""
+            await server.context.wait_idle()
+            assert seen == [{"type": "websocket.disconnect", "code": 1012, "reason": ANY}]
+
+    run(main())
+
+
+def test_a_handshake_that_is_never_accepted_is_answered_at_the_deadline(
+    run: Any, parser: str
+) -> None:
+    begun: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        begun.append(True)
+        assert (await receive())["type"] == "websocket.disconnect"
+
+    async def main() -> None:
+        async with serving(app, parser) as server:
+            client = await server.connect()
+            client.send(HANDSHAKE + b"\r\n")
+            await server.wait_until(lambda: begun)
+            drain(server)
+            (connection,) = server.context.connections
+            connection.cut()
+            assert (await client.read_all()).startswith(b"HTTP/1.1 503 ")
+
+    run(main())
+
+
+def test_a_handshake_under_way_at_a_stop_is_answered(run: Any, parser: str) -> None:
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -552,7 +612,7 @@ def test_a_handshake_under_way_at_the_drain_is_answered(run: Any, parser: str) -
             pending.send(HANDSHAKE + b"\r\n")
             await server.wait_connected(2)
             await asyncio.sleep(0.02)
-            drain(server)
+            drain(server, DrainReason.STOP)
             silent.send(HANDSHAKE + b"\r\n")
             for client in (pending, silent):
                 assert (await client.read_all()).startswith(b"HTTP/1.1 503 ")

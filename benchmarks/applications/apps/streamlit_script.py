@@ -1,0 +1,5 @@
+"""What streamlit_app.py serves."""
+
+import streamlit
+
+streamlit.title("hello from streamlit")

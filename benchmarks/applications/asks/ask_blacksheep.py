@@ -1,0 +1,4 @@
+from common import echoes, get
+
+get("/items/7", "7")
+echoes("/ws")
