@@ -433,12 +433,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     )
     ws: str = _row(
         Choice(
-            ("auto", "none"),
-            substitutes={"websockets": "auto", "websockets-sansio": "auto", "wsproto": "auto"},
+            ("auto", "builtin", "wsproto", "none"),
+            substitutes={"websockets": "auto", "websockets-sansio": "auto"},
         ),
         "auto",
         PROTOCOLS,
-        "WebSocket; none makes of a handshake an ordinary request.",
+        "Who reads and writes WebSocket frames: our own code (auto, builtin) or wsproto, with the same"
+        " limits; none makes of a handshake an ordinary request.",
         uvicorn="ws",
     )
     ws_max_size: int = _row(

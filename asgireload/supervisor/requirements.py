@@ -13,6 +13,7 @@ def check_requirements(config: Config) -> None:
         (config.loop == "uvloop", "--loop uvloop", "uvloop", "uvloop"),
         (config.http == "httptools", "--http httptools", "httptools", "httptools"),
         (config.http == "h11", "--http h11", "h11", "h11"),
+        (config.ws == "wsproto", "--ws wsproto", "wsproto", "wsproto"),
         (config.env_file is not None, "--env-file", "python-dotenv", "dotenv"),
     ):
         if wanted and find_spec(module) is None:
