@@ -834,6 +834,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         " once.",
         uvicorn="reload_delay",
     )
+    reload_watcher: str = _row(
+        Choice(("auto", "inotify", "watchfiles", "polling")),
+        "auto",
+        DEVELOPMENT,
+        "Who tells of changed files: inotify, which auto takes where the kernel tells of changes, the"
+        " package watchfiles, or polling, which looks at every file.",
+    )
     reload_poll: float | None = _row(
         Optional(_SECONDS),
         None,

@@ -12,6 +12,7 @@ ASKING = {
     "httptools": {"http": "httptools"},
     "h11": {"http": "h11"},
     "wsproto": {"ws": "wsproto"},
+    "watchfiles": {"reload_watcher": "watchfiles", "reload": True},
 }
 
 
@@ -24,14 +25,24 @@ def test_what_is_not_installed_is_named_with_the_option_and_the_way_to_get_it(
     monkeypatch.setattr(requirements, "find_spec", lambda name: None)
     with pytest.raises(StartupError) as raised:
         check_requirements(config)
-    ((option, value),) = options.items()
+    option, value = next(iter(options.items()))
     flag = "--" + option.replace("_", "-")
     assert str(raised.value) == (
         f"{flag} {value} needs the package {package}: pip install 'asgireload[standard]'"
     )
 
 
-@pytest.mark.parametrize("value", ["auto", "builtin", "none"])
-def test_our_own_needs_nothing(monkeypatch, value):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ws": "auto"},
+        {"ws": "builtin"},
+        {"ws": "none"},
+        {"reload": True, "reload_watcher": "inotify"},
+        {"reload": True, "reload_watcher": "polling"},
+        {"reload": False, "reload_watcher": "watchfiles"},
+    ],
+)
+def test_our_own_needs_nothing(monkeypatch, options):
     monkeypatch.setattr(requirements, "find_spec", lambda name: None)
-    check_requirements(Config(app="app:app", ws=value))
+    check_requirements(Config(app="app:app", **options))
