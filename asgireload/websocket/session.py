@@ -461,6 +461,8 @@ class WebSocketSession:
 
     def _check_header(self, first: int, length: int) -> None:
         """Raise FrameError for a data frame that does not fit here, before its payload has come."""
+        # They are called when there is something to refuse: a call costs more than a comparison.
+        limits = self._limits
         if first & 0x0F:
             if self._opcode:
                 raise FrameError(PROTOCOL_ERROR, "a message began within another")
@@ -469,9 +471,13 @@ class WebSocketSession:
             if not self._opcode:
                 raise FrameError(PROTOCOL_ERROR, "a fragment continues no message")
             is_compressed = self._is_compressed
-            self._limits.check_fragments(self._fragments)
-        self._limits.check_frame(length)
-        self._limits.check_message(self._arrived_bytes + length, is_compressed=is_compressed)
+            if self._fragments >= limits.fragments:
+                limits.check_fragments(self._fragments)
+        if length > limits.frame_bytes:
+            limits.check_frame(length)
+        arrived_bytes = self._arrived_bytes + length
+        if arrived_bytes > limits.message_bytes:
+            limits.check_message(arrived_bytes, is_compressed=is_compressed)
 
     def _begin_frame(self, first: int, length: int, key: bytes, received: list[Received]) -> None:
         if first & 0x0F:
