@@ -46,6 +46,7 @@ MODULES = (
     "websocket/frames.py",
     "websocket/handshake.py",
     "websocket/session.py",
+    "websocket/sessions.py",
     "websocket/stalling.py",
     "worker/acceptor.py",
     "worker/balance.py",

@@ -4,9 +4,9 @@
 
 The cases are Autobahn's own; the client that runs them is kosoku, in a virtual environment of its own
 (`--kosoku` names its program). "asgireload, reloading" has its code replaced again and again meanwhile, and
-its application takes part in the handover of WebSockets. Servers run in turn with their default settings.
-The table counts cases by what they showed; failures are listed below it. Everything is written to
-benchmarks/results/autobahn.json. The exit status is 1 when a case fails on asgireload.
+its application takes part in the handover of WebSockets. Both are run with --ws wsproto as well. Servers run
+in turn with their default settings. The table counts cases by what they showed; failures are listed below it.
+Everything is written to benchmarks/results/autobahn.json. The exit status is 1 when a case fails on asgireload.
 """
 
 import argparse
@@ -93,6 +93,19 @@ SERVERS = (
         "asgireload",
         ("asgireload", "echo_app:app", "--port", "{port}", "--no-access-log",
          "--admin-socket", "none"),
+    ),
+    Server(
+        "asgireload, wsproto, reloading",
+        "asgireload",
+        ("asgireload", "moving_app:app", "--port", "{port}", "--no-access-log", "--workers", "2",
+         "--probation", "0", "--admin-socket", "admin.sock", "--ws", "wsproto"),
+        admin_socket="admin.sock",
+    ),
+    Server(
+        "asgireload, wsproto",
+        "asgireload",
+        ("asgireload", "echo_app:app", "--port", "{port}", "--no-access-log",
+         "--admin-socket", "none", "--ws", "wsproto"),
     ),
     Server(
         "uvicorn, websockets-sansio",

@@ -70,7 +70,7 @@ FLAGS: Mapping[str, str] = {
     "-v": "give --version for the version, or --log-level for the level of the log",
     "-s": _SERVER_NAME_OR_SOCKET,
     "--worker-tmp-dir": "heartbeats go through shared memory and need no directory",
-    "--reload-engine": "files are watched with the kernel's help; --reload-poll SECONDS looks at them instead",
+    "--reload-engine": "give --reload-watcher auto, inotify, watchfiles or polling",
     "--reload-extra-file": "give --reload-include",
     "--reuse-port": "give --accept per-slot for a socket with SO_REUSEPORT for each worker",
     "--spew": "run the application under a debugger or a tracing tool instead",

@@ -454,12 +454,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     )
     ws: str = _row(
         Choice(
-            ("auto", "none"),
-            substitutes={"websockets": "auto", "websockets-sansio": "auto", "wsproto": "auto"},
+            ("auto", "builtin", "wsproto", "none"),
+            substitutes={"websockets": "auto", "websockets-sansio": "auto"},
         ),
         "auto",
         PROTOCOLS,
-        "WebSocket; none makes of a handshake an ordinary request.",
+        "Who reads and writes WebSocket frames: our own code (auto, builtin) or wsproto, with the same"
+        " limits; none makes of a handshake an ordinary request.",
         uvicorn="ws",
     )
     ws_max_size: int = _row(
@@ -874,6 +875,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "Seconds without further changes to wait for when several files change; the first is taken at"
         " once.",
         uvicorn="reload_delay",
+    )
+    reload_watcher: str = _row(
+        Choice(("auto", "inotify", "watchfiles", "polling")),
+        "auto",
+        DEVELOPMENT,
+        "Who tells of changed files: inotify, which auto takes where the kernel tells of changes, the"
+        " package watchfiles, or polling, which looks at every file.",
     )
     reload_poll: float | None = _row(
         Optional(_SECONDS),

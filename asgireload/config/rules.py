@@ -17,6 +17,7 @@ _USELESS_WITHOUT = (
     ("reload_include", "reload"),
     ("reload_exclude", "reload"),
     ("reload_delay", "reload"),
+    ("reload_watcher", "reload"),
     ("reload_poll", "reload"),
     ("reload_hold_timeout", "reload"),
     ("drain_generations", "drain_overlap"),
@@ -83,6 +84,7 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
         raise ConfigError(
             f"{_place(given, 'health_path')} {config.health_path!r}: expected a path that starts with /"
         )
+    _check_watcher(config, given)
     _check_tls(config, given)
     if config.factory and config.app.endswith("()"):
         raise ConfigError(
@@ -123,6 +125,17 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
             f" after {GRACE_PERIOD:g} s unless terminationGracePeriodSeconds is raised"
         )
     return warnings
+
+
+def _check_watcher(config: Config, given: Mapping[str, Given]) -> None:
+    """Raise ConfigError for a watcher that looks at files and one that does not."""
+    if config.reload_poll is None or config.reload_watcher == "auto":
+        return
+    if (config.reload_watcher == "polling") is not bool(config.reload_poll):
+        raise ConfigError(
+            f"{_origin(given, 'reload_poll')}: reload_poll {config.reload_poll:g} does not go with reload_watcher"
+            f" {config.reload_watcher} ({_origin(given, 'reload_watcher')}): give one of them"
+        )
 
 
 def _check_tls(config: Config, given: Mapping[str, Given]) -> None:

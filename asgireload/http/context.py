@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, ASGIApp
 from asgireload.draining import DrainNotice
@@ -47,6 +47,9 @@ ROOM_IDLE_SECONDS = 0.5
 """A connection that has waited for less may have its request on the way."""
 OVERLOAD_LOG_INTERVAL: Final = 1.0
 
+
+SessionName = Literal["builtin", "wsproto"]
+"""Who reads and writes the frames of a WebSocket; see `websocket/sessions.py`."""
 
 STALE_LINE: Final = (b"asgireload-stale", b"asgireload-stale: 1\r\n")
 """Development: the code that answers is older than what was saved."""
@@ -88,6 +91,8 @@ class HttpSettings:
     drain_grace: float = 2.0
     """How long an idle connection still gets an answer after the drain began."""
     websocket: bool = True
+    ws_session: SessionName = "builtin"
+    """Who reads and writes frames."""
     ws_max_size: int = 16 * 1024 * 1024
     ws_max_frame_size: int | None = None
     """None: a frame may be as large as a message."""

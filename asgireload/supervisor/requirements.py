@@ -13,6 +13,13 @@ def check_requirements(config: Config) -> None:
         (config.loop == "uvloop", "--loop uvloop", "uvloop", "uvloop"),
         (config.http == "httptools", "--http httptools", "httptools", "httptools"),
         (config.http == "h11", "--http h11", "h11", "h11"),
+        (config.ws == "wsproto", "--ws wsproto", "wsproto", "wsproto"),
+        (
+            config.reload and config.reload_watcher == "watchfiles",
+            "--reload-watcher watchfiles",
+            "watchfiles",
+            "watchfiles",
+        ),
         (config.env_file is not None, "--env-file", "python-dotenv", "dotenv"),
     ):
         if wanted and find_spec(module) is None:

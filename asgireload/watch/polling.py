@@ -26,7 +26,7 @@ def take_picture(directories: Iterable[str], chosen: PathFilter, others: Iterabl
     """
     picture: Picture = {}
     for path in others:
-        _add(picture, path)
+        add_to_picture(picture, path)
     for top in directories:
         for parent, names, files in os.walk(top):
             names[:] = [
@@ -38,7 +38,7 @@ def take_picture(directories: Iterable[str], chosen: PathFilter, others: Iterabl
             for name in files:
                 path = os.path.join(parent, name)
                 if chosen.accepts(path):
-                    _add(picture, path)
+                    add_to_picture(picture, path)
     return picture
 
 
@@ -48,6 +48,20 @@ def compare(before: Picture, after: Picture) -> Changes:
         arrived=frozenset(path for path, seen in after.items() if before.get(path) != seen),
         vanished=frozenset(before.keys() - after.keys()),
     )
+
+
+def tell_environment(
+    changes: Changes, chosen: PathFilter, environment_file: str | None, project_file: str | None
+) -> Changes:
+    """Tell what was changed beside the application apart from what asks for a reload."""
+    if project_file is not None and project_file in changes.paths:
+        is_quiet = not chosen.accepts(project_file)
+        changes = Changes(is_environment=True) | changes.without(
+            lambda path: is_quiet and path == project_file
+        )
+    if environment_file in changes.paths:
+        changes |= Changes(is_environment=True)
+    return changes
 
 
 def is_remote(directory: str, mountinfo: str) -> bool:
@@ -65,7 +79,8 @@ def is_remote(directory: str, mountinfo: str) -> bool:
     return kind in REMOTE_TYPES or kind.startswith("fuse.")
 
 
-def _add(picture: Picture, path: str) -> None:
+def add_to_picture(picture: Picture, path: str) -> None:
+    """Look at one file; leave it out when it cannot be read."""
     try:
         status = os.stat(path)
     except OSError:

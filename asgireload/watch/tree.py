@@ -22,6 +22,10 @@ _LIBRARY_SUFFIXES = (".py", ".so", ".pth", ".dist-info", ".egg-link")
 """Entries of a directory of libraries that say which libraries there are, and what is in them."""
 
 
+CLOCK_GRAIN = 0.02
+"""Seconds by which a file system's clock may be behind: it ticks with the kernel's timer."""
+
+
 class _Watched(msgspec.Struct):
     """What one watch is for; several reasons may meet in one directory."""
 
@@ -79,12 +83,12 @@ class Tree:
             for directory in self._directories:
                 self._look_out(os.path.dirname(directory), os.path.basename(directory))
                 self._enter(directory, found)
-                self._identities[directory] = _identity(directory)
+                self._identities[directory] = identity_of(directory)
             self._look_out_for_files()
         except OSError:
             self.close()
             raise
-        return Changes(arrived=frozenset(path for path in found if _changed_at(path) >= since))
+        return Changes(arrived=frozenset(path for path in found if changed_at(path) >= since))
 
     def watch_libraries(self, directories: Iterable[str]) -> None:
         """Tell of libraries that come, go or change in these directories from now on."""
@@ -116,7 +120,7 @@ class Tree:
         """
         changes = NOTHING
         for directory in self._directories:
-            identity = _identity(directory)
+            identity = identity_of(directory)
             if identity == self._identities.get(directory):
                 continue
             changes |= self._leave(directory)
@@ -141,7 +145,7 @@ class Tree:
         came = bool(notice.mask & (inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.CREATE))
         changes = NOTHING
         if watched.is_library:
-            changes |= Changes(is_environment=notice.name.endswith(_LIBRARY_SUFFIXES))
+            changes |= Changes(is_environment=is_of_library(notice.name))
         if notice.name in watched.names:
             changes |= self._take_named(path, notice, came=came)
         if watched.is_tree:
@@ -178,7 +182,7 @@ class Tree:
     def _enter_again(self, directory: str) -> Changes:
         """A watched directory has come back."""
         found: set[str] = set()
-        self._identities[directory] = _identity(directory)
+        self._identities[directory] = identity_of(directory)
         self._enter(directory, found)
         return Changes(arrived=frozenset(found), is_vague=True)
 
@@ -314,7 +318,13 @@ def _is_within(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory + os.sep)
 
 
-def _identity(directory: str) -> tuple[int, int] | None:
+def is_of_library(path: str) -> bool:
+    """Whether an entry of a directory of libraries says which ones there are, or is one."""
+    return path.endswith(_LIBRARY_SUFFIXES)
+
+
+def identity_of(directory: str) -> tuple[int, int] | None:
+    """Return device and inode, None for a directory that is missing."""
     try:
         status = os.stat(directory)
     except OSError:
@@ -331,7 +341,8 @@ def _is_link(path: str) -> bool:
     return stat.S_ISLNK(status.st_mode) or status.st_nlink > 1
 
 
-def _changed_at(path: str) -> float:
+def changed_at(path: str) -> float:
+    """Return the wall clock time of the latest change, of content or entry, in seconds."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,7 +1,8 @@
 """Watch the application's files: say at once that something changes, and when to load it.
 
-The kernel tells (`tree.py`); where it cannot, files are looked at (`polling.py`). What follows from a change
-is decided in `bursts.py`; this file waits, and carries the news to whoever reloads.
+The kernel tells (`tree.py`), or watchfiles if that is asked for (`_watchfiles.py`); where the kernel cannot, files
+are looked at (`polling.py`). What follows from a change is decided in `bursts.py`; this file waits, and carries the
+news to whoever reloads.
 """
 
 import asyncio
@@ -9,21 +10,22 @@ import logging
 import os
 import time
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from asgireload.config import Config
 from asgireload.watch.bursts import Bursts, Verdict
 from asgireload.watch.changes import Changes
 from asgireload.watch.filters import make_filter
-from asgireload.watch.polling import Picture, compare, is_remote, take_picture
-from asgireload.watch.tree import Tree
+from asgireload.watch.polling import Picture, compare, is_remote, take_picture, tell_environment
+from asgireload.watch.tree import CLOCK_GRAIN, Tree
+
+if TYPE_CHECKING:
+    from asgireload.watch._watchfiles import WatchfilesTree
 
 LOOK_INTERVAL = 3.0
 """Seconds between two looks whether the watched directories are still the same ones."""
 PROJECT_FILE = "pyproject.toml"
 """In the working directory; says which libraries there shall be."""
-CLOCK_GRAIN = 0.02
-"""Seconds by which a file system's clock may be behind: it ticks with the kernel's timer."""
 POLL_INTERVAL = 0.5
 """Seconds between two looks at every file, where the kernel cannot tell and nothing else is asked for."""
 POLL_SHARE = 20
@@ -62,9 +64,10 @@ class Watcher:
         )
         self._project_file = os.path.realpath(PROJECT_FILE)
         self._poll_interval = _poll_interval(config, self._directories)
+        self._is_watchfiles = config.reload_watcher == "watchfiles"
         self._bursts = Bursts(config.reload_delay)
         self._libraries: tuple[str, ...] = ()
-        self._tree: Tree | None = None
+        self._tree: Tree | WatchfilesTree | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began_at = time.time()
 
@@ -80,18 +83,13 @@ class Watcher:
         try:
             if self._poll_interval is None:
                 try:
-                    tree = Tree(
-                        self._directories, self._filter, self._environment_file, self._project_file
-                    )
-                    # Seconds, for a tree of a hundred thousand directories.
-                    found = await asyncio.to_thread(tree.begin, self._began_at - CLOCK_GRAIN)
-                    await self._follow(tree, found)
+                    await (self._follow_watchfiles() if self._is_watchfiles else self._follow())
                 except OSError as error:
                     _logger.warning(
                         "The kernel cannot watch so much (%s): files are looked at every %g s."
                         " Raise fs.inotify.max_user_watches and max_user_instances (sysctl), or name"
                         " fewer directories with --reload-dir",
-                        error.strerror,
+                        error.strerror or error,
                         POLL_INTERVAL,
                     )
             await self._poll(self._poll_interval or POLL_INTERVAL)
@@ -101,8 +99,11 @@ class Watcher:
 
     # --- the kernel tells -------------------------------------------------------------------------
 
-    async def _follow(self, tree: Tree, found: Changes) -> None:
-        """Raise OSError when a limit of the kernel is reached later on."""
+    async def _follow(self) -> None:
+        """Raise OSError when a limit of the kernel is reached, also later on."""
+        tree = Tree(self._directories, self._filter, self._environment_file, self._project_file)
+        # Seconds, for a tree of a hundred thousand directories.
+        found = await asyncio.to_thread(tree.begin, self._began_at - CLOCK_GRAIN)
         loop = asyncio.get_running_loop()
         broken: asyncio.Future[None] = loop.create_future()
 
@@ -131,7 +132,31 @@ class Watcher:
             loop.remove_reader(tree.fileno())
             tree.close()
 
-    def _watch_libraries(self, tree: Tree) -> None:
+    async def _follow_watchfiles(self) -> None:
+        """The same, by watchfiles, which waits in a thread."""
+        tree = await asyncio.to_thread(self._make_watchfiles_tree)
+        try:
+            changes: Changes | None = await asyncio.to_thread(
+                tree.begin, self._began_at - CLOCK_GRAIN
+            )
+            self._tree = tree
+            self._watch_libraries(tree)
+            while changes is not None:
+                self._take(changes)
+                changes = await asyncio.to_thread(tree.wait)
+        finally:
+            self._tree = None
+            tree.stop()  # the thread hears of it within milliseconds, and closes everything
+
+    def _make_watchfiles_tree(self) -> "WatchfilesTree":
+        # The library is an extra: loaded only when chosen. It brings others, which takes its time.
+        from asgireload.watch._watchfiles import WatchfilesTree
+
+        return WatchfilesTree(
+            self._directories, self._filter, self._environment_file, self._project_file
+        )
+
+    def _watch_libraries(self, tree: "Tree | WatchfilesTree") -> None:
         try:
             tree.watch_libraries(self._libraries)
         except OSError as error:
@@ -147,21 +172,16 @@ class Watcher:
             began = loop.time()
             after = await asyncio.to_thread(take_picture, self._directories, self._filter, others)
             if before is not None:
-                changes = compare(before, after)
-                self._take(self._with_environment(changes))
+                self._take(
+                    tell_environment(
+                        compare(before, after),
+                        self._filter,
+                        self._environment_file,
+                        self._project_file,
+                    )
+                )
             before = after
             await asyncio.sleep(max(interval, POLL_SHARE * (loop.time() - began)))
-
-    def _with_environment(self, changes: Changes) -> Changes:
-        """Tell what was changed beside the application apart from what asks for a reload."""
-        if self._project_file in changes.paths:
-            changes = Changes(is_environment=True) | changes.without(self._is_quiet)
-        if self._environment_file in changes.paths:
-            changes |= Changes(is_environment=True)
-        return changes
-
-    def _is_quiet(self, path: str) -> bool:
-        return path == self._project_file and not self._filter.accepts(path)
 
     # --- the news ---------------------------------------------------------------------------------
 
@@ -207,7 +227,11 @@ def watched_directories(config: Config) -> tuple[str, ...]:
 
 
 def _poll_interval(config: Config, directories: tuple[str, ...]) -> float | None:
-    """Return how often to look at files, None where the kernel tells."""
+    """Return how often to look at files, None where the kernel or watchfiles tells."""
+    if config.reload_watcher == "polling":
+        return config.reload_poll or POLL_INTERVAL
+    if config.reload_watcher != "auto":
+        return None
     if config.reload_poll is not None:
         return config.reload_poll or None
     # Many who mount a project into a container have this set already.

@@ -64,7 +64,8 @@ from asgireload.websocket.frames import ABNORMAL
 from asgireload.websocket.handover import Continuation, Resumption, SessionState, pack, queued
 from asgireload.websocket.handshake import VERSION, Handshake
 from asgireload.websocket.parting import Parting, PartingStage
-from asgireload.websocket.session import Closed, SessionLimits, WebSocketSession, weight
+from asgireload.websocket.session import Closed, SessionLimits, weight
+from asgireload.websocket.sessions import Session, new_session
 from asgireload.websocket.stalling import StallWatch
 
 _WEBSOCKETS: Final = int(Field.WEBSOCKETS)
@@ -119,7 +120,7 @@ class WebSocketConnection:
         self._endpoints = endpoints
         self._head = head
         self._handshake: Handshake
-        self._session: WebSocketSession
+        self._session: Session
         self._task: asyncio.Task[None] | None = None
         self._early_bytes = b""
         """Received before the application accepted."""
@@ -680,7 +681,9 @@ class WebSocketConnection:
             settings.ws_max_inflation_ratio,
         )
         self._deflate = deflate
-        self._session = WebSocketSession(limits, deflate, state, is_movable=is_movable)
+        self._session = new_session(
+            settings.ws_session, limits, deflate, state, is_movable=is_movable
+        )
         self._is_accepted = True
 
     def _send_resuming(self, kind: str, message: Message, resumption: Resumption) -> None:

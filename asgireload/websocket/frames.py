@@ -83,6 +83,11 @@ def explain_first_byte(first: int) -> str:
 
 def encode_close(code: int, reason: str) -> bytes:
     """Return a close frame. Raise AppProtocolError for what does not fit into one or may not be sent."""
+    return encode_frame(FIN | CLOSE, close_payload(code, reason))
+
+
+def close_payload(code: int, reason: str) -> bytes:
+    """Return what is in a close frame. Raise AppProtocolError as `encode_close` does."""
     if not is_sendable_code(code):
         raise AppProtocolError(
             f"{code} is not a close code that may be sent; use 1000 to 1003, 1007 to 1014,"
@@ -97,7 +102,7 @@ def encode_close(code: int, reason: str) -> bytes:
             f"the close reason has {len(payload) - 2} bytes in UTF-8;"
             f" a close frame has room for {REASON_BYTES_LIMIT}"
         )
-    return encode_frame(FIN | CLOSE, payload)
+    return payload
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:

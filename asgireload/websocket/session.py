@@ -54,7 +54,13 @@ _NEW_DECODER = codecs.getincrementaldecoder("utf-8")
 class SessionLimits:
     """What one client may send. Sizes in bytes."""
 
-    __slots__ = ("fragments", "frame_bytes", "inflation_ratio", "message_bytes")
+    __slots__ = (
+        "compressed_bytes",
+        "fragments",
+        "frame_bytes",
+        "inflation_ratio",
+        "message_bytes",
+    )
 
     def __init__(
         self,
@@ -65,12 +71,38 @@ class SessionLimits:
     ) -> None:
         self.message_bytes: Final = message_bytes
         """Of a whole message, inflated."""
-        self.frame_bytes: Final = frame_bytes
+        # DEFLATE enlarges what it cannot shrink; zlib's deflateBound never says more than this.
+        self.compressed_bytes: Final = message_bytes + message_bytes // 8 + 64
+        """Of a whole message, as it is on the wire."""
+        self.frame_bytes: Final = frame_bytes if frame_bytes is not None else _LONGEST_FRAME
         """Of the payload of one frame, as it is on the wire; None: only the message counts."""
         self.fragments: Final = fragments
         """Frames that one message may consist of."""
         self.inflation_ratio: Final = inflation_ratio
         """What a compressed message beyond `INFLATION_FROM` may be, times its bytes on the wire."""
+
+    def check_frame(self, length: int) -> None:
+        """Raise FrameError for a frame with so much payload, before it has come."""
+        if length > self.frame_bytes:
+            raise FrameError(TOO_BIG, "the frame is too big", limit=Limit.WS_SIZE)
+
+    def check_message(self, arrived_bytes: int, *, is_compressed: bool) -> None:
+        """Raise FrameError for a message of which so much has come, or is announced."""
+        if arrived_bytes > (self.compressed_bytes if is_compressed else self.message_bytes):
+            raise FrameError(TOO_BIG, "the message is too big", limit=Limit.WS_SIZE)
+
+    def check_fragments(self, fragments: int) -> None:
+        """Raise FrameError for one more frame in a message that has so many."""
+        if fragments >= self.fragments:
+            raise FrameError(
+                POLICY_VIOLATION, "the message has too many fragments", limit=Limit.WS_FRAGMENTS
+            )
+
+    def inflated_bytes(self, arrived_bytes: int) -> int:
+        """Return what a compressed message may have become, of which so much has come."""
+        if self.inflation_ratio is None:
+            return self.message_bytes
+        return min(self.message_bytes, max(INFLATION_FROM, self.inflation_ratio * arrived_bytes))
 
 
 class Closed:
@@ -122,12 +154,10 @@ class WebSocketSession:
         "_answer",
         "_arrived_bytes",
         "_awaited_pong",
-        "_compressed_bytes_limit",
         "_decoder",
         "_deflater",
         "_first_bytes",
         "_fragments",
-        "_frame_bytes_limit",
         "_gathered",
         "_held_ping",
         "_holds_pongs",
@@ -138,7 +168,6 @@ class WebSocketSession:
         "_is_over",
         "_key",
         "_limits",
-        "_message_bytes_limit",
         "_opcode",
         "_position",
         "_remaining",
@@ -160,14 +189,7 @@ class WebSocketSession:
     ) -> None:
         """`state` is what another session of the same connection exported; `resume` must follow then."""
         self._limits = limits if limits is not None else SessionLimits()
-        limit = self._limits.message_bytes
-        self._message_bytes_limit = limit
-        # DEFLATE enlarges what it cannot shrink; zlib's deflateBound never says more than this.
-        self._compressed_bytes_limit = limit + limit // 8 + 64
-        self._frame_bytes_limit = (
-            self._limits.frame_bytes if self._limits.frame_bytes is not None else _LONGEST_FRAME
-        )
-        self._whole_bytes_limit = min(limit, self._frame_bytes_limit)
+        self._whole_bytes_limit = min(self._limits.message_bytes, self._limits.frame_bytes)
         self._deflater: Deflater | None = None
         self._inflater: Inflater | None = None
         self._first_bytes = PLAIN_FIRST_BYTES
@@ -325,10 +347,7 @@ class WebSocketSession:
         self._begin_message(partial.opcode, is_compressed=partial.is_compressed)
         self._fragments = partial.fragments
         self._is_final = partial.is_final
-        if len(partial.payload) > (
-            self._compressed_bytes_limit if partial.is_compressed else self._message_bytes_limit
-        ):
-            raise FrameError(TOO_BIG, "the message is too big", limit=Limit.WS_SIZE)
+        self._limits.check_message(len(partial.payload), is_compressed=partial.is_compressed)
         if partial.payload:
             self._arrived_bytes = len(partial.payload)
             self._take_payload(partial.payload)
@@ -442,6 +461,8 @@ class WebSocketSession:
 
     def _check_header(self, first: int, length: int) -> None:
         """Raise FrameError for a data frame that does not fit here, before its payload has come."""
+        # They are called when there is something to refuse: a call costs more than a comparison.
+        limits = self._limits
         if first & 0x0F:
             if self._opcode:
                 raise FrameError(PROTOCOL_ERROR, "a message began within another")
@@ -450,18 +471,13 @@ class WebSocketSession:
             if not self._opcode:
                 raise FrameError(PROTOCOL_ERROR, "a fragment continues no message")
             is_compressed = self._is_compressed
-            if self._fragments >= self._limits.fragments:
-                raise FrameError(
-                    POLICY_VIOLATION,
-                    "the message has too many fragments",
-                    limit=Limit.WS_FRAGMENTS,
-                )
-        if length > self._frame_bytes_limit:
-            raise FrameError(TOO_BIG, "the frame is too big", limit=Limit.WS_SIZE)
-        if self._arrived_bytes + length > (
-            self._compressed_bytes_limit if is_compressed else self._message_bytes_limit
-        ):
-            raise FrameError(TOO_BIG, "the message is too big", limit=Limit.WS_SIZE)
+            if self._fragments >= limits.fragments:
+                limits.check_fragments(self._fragments)
+        if length > limits.frame_bytes:
+            limits.check_frame(length)
+        arrived_bytes = self._arrived_bytes + length
+        if arrived_bytes > limits.message_bytes:
+            limits.check_message(arrived_bytes, is_compressed=is_compressed)
 
     def _begin_frame(self, first: int, length: int, key: bytes, received: list[Received]) -> None:
         if first & 0x0F:
@@ -532,11 +548,7 @@ class WebSocketSession:
 
     def _allowed_bytes(self) -> int:
         """How many more bytes the message may inflate to."""
-        allowed = self._message_bytes_limit
-        ratio = self._limits.inflation_ratio
-        if ratio is not None:
-            allowed = min(allowed, max(INFLATION_FROM, ratio * self._arrived_bytes))
-        return allowed - len(self._gathered)
+        return self._limits.inflated_bytes(self._arrived_bytes) - len(self._gathered)
 
     def _take_control(self, first: int, payload: bytes, received: list[Received]) -> bool:
         """Handle a control frame; return True when nothing behind it counts."""

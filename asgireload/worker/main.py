@@ -90,6 +90,7 @@ from asgireload.net.addresses import ListenerTraits
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
 from asgireload.websocket.connection import WebSocketConnection
+from asgireload.websocket.sessions import choose_session
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.balance import Balance
 from asgireload.worker.direct import Doorway
@@ -852,6 +853,7 @@ def http_settings(config: Config, file_limit: int) -> HttpSettings:
             DEVELOPMENT_GRACE if config.reload else config.drain_grace,
         ),
         websocket=config.ws != "none",
+        ws_session=choose_session(config.ws),
         ws_max_size=config.ws_max_size,
         ws_max_frame_size=config.ws_max_frame_size,
         ws_max_fragments=config.ws_max_fragments,

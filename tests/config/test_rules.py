@@ -48,7 +48,12 @@ def test_a_factory_that_is_called_already_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "raw"),
-    [("reload_dir", ("src",)), ("max_requests_jitter", "5"), ("admin_token_file", "t")],
+    [
+        ("reload_dir", ("src",)),
+        ("reload_watcher", "polling"),
+        ("max_requests_jitter", "5"),
+        ("admin_token_file", "t"),
+    ],
 )
 def test_options_without_effect_are_pointed_out(name, raw):
     (warning,) = load([flag(name, raw)]).warnings
@@ -77,6 +82,24 @@ def test_a_stop_that_outlasts_kubernetes_is_pointed_out():
 
 def test_the_defaults_warn_about_nothing():
     assert load().warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("watcher", "poll"), [("inotify", "0.5"), ("watchfiles", "0.5"), ("polling", "0")]
+)
+def test_a_watcher_and_an_interval_of_looking_that_do_not_go_together_are_refused(watcher, poll):
+    flags = [flag("reload", True), flag("reload_watcher", watcher), flag("reload_poll", poll)]
+    error = f"--reload-poll: reload_poll {poll} does not go with reload_watcher {watcher} "
+    with pytest.raises(ConfigError, match=error):
+        load(flags)
+
+
+@pytest.mark.parametrize(
+    ("watcher", "poll"), [("auto", "0"), ("auto", "0.5"), ("polling", "0.5"), ("inotify", "0")]
+)
+def test_a_watcher_and_an_interval_of_looking_that_agree_are_taken(watcher, poll):
+    flags = [flag("reload", True), flag("reload_watcher", watcher), flag("reload_poll", poll)]
+    assert load(flags).warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ class Server:
 
 serves_directly = False
 """Accept as a worker does, and connections with their first bytes; set by the fixture `way`."""
+ws_session = "builtin"
+"""Who reads and writes the frames of WebSockets; set by the fixture `parser` of their suites."""
 
 
 class Listening:
@@ -155,6 +157,7 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
     }
     config = msgspec.structs.replace(Config(), **log_options)
     options.setdefault("sendfile", True)
+    options.setdefault("ws_session", ws_session)
     settings = HttpSettings(parser=parser, **options)  # type: ignore[arg-type]
     loop = asyncio.get_running_loop()
     context = ServingContext(

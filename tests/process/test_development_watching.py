@@ -125,7 +125,8 @@ def test_a_save_during_the_first_start_makes_exactly_one_more(tmp_path):
         server._destroy()
 
 
-def test_a_checkout_commits_once(tmp_path, tmp_path_factory):
+@pytest.mark.parametrize("watcher", ["inotify", "watchfiles"])
+def test_a_checkout_commits_once(tmp_path, tmp_path_factory, watcher):
     """Files of 2,000 modules come and go, the application's among them."""
     write_version(tmp_path, 1)
     # Written before, and only moved while the server looks: a slow machine must not make several bursts of it.
@@ -133,7 +134,7 @@ def test_a_checkout_commits_once(tmp_path, tmp_path_factory):
     names = [f"module_{number}.py" for number in range(2000)]
     for name in names:
         (prepared / name).write_text("x = 1\n")
-    with develop(tmp_path) as server:
+    with develop(tmp_path, "--reload-watcher", watcher) as server:
         server.wait_log("Watching")
         write_version(tmp_path, 2)
         for name in names:
@@ -145,13 +146,14 @@ def test_a_checkout_commits_once(tmp_path, tmp_path_factory):
         assert server.version() == 3
 
 
-def test_a_directory_that_is_deleted_and_made_anew_goes_on_counting(tmp_path):
+@pytest.mark.parametrize("watcher", ["inotify", "watchfiles"])
+def test_a_directory_that_is_deleted_and_made_anew_goes_on_counting(tmp_path, watcher):
     """A package, and the watched directory itself."""
     project = tmp_path / "project"
     (project / "shop").mkdir(parents=True)
     (project / "shop" / "part.py").write_text("P = 1\n")
     write_version(project, 0, extra="\nfrom shop.part import P\nVERSION = P\n")
-    options = ("--app-dir", str(project))
+    options = ("--app-dir", str(project), "--reload-watcher", watcher)
     with Server(tmp_path, "--reload", *options, workers=1) as server:
         server.wait_log("Watching")
         assert server.version() == 1
@@ -166,6 +168,19 @@ def test_a_directory_that_is_deleted_and_made_anew_goes_on_counting(tmp_path):
         wait_until(lambda: answers(server, 333))
         (project / "shop" / "part.py").write_text("P = 4444\n")
         wait_version(server, 4444)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_saves_are_served_and_a_stop_is_clean_where_watchfiles_tells(tmp_path, workers):
+    write_version(tmp_path, 1)
+    with develop(tmp_path, "--reload-watcher", "watchfiles", workers=workers) as server:
+        server.wait_log("Watching")
+        for version in range(2, 6):
+            write_version(tmp_path, version)
+            wait_version(server, version)
+        assert server.stop() == 0
+        assert not server.left_behind()
+        assert "Traceback" not in server.log
 
 
 def answers(server, version):

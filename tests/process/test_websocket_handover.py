@@ -92,8 +92,10 @@ class Numbering:
             self.room.release()
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_a_numbered_echo_is_not_interrupted_by_three_reloads(tmp_path, loop):
+@pytest.mark.parametrize(
+    ("loop", "ws"), [("uvloop", "builtin"), ("asyncio", "builtin"), ("uvloop", "wsproto")]
+)
+def test_a_numbered_echo_is_not_interrupted_by_three_reloads(tmp_path, loop, ws):
     release(tmp_path, 1)
 
     async def main(server):
@@ -127,7 +129,7 @@ def test_a_numbered_echo_is_not_interrupted_by_three_reloads(tmp_path, loop):
             assert (await client.recv()).split(" ", 2)[0] == "4"
             await client.close()
 
-    with Server(tmp_path, *OPTIONS, "--loop", loop, workers=2) as server:
+    with Server(tmp_path, *OPTIONS, "--loop", loop, "--ws", ws, workers=2) as server:
         asyncio.run(main(server))
 
 

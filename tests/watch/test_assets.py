@@ -46,7 +46,15 @@ def test_changes_can_be_parted():
     assert rest == Changes(frozenset({"a.py"}), is_environment=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"reload_poll": 0.01}, {"reload_include": ("*.css",)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reload_poll": 0.01},
+        {"reload_include": ("*.css",)},
+        {"reload_watcher": "watchfiles"},
+    ],
+)
 def test_a_saved_style_sheet_is_told_to_pages_and_reloads_nothing(tmp_path, options):
     async def scenario():
         async with ListeningForAssets(tmp_path, **options) as listening:

@@ -11,12 +11,25 @@ from hypothesis import strategies as st
 from asgireload.errors import FrameError, ParcelError
 from asgireload.http.parser import read_head, read_request_line
 from asgireload.ipc.parcels import Facts, decode_parcel, encode_parcel
+from asgireload.websocket._wsproto import WsprotoSession
 from asgireload.websocket.deflate import DeflateParameters, Inflater
 from asgireload.websocket.frames import BINARY, FIN, PING, PONG, RSV1, TEXT
 from asgireload.websocket.handover import Continuation, Resumption, SessionState, pack, queued
 from asgireload.websocket.session import Closed, SessionLimits, WebSocketSession
 from tests.websocket.client_frames import frame
 
+Session = WebSocketSession | WsprotoSession
+SESSIONS = pytest.mark.parametrize("kind", [WebSocketSession, WsprotoSession])
+ROUTES = pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        (WebSocketSession, WebSocketSession),
+        (WsprotoSession, WsprotoSession),
+        # A reload may change the option --ws.
+        (WebSocketSession, WsprotoSession),
+        (WsprotoSession, WebSocketSession),
+    ],
+)
 ROOM = 1000
 PLAIN = None
 WITH_TAKEOVER = DeflateParameters()
@@ -67,16 +80,17 @@ class Client:
         return (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
-def read(session: WebSocketSession, data: bytes) -> tuple[list[str | bytes | Closed], bytes]:
+def read(session: Session, data: bytes) -> tuple[list[str | bytes | Closed], bytes]:
     return session.receive(data, ROOM), session.take_answer()
 
 
 def move(
-    session: WebSocketSession,
+    session: Session,
     deflate: DeflateParameters | None,
     limits: SessionLimits | None = None,
-) -> WebSocketSession:
-    """Return the session that goes on in another process: through bytes and back."""
+    to: type[Session] | None = None,
+) -> Session:
+    """Return the session that goes on in another process, of the same kind: through bytes and back."""
     head = read_head(read_request_line(b"GET / HTTP/1.1"), list(HEADERS))
     parcel = pack(
         FACTS,
@@ -89,7 +103,7 @@ def move(
     resumption = Resumption(decode_parcel(encode_parcel(parcel)))
     assert resumption.deflate == deflate
     state = resumption.continuation.session
-    successor = WebSocketSession(limits, resumption.deflate, state, is_movable=True)
+    successor = (to or type(session))(limits, resumption.deflate, state, is_movable=True)
     successor.resume(state)
     return successor
 
@@ -119,28 +133,31 @@ messages = st.builds(
 agreements = st.sampled_from([PLAIN, WITH_TAKEOVER, WITHOUT_TAKEOVER, SMALL_WINDOW])
 
 
+@ROUTES
 @given(st.lists(messages, min_size=1, max_size=5), agreements, st.data())
-def test_two_sessions_deliver_and_answer_what_one_does(sent, deflate, data):
+def test_two_sessions_deliver_and_answer_what_one_does(kind, other, sent, deflate, data):
     client = Client(deflate)
     stream = b"".join(client.frames(each) for each in sent)
-    whole, whole_answer = read(WebSocketSession(None, deflate), stream)
+    whole, whole_answer = read(kind(None, deflate), stream)
     assert whole == [each.message for each in sent]
 
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), min_size=1, max_size=3)))
-    session = WebSocketSession(None, deflate, is_movable=True)
+    session = kind(None, deflate, is_movable=True)
     received, answer, position = [], b"", 0
     for cut in [*cuts, len(stream)]:
         more, answered = read(session, stream[position:cut])
         received += more
         answer += answered
         position = cut
-        session = move(session, deflate)
+        session = move(session, deflate, to=other)
+        kind, other = other, kind
     assert received == whole
     assert answer == whole_answer
 
 
+@ROUTES
 @pytest.mark.parametrize("deflate", [WITH_TAKEOVER, WITHOUT_TAKEOVER, SMALL_WINDOW])
-def test_every_split_of_a_compressed_fragmented_stream(deflate):
+def test_every_split_of_a_compressed_fragmented_stream(kind, other, deflate):
     client = Client(deflate)
     sent = [
         Sent("first grüße " * 5, (7, 9), is_compressed=True, control=PING),
@@ -150,77 +167,114 @@ def test_every_split_of_a_compressed_fragmented_stream(deflate):
     ]
     stream = b"".join(client.frames(each) for each in sent)
     for cut in range(len(stream) + 1):
-        session = WebSocketSession(None, deflate, is_movable=True)
+        session = kind(None, deflate, is_movable=True)
         before, answer = read(session, stream[:cut])
-        after, more_answer = read(move(session, deflate), stream[cut:])
+        after, more_answer = read(move(session, deflate, to=other), stream[cut:])
         assert before + after == [each.message for each in sent], cut
         assert (answer + more_answer).count(b"\x8a") == 3, cut
 
 
-def test_a_full_window_moves():
+@ROUTES
+def test_a_full_window_moves(kind, other):
     client = Client(WITH_TAKEOVER)
     old = "".join(chr(33 + index * 7919 % 90) for index in range(40_000))
-    session = WebSocketSession(None, WITH_TAKEOVER, is_movable=True)
+    session = kind(None, WITH_TAKEOVER, is_movable=True)
     read(session, client.frames(Sent(old, is_compressed=True)))
     repeated = client.frames(Sent(old[-32_000:], is_compressed=True))
     assert len(repeated) < 1000  # it refers to the message before
     for cut in (0, len(repeated) // 2):
         before, _ = read(session, repeated[:cut])
-        session = move(session, WITH_TAKEOVER)
+        session = move(session, WITH_TAKEOVER, to=other)
         after, _ = read(session, repeated[cut:])
         assert before + after == [old[-32_000:]]
         repeated = client.frames(Sent(old[-32_000:], is_compressed=True))
 
 
-def test_what_there_was_no_room_for_is_read_over_there():
-    session = WebSocketSession(is_movable=True)
+@ROUTES
+def test_what_there_was_no_room_for_is_read_over_there(kind, other):
+    session = kind(is_movable=True)
     stream = b"".join(frame(FIN | TEXT, b"%d" % number) for number in range(5))
     assert session.receive(stream, 2) == ["0", "1"]
-    successor = move(session, PLAIN)
+    successor = move(session, PLAIN, to=other)
     assert successor.has_unread_frames
     assert successor.receive(b"", ROOM) == ["2", "3", "4"]
 
 
-def test_a_ping_is_answered_over_there():
-    session = WebSocketSession(is_movable=True)
+@ROUTES
+def test_a_ping_is_answered_over_there(kind, other):
+    session = kind(is_movable=True)
     ping = session.ping()
-    successor = move(session, PLAIN)
+    successor = move(session, PLAIN, to=other)
     assert successor.is_pong_awaited
     read(successor, frame(FIN | PONG, ping[2:]))
     assert not successor.is_pong_awaited
 
 
-def test_limits_count_what_came_before():
-    session = WebSocketSession(is_movable=True)
+@ROUTES
+def test_limits_count_what_came_before(kind, other):
+    session = kind(is_movable=True)
     read(session, frame(TEXT, b"x" * 60))
     for limits, more in (
         (SessionLimits(message_bytes=100), b"x" * 41),
         (SessionLimits(fragments=1), b"x"),
     ):
-        received, _ = read(move(session, PLAIN, limits), frame(FIN, more))
+        received, _ = read(move(session, PLAIN, limits, to=other), frame(FIN, more))
         assert isinstance(received[0], Closed)
-    received, _ = read(move(session, PLAIN, SessionLimits(message_bytes=100)), frame(FIN, b"y"))
+    received, _ = read(
+        move(session, PLAIN, SessionLimits(message_bytes=100), to=other), frame(FIN, b"y")
+    )
     assert received == ["x" * 60 + "y"]
 
 
-def test_lower_limits_over_there_refuse_what_has_come_already():
-    session = WebSocketSession(is_movable=True)
+@ROUTES
+def test_lower_limits_over_there_refuse_what_has_come_already(kind, other):
+    session = kind(is_movable=True)
     read(session, frame(TEXT, b"x" * 60))
-    with pytest.raises(FrameError, match="too big") as raised:
-        move(session, PLAIN, SessionLimits(message_bytes=50))
-    assert raised.value.code == 1009
+    if (kind, other) == (WebSocketSession, WebSocketSession):
+        with pytest.raises(FrameError, match="too big") as raised:
+            move(session, PLAIN, SessionLimits(message_bytes=50))
+        assert raised.value.code == 1009
+        return
+    # What wsproto has, or is to have, is read again: that tells.
+    successor = move(session, PLAIN, SessionLimits(message_bytes=50), to=other)
+    assert successor.has_unread_frames
+    ((closed,), _) = read(successor, b"")
+    assert (closed.code, closed.reason) == (1009, "the message is too big")
 
 
-def test_half_a_character_is_no_fault():
-    session = WebSocketSession(is_movable=True)
+@SESSIONS
+def test_what_is_kept_of_a_message_in_part_is_no_more_than_came_of_it(kind):
+    """Control frames between its fragments, which nothing counts, are not kept."""
+    session = kind(is_movable=True)
+    read(session, frame(TEXT, b"x" * 60))
+    for number in range(100):
+        read(session, frame(FIN | PING, b"%d" % number) + frame(FIN | PONG))
+    state = session.export()
+    partial = len(state.partial.payload) if state.partial is not None else 0
+    assert len(state.unread) + partial < 80
+
+
+@SESSIONS
+def test_a_window_is_not_that_of_the_message_in_part(kind):
+    client = Client(WITH_TAKEOVER)
+    session = kind(None, WITH_TAKEOVER, is_movable=True)
+    read(session, client.frames(Sent("first " * 10, is_compressed=True)))
+    read(session, client.frames(Sent("second " * 10, (5,), is_compressed=True))[:-3])
+    assert session.export().window == b"first " * 10
+
+
+@ROUTES
+def test_half_a_character_is_no_fault(kind, other):
+    session = kind(is_movable=True)
     read(session, frame(TEXT, "grü".encode()[:3]))
-    assert read(move(session, PLAIN), frame(FIN, "ü".encode()[1:]))[0] == ["grü"]
+    assert read(move(session, PLAIN, to=other), frame(FIN, "ü".encode()[1:]))[0] == ["grü"]
 
 
-def test_half_a_character_is_not_forgotten():
-    session = WebSocketSession(is_movable=True)
+@ROUTES
+def test_half_a_character_is_not_forgotten(kind, other):
+    session = kind(is_movable=True)
     read(session, frame(TEXT, "grü".encode()[:3]))
-    (closed,), _ = read(move(session, PLAIN), frame(0, b"a"))
+    (closed,), _ = read(move(session, PLAIN, to=other), frame(0, b"a"))
     assert closed.code == 1007
 
 
