@@ -16,12 +16,11 @@ FOR_THE_SUPERVISOR = (
     signal.SIGINT,
     signal.SIGQUIT,
     signal.SIGUSR1,
-    signal.SIGUSR2,
     signal.SIGTTIN,
     signal.SIGTTOU,
 )
 """They may be sent to all processes, and only it acts on them: in a worker no handler of an application does."""
-NOT_FOR_CHILDREN = (*FOR_THE_SUPERVISOR, signal.SIGWINCH, signal.SIGALRM)
+NOT_FOR_CHILDREN = (*FOR_THE_SUPERVISOR, signal.SIGUSR2, signal.SIGWINCH, signal.SIGALRM)
 """A fresh interpreter is started with them blocked: one that hears of Ctrl-C before its handlers stand ends with
 a traceback of its own."""
 

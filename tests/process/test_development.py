@@ -440,7 +440,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("extra", "text"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_served_once_said_and_repaired_by_the_next_save(tmp_path, extra, text):
     write_version(tmp_path, 1)
-    with develop(tmp_path, "--boot-timeout", "2") as server:
+    with develop(tmp_path, "--boot-timeout", "8") as server:
         kept = Kept(server)
         assert kept.get()[2].startswith("1 ")
         write_version(tmp_path, 2, extra=extra)

