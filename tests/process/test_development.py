@@ -444,7 +444,7 @@ def test_a_mistake_is_served_once_said_and_repaired_by_the_next_save(tmp_path, e
         kept = Kept(server)
         assert kept.get()[2].startswith("1 ")
         write_version(tmp_path, 2, extra=extra)
-        server.wait_log("a page that says so is served")
+        server.wait_log("every request is answered with an error page")
         status, stale, body = kept.get()
         assert (status, stale) == (500, None)
         assert text in body
@@ -480,7 +480,7 @@ def test_a_mistake_is_a_page_for_people_json_for_programs_and_text_for_others(tm
     with develop(tmp_path, workers=workers) as server:
         server.wait_log("Watching")
         write_version(tmp_path, 2, extra="\nclass Odd(Exception): pass\nraise Odd('<script>')\n")
-        server.wait_log("a page that says so is served")
+        server.wait_log("every request is answered with an error page")
         status, kind, page = ask_as(server, "text/html,*/*;q=0.8")
         assert (status, kind) == (500, "text/html; charset=utf-8")
         assert "&lt;script&gt;" in page
