@@ -214,7 +214,7 @@ def _retired(reload: ReloadSnapshot) -> str:
         (reload.exchanges_cut, "exchanges cut"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
-        (reload.came_back, "offers came back"),
+        (reload.came_back, "connections not taken by the new worker"),
         (reload.shutdown_failures, "lifespan shutdowns failed"),
     ):
         if count:

@@ -145,7 +145,7 @@ def _reload(reload: ReloadSnapshot) -> str:
         (reload.exchanges_cut, "exchanges cut at the deadline"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
-        (reload.came_back, "offers came back"),
+        (reload.came_back, "connections not taken by the new worker"),
         (reload.shutdown_failures, "lifespan shutdowns failed"),
     ):
         if count:
