@@ -130,7 +130,9 @@ autobahn: $(STAMP)
 	  .venv-autobahn/bin/pip install --quiet --disable-pip-version-check kosoku)
 	$(BIN)/python benchmarks/autobahn.py
 
+# An older wheel would be a second match of dist/asgireload-*.whl.
 wheel: $(STAMP)
+	rm -f dist/asgireload-*
 	$(BIN)/python -m build
 
 clean:

@@ -28,6 +28,8 @@ OF_OTHER_PROGRAMS = {
     "--init": "docker",
     "--unix-socket": "curl",
     "--no-cache-dir": "pip",
+    "--no-deps": "pip",
+    "--wheel-dir": "pip",
     "--threads": "gunicorn",
     "--configure": "debugpy, its --configure-subProcess",
     "--listen": "debugpy",

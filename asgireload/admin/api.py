@@ -298,7 +298,8 @@ class AdminApp:
         except TlsError as error:
             # As with new code that cannot serve, the fault lies behind this server.
             raise ProblemError(
-                502, f"The certificates were not taken, the former ones stay: {_sentence(error)}"
+                502,
+                f"The the new certificates cannot be used, so the old ones stay in use: {_sentence(error)}",
             ) from error
         return json_response({"certificates": certificates})
 

@@ -162,7 +162,7 @@ def _reload_families(snapshot: MetricsSnapshot) -> Iterator[Metric]:
         if last.ended_at is not None:
             yield GaugeMetricFamily(
                 "asgireload_last_reload_timestamp_seconds",
-                "When the last verdict was spoken, in seconds since the epoch.",
+                "Time of the last verdict, in seconds since the epoch.",
                 value=last.ended_at,
             )
         if last.duration is not None:

@@ -180,7 +180,7 @@ def _reload(title: str, reload: ReloadSnapshot | None) -> str:
         facts.append(
             ("Took" if reload.ended_at else "Running for", format_duration(reload.duration))
         )
-    facts.append(("Asked", format_time(reload.requested_at)))
+    facts.append(("Requested at", format_time(reload.requested_at)))
     if reload.waits_for:
         facts.append(("Waits for", reload.waits_for))
     elif reload.waited:
@@ -189,9 +189,11 @@ def _reload(title: str, reload: ReloadSnapshot | None) -> str:
         uniform = "in every slot" if reload.uniform else "not in every slot"
         serving = reload.serving_generation
         result = "nothing" if serving is None else f"generation {serving}, {uniform}"
+        if reload.failure is not None and serving == reload.to_generation:
+            result = "an error page"  # in development
         facts.append(("Served afterwards", result))
         facts.append(("Old workers", _retired(reload)))
-    facts.append(("By", ", ".join(reload.origins)))
+    facts.append(("Requested by", ", ".join(reload.origins)))
     items = "".join(f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>" for name, value in facts)
     steps = "".join(_slot_steps(slot) for slot in reload.slots)
     timeline = f'<ol class="slots">{steps}</ol>' if steps else ""
@@ -212,7 +214,7 @@ def _retired(reload: ReloadSnapshot) -> str:
         (reload.exchanges_cut, "exchanges cut"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
-        (reload.came_back, "offers came back"),
+        (reload.came_back, "connections not taken by the new worker"),
         (reload.shutdown_failures, "lifespan shutdowns failed"),
     ):
         if count:

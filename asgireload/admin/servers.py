@@ -286,9 +286,9 @@ def _read_pid(pid_file: str) -> tuple[int, float]:
             f"pid file {pid_file}: {error.strerror}; check the path, or start the server"
         ) from error
     except ValueError as error:
-        raise ControlError(f"pid file {pid_file} does not hold a process id") from error
+        raise ControlError(f"pid file {pid_file} does not contain a pid") from error
     if pid < 1:
-        raise ControlError(f"pid file {pid_file} does not hold a process id")
+        raise ControlError(f"pid file {pid_file} does not contain a pid")
     return pid, written_at
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from asgireload.errors import ConfigError, closest
 
 COMMAND_HELP: dict[str, str] = {
-    "reload": "Load the code anew; --wait tells whether it was taken.",
-    "reload-certificates": "Read the certificates anew, without a reload.",
+    "reload": "Load the code again; --wait reports the result.",
+    "reload-certificates": "Read the certificates again, without a reload.",
     "status": "Show generations, workers and the last reload.",
-    "stop": "Stop gracefully; --wait until the process is gone.",
+    "stop": "Stop gracefully; --wait waits for the end.",
     "scale": "Set the number of workers.",
 }
 

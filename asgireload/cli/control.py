@@ -202,10 +202,8 @@ def _command(
             metavar="FILE",
             help="The server's admin socket. Default: that of the server started in this directory.",
         ),
-        click.Option(["--pid"], type=click.IntRange(min=1), help="The server's process id."),
-        click.Option(
-            ["--pid-file", "-p"], metavar="FILE", help="File with the server's process id."
-        ),
+        click.Option(["--pid"], type=click.IntRange(min=1), help="The server's pid."),
+        click.Option(["--pid-file", "-p"], metavar="FILE", help="File with the server's pid."),
     ]
     return click.Command(
         name, callback=callback, params=[*params, *finding], help=COMMAND_HELP[name]
@@ -233,7 +231,7 @@ def _wait(text: str) -> list[click.Parameter]:
             ["--timeout"],
             callback=_read_seconds,
             metavar="SECONDS",
-            help="Give up waiting after this time; it goes on all the same.",
+            help="Stop waiting after this time; the server goes on.",
         ),
     ]
 
@@ -241,7 +239,11 @@ def _wait(text: str) -> list[click.Parameter]:
 control = click.Group(
     "asgireload",
     commands=[
-        _command("reload", _reload, _wait("Wait for the verdict; 1 unless it was committed.")),
+        _command(
+            "reload",
+            _reload,
+            _wait("Wait for the verdict; exit with 0 only if the reload was committed."),
+        ),
         _command("reload-certificates", _reload_certificates, []),
         _command(
             "status",

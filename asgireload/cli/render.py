@@ -36,7 +36,7 @@ def render_ticket(answer: Mapping[str, Any]) -> str:
     waits = f" It waits for {ticket.waits_for}." if ticket.waits_for else ""
     return (
         f"Reload {ticket.id} is {ticket.outcome}{joined}.{waits}"
-        " `asgireload status` tells the outcome.\n"
+        " `asgireload status` shows the outcome.\n"
     )
 
 
@@ -139,14 +139,13 @@ def _reload(reload: ReloadSnapshot) -> str:
     elif reload.waited:
         lines.append(f"  waited {format_duration(reload.waited)} for old workers to drain")
     if not is_open:
-        extent = "in every slot" if reload.uniform else "but not in every slot"
-        lines.append(f"  generation {_or_dash(reload.serving_generation)} serves {extent}")
+        lines.append(f"  {_what_serves(reload)}")
     lines += _old_workers(reload)
     for count, what in (
         (reload.exchanges_cut, "exchanges cut at the deadline"),
         (reload.websockets_closed, "WebSockets closed"),
         (reload.handed_over, "connections handed over"),
-        (reload.came_back, "offers came back"),
+        (reload.came_back, "connections not taken by the new worker"),
         (reload.shutdown_failures, "lifespan shutdowns failed"),
     ):
         if count:
@@ -162,6 +161,13 @@ def _reload(reload: ReloadSnapshot) -> str:
         lines.append(f"  failed at {reload.failure.stage}{where}: {reload.failure.summary}")
         lines += [f"    {line}" for line in reload.failure.traceback.splitlines()]
     return "\n".join(lines) + "\n"
+
+
+def _what_serves(reload: ReloadSnapshot) -> str:
+    if reload.failure is not None and reload.serving_generation == reload.to_generation:
+        return "every request is answered with an error page"  # in development
+    extent = "in every slot" if reload.uniform else "but not in every slot"
+    return f"generation {_or_dash(reload.serving_generation)} serves {extent}"
 
 
 def _old_workers(reload: ReloadSnapshot) -> list[str]:

@@ -192,8 +192,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(_FILE),
         None,
         APPLICATION,
-        "Put the variables of this file into the application's environment, again at each reload."
-        " It does not configure the server.",
+        "Put the variables of this file into the application's environment; it is read again at"
+        " each reload. It does not configure the server.",
         uvicorn="env_file",
     )
     root_path: str = _row(
@@ -216,7 +216,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Text("HOST", "a host name or address"),
         "127.0.0.1",
         ADDRESSES,
-        "Listen on this host; :: answers IPv4 too.",
+        "Listen on this host; :: accepts IPv4 as well.",
         uvicorn="host",
     )
     port: int = _row(
@@ -271,22 +271,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Choice(("shared", "per-slot")),
         "shared",
         ADDRESSES,
-        "How workers share a TCP address: one socket for all, or a SO_REUSEPORT socket a slot.",
+        "How workers share a TCP address: one socket for all of them, or one SO_REUSEPORT socket"
+        " for each slot.",
     )
     defer_accept: bool = _row(
         Switch(),
         True,
         ADDRESSES,
-        "Leave a TCP connection in the kernel until its first bytes are there, a second at most. Not under"
-        " --reload, and not for inherited sockets.",
+        "Leave a TCP connection in the kernel until its first bytes have arrived, for a second"
+        " at most. Not used under --reload, nor for inherited sockets.",
     )
 
     ssl_certfile: str | None = _row(
         Optional(_FILE),
         None,
         TLS,
-        "Speak TLS with the certificate in this PEM file, intermediate certificates behind it. It is read"
-        " again when it changes.",
+        "Serve TLS with the certificate in this PEM file, followed by its intermediates. It is"
+        " read again when it changes.",
         aliases=("--certfile",),
         uvicorn="ssl_certfile",
     )
@@ -294,7 +295,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(_FILE),
         None,
         TLS,
-        "PEM file with the certificate's private key. Default: it is in --ssl-certfile.",
+        "PEM file with the certificate's private key. Default: the key is in --ssl-certfile.",
         aliases=("--keyfile",),
         uvicorn="ssl_keyfile",
     )
@@ -302,8 +303,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(Secret("PASSWORD")),
         None,
         TLS,
-        "Password of the private keys. Other users of the machine can read a command line; rather give"
-        " --ssl-keyfile-password-file.",
+        "Password of the private keys. Other users of the machine can read a command line:"
+        " prefer --ssl-keyfile-password-file.",
         uvicorn="ssl_keyfile_password",
     )
     ssl_keyfile_password_file: str | None = _row(
@@ -316,8 +317,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Several(Text("CERTFILE[:KEYFILE]", "CERTFILE or CERTFILE:KEYFILE"), separator="\n"),
         (),
         TLS,
-        "One more certificate, used for clients that ask for a name it holds; repeat for several."
-        " Others get --ssl-certfile.",
+        "One more certificate, for clients that ask for a name that it contains; repeat for"
+        " several. Other clients get --ssl-certfile.",
     )
     ssl_version: str = _row(
         Choice(
@@ -353,7 +354,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
         "none",
         TLS,
-        "Ask clients for a certificate: optional verifies one that is sent, required insists on it.",
+        "Ask clients for a certificate: optional verifies one that is sent, required refuses"
+        " clients without one.",
         aliases=("--cert-reqs",),
         uvicorn="ssl_cert_reqs",
     )
@@ -377,8 +379,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(Text("MODULE:CALLABLE", "an import string <module>:<attribute>")),
         None,
         TLS,
-        "Function that makes the ssl.SSLContext in each worker; called with the configuration and a"
-        " function that returns what would be used without it.",
+        "Function that makes the ssl.SSLContext in each worker. It is called with the"
+        " configuration and a function that returns the context that the options describe.",
         uvicorn="ssl_context_factory",
         uvicorn_variable=False,
     )
@@ -393,8 +395,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _NETWORKS,
         ("127.0.0.1", "::1"),
         PROXIES,
-        "Proxies whose forwarded headers are believed: addresses, networks, unix for Unix sockets, or"
-        " * for everybody, which lets every client forge its address.",
+        "Proxies whose forwarded headers are trusted: addresses, networks, unix for Unix"
+        " sockets, or * for everybody, which lets every client forge its address.",
         uvicorn="forwarded_allow_ips",
         default_variable="FORWARDED_ALLOW_IPS",
     )
@@ -402,8 +404,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Choice(("x-forwarded", "forwarded")),
         "x-forwarded",
         PROXIES,
-        "Which headers the proxies write: X-Forwarded-For and its like, or Forwarded (RFC 7239). The"
-        " others stay what a client may have made up.",
+        "Which headers the proxies write: the X-Forwarded-* family, or Forwarded (RFC 7239)."
+        " Headers of the other family are ignored, because a client may have written them.",
     )
     forwarded_fields: tuple[str, ...] = _row(
         Several(
@@ -412,8 +414,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
         ("for", "proto"),
         PROXIES,
-        "What is believed of them: for (the client), proto (the scheme), host and port (of the Host"
-        " header), prefix (root_path). Name only those that the proxy always writes.",
+        "Which fields of them are trusted: for (the client), proto (the scheme), host and port"
+        " (of the Host header), prefix (root_path). Name only those that the proxy always writes.",
     )
     proxy_protocol: bool = _row(
         Switch(),
@@ -433,8 +435,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Several(HostPattern(), always_splits=True),
         (),
         PROXIES,
-        "Hosts that are served, as example.com, *.example.com, localhost; requests for others are"
-        " answered with 400. Default: any.",
+        "Hosts that are served, such as example.com, *.example.com, localhost; requests for"
+        " others are answered with 400. Default: any.",
     )
 
     loop: str = _row(
@@ -448,8 +450,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Choice(("auto", "builtin", "h11", "httptools"), substitutes={"zttp": "auto"}),
         "auto",
         PROTOCOLS,
-        "Who takes header lines apart: our own parser (auto, builtin) or a library. All are held to"
-        " the same grammar.",
+        "Parser of header lines: our own (auto, builtin) or a library. All of them accept the"
+        " same grammar.",
         uvicorn="http",
     )
     ws: str = _row(
@@ -459,8 +461,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
         "auto",
         PROTOCOLS,
-        "Who reads and writes WebSocket frames: our own code (auto, builtin) or wsproto, with the same"
-        " limits; none makes of a handshake an ordinary request.",
+        "Parser and writer of WebSocket frames: our own (auto, builtin) or wsproto, with the"
+        " same limits. With none, a WebSocket handshake is served as an ordinary request.",
         uvicorn="ws",
     )
     ws_max_size: int = _row(
@@ -487,14 +489,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(Integer(1)),
         200,
         PROTOCOLS,
-        "How many times larger than received a compressed WebSocket message beyond 1 MiB may become;"
-        " more closes with 1009. None: only the message size counts.",
+        "How many times its received size a compressed WebSocket message above 1 MiB may grow;"
+        " beyond that the connection is closed with 1009. None: only the message size is limited.",
     )
     ws_max_queue: int = _row(
         Integer(1),
         32,
         PROTOCOLS,
-        "WebSocket messages that may wait for the application; then the socket is not read.",
+        "WebSocket messages that may wait for the application; while so many wait, the socket is"
+        " not read.",
         uvicorn="ws_max_queue",
     )
     ws_ping_interval: float | None = _row(
@@ -522,7 +525,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Several(Header(), separator="\n"),
         (),
         PROTOCOLS,
-        "Add a header to every response; repeat for several. In a variable, one on each line.",
+        "Add a header to every response; repeat for several. In a variable, one header on each"
+        " line.",
         uvicorn="headers",
         uvicorn_variable=False,
     )
@@ -551,7 +555,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _SECONDS_ABOVE_ZERO,
         15.0,
         LIMITS,
-        "Seconds a client may take over a request head, and over its first byte; then 408.",
+        "Seconds until a client has sent its first byte and its whole request head; then 408.",
     )
     timeout_request_body: float = _row(
         _SECONDS_ABOVE_ZERO,
@@ -563,14 +567,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _SECONDS_ABOVE_ZERO,
         60.0,
         LIMITS,
-        "Seconds a client may read nothing of what waits for it; then the connection is dropped.",
+        "Seconds that a client may leave pending data unread; then the connection is dropped.",
     )
     timeout_request: float | None = _row(
         Optional(_SECONDS_ABOVE_ZERO),
         None,
         LIMITS,
-        "Seconds from a request's head to the end of its response; then the application is cancelled"
-        " and the client gets 504, or sees its response break off. Streams count, too.",
+        "Seconds from a request's head to the end of its response; then the application is"
+        " cancelled, and the client gets 504 or its response is cut. Streams are limited, too.",
     )
     limit_request_line: int = _row(
         Size(),
@@ -593,7 +597,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(Size()),
         GIBIBYTE,
         LIMITS,
-        "Largest request body in bytes, or 10M, or 2G; 413 beyond. none sets no limit.",
+        "Largest request body in bytes, or with a unit as 10M, 2G; 413 beyond. none sets no limit.",
     )
     limit_concurrency: int | None = _row(
         Optional(Integer(1)),
@@ -606,8 +610,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(Integer(1)),
         None,
         LIMITS,
-        "Connections a worker holds at once: beyond, idle ones are closed, and then no more accepted."
-        " Default: what its limit of open files allows.",
+        "Connections that a worker holds at once; at this number idle ones are closed, and no"
+        " more are accepted until there is room. Default: what its limit of open files allows.",
     )
 
     workers: int = _row(
@@ -624,7 +628,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         None,
         WORKERS,
         "Import the application once and fork workers from it. Default: yes, unless its import"
-        " leaves behind what a fork would break: threads, processes, connections.",
+        " leaves something behind that a fork would break: threads, processes, connections.",
     )
     boot_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,
@@ -659,7 +663,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(Size()),
         None,
         WORKERS,
-        "Recycle a worker whose resident memory is above this many bytes, or 512M, or 2G.",
+        "Recycle a worker whose resident memory is above this many bytes; units as 512M, 2G.",
         scaled_aliases={"--workers-max-rss": Optional(Size(unit=MEBIBYTE))},
     )
     worker_lifetime: float | None = _row(
@@ -673,14 +677,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _SECONDS_ABOVE_ZERO,
         300.0,
         WORKERS,
-        "End the server after this many seconds in which workers kept dying and none served.",
+        "Stop the server after this many seconds in which workers died and none served.",
     )
 
     probation: float = _row(
         _SECONDS,
         1.0,
         RELOADING,
-        "Seconds the first worker of a new generation serves alone before the roll goes on.",
+        "Seconds that the first worker of a new generation serves before the other slots follow.",
     )
     health_path: str | None = _row(
         Optional(Text("PATH", "a path that starts with /")),
@@ -693,40 +697,45 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Integer(1, 64),
         1,
         RELOADING,
-        "New workers that a reload boots beside the old ones at a time.",
+        "How many new workers a reload starts beside the old ones at a time.",
     )
     drain_overlap: bool = _row(
         Switch(),
         True,
         RELOADING,
-        "Let old workers drain beside the roll. With --no-drain-overlap the next slot, and the next reload, wait"
-        " until they have left: a reload takes less memory, and up to --drain-timeout for each slot.",
+        "Let old workers drain while the reload goes on. With --no-drain-overlap the next slot,"
+        " and the next reload, wait until they have left: a reload then needs less memory, and up"
+        " to --drain-timeout for each slot.",
     )
     drain_generations: int = _row(
         Integer(1, 16),
         2,
         RELOADING,
-        "Old workers that may drain at a time, in multiples of --workers; a reload waits while more would.",
+        "How many old workers may drain at a time, in multiples of --workers; a reload that"
+        " would exceed this waits.",
     )
     keep_generations: int = _row(
         Integer(0, 8),
         1,
         RELOADING,
-        "Old generations kept asleep in memory, to go back to.",
+        "How many old generations are kept in memory, asleep, so that the server can go back to"
+        " them.",
     )
     revert_window: float = _row(
         _SECONDS,
         60.0,
         RELOADING,
-        "Seconds after a reload during which a crash loop takes it back; 0 never does.",
+        "Seconds after a reload in which a crash loop makes the server go back to the old"
+        " generation; 0 never goes back.",
     )
     reload_priority: str = _row(
         Choice(("low", "normal")),
         "low",
         RELOADING,
-        "CPU priority of what a reload imports, starts and ends: low gives it what serving leaves over, for 10 s"
-        " each at most, where the system allows the way back (root, CAP_SYS_NICE or RLIMIT_NICE); normal lets it"
-        " compete.",
+        "CPU priority of the processes that a reload imports, starts and ends. low runs each of"
+        " them on idle CPU time only, for 10 s at most, where the system allows to raise the"
+        " priority again (root, CAP_SYS_NICE or RLIMIT_NICE); normal gives them the usual"
+        " priority.",
     )
 
     drain_timeout: float = _row(
@@ -741,8 +750,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _SECONDS,
         2.0,
         STOPPING,
-        "Seconds a draining worker still answers on idle connections that no other worker can take over"
-        " (TLS, a stop); at most the drain's.",
+        "Seconds that a draining worker still answers on idle connections that no other worker"
+        " can take over (TLS, a stop); at most as long as the drain.",
     )
     lifespan_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,
@@ -754,10 +763,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(_SECONDS_ABOVE_ZERO),
         None,
         STOPPING,
-        "Seconds a worker may take to exit, after the lifespan shutdown: threads (half of it at most), then exit"
-        " handlers (atexit), such as those of Sentry, OpenTelemetry or Kafka that send what they hold. Default:"
-        " what is left of --drain-timeout and --lifespan-timeout, at least 1.5; 3 under --reload. A reload does not"
-        " wait for it.",
+        "Seconds a worker may take to exit after the lifespan shutdown: first its threads (at"
+        " most half of the time), then exit handlers (atexit), such as those of Sentry,"
+        " OpenTelemetry or Kafka that send what they hold. Default: what is left of"
+        " --drain-timeout and --lifespan-timeout, at least 1.5; 3 under --reload. A reload does"
+        " not wait for it.",
     )
     ws_close_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,
@@ -769,41 +779,44 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Switch(),
         True,
         STOPPING,
-        "Let streams of server-sent events that have ids go on in the worker that follows: it calls the application"
-        " with the same request and Last-Event-ID.",
+        "Continue streams of server-sent events that have ids in the next worker: it calls the"
+        " application with the same request and Last-Event-ID.",
     )
     event_stream_notice: float = _row(
         _SECONDS,
         10.0,
         STOPPING,
-        "Seconds from the begin of a drain until event streams that cannot move are ended, between two events; at"
-        " most half of --drain-timeout. The application may end them itself before.",
+        "Seconds from the start of a drain until event streams that cannot move are ended,"
+        " between two events; at most half of --drain-timeout. The application may end them"
+        " earlier.",
     )
     ws_close_window: float = _row(
         _SECONDS,
         5.0,
         STOPPING,
-        "Seconds over which a worker that leaves spreads the closes of its WebSockets, and the ends of its event"
-        " streams, at most: up to fifty a second it needs no longer.",
+        "Longest time in seconds over which a draining worker spreads the closes of its"
+        " WebSockets and the ends of its event streams. It ends up to fifty a second, and takes"
+        " no longer than that needs.",
     )
     ws_handover_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,
         5.0,
         STOPPING,
-        "Seconds for an application to give the state of a WebSocket that another worker is to go on with.",
+        "Seconds an application may take to give the state of a WebSocket that moves to another"
+        " worker.",
     )
     ws_handover_max_state: int = _row(
         Size(),
         64 * KIBIBYTE,
         STOPPING,
-        "Largest such state in bytes.",
+        "Largest state in bytes that an application may give for a WebSocket that moves.",
     )
 
     pid_file: str | None = _row(
         Optional(_FILE),
         None,
         ADMIN,
-        "Write the supervisor's process id to this file.",
+        "Write the supervisor's pid to this file.",
         aliases=("-p", "--pid"),
     )
     admin_port: int | None = _row(
@@ -816,14 +829,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Text("HOST", "a host name or address"),
         "127.0.0.1",
         ADMIN,
-        "Host of the admin port; another than loopback needs --admin-token-file.",
+        "Host of the admin port; any host but loopback needs --admin-token-file.",
     )
     admin_socket: str = _row(
         Text("FILE", "a path, auto or none"),
         "auto",
         ADMIN,
-        "Unix socket for `asgireload reload` and its like; auto takes a private place, none opens"
-        " none.",
+        "Unix socket for the commands, such as `asgireload reload`: a path, auto for a private"
+        " place, or none.",
     )
     admin_socket_mode: str = _row(
         FileMode(),
@@ -841,7 +854,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(_FILE),
         None,
         ADMIN,
-        "File with the bearer token that the admin port asks for.",
+        "File with the bearer token that clients of the admin port must send.",
     )
 
     reload: bool = _row(
@@ -851,14 +864,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Several(_DIRECTORY, separator=":"),
         (),
         DEVELOPMENT,
-        "Watch this directory; repeat for several. Default: the working directory.",
+        "Watch this directory; repeat for several. Default: --app-dir, or the working directory.",
         uvicorn="reload_dirs",
     )
     reload_include: tuple[str, ...] = _row(
         Several(Text("PATTERN", "a file pattern")),
         (),
         DEVELOPMENT,
-        "Also reload for files that match; repeat for several. Python files always count.",
+        "Also reload for files that match; repeat for several. Python files are always watched.",
         uvicorn="reload_includes",
     )
     reload_exclude: tuple[str, ...] = _row(
@@ -872,37 +885,37 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _SECONDS,
         0.05,
         DEVELOPMENT,
-        "Seconds without further changes to wait for when several files change; the first is taken at"
-        " once.",
+        "Seconds without a change to wait for when several files change in a row; the first"
+        " change is loaded at once.",
         uvicorn="reload_delay",
     )
     reload_watcher: str = _row(
         Choice(("auto", "inotify", "watchfiles", "polling")),
         "auto",
         DEVELOPMENT,
-        "Who tells of changed files: inotify, which auto takes where the kernel tells of changes, the"
-        " package watchfiles, or polling, which looks at every file.",
+        "How changes are noticed: by inotify, which auto takes where the kernel reports changes;"
+        " by the package watchfiles; or by polling, which looks at every file.",
     )
     reload_poll: float | None = _row(
         Optional(_SECONDS),
         None,
         DEVELOPMENT,
-        "Seconds between looks at every file, for file systems that do not tell of changes. Default:"
-        " only for those that are known not to; 0 never looks.",
+        "Seconds between two looks at every file, for file systems that do not report changes."
+        " Default: only on those that are known not to; 0 never looks.",
     )
     reload_hold_timeout: float = _row(
         _SECONDS,
         10.0,
         DEVELOPMENT,
-        "Seconds a new request waits for code that was saved before it; then the old code answers, and"
-        " says so with a header asgireload-stale.",
+        "Seconds that a new request waits for code that was saved before it; then the old code"
+        " answers, with a header asgireload-stale.",
     )
     reload_browser: bool = _row(
         Switch(),
         False,
         DEVELOPMENT,
-        "With --reload: pages load themselves again after a reload, and exchange style sheets and"
-        " images that are saved, without one.",
+        "With --reload: open pages load themselves again after a reload, and replace style"
+        " sheets and images that are saved, without a reload.",
     )
     debug_extension: bool = _row(
         Switch(),
@@ -928,16 +941,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
         None,
         LOGGING,
-        "What a line for a request holds: uvicorn, common, combined, json, or a format with gunicorn's"
-        " atoms, such as '%(h)s %(s)s'. Default: uvicorn, with --log-format json: json.",
+        "Format of the line for a request: uvicorn, common, combined, json, or one with"
+        " gunicorn's atoms, such as '%(h)s %(s)s'. Default: uvicorn; json with --log-format json.",
         aliases=("--access-logformat",),
     )
     access_log_file: str = _row(
         _LOG_FILE,
         "-",
         LOGGING,
-        "Append the lines for requests to this file; - is standard output. The file may be moved away"
-        " at any time: a new one is begun.",
+        "Append the lines for requests to this file; - is standard output. The file may be moved"
+        " away at any time: a new one is opened.",
         aliases=("--access-logfile",),
     )
     access_log_exclude: tuple[str, ...] = _row(
@@ -956,22 +969,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(HeaderName()),
         None,
         LOGGING,
-        "Give each request an id, taken from this header or made, and send it back in the same"
-        " header; it is in the log and in the scope.",
+        "Give each request an id, from this header or a new one, and send it back in the same"
+        " header; the id is in the log and in the scope.",
     )
     error_log_file: str = _row(
         _LOG_FILE,
         "-",
         LOGGING,
-        "Append what the server says to this file; - is standard error. The file may be moved away at"
-        " any time: a new one is begun.",
+        "Append all other log lines to this file; - is standard error. The file may be moved"
+        " away at any time: a new one is opened.",
         aliases=("--error-logfile", "--log-file"),
     )
     log_format: str = _row(
         Choice(("text", "json")),
         "text",
         LOGGING,
-        "Write what the server says as text, or as one JSON object a line.",
+        "Write the log as text, or as one JSON object on each line.",
     )
     log_config: str | None = _row(
         Optional(_FILE),

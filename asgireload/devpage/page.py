@@ -77,7 +77,7 @@ def _header(report: FailureReport, part: ErrorPart) -> str:
     message = part.message or ("" if part.type else report.summary)
     place = next((frame for frame in reversed(part.frames) if frame.is_user), None)
     where = (
-        f'<p class="where">in <code>{_text(place.shown)}:{place.line}</code>{_function(place)}</p>'
+        f'<p class="where">at <code>{_text(place.shown)}:{place.line}</code>{_function(place)}</p>'
         if place is not None
         else ""
     )

@@ -183,7 +183,7 @@ def read_request_line(line: bytes) -> RequestLine:
         raise PeerError(400, "this is not a request line")
     method, target, major, minor = match.groups()
     if major != b"1":
-        raise PeerError(505, f"HTTP/{major.decode()}.{minor.decode()} is not spoken here")
+        raise PeerError(505, f"HTTP/{major.decode()}.{minor.decode()} is not supported")
     if method not in METHODS:
         raise PeerError(501, "the method is not known")
     if method == b"CONNECT":

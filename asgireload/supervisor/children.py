@@ -760,7 +760,7 @@ def _describe_load(loaded: AppLoaded, layer: Layer | None) -> str:
         return ""
     names = ", ".join(loaded.modules)
     more = loaded.module_count - len(loaded.modules)
-    what = f"{more} modules and {names}" if more else names
+    what = f"{names} and {more} more module{'' if more == 1 else 's'}" if more else names
     place = layer.name if layer is not None else "a fresh interpreter"
     return f"read {what} in {loaded.seconds * 1000:.0f} ms, from {place}"
 

@@ -142,7 +142,9 @@ class Control:
             self._children.renew_certificates(always=True)
         except TlsError as error:
             _logger.error(  # noqa: TRY400 - the text says it all
-                "%s: certificates were not taken, the former ones stay: %s", origin, error
+                "%s: the new certificates cannot be used, so the old ones stay in use: %s",
+                origin,
+                error,
             )
             raise
         _logger.info("%s: certificates were read again", origin)

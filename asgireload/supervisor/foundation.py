@@ -276,7 +276,7 @@ class Foundation:
     def take_misfit(self, layer: Layer | None, variables: tuple[str, ...]) -> None:
         """The application has changed the environment otherwise than `layer` was built with."""
         _logger.info(
-            "The libraries are loaded anew: the application sets %s differently",
+            "The libraries are imported again, because the application sets %s differently",
             ", ".join(variables),
         )
         self._differed.update(variables)
@@ -354,8 +354,8 @@ class Foundation:
         self._has_said_so = True
         _logger.log(
             level,
-            "%d modules of libraries are kept in memory (loaded in %.2f s); a save loads the"
-            " application's own",
+            "%d modules of libraries are kept in memory (imported in %.2f s): a save imports only the"
+            " application's own modules",
             len(self._built_from.libraries) if self._built_from is not None else 0,
             message.seconds,
         )
@@ -368,7 +368,7 @@ class Foundation:
     def _base_unfit(self, layer: Layer, message: BaseUnfit) -> None:
         self._excluded.append(message.module)
         _logger.info(
-            "%s is imported anew at each save, it cannot be kept in memory: %s",
+            "%s cannot be kept in memory, so each save imports it again: %s",
             message.module,
             message.reason,
         )

@@ -126,7 +126,7 @@ class GivingWay:
             stop_giving_way(pid)
         except OSError as error:
             _logger.warning(
-                "Process [%d] keeps the lowest priority, and what it starts with it: %s."
+                "Process [%d] and the processes that it starts keep the lowest CPU priority: %s."
                 " Start with --reload-priority normal",
                 pid,
                 error,

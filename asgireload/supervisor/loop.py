@@ -204,8 +204,8 @@ class _Supervisor:
             self._install_signals()
             if looks_like_production(config, os.environ, is_terminal=os.isatty(2)):
                 _logger.warning(
-                    "--reload is for development: whatever is written to the watched directories is"
-                    " served, and connections and memory pay for it"
+                    "--reload is for development: every file that is saved in the watched directories is"
+                    " served, and connections and memory cost more"
                 )
             jobs = [self._keep_running(self._observe)]
             if self._watcher is not None:
@@ -272,7 +272,7 @@ class _Supervisor:
                     _logger.info("Certificates have changed: new connections get the new ones")
             except TlsError as error:
                 _logger.error(  # noqa: TRY400 - the text says it all
-                    "Certificates have changed but cannot be used, so the former ones stay: %s",
+                    "Certificates have changed but cannot be used, so the old ones stay in use: %s",
                     error,
                 )
 
@@ -424,7 +424,7 @@ class _Supervisor:
         try:
             begin_logging(self._config)
         except LogConfigError as error:
-            _logger.error("The supervisor could not follow it: %s", error)  # noqa: TRY400 - the text says it all
+            _logger.error("The supervisor cannot apply the configuration of logging: %s", error)  # noqa: TRY400 - the text says it all
 
     # --- signals ----------------------------------------------------------------------------------
 

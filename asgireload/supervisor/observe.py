@@ -549,7 +549,7 @@ def _fill_later(
     slot.failures += 1
     wait = delay(slot.failures, fleet.rng)
     slot.not_before = now + wait
-    when = f"again in {wait:.1f} s" if wait else "again at once"
+    when = f"a new worker starts in {wait:.1f} s" if wait else "a new worker starts"
     stage = "" if failure.stage == "trial" else f"{failure.stage}: "
     text = join_clauses(f"{stage}{failure.summary}", when)
     if failure.traceback:

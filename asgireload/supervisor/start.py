@@ -68,7 +68,7 @@ def run(config: Config, head_start: HeadStart) -> int:
             _logger.info("Started parent process [%d]", os.getpid())
             if refused_calls and config.reload_priority == "low" and not config.reload:
                 _logger.info(
-                    "Reloads do not give way to what serves, a system call filter forbids it: %s",
+                    "Reloads run at the usual CPU priority, because a system call filter refuses calls: %s",
                     "; ".join(f"{name} ({why})" for name, why in refused_calls.items()),
                 )
             if not config.reload:

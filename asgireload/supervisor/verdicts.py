@@ -71,7 +71,7 @@ def _what_serves(reload: Reload) -> str:
     if reload.serving is None:
         return "nothing serves"
     if reload.serving == reload.target:
-        return "a page that says so is served"
+        return "every request is answered with an error page"
     if reload.uniform:
         return f"generation {reload.serving} goes on serving"
     return "slots serve different generations until the next reload"

@@ -143,7 +143,7 @@ class Replay:
             if unsafe:
                 return "; ".join(unsafe)
         if has_cleanup():
-            return "it has something to remove at exit, which belongs to a template"
+            return "it makes something that has to be removed at exit"
         if len(sys.modules) != self._known:
             names = list(sys.modules)[self._known :]
             self._known = len(sys.modules)

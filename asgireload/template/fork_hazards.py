@@ -217,6 +217,13 @@ TABLE = (
         "test_temporary_files_of_an_import_live_as_long_as_their_generation",
     ),
     Row(
+        "finalizer that calls nothing",
+        "the same registry, and the code of its function (Django's signals)",
+        "each worker has a copy, which cannot remove anything",
+        Action.KEEP,
+        "test_a_finalizer_that_calls_nothing_cleans_up_nothing",
+    ),
+    Row(
         "exit handler that removes",
         "`atexit`: a function that names `rmtree`, `unlink`, `terminate` and the like",
         "as a finalizer",

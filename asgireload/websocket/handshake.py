@@ -68,7 +68,7 @@ class Handshake:
             raise PeerError(400, "there is more than one Sec-WebSocket-Version header")
         # A client names one version at a time and asks again after a 426 (section 4.4).
         if versions != [VERSION]:
-            raise PeerError(426, "only version 13 of the WebSocket protocol is spoken here")
+            raise PeerError(426, "only version 13 of the WebSocket protocol is supported")
         if len(keys) != 1 or not _is_key(keys[0]):
             raise PeerError(
                 400, "a WebSocket handshake needs one Sec-WebSocket-Key, of 16 bytes in base64"

@@ -223,7 +223,7 @@ class Sender:
         except BlockingIOError:
             return False
         except (ParcelError, OSError) as error:
-            _logger.error("The successor cannot be understood: %s", error)  # noqa: TRY400 - the text says it all
+            _logger.error("A message of the new worker cannot be read: %s", error)  # noqa: TRY400 - the text says it all
             # What it has said that it takes is unknown, so nothing that was offered may be served here.
             self._end(keeps=False)
             return False
@@ -399,7 +399,7 @@ class Receiver:
         except BlockingIOError:
             pass
         except (ParcelError, OSError) as error:
-            _logger.error("The worker before cannot be understood: %s", error)  # noqa: TRY400 - the text says it all
+            _logger.error("A message of the old worker cannot be read: %s", error)  # noqa: TRY400 - the text says it all
             self.close()
             return
         if self._claims.held:

@@ -82,6 +82,20 @@ def _code_removes(code: types.CodeType, variables: Mapping[str, object]) -> bool
     )
 
 
+def calls_nothing(function: object) -> bool:
+    """Return whether a function's own code calls nothing, so that it cannot remove or end anything. Pure.
+
+    Django's signals have such a finalizer for each receiver: it sets an attribute.
+    """
+    if isinstance(function, types.MethodType):
+        function = function.__func__
+    if not isinstance(function, types.FunctionType):
+        return False
+    import dis  # only where an import has made finalizers
+
+    return not any("CALL" in step.opname for step in dis.get_instructions(function))
+
+
 class _Chosen:
     """Equal to each exit handler that `choose` accepts: `atexit.unregister` compares, and has no list to read."""
 
@@ -115,16 +129,16 @@ def any_handler(choose: Callable[[object], bool]) -> bool:
 
 
 def finalizers() -> list[Any]:
-    """Return what `weakref.finalize` is to call; the registry has no public name."""
+    """Return what `weakref.finalize` keeps of each call that cleans up; the registry has no public name."""
     registry: dict[Any, Any] = weakref.finalize._registry  # type: ignore[attr-defined]
-    return list(registry)
+    return [info for info in registry.values() if not calls_nothing(info.func)]
 
 
 def has_cleanup() -> bool:
     """Return whether this process has to clean up when it ends."""
     util = sys.modules.get("multiprocessing.util")
     return (
-        any(finalizer.atexit for finalizer in finalizers())
+        any(info.atexit for info in finalizers())
         or any(True for _ in getattr(util, "_finalizer_registry", ()))
         or any_handler(removes)
     )
@@ -135,8 +149,7 @@ def has_cleanup() -> bool:
 
 def disown() -> None:
     """In a worker: leave to the template what cleans up. Finalizers still run when they are called."""
-    registry: dict[Any, Any] = weakref.finalize._registry  # type: ignore[attr-defined]
-    for info in registry.values():
+    for info in finalizers():
         info.atexit = False
         if (thing := info.weakref()) is not None:
             info.weakref = weakref.ref(thing)  # without a call when the worker drops it

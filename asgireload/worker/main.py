@@ -672,7 +672,7 @@ class _Worker:
             case HandOver() | TakeOver() | UseCertificates() if not descriptors:
                 # The kernel has closed what did not fit in, so another worker sees the end of its passage.
                 _logger.error(
-                    "%s could not be followed: this worker has as many files open as it may; "
+                    "%s could not be carried out: this worker has reached its limit of open files; "
                     "raise the limit (ulimit -n) or look for files that are not closed",
                     type(message).__name__,
                 )
@@ -733,7 +733,8 @@ class _Worker:
             self._set_contexts(self._entrances, material)
         except BaseException as error:  # noqa: BLE001 - a context factory is user code and may raise anything
             reason = str(error) if isinstance(error, StartupError) else summarize(error)
-            _logger.error("Certificates were not taken, the former ones stay: %s", reason)  # noqa: TRY400
+            text = "The new certificates cannot be used, so the old ones stay in use: %s"
+            _logger.error(text, reason)  # noqa: TRY400
 
     def _on_supervisor_gone(self) -> None:
         if self._leave is not None and not self._leave.done():
@@ -756,7 +757,7 @@ def _log_drain(result: DrainResult) -> None:
         for count, what in (
             (result.handed_over, "connections handed over"),
             (result.streams_moved, "of them with an event stream"),
-            (result.came_back, "offers came back"),
+            (result.came_back, "connections not taken by the new worker"),
             (result.streams_ended, "event streams ended"),
         )
         if count

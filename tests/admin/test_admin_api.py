@@ -348,7 +348,7 @@ class TestCertificates:
     ) -> None:
         port.refusal = TlsError("private key a.key: it is encrypted")
         assert_problem(
-            client.post("/tls/reload"), 502, "a.key: it is encrypted.", "former ones stay"
+            client.post("/tls/reload"), 502, "a.key: it is encrypted.", "old ones stay in use"
         )
 
     def test_a_server_without_tls_has_none(self, client: Client, port: FakePort) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from asgireload.admin.page import format_bytes, format_duration, format_time
+from asgireload.admin.page import format_bytes, format_duration, format_time, render_page
+from tests.admin.admin_fakes import make_failed_reload, make_status
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,11 @@ def test_times_and_sizes_are_readable() -> None:
     assert format_time(1_800_000_000) == "2027-01-15 08:00:00 UTC"
     assert format_bytes(48 * 1024**2) == "48.0 MiB"
     assert format_bytes(3 * 1024**3) == "3.00 GiB"
+
+
+def test_a_failure_that_is_shown_as_a_page_is_not_a_generation_that_serves() -> None:
+    """Under --reload the generation that failed answers, with its error page."""
+    page = render_page(make_status(last_reload=make_failed_reload(serving_generation=8)))
+    assert "<dt>Served afterwards</dt><dd>an error page</dd>" in page
+    page = render_page(make_status(last_reload=make_failed_reload(serving_generation=7)))
+    assert "<dt>Served afterwards</dt><dd>generation 7, in every slot</dd>" in page

@@ -249,7 +249,7 @@ class TestFindingByPidFile:
     ) -> None:
         pid_file = tmp_path / "pid"
         pid_file.write_text(content)
-        with pytest.raises(ControlError, match="does not hold a process id"):
+        with pytest.raises(ControlError, match="does not contain a pid"):
             find_server(Address(pid_file=str(pid_file)), "stop", acts=True)
         with pytest.raises(ControlError, match="No such file"):
             find_server(Address(pid_file=str(tmp_path / "none")), "stop", acts=True)

@@ -91,7 +91,7 @@ LOG = """\
 INFO:     [w0] Started server process [11]
 INFO:     [w0] Application startup complete.
 INFO:     [w1] Application startup complete.
-ERROR:    [w0] worker 11 died 3.0 s after it was ready: killed by SIGKILL; again in 0.2 s
+ERROR:    [w0] worker 11 died 3.0 s after it was ready: killed by SIGKILL; a new worker starts in 0.2 s
 \x1b[33mWARNING\x1b[0m:  [w1] Told to leave by a signal or by the end of the supervisor; draining
 INFO:     [w1] Application shutdown complete.
 WARNING:  [w1] Worker 12 did not leave in time and was killed

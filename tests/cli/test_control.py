@@ -160,6 +160,16 @@ def test_a_failed_reload_ends_with_1_and_shows_the_traceback(server, capsys):
     assert server.asked == [("POST", "/reload?wait=1&timeout=60", 65.0)]
 
 
+def test_a_failure_that_is_shown_as_a_page_is_not_a_generation_that_serves(server, capsys):
+    """Under --reload the generation that failed answers, with its error page."""
+    shown_as_page = FAILED | {"serving_generation": FAILED["to_generation"]}
+    server.answers["/reload"] = (502, {"detail": "no", "reload": shown_as_page})
+    assert main(["reload", "--wait"]) == 1
+    shown = capsys.readouterr().out
+    assert "every request is answered with an error page" in shown
+    assert "in every slot" not in shown
+
+
 @pytest.mark.parametrize(
     ("words", "path", "status", "answer", "again"),
     [

@@ -351,7 +351,7 @@ def test_a_library_that_starts_a_thread_is_named_and_left_out(tmp_path):
     (tmp_path / "app").mkdir()
     write_version(tmp_path / "app", 1, extra="\nimport threading_thing, decimal, fractions\n")
     with develop(tmp_path / "app", "--preload", env=environment) as server:
-        server.wait_log("threading_thing is imported anew at each save")
+        server.wait_log("threading_thing cannot be kept in memory")
         wait_base(server)
         write_version(tmp_path / "app", 2, extra="\nimport threading_thing, decimal, fractions\n")
         wait_version(server, 2)
@@ -444,7 +444,7 @@ def test_a_mistake_is_served_once_said_and_repaired_by_the_next_save(tmp_path, e
         kept = Kept(server)
         assert kept.get()[2].startswith("1 ")
         write_version(tmp_path, 2, extra=extra)
-        server.wait_log("a page that says so is served")
+        server.wait_log("every request is answered with an error page")
         status, stale, body = kept.get()
         assert (status, stale) == (500, None)
         assert text in body
@@ -480,7 +480,7 @@ def test_a_mistake_is_a_page_for_people_json_for_programs_and_text_for_others(tm
     with develop(tmp_path, workers=workers) as server:
         server.wait_log("Watching")
         write_version(tmp_path, 2, extra="\nclass Odd(Exception): pass\nraise Odd('<script>')\n")
-        server.wait_log("a page that says so is served")
+        server.wait_log("every request is answered with an error page")
         status, kind, page = ask_as(server, "text/html,*/*;q=0.8")
         assert (status, kind) == (500, "text/html; charset=utf-8")
         assert "&lt;script&gt;" in page

@@ -134,7 +134,7 @@ def test_ctrl_c_before_anything_is_shown_leaves_nothing(tmp_path):
         ("", "Reload 1 begins"),
         (PAUSE, "importing 2"),
         (SLOW_LIFESPAN, "starting 2"),
-        ("\ndef (\n", "a page that says so is served"),
+        ("\ndef (\n", "every request is answered with an error page"),
     ],
     ids=["serving", "a save", "import", "lifespan", "mistake"],
 )

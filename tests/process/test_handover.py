@@ -384,7 +384,7 @@ def test_worker_that_has_no_room_for_files_goes_on_when_another_leaves(tmp_path)
         _, full = client.answer()
         (other,) = set(server.worker_pids()) - {full}
         os.kill(other, signal.SIGTERM)
-        server.wait_log("TakeOver could not be followed")
+        server.wait_log("TakeOver could not be carried out")
         wait_until(lambda: len(server.worker_pids()) == 2 and other not in server.worker_pids())
         assert client.ask() == (1, full)
 

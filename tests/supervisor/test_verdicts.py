@@ -37,7 +37,7 @@ def test_a_mistake_that_is_served_is_an_error_with_its_traceback():
     assert verdict.level == logging.ERROR
     assert verdict.text == (
         "Reload 3 failed after 25 ms (generation 4): import: SyntaxError: invalid syntax;"
-        " a page that says so is served\nTraceback …"
+        " every request is answered with an error page\nTraceback …"
     )
 
 

@@ -78,6 +78,8 @@ def test_libraries_are_imported_and_what_fails_is_left_out(replay):
         ),
         ("import asyncio\nloop = asyncio.new_event_loop()", "event loop"),
         ("import socket\nserver = socket.create_server(('127.0.0.1', 0))", "listens"),
+        ("import tempfile\ndirectory = tempfile.TemporaryDirectory()", "removed at exit"),
+        ("import os, weakref\nclass A: pass\na = A()\nweakref.finalize(a, os.getpid)", "at exit"),
     ],
 )
 def test_a_library_that_leaves_something_behind_is_named(replay, text, reason):
@@ -88,6 +90,14 @@ def test_a_library_that_leaves_something_behind_is_named(replay, text, reason):
     done = replay(files, ["innocent", "culprit"], excluded=["culprit"])
     assert done["unfit"] is None
     assert done["loaded"] == ["innocent"]
+
+
+def test_the_receivers_of_djangos_signals_stay_in_memory(replay):
+    """`Signal.connect` gives each receiver a finalizer, which only sets an attribute."""
+    pytest.importorskip("django")
+    done = replay({}, ["django.db.utils", "django.http", "django.template", "django.core.cache"])
+    assert done["unfit"] is None
+    assert "django.template" in done["loaded"]
 
 
 def test_code_of_the_application_is_found_out(replay):

@@ -131,6 +131,33 @@ def test_a_worker_leaves_finalizers_to_the_template_and_runs_its_own():
     assert not done.stderr
 
 
+INERT = """
+import atexit, os, weakref
+from asgireload.worker.inherited import disown, has_cleanup
+
+class Signal:
+    is_outdated = False
+
+    def _remove_receiver(self):
+        self.is_outdated = True
+
+class Receiver:
+    pass
+
+signal, receiver = Signal(), Receiver()
+weakref.finalize(receiver, signal._remove_receiver)
+assert not has_cleanup()
+disown()
+del receiver
+assert signal.is_outdated
+"""
+
+
+def test_a_finalizer_that_calls_nothing_cleans_up_nothing():
+    """As those of Django's signals, one for each receiver: workers keep them."""
+    subprocess.run([sys.executable, "-c", INERT], check=True, timeout=30)
+
+
 def test_registered_handlers_are_found_without_a_change():
     """The trick with `atexit.unregister` is of use only as long as it compares each handler with ours."""
     from asgireload.worker.inherited import any_handler
