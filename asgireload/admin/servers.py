@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from asgireload.admin.client import ANSWER_TIMEOUT, AdminClient, WrongPeerError
+from asgireload.admin.client import ANSWER_TIMEOUT, AdminClient, SilentServerError, WrongPeerError
 from asgireload.admin.sockets import ADMIN_MODE, check_directory, runtime_directories
 from asgireload.errors import ConfigError, ControlError
 from asgireload.ipc.linux import begun_at, children_of, parent_of
@@ -208,6 +208,8 @@ def _find_by_pid(pid: int) -> Server:
                 return _ask(place, pid)
             except WrongPeerError:
                 continue
+            except SilentServerError:
+                raise  # it has been found
             except ControlError as error:
                 failure = failure or error
     if failure is not None:

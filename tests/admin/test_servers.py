@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,23 @@ class TestFindingByPid:
             stranger.kill()
             stranger.wait()
             ours.close()
+
+    def test_one_that_does_not_answer_is_asked_once(
+        self, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its socket has a second path under /proc/PID/root, where nobody else answers."""
+        monkeypatch.setattr(servers_module._ask, "__defaults__", (None, 0.1))
+        with open_admin_unix(str(tmp_path / "a.sock")) as sock:
+            with pytest.raises(ControlError, match="did not answer GET /status in time"):
+                find_server(Address(pid=PID), "status", acts=False)
+            sock.setblocking(False)
+            requests = []
+            with suppress(BlockingIOError):
+                while True:
+                    connection, _ = sock.accept()
+                    with connection:
+                        requests.append(connection.recv(4))
+        assert requests.count(b"GET ") == 1
 
     def test_a_worker_is_told_from_its_supervisor(self, directory: Path, tmp_path: Path) -> None:
         worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
