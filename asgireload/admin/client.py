@@ -198,7 +198,7 @@ def _why_unreachable(path: str, error: Exception) -> str:
         case ConnectionRefusedError():
             return f"nobody listens on {path}: the server has ended, start it again"
         case BlockingIOError():
-            return f"the server at {path} has a full queue of connections: its supervisor is stopped or stuck, or overrun"
+            return f"the server at {path} has a full queue of connections: it is stopped, stuck or overrun"
         case PermissionError():
             return f"{path} may not be used by this user: run this command as the user of the server, or as root"
         case ConnectionError() | HTTPException():
