@@ -280,7 +280,8 @@ def _ancestors(pid: int) -> list[int]:
 def _read_pid(pid_file: str) -> tuple[int, float]:
     """Return the pid in a file, and when the file was written."""
     try:
-        with open(pid_file, encoding="ascii") as file:
+        # A pipe would wait for somebody who writes.
+        with open(pid_file, encoding="ascii", opener=_open_nowait) as file:
             pid = int(file.read(32))
             written_at = os.fstat(file.fileno()).st_mtime
     except OSError as error:
@@ -292,6 +293,10 @@ def _read_pid(pid_file: str) -> tuple[int, float]:
     if pid < 1:
         raise ControlError(f"pid file {pid_file} does not hold a process id")
     return pid, written_at
+
+
+def _open_nowait(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 # --- without an address ---------------------------------------------------------------------------

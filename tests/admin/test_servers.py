@@ -246,6 +246,11 @@ class TestFindingByPidFile:
         with serve(str(tmp_path / "a.sock"), http(STATUS)):
             assert find_server(Address(pid_file=str(pid_file)), "stop", acts=True).pid == PID
 
+    def test_a_pipe_in_place_of_a_file_is_told(self, directory: Path, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pid")
+        with pytest.raises(ControlError, match="does not hold a process id"):
+            find_server(Address(pid_file=str(tmp_path / "pid")), "stop", acts=True)
+
     def test_a_file_that_was_left_behind_names_nobody(
         self, directory: Path, tmp_path: Path
     ) -> None:
