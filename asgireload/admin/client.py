@@ -29,6 +29,10 @@ class WrongPeerError(ControlError):
     """Another process listens on the socket than the one that is meant."""
 
 
+class SilentServerError(ControlError):
+    """The process that is meant has taken the connection and does not answer."""
+
+
 class AdminClient:
     """One running server. Each request uses a connection of its own, so there is nothing to close.
 
@@ -46,14 +50,15 @@ class AdminClient:
     ) -> tuple[int, Any]:
         """Return the status and the decoded JSON (or the text, for other types).
 
-        `timeout` in seconds bounds the wait for the whole answer; None waits as long as the server needs and
-        answers others, which is right for `POST /reload?wait=1`. Raise ControlError when the server cannot be
-        reached or does not answer in time. Error statuses are returned, not raised.
+        `timeout` in seconds bounds the wait for the whole answer; None waits as long as the server needs, which is
+        right for `POST /reload?wait=1`. Longer than ANSWER_TIMEOUT is waited only while the server answers others.
+        Raise ControlError when the server cannot be reached or does not answer in time. Error statuses are
+        returned, not raised.
         """
         try:
             status, content_type, body = self._exchange(method, path, timeout)
         except TimeoutError as error:
-            raise ControlError(
+            raise SilentServerError(
                 f"the server at {self.path} did not answer {method} {path} in time: {self._why_silent()}"
             ) from error
         except (OSError, HTTPException) as error:
@@ -81,7 +86,8 @@ class AdminClient:
 
     def _exchange(self, method: str, path: str, timeout: float | None) -> tuple[int, str, bytes]:
         """Return status, content type and body. Raise OSError, HTTPException, and ControlError in silence."""
-        on_silence = self.check_alive if timeout is None else None
+        is_long = timeout is None or timeout > ANSWER_TIMEOUT
+        on_silence = self.check_alive if is_long else None
         connection = _UnixConnection(self.path, timeout, on_silence)
         try:
             connection.connect()
@@ -97,7 +103,8 @@ class AdminClient:
             connection.close()
 
     def _why_silent(self) -> str:
-        pid = _listener_of(self.path)
+        # Its queue may be full, and takes no connection to ask by.
+        pid = _listener_of(self.path) or self.pid
         if pid is not None and is_stopped(pid):
             return f"process {pid} is stopped (SIGSTOP, or a debugger); `kill -CONT {pid}` lets it go on"
         return "its supervisor may be stuck, look at its log"
@@ -144,17 +151,25 @@ class _DeadlineSocket(socket_module.socket):
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         while self.on_silence is not None:
-            self.settimeout(SILENCE_INTERVAL)
+            left = self._left()
+            self.settimeout(SILENCE_INTERVAL if left is None else min(left, SILENCE_INTERVAL))
             try:
                 return super().recv_into(*args, **kwargs)
             except TimeoutError:
+                if left is not None and left <= SILENCE_INTERVAL:
+                    raise
                 self.on_silence()
-        if self.deadline is not None:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            self.settimeout(left)
+        self.settimeout(self._left())
         return super().recv_into(*args, **kwargs)
+
+    def _left(self) -> float | None:
+        """Return the seconds until the deadline, None for no limit. Raise TimeoutError when it is over."""
+        if self.deadline is None:
+            return None
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left
 
 
 def _listener_of(path: str) -> int | None:
@@ -182,6 +197,8 @@ def _why_unreachable(path: str, error: Exception) -> str:
             return f"there is no admin socket at {path}: check the path, or start the server"
         case ConnectionRefusedError():
             return f"nobody listens on {path}: the server has ended, start it again"
+        case BlockingIOError():
+            return f"the server at {path} has a full queue of connections: it is stopped, stuck or overrun"
         case PermissionError():
             return f"{path} may not be used by this user: run this command as the user of the server, or as root"
         case ConnectionError() | HTTPException():

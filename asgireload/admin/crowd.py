@@ -16,9 +16,16 @@ import msgspec
 
 from asgireload.http.connection import HttpConnection, http_protocol
 from asgireload.http.context import ServingContext
+from asgireload.ipc.linux import count_descriptors, file_limit
 
 MAX_CONNECTIONS = 256
 """Far more than scrapers and operators need, far fewer than the supervisor has descriptors."""
+LEFT_DESCRIPTORS = 24
+"""Descriptors that connections leave to the supervisor: for a template, and workers that follow others."""
+COUNT_EVERY = 8
+"""Connections that are made for each look at the open descriptors; fewer than LEFT_DESCRIPTORS."""
+FEWEST_CONNECTIONS = 4
+"""What operators and probes have also where descriptors are short."""
 MAX_WAITS = MAX_CONNECTIONS // 2
 """Exchanges that may wait for a verdict, so that there are always connections that can give way."""
 
@@ -56,6 +63,17 @@ def to_give_way(guests: Collection[Guest], most: int) -> list[Guest]:
     return found
 
 
+def most_connections(limit: int, open_descriptors: int, present: int) -> int:
+    """Return how many connections there may be, `present` included, where `limit` descriptors may be open. Pure.
+
+    `open_descriptors` is 0 where nobody can tell: looking takes a descriptor, too.
+    """
+    room = limit // 4
+    if open_descriptors:
+        room = limit - (open_descriptors - present) - LEFT_DESCRIPTORS
+    return max(FEWEST_CONNECTIONS, min(MAX_CONNECTIONS, room))
+
+
 class Crowd:
     """The connections of one listener. `admit` makes each; `trust` is told of those who were let in."""
 
@@ -64,6 +82,7 @@ class Crowd:
         self._context = context
         self._is_trusted = is_trusted
         self._last_arrival = 0
+        self._most = MAX_CONNECTIONS
         self._arrivals: dict[HttpConnection, int] = {}
         self._trusted: set[HttpConnection] = set()
         self._leaving: set[HttpConnection] = set()
@@ -75,10 +94,13 @@ class Crowd:
         if len(self._arrivals) > 2 * MAX_CONNECTIONS:
             self._forget(present)
         self._leaving.intersection_update(present)
+        # The one that is made now has its descriptor, and is not among them.
         staying = [connection for connection in present if connection not in self._leaving]
-        if len(staying) >= MAX_CONNECTIONS:
+        if self._last_arrival % COUNT_EVERY == 0:
+            self._most = most_connections(file_limit(), count_descriptors(), len(present))
+        if len(staying) >= self._most:
             guests = {self._judge(connection): connection for connection in staying}
-            for guest in to_give_way(guests.keys(), MAX_CONNECTIONS - 1):
+            for guest in to_give_way(guests.keys(), self._most - 1):
                 self._leaving.add(guests[guest])
                 guests[guest].abort()
         connection = http_protocol(self._context)

@@ -30,7 +30,7 @@ from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field, Limit
 
 STATES = ("starting", "serving", "degraded", "failing", "reloading", "stopping")
 RELOAD_OUTCOMES = ("committed", "failed", "reverted", "superseded", "abandoned")
-WORKER_EXITS = ("clean", "crashed", "killed", "stalled")
+WORKER_EXITS = ("clean", "discarded", "crashed", "killed", "stalled")
 WORKER_LABELS = ("slot", "role", "generation")
 ROLE = "worker"
 

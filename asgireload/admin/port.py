@@ -207,7 +207,8 @@ class MetricsSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     reload_outcomes: dict[str, int]
     """Verdicts spoken so far, by outcome."""
     worker_exits: dict[str, int]
-    """Worker exits so far: clean, crashed, killed or stalled."""
+    """Worker exits so far: clean, discarded (it never served and was not needed any more), crashed, killed or
+    stalled."""
     shutdown_failures: int = 0
     """Workers so far whose lifespan shutdown failed or was not completed."""
 

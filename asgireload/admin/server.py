@@ -6,14 +6,17 @@ who gives way when many connect to `crowd`.
 """
 
 import asyncio
+import errno
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from asgireload.admin.api import AdminApp
 from asgireload.admin.crowd import Crowd
 from asgireload.admin.entrances import AdminEntrance
 from asgireload.admin.port import ServerPort
+from asgireload.admin.sockets import BACKLOG
 from asgireload.draining import DrainReason
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.net.unix import SocketFile
@@ -25,7 +28,43 @@ waits for one only needs the time to receive it."""
 ABORT_TIMEOUT = 0.5
 """Seconds for cancelled exchanges to notice; they run our own code, which takes a turn of the loop."""
 
+ACCEPT_BURST = 8
+"""Connections taken in one turn of the loop: those that are to give way close before the next."""
+
+TOLD_INTERVAL = 60.0
+"""Seconds between two lines about connections that cannot be taken."""
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
 logger = logging.getLogger("asgireload.admin")
+
+
+class ShortageNotice:
+    """An exception handler of the loop that tells in one line, now and then, that connections cannot be taken.
+
+    asyncio tells it with a traceback for each of them, as long as they wait: a shortage of descriptors would fill
+    the disk, too. It tries again by itself after a second.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if (
+            "socket" not in context
+            or not isinstance(error, OSError)
+            or error.errno not in _EXHAUSTED
+        ):
+            loop.default_exception_handler(context)
+        elif self._clock() >= self._next_at:
+            self._next_at = self._clock() + TOLD_INTERVAL
+            logger.error(
+                "the admin server cannot take a connection: %s; raise the limit (LimitNOFILE= of systemd,"
+                " --ulimit nofile= of Docker, ulimit -n)",
+                error.strerror,
+            )
 
 
 class AdminServer:
@@ -52,10 +91,16 @@ class AdminServer:
         crowd = Crowd(context, is_trusted=entrance.file is not None)
         app.on_admitted = crowd.trust
         if entrance.file is not None:
-            server = await self._loop.create_unix_server(crowd.admit, sock=entrance.socket)
+            server = await self._loop.create_unix_server(
+                crowd.admit, sock=entrance.socket, backlog=ACCEPT_BURST
+            )
             self._files.append(entrance.file)
         else:
-            server = await self._loop.create_server(crowd.admit, sock=entrance.socket)
+            server = await self._loop.create_server(
+                crowd.admit, sock=entrance.socket, backlog=ACCEPT_BURST
+            )
+        # asyncio takes one figure for the burst and the queue.
+        entrance.socket.listen(BACKLOG)
         self._servers.append(server)
         self._contexts.append(context)
         self.addresses += (entrance.address,)
@@ -81,6 +126,7 @@ async def start_admin(
     Where this fails nothing is served, and the entrances are still the caller's to close.
     """
     server = AdminServer(loop)
+    loop.set_exception_handler(ShortageNotice())
     try:
         for entrance in entrances:
             await server.serve(entrance, port)

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from asgireload.admin.client import ANSWER_TIMEOUT, AdminClient, WrongPeerError
+from asgireload.admin.client import ANSWER_TIMEOUT, AdminClient, SilentServerError, WrongPeerError
 from asgireload.admin.sockets import ADMIN_MODE, check_directory, runtime_directories
 from asgireload.errors import ConfigError, ControlError
 from asgireload.ipc.linux import begun_at, children_of, parent_of
@@ -208,6 +208,8 @@ def _find_by_pid(pid: int) -> Server:
                 return _ask(place, pid)
             except WrongPeerError:
                 continue
+            except SilentServerError:
+                raise  # it has been found
             except ControlError as error:
                 failure = failure or error
     if failure is not None:
@@ -278,7 +280,8 @@ def _ancestors(pid: int) -> list[int]:
 def _read_pid(pid_file: str) -> tuple[int, float]:
     """Return the pid in a file, and when the file was written."""
     try:
-        with open(pid_file, encoding="ascii") as file:
+        # A pipe would wait for somebody who writes.
+        with open(pid_file, encoding="ascii", opener=_open_nowait) as file:
             pid = int(file.read(32))
             written_at = os.fstat(file.fileno()).st_mtime
     except OSError as error:
@@ -290,6 +293,10 @@ def _read_pid(pid_file: str) -> tuple[int, float]:
     if pid < 1:
         raise ControlError(f"pid file {pid_file} does not contain a pid")
     return pid, written_at
+
+
+def _open_nowait(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 # --- without an address ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Mapping
 
 from asgireload.errors import ConfigError, ListenError
+from asgireload.net.holders import why_not_bound
 from asgireload.net.unix import open_unix
 
 AUTO = "auto"
@@ -125,7 +126,7 @@ def open_admin_tcp(host: str, port: int) -> socket.socket:
             continue
         sock.setblocking(False)
         return sock
-    reason = failure.strerror if failure else "no address"
+    reason = "no address" if failure is None else why_not_bound(port, failure)
     raise ListenError(f"the admin port {host}:{port} cannot be bound: {reason}") from failure
 
 

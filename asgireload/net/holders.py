@@ -3,6 +3,7 @@
 Looked at only when a socket should have ended, or is in somebody's way. What this user may not see is left out.
 """
 
+import errno
 import os
 from collections.abc import Collection, Iterable
 
@@ -32,6 +33,23 @@ def find_listeners(port: int) -> list[Holder]:
     """Return which processes listen on a TCP port of this network namespace, on any address."""
     inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(table, port)}
     return find_holders(inodes, _all_processes()) if inodes else []
+
+
+def why_not_bound(port: int, error: OSError) -> str:
+    """Return why a TCP port cannot be listened on, and what to do."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            found = " and ".join(map(str, find_listeners(port)))
+            who = f"{found} listens" if found else "another process listens"
+            advice = f"{who} there; stop it or choose another port"
+        case errno.EACCES:
+            advice = "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one"
+        case errno.EADDRNOTAVAIL:
+            advice = "no network interface of this machine has that address"
+        case _:
+            advice = "check the address"
+    reason = (error.strerror or str(error)).lower()
+    return f"{reason} ({advice})"
 
 
 def _holds(pid: int, links: set[str]) -> bool:

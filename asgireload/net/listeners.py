@@ -37,7 +37,7 @@ from asgireload.net.addresses import (
     has_v4_twin,
 )
 from asgireload.net.deferring import defer
-from asgireload.net.holders import find_listeners
+from asgireload.net.holders import why_not_bound
 from asgireload.net.unix import SocketFile, open_unix
 
 _logger = logging.getLogger("asgireload.error")
@@ -471,16 +471,4 @@ def _unix_url(path: str, traits: ListenerTraits) -> str:
 
 def _why_not(address: TcpAddress, port: int, error: OSError) -> str:
     shown = f"{bracketed(address.host)}:{port}"
-    match error.errno:
-        case errno.EADDRINUSE:
-            found = " and ".join(map(str, find_listeners(port)))
-            who = f"{found} listens" if found else "another process listens"
-            advice = f"{who} there; stop it or choose another port"
-        case errno.EACCES:
-            advice = "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one"
-        case errno.EADDRNOTAVAIL:
-            advice = "no network interface of this machine has that address"
-        case _:
-            advice = "check the address"
-    reason = (error.strerror or str(error)).lower()
-    return f"cannot listen on {shown}: {reason} ({advice})"
+    return f"cannot listen on {shown}: {why_not_bound(port, error)}"

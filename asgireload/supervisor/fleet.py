@@ -244,7 +244,9 @@ class Fleet(msgspec.Struct):
     """When the next line about what is waited for is due."""
     waits_told_at: float = float("-inf")
     exits: dict[str, int] = msgspec.field(
-        default_factory=lambda: {"clean": 0, "crashed": 0, "killed": 0, "stalled": 0}
+        default_factory=lambda: dict.fromkeys(
+            ("clean", "discarded", "crashed", "killed", "stalled"), 0
+        )
     )
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)
 

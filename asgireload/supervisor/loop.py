@@ -146,6 +146,7 @@ class _Supervisor:
         self._listeners = listeners
         self._certificates = certificates
         self._entrances = means.entrances
+        self._pid_file = means.pid_file
         self._finished: asyncio.Future[int] = loop.create_future()
         self._has_started = asyncio.Event()
         """Or has failed to, or is not to any more."""
@@ -371,6 +372,8 @@ class _Supervisor:
 
         Where a process of the application has a copy they would not be, so a socket is kept to end it with.
         """
+        if self._pid_file is not None:
+            self._pid_file.release()
         if self._holders(self._listeners.ending_inodes()):
             self._listeners.hide()
         else:

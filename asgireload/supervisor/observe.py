@@ -355,6 +355,8 @@ def _worker_exited(fleet: Fleet, worker: Worker, event: WorkerExited, now: float
 def _count_exit(fleet: Fleet, worker: Worker, event: WorkerExited) -> None:
     if worker.killed_for is KillReason.STALLED:
         kind = "stalled"
+    elif worker.killed_for is KillReason.DISCARDED:
+        kind = "discarded"
     elif worker.killed_for is not None:
         kind = "killed"
     elif worker.drain_reason is not None and event.clean:

@@ -1,15 +1,37 @@
-"""The PID file: written when the listeners stand, removed only while it still names this process."""
+"""The PID file: written when the listeners stand, removed only while it still names this process.
 
+While a server accepts connections it keeps its file locked (flock(2)), so a second one that is given the same file
+is refused. A server that stops lets go of the lock first, and its successor may take the file over while it drains.
+"""
+
+import fcntl
 import os
+import stat
 
 from asgireload.errors import StartupError
-from asgireload.supervisor.whole_files import replace_file
+from asgireload.supervisor.whole_files import place_new, replace_file
 
 
-def write_pid_file(path: str) -> None:
-    """Write this process's number. Raise StartupError; then nothing of it is left."""
+class PidFile:
+    """The file of this server. Its lock is let go by `release`, or with the process."""
+
+    def __init__(self, lock: int) -> None:
+        self._lock: int | None = lock
+
+    def release(self) -> None:
+        """Let another server take the file over. May be repeated."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def write_pid_file(path: str) -> PidFile:
+    """Write this process's number. Raise StartupError; then nothing of it is left, and what was there stays."""
     try:
-        replace_file(path, f"{os.getpid()}\n".encode(), mode=0o666)
+        while True:
+            lock = _write(path)
+            if lock is not None:
+                return PidFile(lock)
     except OSError as error:
         raise StartupError(f"--pid-file {path}: {error.strerror}") from error
 
@@ -23,3 +45,93 @@ def remove_pid_file(path: str) -> None:
             os.unlink(path)
     except FileNotFoundError:
         pass  # somebody has tidied up
+
+
+def why_taken(*, is_locked: bool, named: int | None, own: int, is_alive: bool) -> str:
+    """Return why a PID file may not be replaced, as the end of a sentence; empty: it may. Pure.
+
+    A lock alone says little: whoever may read a file may lock it. In two containers both may be process 1.
+    """
+    if is_locked and named is not None and named != own and is_alive:
+        return f"process {named} has written it and still serves: stop that server first, or give each its own file"
+    return ""
+
+
+def _write(path: str) -> int | None:
+    """Return the descriptor that keeps the new file locked; None: another server was faster, look again."""
+    before = _open_present(path)
+    try:
+        if before is not None:
+            is_locked = not _lock(before)
+            named = _read_pid(before)
+            is_alive = named is not None and os.path.exists(f"/proc/{named}")
+            if why := why_taken(
+                is_locked=is_locked, named=named, own=os.getpid(), is_alive=is_alive
+            ):
+                raise StartupError(f"--pid-file {path}: {why}")
+            if not is_locked and not _is_at(before, path):
+                return None
+        locks: list[int] = []
+
+        def lock_written(descriptor: int) -> None:
+            locks.append(os.dup(descriptor))
+            _lock(descriptor)
+
+        is_new = before is None and not os.path.lexists(path)
+        try:
+            replace_file(
+                path,
+                f"{os.getpid()}\n".encode(),
+                mode=0o666,
+                place=place_new if is_new else os.replace,
+                on_written=lock_written,
+            )
+        except FileExistsError:
+            os.close(locks[0])
+            return None
+        except BaseException:
+            for lock in locks:
+                os.close(lock)
+            raise
+        return locks[0]
+    finally:
+        if before is not None:
+            os.close(before)
+
+
+def _open_present(path: str) -> int | None:
+    """Return a descriptor of the file that is there; None where there is none, or none that may be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file for as long as one of its descriptors is open; return False where another process has done so."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks: nobody can hold one
+    return True
+
+
+def _read_pid(descriptor: int) -> int | None:
+    try:
+        text = os.pread(descriptor, 32, 0)
+    except OSError:
+        return None
+    return int(text) if text.strip().isdigit() else None
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False

@@ -28,7 +28,7 @@ from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.interpreter import check_executable
 from asgireload.supervisor.orders import first_order
-from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
+from asgireload.supervisor.pidfile import PidFile, remove_pid_file, write_pid_file
 from asgireload.supervisor.requirements import check_requirements
 from asgireload.supervisor.system_calls import check_system_calls
 
@@ -46,6 +46,7 @@ class Means(msgspec.Struct, frozen=True):
     scoreboard: Scoreboard
     refused_calls: Mapping[str, str]
     """System calls for priorities that must not be made, each with the reason."""
+    pid_file: PidFile | None = None
 
 
 def run(config: Config, head_start: HeadStart) -> int:
@@ -98,12 +99,14 @@ def open_means(config: Config, refused_calls: Mapping[str, str], opened: ExitSta
     entrances = open_admin(config)
     for entrance in entrances:
         opened.callback(entrance.close)
+    pid_file: PidFile | None = None
     if config.pid_file is not None:
-        write_pid_file(config.pid_file)
+        pid_file = write_pid_file(config.pid_file)
+        opened.callback(pid_file.release)
         opened.callback(remove_pid_file, config.pid_file)
     scoreboard = Scoreboard.create()
     opened.callback(scoreboard.close)
-    return Means(directory, certificates, listeners, entrances, scoreboard, refused_calls)
+    return Means(directory, certificates, listeners, entrances, scoreboard, refused_calls, pid_file)
 
 
 def launch_directory() -> str:

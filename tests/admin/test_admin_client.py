@@ -1,12 +1,16 @@
 """Talking to a running server, against small real servers on Unix sockets."""
 
 import os
+import socket
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from admin_fakes import close_unix
 from admin_listeners import http, serve
 
+from asgireload.admin import client as client_module
 from asgireload.admin.client import AdminClient, WrongPeerError
 from asgireload.admin.sockets import open_admin_unix
 from asgireload.errors import ControlError
@@ -51,6 +55,32 @@ class TestRequest:
         with pytest.raises(ControlError, match="did not answer GET /status in time"):
             AdminClient(str(tmp_path / "a.sock")).request("GET", "/status", timeout=0.01)
         close_unix(sock)
+
+    def test_a_long_wait_with_a_limit_ends_when_the_server_answers_nobody(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`reload --wait --timeout 300` on a stopped supervisor would say nothing for five minutes."""
+        monkeypatch.setattr(client_module, "SILENCE_INTERVAL", 0.1)
+        monkeypatch.setattr(client_module, "ANSWER_TIMEOUT", 0.3)
+        sock = open_admin_unix(str(tmp_path / "a.sock"))
+        began = time.monotonic()
+        with pytest.raises(ControlError, match="does not answer any more"):
+            AdminClient(str(tmp_path / "a.sock")).request("POST", "/reload?wait=1", timeout=300)
+        assert time.monotonic() - began < 60
+        close_unix(sock)
+
+    def test_a_server_whose_queue_is_full_is_told(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "a.sock")
+        with socket.socket(socket.AF_UNIX) as full, ExitStack() as opened:
+            full.bind(path)
+            full.listen(0)
+            error = 0
+            while not error:
+                client = opened.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                error = client.connect_ex(path)
+            with pytest.raises(ControlError, match="full queue of connections"):
+                AdminClient(path).request("GET", "/status")
 
     def test_a_server_that_is_gone_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(ControlError, match="no admin socket at"):

@@ -1,6 +1,13 @@
 """Which connections of the admin port give way to others, as plain values."""
 
-from asgireload.admin.crowd import Guest, to_give_way
+from asgireload.admin.crowd import (
+    FEWEST_CONNECTIONS,
+    LEFT_DESCRIPTORS,
+    MAX_CONNECTIONS,
+    Guest,
+    most_connections,
+    to_give_way,
+)
 
 
 def guests(count: int, host: str, *, begin: int = 0, **state: bool) -> list[Guest]:
@@ -37,3 +44,14 @@ def test_who_was_let_in_gives_way_last_and_never_while_it_is_answered() -> None:
     assert to_give_way(everybody, 9) == strangers[:1]
     assert to_give_way(everybody, 7) == [*strangers, idle[0]]
     assert to_give_way(everybody, 0) == [*strangers, *idle]
+
+
+def test_connections_leave_descriptors_to_the_supervisor() -> None:
+    assert most_connections(limit=1024, open_descriptors=60, present=0) == MAX_CONNECTIONS
+    assert most_connections(limit=100, open_descriptors=40, present=10) == 70 - LEFT_DESCRIPTORS
+    assert most_connections(limit=64, open_descriptors=64, present=2) == FEWEST_CONNECTIONS
+
+
+def test_without_a_descriptor_to_look_with_a_part_of_the_limit_is_taken() -> None:
+    assert most_connections(limit=80, open_descriptors=0, present=30) == 20
+    assert most_connections(limit=65536, open_descriptors=0, present=30) == MAX_CONNECTIONS

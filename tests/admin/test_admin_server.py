@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import os
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -286,3 +288,59 @@ def test_those_who_wait_for_verdicts_do_not_keep_probes_from_their_answers(tmp_p
 
     token_file = with_token(tmp_path)
     run(scenario, admin_socket="none", admin_port=0, admin_token_file=token_file)
+
+
+def test_a_shortage_of_descriptors_is_told_once_and_not_for_each_connection(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio logs a traceback for each, a hundred in a turn of the loop, as long as they wait."""
+
+    async def scenario(port: FakePort, server: AdminServer) -> None:
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+        taken = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+            for client in clients:
+                client.connect(path)
+            await asyncio.sleep(0.5)  # the loop tries each of them meanwhile
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+        # They waited meanwhile, and are served.
+        for client in clients:
+            client.close()
+        assert (await ask(path, "GET", "/live"))[0] == 200
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        run(scenario, admin_socket=path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert told == [
+        "the admin server cannot take a connection: Too many open files; raise the limit (LimitNOFILE= of"
+        " systemd, --ulimit nofile= of Docker, ulimit -n)"
+    ]
+
+
+def test_other_failures_of_the_loop_are_told_as_ever() -> None:
+    told: list[dict[str, Any]] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def default_exception_handler(self, context: dict[str, Any]) -> None:
+            told.append(context)
+
+    now = 0.0
+    notice = server_module.ShortageNotice(lambda: now)
+    with contextlib.closing(Loop()) as loop:
+        contexts: list[dict[str, Any]] = [
+            {"message": "x"},
+            {"message": "x", "exception": OSError(errno.EMFILE, "no more")},
+            {"message": "x", "exception": ValueError(), "socket": None},
+        ]
+        for context in contexts:
+            notice(loop, context)
+    assert told == contexts

@@ -189,7 +189,8 @@ class TestTcpSocket:
             assert sock.proto == socket.IPPROTO_TCP
             with socket.create_connection((host, port), timeout=5):
                 pass
-            with pytest.raises(ListenError, match=f"127.0.0.1:{port} cannot be bound"):
+            who = f"address already in use \\(process {os.getpid()} .* listens there"
+            with pytest.raises(ListenError, match=f"127.0.0.1:{port} cannot be bound: {who}"):
                 open_admin_tcp("127.0.0.1", port)
 
     def test_a_host_that_is_none_is_told(self) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,23 @@ class TestFindingByPid:
             stranger.wait()
             ours.close()
 
+    def test_one_that_does_not_answer_is_asked_once(
+        self, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its socket has a second path under /proc/PID/root, where nobody else answers."""
+        monkeypatch.setattr(servers_module._ask, "__defaults__", (None, 0.1))
+        with open_admin_unix(str(tmp_path / "a.sock")) as sock:
+            with pytest.raises(ControlError, match="did not answer GET /status in time"):
+                find_server(Address(pid=PID), "status", acts=False)
+            sock.setblocking(False)
+            requests = []
+            with suppress(BlockingIOError):
+                while True:
+                    connection, _ = sock.accept()
+                    with connection:
+                        requests.append(connection.recv(4))
+        assert requests.count(b"GET ") == 1
+
     def test_a_worker_is_told_from_its_supervisor(self, directory: Path, tmp_path: Path) -> None:
         worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         try:
@@ -227,6 +245,11 @@ class TestFindingByPidFile:
         pid_file.write_text(f"{PID}\n")
         with serve(str(tmp_path / "a.sock"), http(STATUS)):
             assert find_server(Address(pid_file=str(pid_file)), "stop", acts=True).pid == PID
+
+    def test_a_pipe_in_place_of_a_file_is_told(self, directory: Path, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pid")
+        with pytest.raises(ControlError, match="does not hold a process id"):
+            find_server(Address(pid_file=str(tmp_path / "pid")), "stop", acts=True)
 
     def test_a_file_that_was_left_behind_names_nobody(
         self, directory: Path, tmp_path: Path

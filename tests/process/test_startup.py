@@ -304,6 +304,53 @@ def test_pid_file_and_titles(tmp_path):
     assert not (tmp_path / "server.pid").exists()
 
 
+def test_a_second_server_does_not_take_the_pid_file_of_a_running_one(tmp_path):
+    """Its commands would go to the second, and the end of the second would leave the first without a file."""
+    write_version(tmp_path, 1)
+    second = [sys.executable, "-m", "asgireload", "app:app", "--port", "0"]
+    with Server(tmp_path, "--pid-file", "server.pid", workers=1) as server:
+        done = subprocess.run(
+            [*second, "--pid-file", "server.pid"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 3
+        assert f"--pid-file server.pid: process {server.pid} has written it" in done.stderr
+        assert (tmp_path / "server.pid").read_text() == f"{server.pid}\n"
+    assert not (tmp_path / "server.pid").exists()
+
+
+HELD = """
+import pathlib
+async def held(scope, receive, send):
+    while pathlib.Path("slow").exists():
+        await asyncio.sleep(0.02)
+    await version(scope, receive, send)
+PATHS["/held"] = held
+"""
+
+
+def test_the_successor_of_a_server_that_stops_takes_its_pid_file_over(tmp_path):
+    """`stop` and a start behind it, while the first still drains."""
+    write_version(tmp_path, 1, extra=HELD)
+    (tmp_path / "slow").touch()
+    with Server(tmp_path, "--pid-file", "server.pid", workers=1) as first:
+        with socket.create_connection(("127.0.0.1", first.port)) as client:
+            client.sendall(b"GET /held HTTP/1.1\r\nhost: test\r\n\r\n")
+            wait_until(lambda: first.workers()[0]["exchanges"] == 1)
+            os.kill(first.pid, signal.SIGTERM)
+            wait_until(lambda: first.status()["state"] == "stopping")
+            own = ["--admin-socket", str(tmp_path / "second.sock")]
+            with Server(tmp_path, *own, "--pid-file", "server.pid", workers=1) as second:
+                assert (tmp_path / "server.pid").read_text() == f"{second.pid}\n"
+                (tmp_path / "slow").unlink()
+                assert first.process.wait(30) == 0
+                assert (tmp_path / "server.pid").read_text() == f"{second.pid}\n"
+    assert not (tmp_path / "server.pid").exists()
+
+
 def test_long_boot_is_not_mistaken_for_a_hang(tmp_path):
     """A boot that takes several times the heartbeat limit: no stall, no refusal, one reload."""
     write_version(tmp_path, 1)

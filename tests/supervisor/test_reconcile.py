@@ -641,6 +641,9 @@ def test_import_that_starts_a_loop_runs_before_that_of_each_worker(workers):
     assert world.verdicts[-1] == (1, "committed")
     assert world.import_tries == tries, "what was found out is remembered"
     assert sum("starts an event loop itself" in line for line in world.lines) == 1
+    exits = world.fleet.exits
+    assert exits["discarded"] == tries, "who looks for workers that had to be killed finds none"
+    assert exits["killed"] == 0
 
 
 def test_way_is_turned_again_for_code_that_needs_the_other_one():

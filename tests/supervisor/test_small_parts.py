@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from asgireload.supervisor import signals, spawning
 from asgireload.supervisor.backoff import LONGEST_DELAY, delay
 from asgireload.supervisor.fault import readable
 from asgireload.supervisor.lifecycle import Change, State, advance
-from asgireload.supervisor.pidfile import remove_pid_file, write_pid_file
+from asgireload.supervisor.pidfile import remove_pid_file, why_taken, write_pid_file
 from asgireload.supervisor.reloads import Reload, describe_steps
 from asgireload.supervisor.spawning import describe_exit
 from asgireload.supervisor.start import launch_directory
@@ -86,15 +88,91 @@ def test_exits_in_words(code, text):
 
 def test_pid_file_is_removed_only_while_it_is_ours(tmp_path):
     path = tmp_path / "pid"
-    write_pid_file(str(path))
+    first = write_pid_file(str(path))
     assert path.read_text() == f"{os.getpid()}\n"
     path.write_text("1\n")
     remove_pid_file(str(path))
     assert path.exists()
-    write_pid_file(str(path))
+    first.release()
+    second = write_pid_file(str(path))
     remove_pid_file(str(path))
     assert not path.exists()
     remove_pid_file(str(path))
+    second.release()
+    second.release()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("is_locked", "named", "is_alive", "is_taken"),
+    [
+        (True, 7, True, True),
+        (False, 7, True, False),  # left behind, and another process has the pid now
+        (True, 7, False, False),  # locked by somebody who may read it
+        (True, None, False, False),  # not a PID file
+        (True, 1, True, False),  # ours: the other one is process 1 of another container
+    ],
+)
+def test_pid_file_is_another_servers_while_that_one_lives_and_locks_it(
+    is_locked, named, is_alive, is_taken
+):
+    why = why_taken(is_locked=is_locked, named=named, own=1, is_alive=is_alive)
+    assert bool(why) is is_taken
+
+
+@pytest.mark.parametrize("present", ["", "no pid", "-1", "9" * 31, "dangling"])
+def test_pid_file_replaces_what_names_nobody(tmp_path, present):
+    path = tmp_path / "pid"
+    if present == "dangling":
+        path.symlink_to("nowhere")
+    else:
+        path.write_text(present)
+    write_pid_file(str(path)).release()
+    assert path.read_text() == f"{os.getpid()}\n"
+    assert os.listdir(tmp_path) == ["pid"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_one_of_many_servers_that_start_at_once_gets_the_pid_file(tmp_path, is_there):
+    path = tmp_path / "pid"
+    if is_there:
+        path.write_text("no pid")
+    code = (
+        "import sys\n"
+        "from asgireload.errors import StartupError\n"
+        "from asgireload.supervisor.pidfile import write_pid_file\n"
+        "print('up', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "try:\n    lock = write_pid_file(sys.argv[1])\n    print('has it', flush=True)\n"
+        "except StartupError as error:\n    print(error, flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    servers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+    try:
+        for server in servers:
+            server.stdout.readline()
+        for server in servers:
+            server.stdin.write("\n")
+            server.stdin.flush()
+        said = [server.stdout.readline() for server in servers]
+    finally:
+        for server in servers:
+            server.kill()
+            server.communicate()
+    winners = [server.pid for server, line in zip(servers, said, strict=True) if "has it" in line]
+    assert [int(path.read_text())] == winners
+    assert all(
+        f"process {winners[0]} has written it" in line for line in said if "has it" not in line
+    )
+    assert os.listdir(tmp_path) == ["pid"]
 
 
 def test_pid_file_that_cannot_be_written_says_where(tmp_path):
