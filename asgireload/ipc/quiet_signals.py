@@ -37,9 +37,11 @@ def make_quiet(*more: signal.Signals) -> None:
 
 
 def take_back() -> None:
-    """Take from the application what it has set at import for signals of the supervisor."""
+    """Take from the application what it has set at import for signals of the supervisor, and let those and SIGTERM
+    through again, for which the handler of the worker stands already."""
     for number in FOR_THE_SUPERVISOR:
         signal.signal(number, _nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*FOR_THE_SUPERVISOR, signal.SIGTERM))
 
 
 def begin_quiet(*more: signal.Signals) -> None:

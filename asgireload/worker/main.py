@@ -464,8 +464,8 @@ class _Worker:
         # Configuring logging is a thing that applications do at import, and it may switch ours off.
         keep_logging(config, place_of(order))
         # As is setting up signals. A worker that was forked from the import keeps the same of them.
-        take_back()
         signal.signal(signal.SIGTERM, self._orphaned.on_signal)
+        take_back()
         return app
 
     def _make_greeter(self, loop: asyncio.AbstractEventLoop) -> Greeter | None:
