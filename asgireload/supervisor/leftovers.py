@@ -1,4 +1,4 @@
-"""Processes that a killed child leaves behind: what an import has started, and forks that have never said their pid.
+"""What a killed child leaves behind: processes that an import has started, and forks that never said their pid.
 
 A template ends what its import has started. One that is killed cannot, and its children become the supervisor's
 (PR_SET_CHILD_SUBREAPER), as do forks that hang in a hook of `os.register_at_fork`, with all signals blocked and
