@@ -52,6 +52,7 @@ def begin_quiet(*more: signal.Signals) -> None:
 
 _keeps_handlers = False
 _restores = False
+_is_of_application = False
 
 
 @contextlib.contextmanager
@@ -63,6 +64,11 @@ def keep_handlers() -> Iterator[None]:
         yield
     finally:
         _keeps_handlers = False
+
+
+def is_of_application() -> bool:
+    """Return whether this process was forked by the application, and not by us, since `restore_in_forks`."""
+    return _is_of_application
 
 
 def restore_in_forks() -> None:
@@ -88,8 +94,10 @@ def restore_in_forks() -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, held.mask)
 
     def restore() -> None:
+        global _is_of_application
         if _keeps_handlers:
             return
+        _is_of_application = True
         for number in ours:
             if signal.getsignal(number) is _nothing or number is signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)

@@ -48,6 +48,7 @@ from asgireload.template.hazard_search import Hazards, find_hazards
 from asgireload.template.importing import ImportWatch, changed_variables, record_imports
 from asgireload.template.session import Session
 from asgireload.worker.ending import end_process, flush_files
+from asgireload.worker.forked import end_in_import
 from asgireload.worker.inherited import disown, flush_all, renew
 from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
 
@@ -121,6 +122,7 @@ def _load(session: Session) -> ASGIApp | None:
     except ChannelClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
+        end_in_import(error)
         if session.stage == "import" and needs_running_loop(error):
             if session.order.config.preload is None:
                 reason = f"its import needs a running event loop ({place_of_failure(error)})"
@@ -157,6 +159,7 @@ def _import(session: Session) -> ASGIApp | None:
                 app_dir=session.app_dir,
                 looks_for_bytecode=False,
             )
+    end_in_import()
     # From here on it may be another process than the one that began: one that was forked from a bookmark.
     session.signals = take_signals(session.handlers)
     hazards = find_hazards(session.descriptors)
