@@ -26,7 +26,7 @@ from asgireload.asgi import ASGIApp
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
 from asgireload.ipc.app_signals import take_signals
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import raise_file_limit, signal_on_parent_death
+from asgireload.ipc.linux import has_lost_peer, raise_file_limit, signal_on_parent_death
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AppFailed,
@@ -73,6 +73,8 @@ def main() -> int:
         return 1  # a filter forbids prctl(2); the supervisor finds that as well, and says so
     begin_quiet(signal.SIGTERM)
     sock = socket.socket(fileno=int(sys.argv[1]))
+    if has_lost_peer(sock.fileno()):
+        return 0  # it died before the kernel knew whom to tell; its order may be there all the same
     sock.set_inheritable(False)
     return be_template(Session(Channel(sock), supervisor))
 
