@@ -35,9 +35,19 @@ def become_subreaper() -> None:
 def signal_on_parent_death(number: signal.Signals) -> None:
     """Ask for `number` when the parent's thread that adopted us ends: PR_SET_PDEATHSIG in prctl(2).
 
-    The caller must look at `os.getppid()` afterwards: the parent may have died just before.
+    The caller must look at `os.getppid()` or `has_lost_peer` afterwards: the parent may have died just before.
     """
     _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def has_lost_peer(descriptor: int) -> bool:
+    """Return whether the other end of a socket pair is closed, whatever is still to be read: POLLHUP in poll(2).
+
+    A process that ends closes its descriptors before its children get the signal for its death.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 _M_TRIM_THRESHOLD = -1

@@ -36,9 +36,11 @@ def make_quiet(*more: signal.Signals) -> None:
 
 
 def take_back() -> None:
-    """Take from the application what it has set at import for signals of the supervisor."""
+    """Take from the application what it has set at import for signals of the supervisor, and let those and SIGTERM
+    through again, for which the handler of the worker stands already."""
     for number in FOR_THE_SUPERVISOR:
         signal.signal(number, _nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*FOR_THE_SUPERVISOR, signal.SIGTERM))
 
 
 def begin_quiet(*more: signal.Signals) -> None:
@@ -49,6 +51,7 @@ def begin_quiet(*more: signal.Signals) -> None:
 
 _keeps_handlers = False
 _restores = False
+_is_of_application = False
 
 
 @contextlib.contextmanager
@@ -60,6 +63,11 @@ def keep_handlers() -> Iterator[None]:
         yield
     finally:
         _keeps_handlers = False
+
+
+def is_of_application() -> bool:
+    """Return whether this process was forked by the application, and not by us, since `restore_in_forks`."""
+    return _is_of_application
 
 
 def restore_in_forks() -> None:
@@ -85,8 +93,10 @@ def restore_in_forks() -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, held.mask)
 
     def restore() -> None:
+        global _is_of_application
         if _keeps_handlers:
             return
+        _is_of_application = True
         for number in ours:
             if signal.getsignal(number) is _nothing or number is signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)

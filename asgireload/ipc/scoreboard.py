@@ -211,6 +211,10 @@ class Record:
     def detached(cls) -> "Record":
         return cls([0] * FIELD_COUNT)
 
+    def detach(self) -> None:
+        """Count for this process alone from now on, which was forked from the one that the record belongs to."""
+        self._values = list(self._values)
+
     def observe_response(self, status: int, duration_ns: int) -> None:
         """Count a finished response with its status (100–599) and duration."""
         if 200 <= status <= 299 and duration_ns <= _QUICK_NS:

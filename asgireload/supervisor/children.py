@@ -59,6 +59,7 @@ from asgireload.supervisor.foundation import Foundation
 from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_spread
 from asgireload.supervisor.head_start import Begun, HeadStart
 from asgireload.supervisor.layer_processes import Layer, Plan, Spare
+from asgireload.supervisor.leftovers import Leftovers
 from asgireload.supervisor.orders import order_of
 from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters
 from asgireload.supervisor.releases import Releases
@@ -80,6 +81,8 @@ class _Template(msgspec.Struct, eq=False):
     theirs: socket.socket
     """Its end of the channel, until it has been passed on."""
     fault_file: int
+    inode: int
+    """Of its end of the channel."""
     process: ProcessHandle | None = None
     """None: not started yet, or forked and not heard of."""
     layer: Layer | None = None
@@ -100,6 +103,8 @@ class _Worker(msgspec.Struct):
     record_index: int
     record: Record
     channel: Channel
+    inode: int
+    """Of its end of the channel."""
     fault_file: int
     layer: Layer | None
     """What its template was forked from."""
@@ -163,6 +168,7 @@ class Children:
         self._free_records = list(range(CAPACITY - 1, -1, -1))
         self._templates: dict[int, _Template] = {}
         self._workers: dict[int, _Worker] = {}
+        self._leftovers = Leftovers(loop)
         self._out_of_memory = OutOfMemory(read_counters())
         self.tally = Tally()
 
@@ -193,7 +199,8 @@ class Children:
             with contextlib.ExitStack() as opened:
                 fault_file = make_fault_file("template")
                 opened.callback(os.close, fault_file)
-                template = _Template(step, *Channel.pair(), fault_file)
+                channel, theirs = Channel.pair()
+                template = _Template(step, channel, theirs, fault_file, _inode_of(theirs))
                 opened.pop_all()
         except OSError as error:
             self._not_started(step.template_id, f"could not be started: {error}")
@@ -273,6 +280,7 @@ class Children:
         template.channel.close()
         template.theirs.close()
         if template.process is not None:
+            self._leftovers.end_below(template.process.pid)
             template.process.send(signal.SIGKILL)
             template.process.close()
         os.close(template.fault_file)
@@ -297,10 +305,12 @@ class Children:
         if template.process is not None:
             # Even to die takes a process time.
             self._giving_way.end(template.process.pid)
+            self._leftovers.end_below(template.process.pid)
             template.process.send(signal.SIGABRT if dump else signal.SIGKILL)
         elif self._templates.get(template_id) is template:
-            # Not forked yet, or it ends when it says its number to nobody.
+            # Not forked yet, or it ends when it says its number to nobody; unless it hangs before.
             self._forget_template(template)
+            self._leftovers.end_holder(template.inode, self.pids())
             self._foundation.template_gone(template_id)
             self._not_started(template_id, "it was not started")
 
@@ -380,6 +390,7 @@ class Children:
             index,
             record,
             channel,
+            _inode_of(theirs),
             fault_file,
             template.layer if template is not None else None,
             gives_way=step.gives_way,
@@ -571,6 +582,9 @@ class Children:
         worker.channel.close()
         if worker.process is not None:
             worker.process.close()
+        else:
+            # It ends before it serves, unless it hangs in a hook of the fork.
+            self._leftovers.end_holder(worker.inode, self.pids())
         if not clean:
             # It may have served, and what is to take its place must not wait for anybody.
             self._giving_way.end_all()
@@ -678,6 +692,7 @@ class Children:
         template.process.close()
         del self._templates[template.template_id]
         self._foundation.template_gone(template.template_id)
+        self._leftovers.look(self.pids())
         fault, _ = read_fault_file(template.fault_file)
         description = self._describe_exit(code, is_killed=template.is_killed)
         self._on_event(events.TemplateExited(template.template_id, description, fault))
@@ -698,6 +713,10 @@ class Children:
     def release_worker(self, worker_id: int) -> None:
         if (worker := self._workers.get(worker_id)) is not None:
             worker.channel.post(Release())
+
+    def end_leftovers(self) -> None:
+        """Kill what children that were killed have left behind."""
+        self._leftovers.end(self.pids())
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -746,6 +765,10 @@ class Children:
             (worker.slot, worker.generation, worker.record.snapshot())
             for worker in self._workers.values()
         ]
+
+
+def _inode_of(sock: socket.socket) -> int:
+    return os.fstat(sock.fileno()).st_ino
 
 
 def _failure(mistake: Mistake | None) -> Failure | None:

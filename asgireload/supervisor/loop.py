@@ -227,6 +227,7 @@ class _Supervisor:
                 await admin.close()
             self._foundation.stop()
             await self._foundation.wait_stopped(ABORT_GRACE)
+            self._children.end_leftovers()
         return status
 
     async def _start_admin(self) -> "AdminServer | None":

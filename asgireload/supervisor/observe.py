@@ -275,8 +275,8 @@ def _import_other_way(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
 def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
     """The worker got SIGTERM, from whomever: it drains, and its slot is filled meanwhile.
 
-    An operator does that once. Code that does it to itself as soon as it is ready would be forked in a
-    tight loop, so a worker that leaves young counts like one that died young.
+    An operator does that once, and wants no error for it. Code that does it to itself as soon as it is ready would
+    be forked in a tight loop, so a worker that leaves young counts like one that died young.
     """
     transitions.begin_drain(fleet.policy, worker, DrainReason.RECYCLE, now)
     slot = next(slot for slot in fleet.slots if slot.index == worker.slot)
@@ -285,9 +285,9 @@ def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
     if age >= STEADY_AFTER:
         slot.failures = 0
         return []
-    summary = f"worker {worker.pid} left by itself {age:.1f} s after it was ready"
+    summary = f"worker {worker.pid} was told to leave by SIGTERM {age:.1f} s after it was ready"
     failure = Failure("trial", summary, "", slot.index)
-    steps = _fill_later(fleet, slot, worker, failure, now)
+    steps = _fill_later(fleet, slot, worker, failure, now, is_error=slot.failures > 0)
     generation = fleet.generations[worker.generation]
     return steps + _count_early_death(fleet, generation, failure, now)
 
@@ -545,7 +545,13 @@ def _can_revert(fleet: Fleet) -> bool:
 
 
 def _fill_later(
-    fleet: Fleet, slot: Slot, worker: Worker, failure: Failure, now: float
+    fleet: Fleet,
+    slot: Slot,
+    worker: Worker,
+    failure: Failure,
+    now: float,
+    *,
+    is_error: bool = True,
 ) -> list[Step]:
     """Let the slot be filled again, after its backoff."""
     slot.failures += 1
@@ -556,7 +562,8 @@ def _fill_later(
     text = join_clauses(f"{stage}{failure.summary}", when)
     if failure.traceback:
         text += f"\n{failure.traceback}"
-    return [Say("error", text, slot=slot.index, generation=worker.generation)]
+    level = "error" if is_error else "info"
+    return [Say(level, text, slot=slot.index, generation=worker.generation)]
 
 
 # --- commands -------------------------------------------------------------------------------------

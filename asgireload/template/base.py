@@ -20,7 +20,12 @@ from collections.abc import Iterable, Mapping
 
 from asgireload.errors import ChannelClosedError
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import children_of, enlarge_signal_stack, signal_on_parent_death
+from asgireload.ipc.linux import (
+    children_of,
+    enlarge_signal_stack,
+    has_lost_peer,
+    signal_on_parent_death,
+)
 from asgireload.ipc.messages import BaseBuilt, BaseUnfit, BuildBase
 from asgireload.ipc.quiet_signals import begin_quiet, restore_in_forks
 from asgireload.ipc.records import BaseContents, ImportRecord, seal, sign, unseal
@@ -40,6 +45,8 @@ def main() -> int:
     signal_on_parent_death(signal.SIGKILL)
     begin_quiet(signal.SIGTERM)
     sock = socket.socket(fileno=int(sys.argv[1]))
+    if has_lost_peer(sock.fileno()):
+        return 0  # the supervisor died before the kernel knew whom to tell
     sock.set_inheritable(False)
     channel = Channel(sock)
     enlarge_signal_stack()

@@ -20,11 +20,12 @@ from asgireload.ipc.linux import signal_on_parent_death
 from asgireload.ipc.messages import BookmarkStarted, BookmarkTaken
 from asgireload.ipc.records import FilesRead, seal
 from asgireload.ipc.titles import set_title
+from asgireload.template.ending import written_files
 from asgireload.template.forking import Side, fork_adopted, fork_templates
 from asgireload.template.hazard_search import find_hazards
 from asgireload.template.importing import ImportWatch
 from asgireload.template.session import Session
-from asgireload.worker.inherited import has_cleanup
+from asgireload.worker.inherited import flush_all, has_cleanup
 
 
 def take_bookmark(session: Session, watch: ImportWatch) -> None:
@@ -33,8 +34,13 @@ def take_bookmark(session: Session, watch: ImportWatch) -> None:
     Returns in the template, and later in each template that is forked from the bookmark: then as another
     session. Called by the import system, so no exception may pass into the user's code.
     """
-    if has_cleanup() or find_hazards(session.descriptors).unsafe:
-        return  # templates that are forked later would lose it, or find it removed
+    written = written_files(session)
+    if has_cleanup() or not all(file.is_appended for file in written):
+        return  # templates that are forked later would find it removed; a temporary file is, by who drops it first
+    if find_hazards(session.descriptors).unsafe:
+        return  # they would lose it
+    if written:
+        flush_all()  # each of them would write the text that is in a buffer now
     module = session.order.bookmark
     with contextlib.ExitStack() as opened:
         try:

@@ -19,7 +19,7 @@ from typing import Any
 from asgireload.ipc.linux import ProcessHandle, children_of
 from asgireload.template.hazard_search import resource_tracker_pid
 from asgireload.template.session import Session
-from asgireload.worker.ending import open_files
+from asgireload.worker.ending import OpenFile, open_files
 from asgireload.worker.inherited import has_cleanup, removes, unregister
 
 END_TIMEOUT = 5
@@ -62,18 +62,24 @@ def _is_for_workers(handler: object) -> bool:
 
 
 def _has_written_file(session: Session) -> bool:
+    return bool(written_files(session))
+
+
+def written_files(session: Session) -> list[OpenFile]:
+    """Return the regular files that the import has opened for writing."""
     if not session.inherited:
-        return False  # it has imported nothing
+        return []  # it has imported nothing
     try:
-        return any(
-            file.is_written
+        return [
+            file
+            for file in open_files()
+            if file.is_written
             and stat.S_ISREG(file.mode)
             and file.link not in session.inherited
             and not file.link.startswith("/memfd:")
-            for file in open_files()
-        )
+        ]
     except OSError:
-        return False  # nobody can tell
+        return []  # nobody can tell
 
 
 def _children() -> list[int]:

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import stat
+from collections.abc import Iterable
 from enum import Enum
 
 import msgspec
@@ -394,6 +395,29 @@ def judge(contents: Contents) -> list[Finding]:
             else []
         ),
     ]
+
+
+_MOST_HOLDERS = 3
+"""Names of holders that one reason shows."""
+
+
+def group_reasons(reasons: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return each text once, with the names that came with it, first ones first.
+
+    A library with three loops and their socket pairs would fill the line otherwise. A name may be empty. Nothing is
+    counted: each end of a pair is one reason.
+    """
+    holders: dict[str, list[str]] = {}
+    for text, holder in reasons:
+        names = holders.setdefault(text, [])
+        if holder and holder not in names:
+            names.append(holder)
+    grouped = []
+    for text, names in holders.items():
+        more = f" and {len(names) - _MOST_HOLDERS} more" if len(names) > _MOST_HOLDERS else ""
+        held = f", held by {', '.join(names[:_MOST_HOLDERS])}{more}" if names else ""
+        grouped.append(f"{text}{held}")
+    return tuple(grouped)
 
 
 def judge_thread(thread: PythonThread) -> Finding:

@@ -3,6 +3,9 @@
     template ──fork──▶ middle ──fork──▶ worker
                          └─ exits at once; the kernel gives the worker to the next subreaper, the supervisor
 
+The middle process dies with its template. It may hang in a hook (debugpy's waits for the debugger), and nobody
+else knows its pid.
+
 The child must not go on before that has happened: PR_SET_PDEATHSIG fires when the parent of the moment
 dies, and the parent of the first moment is the middle process. So it waits at a gate that the one that forks
 opens once it has collected the middle process, by when the adoption is complete.
@@ -27,6 +30,7 @@ import threading
 from enum import Enum
 
 from asgireload.ipc.channel import Channel
+from asgireload.ipc.linux import signal_on_parent_death
 from asgireload.ipc.messages import ForkTemplate
 from asgireload.ipc.quiet_signals import keep_handlers
 from asgireload.ipc.titles import set_title
@@ -50,6 +54,7 @@ def fork_adopted() -> Side:
     sys.stderr.flush()
     gate, opener = os.pipe()
     report, reporter = os.pipe()
+    parent = os.getpid()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     with keep_handlers():
         try:
@@ -60,7 +65,7 @@ def fork_adopted() -> Side:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             raise
         if middle == 0:
-            _be_middle(reporter)
+            _be_middle(reporter, parent)
             # Only the child gets here.
             for descriptor in (opener, report, reporter):
                 os.close(descriptor)
@@ -101,9 +106,12 @@ def _fork_middle() -> int:
     return pid
 
 
-def _be_middle(reporter: int) -> None:
-    """Fork once more, say so and leave; return only in the grandchild."""
+def _be_middle(reporter: int, parent: int) -> None:
+    """Fork once more, say so and leave; return only in the grandchild, which does not inherit the signal."""
     try:
+        signal_on_parent_death(signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
         worker = os.fork()
     except OSError as error:
         os.write(reporter, _FORKED.pack(error.errno or 1))

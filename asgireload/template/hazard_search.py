@@ -24,6 +24,7 @@ from asgireload.template.fork_hazards import (
     PythonThread,
     Socket,
     SocketState,
+    group_reasons,
     judge,
 )
 from asgireload.template.holders import name_holder
@@ -60,11 +61,9 @@ def find_hazards(before: frozenset[int]) -> Hazards:
     for finding in findings:
         if finding.action is Action.FALL_BACK:
             holder = name_holder(finding.descriptor, finding.thread, finding.pid, deadline=deadline)
-            text = f"{finding.text}, held by {holder}" if holder else finding.text
-            if text not in unsafe:
-                unsafe.append(text)
+            unsafe.append((finding.text, holder))
     return Hazards(
-        tuple(unsafe),
+        group_reasons(unsafe),
         tuple(sorted(f.text for f in findings if f.kind == "native thread that survives")),
         tuple(
             finding.descriptor

@@ -26,7 +26,7 @@ from asgireload.asgi import ASGIApp
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
 from asgireload.ipc.app_signals import take_signals
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import raise_file_limit, signal_on_parent_death
+from asgireload.ipc.linux import has_lost_peer, raise_file_limit, signal_on_parent_death
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AppFailed,
@@ -48,6 +48,7 @@ from asgireload.template.hazard_search import Hazards, find_hazards
 from asgireload.template.importing import ImportWatch, changed_variables, record_imports
 from asgireload.template.session import Session
 from asgireload.worker.ending import end_process, flush_files
+from asgireload.worker.forked import end_in_import
 from asgireload.worker.inherited import disown, flush_all, renew
 from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
 
@@ -72,6 +73,8 @@ def main() -> int:
         return 1  # a filter forbids prctl(2); the supervisor finds that as well, and says so
     begin_quiet(signal.SIGTERM)
     sock = socket.socket(fileno=int(sys.argv[1]))
+    if has_lost_peer(sock.fileno()):
+        return 0  # it died before the kernel knew whom to tell; its order may be there all the same
     sock.set_inheritable(False)
     return be_template(Session(Channel(sock), supervisor))
 
@@ -121,6 +124,7 @@ def _load(session: Session) -> ASGIApp | None:
     except ChannelClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
+        end_in_import(error)
         if session.stage == "import" and needs_running_loop(error):
             if session.order.config.preload is None:
                 reason = f"its import needs a running event loop ({place_of_failure(error)})"
@@ -157,6 +161,7 @@ def _import(session: Session) -> ASGIApp | None:
                 app_dir=session.app_dir,
                 looks_for_bytecode=False,
             )
+    end_in_import()
     # From here on it may be another process than the one that began: one that was forked from a bookmark.
     session.signals = take_signals(session.handlers)
     hazards = find_hazards(session.descriptors)

@@ -61,6 +61,7 @@ class OpenFile(NamedTuple):
     number: int = -1
     is_database: bool = False
     """SQLite's: it writes what is committed at once, and the rest never."""
+    is_appended: bool = False
 
 
 class ExitTime(NamedTuple):
@@ -313,7 +314,8 @@ def _open_file(number: int) -> OpenFile:
     link = os.readlink(f"/proc/self/fd/{number}")
     with open(f"/proc/self/fdinfo/{number}", "rb") as info:
         fields = dict(line.split(b":", 1) for line in info if b":" in line)
-    access = int(fields[b"flags"], 8) & os.O_ACCMODE
+    flags = int(fields[b"flags"], 8)
+    access = flags & os.O_ACCMODE
     mode = os.fstat(number).st_mode
     is_database = (
         access == os.O_RDWR
@@ -321,4 +323,5 @@ def _open_file(number: int) -> OpenFile:
         # By the descriptor itself: to open and close the file would end the locks that SQLite has on it.
         and os.pread(number, len(_SQLITE_HEADER), 0) == _SQLITE_HEADER
     )
-    return OpenFile(link, mode, access != os.O_RDONLY, number, is_database)
+    is_written = access != os.O_RDONLY
+    return OpenFile(link, mode, is_written, number, is_database, bool(flags & os.O_APPEND))

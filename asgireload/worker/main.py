@@ -96,7 +96,7 @@ from asgireload.worker.balance import Balance
 from asgireload.worker.direct import Doorway
 from asgireload.worker.drain import DrainResult, drain
 from asgireload.worker.ending import ExitTime
-from asgireload.worker.forked import ForkedCopies
+from asgireload.worker.forked import ForkedCopies, end_in_import
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
@@ -374,12 +374,14 @@ class _Worker:
         leave: asyncio.Future[_Leave] = loop.create_future()
         self._leave = leave
         self._channel.attach(loop, self._on_message, self._on_supervisor_gone)
+        self._forked.watch_loop(loop)
         with self._orphaned.telling(loop, self._on_supervisor_gone):
             return await self._serve(loop, leave)
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, leave: asyncio.Future[_Leave]) -> int:
         scoreboard = Scoreboard(self._order.scoreboard)
         self._record = scoreboard.record(self._order.record)
+        self._forked.watch_record(self._record)
         try:
             app = self._take_app()
             self._entrances = self._make_entrances()
@@ -464,8 +466,8 @@ class _Worker:
         # Configuring logging is a thing that applications do at import, and it may switch ours off.
         keep_logging(config, place_of(order))
         # As is setting up signals. A worker that was forked from the import keeps the same of them.
-        take_back()
         signal.signal(signal.SIGTERM, self._orphaned.on_signal)
+        take_back()
         return app
 
     def _make_greeter(self, loop: asyncio.AbstractEventLoop) -> Greeter | None:
@@ -564,9 +566,12 @@ class _Worker:
 
     def _try_import(self) -> ASGIApp | BaseException:
         try:
-            return self._import_app()
+            app = self._import_app()
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
+            end_in_import(error)
             return error
+        end_in_import()
+        return app
 
     def _has_failed_for_loop(self, error: BaseException) -> bool:
         """Whether the import may go well where a loop runs, or does not run, unlike here."""

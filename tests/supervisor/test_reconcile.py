@@ -466,6 +466,17 @@ def test_worker_that_was_told_to_leave_by_somebody_else_is_replaced_while_it_dra
     assert world.fleet.exits["clean"] == 1
 
 
+def test_only_a_worker_that_leaves_again_and_again_is_an_error():
+    world = started(Policy(workers=1))
+    number = next(iter(world.fleet.workers))
+    for is_error in (False, True):
+        world.submit(events.WorkerStoppedAccepting(number))
+        assert "was told to leave by SIGTERM" in world.lines[-1]
+        assert bool(world.errors) is is_error
+        world.run(5)
+        number = max(world.fleet.workers)
+
+
 def test_worker_that_is_due_for_recycling_in_its_probation_does_not_hold_the_roll():
     code = {1: GOOD, 2: GOOD}
     world = started(Policy(workers=2, max_requests=10), lambda number: code[number])

@@ -70,6 +70,8 @@ class World:
         """Imports in workers that failed because an event loop ran, or because none ran."""
         self.verdicts: list[tuple[int, str]] = []
         self.lines: list[str] = []
+        self.errors: list[str] = []
+        """Those of them that are errors."""
         self.steered: list[frozenset[int]] = []
         self.exit_code: int | None = None
         self.are_listeners_shut = False
@@ -175,6 +177,8 @@ class World:
                 self.later(0.01, events.TemplateExited(step.template_id, "exit status 0"))
             case events.Say():
                 self.lines.append(step.text)
+                if step.level == "error":
+                    self.errors.append(step.text)
             case events.SteerAway():
                 self.steered.append(step.slots)
             case events.SpeakVerdict():

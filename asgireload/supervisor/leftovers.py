@@ -1,0 +1,86 @@
+"""What a killed child leaves behind: processes that an import has started, and forks that never said their pid.
+
+A template ends what its import has started. One that is killed cannot, and its children become the supervisor's
+(PR_SET_CHILD_SUBREAPER), as do forks that hang in a hook of `os.register_at_fork`, with all signals blocked and
+the listening sockets open. Nobody else would end them.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Collection
+
+from asgireload.ipc.linux import ProcessHandle, children_of, descendants_of
+
+PATIENCE = 1.0
+"""Seconds between SIGTERM and SIGKILL for processes that an import has started."""
+
+
+class Leftovers:
+    """Sends signals, and waits for nobody. `end()` ends what is still there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._told: list[ProcessHandle] = []
+        """They have been sent SIGTERM."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._nameless: set[int] = set()
+        """Inodes of sockets that only a process holds that is to end."""
+
+    def end_below(self, pid: int) -> None:
+        """Ask all processes below this one to end, which is about to be killed; kill them a moment later."""
+        for descendant in descendants_of(pid):
+            with contextlib.suppress(ProcessLookupError):
+                handle = ProcessHandle(descendant)
+                handle.send(signal.SIGTERM)
+                self._told.append(handle)
+        if self._told and self._timer is None:
+            self._timer = self._loop.call_later(PATIENCE, self._kill)
+
+    def end_holder(self, inode: int, known: Collection[int]) -> None:
+        """Kill the process that holds the socket of this inode, now or when it has become our child.
+
+        `known`: pids of children that are looked after.
+        """
+        self._nameless.add(inode)
+        self.look(known)
+
+    def look(self, known: Collection[int]) -> None:
+        """Kill those of our children that hold what only a process that is to end can hold."""
+        if not self._nameless:
+            return
+        for pid in set(children_of(os.getpid())).difference(known):
+            if found := _sockets_of(pid) & self._nameless:
+                with contextlib.suppress(ProcessLookupError):
+                    handle = ProcessHandle(pid)
+                    handle.send(signal.SIGKILL)
+                    handle.close()
+                self._nameless -= found
+
+    def end(self, known: Collection[int] = ()) -> None:
+        """Kill what is still there."""
+        self._kill()
+        self.look(known)
+
+    def _kill(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        told, self._told = self._told, []
+        for handle in told:
+            handle.send(signal.SIGKILL)
+            handle.close()
+
+
+def _sockets_of(pid: int) -> set[int]:
+    """Return the inodes of the sockets that a process has open; of one that has ended none."""
+    found: set[int] = set()
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            link = os.readlink(f"/proc/{pid}/fd/{name}")
+            if link.startswith("socket:["):
+                found.add(int(link[8:-1]))
+    except OSError:
+        return found
+    return found
