@@ -431,6 +431,12 @@ def versions_of(application: Application) -> str:
     return f"{distribution} {first_line([str(python_of(application)), '-c', code])}"
 
 
+def is_compiled(application: Application) -> bool:
+    """Return whether the asgireload in the environment of an application has compiled modules."""
+    code = "import asgireload.http.reader as reader; print(reader.__file__)"
+    return first_line([str(python_of(application)), "-c", code]).endswith(".so")
+
+
 def examine(application: Application, digest: str, failures: dict[str, str]) -> Result:
     """Run one application and return what was found, whatever happens."""
     result = Result(
@@ -445,6 +451,7 @@ def examine(application: Application, digest: str, failures: dict[str, str]) -> 
         result.failure = f"not installed: {failures[application.name]}"
         return result
     result.packages = versions_of(application)
+    result.compiled = is_compiled(application)
     try:
         carry_out(application, result)
     except (LoadError, OSError, ValueError, LookupError, subprocess.SubprocessError) as error:

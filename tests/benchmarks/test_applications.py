@@ -213,6 +213,19 @@ def test_reasons_of_those_that_each_worker_imports_have_a_table():
     assert "Imported by each worker" not in report.body([good()])
 
 
+@pytest.mark.parametrize(
+    ("compiled", "told"),
+    [
+        ((True, True), "asgireload at abc (compiled), "),
+        ((False, False), "asgireload at abc (not compiled), "),
+        ((True, False), "asgireload at abc (compiled for 1 of them, otherwise not), "),
+        ((None, None), "asgireload at abc, "),
+    ],
+)
+def test_the_page_tells_whether_asgireload_was_compiled(compiled, told):
+    assert told in report.body([good(compiled=each) for each in compiled])
+
+
 def test_a_result_is_read_back_as_it_was_kept():
     result = good(failures={"status 500": 2})
     assert Result(**json.loads(json.dumps(asdict(result)))) == result
