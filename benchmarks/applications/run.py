@@ -38,7 +38,8 @@ from .known import Application, choose
 HERE = Path(__file__).parent
 WORKERS = 2
 PREPARE_TIMEOUT, ASK_TIMEOUT = 300.0, 180.0
-START_TIMEOUT, RELOAD_TIMEOUT, CHANGE_TIMEOUT, STOP_TIMEOUT = 180.0, 240.0, 120.0, 60.0
+START_TIMEOUT, RELOAD_TIMEOUT, CHANGE_TIMEOUT, STOP_TIMEOUT = 600.0, 900.0, 120.0, 60.0
+BOOT_TIMEOUT = 600
 """Far above what anything takes: no verdict depends on how busy the machine is."""
 ANSWER_TIMEOUT = 30.0
 BETWEEN = 20
@@ -248,13 +249,19 @@ def companion(application: Application, place: Place) -> Iterator[None]:
         process.wait(STOP_TIMEOUT)
 
 
+def command_of(application: Application, port: int, admin: int) -> list[str]:
+    """Return the command of a server."""
+    command = [str(python_of(application)), "-m", "asgireload", application.target]
+    command += [*application.arguments, "--workers", str(WORKERS), "--port", str(port)]
+    command += ["--admin-port", str(admin), "--no-access-log"]
+    return [*command, "--boot-timeout", str(BOOT_TIMEOUT)]
+
+
 @contextmanager
 def running(application: Application, place: Place) -> Iterator[Live]:
     """Start a server and give it out. At the end no process of the run is left."""
     port, admin = free_port(), free_port()
-    command = [str(python_of(application)), "-m", "asgireload", application.target]
-    command += [*application.arguments, "--workers", str(WORKERS), "--port", str(port)]
-    command += ["--admin-port", str(admin), "--no-access-log"]
+    command = command_of(application, port, admin)
     with place.log.open("wb") as log:
         process = subprocess.Popen(
             command,
