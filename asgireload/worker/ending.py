@@ -45,6 +45,11 @@ CLEARING_PATIENCE = 10
 """Seconds that the long way may take when nobody else ends the process. A supervisor that lives has less
 patience."""
 MOST_NAMED_THREADS = 8
+_EXECUTORS = (
+    ("concurrent.futures.thread", "_threads_queues"),
+    ("concurrent.futures.process", "_threads_wakeups"),
+)
+"""Modules, and where each keeps the threads that it joins at exit, whether they are daemons or not."""
 _WAKING = signal.SIGUSR2
 """Interrupts the main thread while it waits for threads. Children act on it in no other way."""
 
@@ -115,21 +120,25 @@ def _ignore_signals(until: float) -> None:
 
 
 def wait_for_threads(until: float) -> bool:
-    """Wait for threads that are no daemons, as Python does at exit, at most until then; return whether they ended.
+    """Wait for threads as Python does at exit, at most until then; return whether they ended.
 
     Those that have not are told about.
     """
-    if any(_is_waited_for(thread) for thread in threading.enumerate()):
+    # Daemons count: executors wait for theirs, and so may whoever registered a function with `threading`.
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others:
         waker = threading.Thread(target=_wake_main_thread, args=(until,), daemon=True)
         try:
             waker.start()
         except RuntimeError:  # no thread can be started; the supervisor ends what takes too long
             return _wait_for_all()
-        return _wait_at_most(until)
+        return _wait_at_most(until, others)
     return _wait_for_all()
 
 
-def _wait_at_most(until: float) -> bool:
+def _wait_at_most(until: float, others: list[threading.Thread]) -> bool:
+    """`others`: all threads but this one and the one that wakes it."""
+
     def wake(number: int, frame: FrameType | None) -> None:
         if time.monotonic() >= until:
             raise _TimeIsUp
@@ -143,31 +152,38 @@ def _wait_at_most(until: float) -> bool:
         make_quiet()
     except _TimeIsUp:
         make_quiet()
-    left = dict.fromkeys([*waited_for, *threads_left()])
-    # From Python 3.13 on the exception does not come here: the wait ends, and Python tells its hook.
-    if time.monotonic() >= until and (names := describe_threads(left)):
+    if time.monotonic() < until:
+        return has_ended
+    names = describe_threads(dict.fromkeys([*waited_for, *threads_left()]))
+    if not names and not has_ended:
+        # A function that was registered with `threading` waits for one of these.
+        names = describe_threads(others)
+    if names:
         _tell(names)
         return False
     return has_ended
 
 
 def _wait_for_all() -> bool:
+    """Return whether the wait has come to its end. Raise _TimeIsUp where it has not."""
+    is_woken = False
+
+    def on_unraisable(unraisable: Any) -> None:
+        nonlocal is_woken
+        # From Python 3.13 on the wait for a thread does not raise: it ends, and Python tells this hook.
+        if issubclass(unraisable.exc_type, _TimeIsUp):
+            is_woken = True
+        else:
+            hook(unraisable)
+
     # As the children of multiprocessing end: this has no public name.
     waiting: Any = threading
-    hook, sys.unraisablehook = sys.unraisablehook, _ignore_wake(sys.unraisablehook)
+    hook, sys.unraisablehook = sys.unraisablehook, on_unraisable
     try:
         waiting._shutdown()
     finally:
         sys.unraisablehook = hook
-    return True
-
-
-def _ignore_wake(hook: Any) -> Any:
-    def on_unraisable(unraisable: Any) -> None:
-        if not issubclass(unraisable.exc_type, _TimeIsUp):
-            hook(unraisable)
-
-    return on_unraisable
+    return not is_woken
 
 
 def _wake_main_thread(until: float) -> None:
@@ -177,13 +193,27 @@ def _wake_main_thread(until: float) -> None:
     signal.pthread_kill(main, _WAKING)
 
 
-def _is_waited_for(thread: threading.Thread) -> bool:
-    return not thread.daemon and thread is not threading.main_thread() and thread.is_alive()
-
-
 def threads_left() -> list[threading.Thread]:
     """Return the threads that Python would wait for at exit, and that still run."""
-    return [thread for thread in threading.enumerate() if _is_waited_for(thread)]
+    of_executors = _threads_of_executors()
+    return [
+        thread
+        for thread in threading.enumerate()
+        if (not thread.daemon or thread in of_executors)
+        and thread is not threading.main_thread()
+        and thread.is_alive()
+    ]
+
+
+def _threads_of_executors() -> set[threading.Thread]:
+    """Return the threads that `concurrent.futures` waits for at exit.
+
+    Those of an executor that a daemon uses are daemons, too.
+    """
+    threads: set[threading.Thread] = set()
+    for name, attribute in _EXECUTORS:
+        threads.update(getattr(sys.modules.get(name), attribute, ()))
+    return threads
 
 
 def describe_threads(threads: Iterable[threading.Thread]) -> list[str]:

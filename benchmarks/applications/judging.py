@@ -87,6 +87,8 @@ class Result:
     asked: str = ""
     python: str = ""
     commit: str = ""
+    compiled: bool | None = None
+    """Whether the hot modules of asgireload were compiled; None: nobody has looked."""
     date: str = ""
     loaded: str = ""
     start_seconds: float | None = None

@@ -286,7 +286,8 @@ APPLICATIONS: tuple[Application, ...] = (
         "health, a flow with its run recorded (its own client)",
         Ask("/api/health", "true"),
         served="prefect.server.api.server:create_app",
-        arguments=("--factory",),
+        # Its shutdown waits for its services, and for the locks of their database.
+        arguments=("--factory", "--lifespan-timeout", "60"),
         is_prepared=True,
         script=("prefect",),
         environment=(

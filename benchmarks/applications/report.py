@@ -76,6 +76,16 @@ HEAD = [
 ]
 
 
+def build_told(results: Sequence[Result]) -> str:
+    """Return whether the hot modules of asgireload were compiled, as users who install a wheel have them."""
+    known = [result.compiled for result in results if result.compiled is not None]
+    if not known:
+        return ""
+    if len(set(known)) == 1:
+        return " (compiled)" if known[0] else " (not compiled)"
+    return f" (compiled for {sum(known)} of them, otherwise not)"
+
+
 def body(results: Sequence[Result]) -> str:
     """Return what stands between the markers of the page."""
     good = sum(not problems(result) for result in results)
@@ -84,7 +94,7 @@ def body(results: Sequence[Result]) -> str:
     pythons = sorted({result.python for result in results})
     about = (
         f"{len(results)} applications, {good} as they should be. Python {', '.join(pythons)}, "
-        f"asgireload at {', '.join(commits)}, {dates[0]} to {dates[-1]}."
+        f"asgireload at {', '.join(commits)}{build_told(results)}, {dates[0]} to {dates[-1]}."
         if results
         else "Nothing was run."
     )

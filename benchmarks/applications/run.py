@@ -38,7 +38,8 @@ from .known import Application, choose
 HERE = Path(__file__).parent
 WORKERS = 2
 PREPARE_TIMEOUT, ASK_TIMEOUT = 300.0, 180.0
-START_TIMEOUT, RELOAD_TIMEOUT, CHANGE_TIMEOUT, STOP_TIMEOUT = 180.0, 240.0, 120.0, 60.0
+START_TIMEOUT, RELOAD_TIMEOUT, CHANGE_TIMEOUT, STOP_TIMEOUT = 600.0, 900.0, 120.0, 60.0
+BOOT_TIMEOUT = 600
 """Far above what anything takes: no verdict depends on how busy the machine is."""
 ANSWER_TIMEOUT = 30.0
 BETWEEN = 20
@@ -248,13 +249,19 @@ def companion(application: Application, place: Place) -> Iterator[None]:
         process.wait(STOP_TIMEOUT)
 
 
+def command_of(application: Application, port: int, admin: int) -> list[str]:
+    """Return the command of a server."""
+    command = [str(python_of(application)), "-m", "asgireload", application.target]
+    command += [*application.arguments, "--workers", str(WORKERS), "--port", str(port)]
+    command += ["--admin-port", str(admin), "--no-access-log"]
+    return [*command, "--boot-timeout", str(BOOT_TIMEOUT)]
+
+
 @contextmanager
 def running(application: Application, place: Place) -> Iterator[Live]:
     """Start a server and give it out. At the end no process of the run is left."""
     port, admin = free_port(), free_port()
-    command = [str(python_of(application)), "-m", "asgireload", application.target]
-    command += [*application.arguments, "--workers", str(WORKERS), "--port", str(port)]
-    command += ["--admin-port", str(admin), "--no-access-log"]
+    command = command_of(application, port, admin)
     with place.log.open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -431,6 +438,12 @@ def versions_of(application: Application) -> str:
     return f"{distribution} {first_line([str(python_of(application)), '-c', code])}"
 
 
+def is_compiled(application: Application) -> bool:
+    """Return whether the asgireload in the environment of an application has compiled modules."""
+    code = "import asgireload.http.reader as reader; print(reader.__file__)"
+    return first_line([str(python_of(application)), "-c", code]).endswith(".so")
+
+
 def examine(application: Application, digest: str, failures: dict[str, str]) -> Result:
     """Run one application and return what was found, whatever happens."""
     result = Result(
@@ -445,6 +458,7 @@ def examine(application: Application, digest: str, failures: dict[str, str]) -> 
         result.failure = f"not installed: {failures[application.name]}"
         return result
     result.packages = versions_of(application)
+    result.compiled = is_compiled(application)
     try:
         carry_out(application, result)
     except (LoadError, OSError, ValueError, LookupError, subprocess.SubprocessError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.applications import report
+from benchmarks.applications import report, run
 from benchmarks.applications.asking import Answer, Count, ending_told, failure_of
 from benchmarks.applications.judging import (
     PRELOADED,
@@ -213,6 +213,19 @@ def test_reasons_of_those_that_each_worker_imports_have_a_table():
     assert "Imported by each worker" not in report.body([good()])
 
 
+@pytest.mark.parametrize(
+    ("compiled", "told"),
+    [
+        ((True, True), "asgireload at abc (compiled), "),
+        ((False, False), "asgireload at abc (not compiled), "),
+        ((True, False), "asgireload at abc (compiled for 1 of them, otherwise not), "),
+        ((None, None), "asgireload at abc, "),
+    ],
+)
+def test_the_page_tells_whether_asgireload_was_compiled(compiled, told):
+    assert told in report.body([good(compiled=each) for each in compiled])
+
+
 def test_a_result_is_read_back_as_it_was_kept():
     result = good(failures={"status 500": 2})
     assert Result(**json.loads(json.dumps(asdict(result)))) == result
@@ -229,6 +242,14 @@ def test_every_application_has_the_files_that_its_row_names():
             assert (HERE / "asks" / f"ask_{application.script[0]}.py").is_file(), application.name
         if application.companion:
             assert (HERE / "asks" / f"{application.companion}.py").is_file(), application.name
+
+
+def test_no_verdict_depends_on_how_busy_the_machine_is():
+    """LiteLLM computes for ten seconds to be imported: beside other work that may take minutes."""
+    for application in APPLICATIONS:
+        command = run.command_of(application, 8000, 9000)
+        boot_timeout = float(command[command.index("--boot-timeout") + 1])
+        assert 120 < boot_timeout <= run.START_TIMEOUT < run.RELOAD_TIMEOUT
 
 
 def test_a_script_has_no_name_of_what_it_imports():

@@ -101,6 +101,35 @@ atexit.register(print, "handled", end="")
     assert run(code, seconds=1, said=count) == "handled"
 
 
+@pytest.mark.parametrize("how", ["an executor in a daemon", "a function of threading"])
+def test_daemons_that_something_waits_for_are_told_about_and_exit_handlers_run(how):
+    """A kernel of marimo is a daemon that uses an executor; tracers register functions that join their threads."""
+    code = f"""
+import logging
+from concurrent.futures import ThreadPoolExecutor
+logging.basicConfig()
+
+def blocked():
+    time.sleep(60)
+
+def use_an_executor():
+    executor.submit(blocked)
+
+match {how!r}:
+    case "an executor in a daemon":
+        executor = ThreadPoolExecutor(1, "poller")
+        user = threading.Thread(target=use_an_executor, daemon=True)
+        user.start()
+        user.join()
+    case "a function of threading":
+        poller = threading.Thread(target=blocked, name="poller", daemon=True)
+        poller.start()
+        threading._register_atexit(poller.join)
+atexit.register(print, "handled", end="")
+"""
+    assert run(code, seconds=1, said="1 thread still runs") == "handled"
+
+
 def test_code_of_a_thread_that_still_runs_is_named():
     code = """
 def ask_the_database():
