@@ -11,9 +11,8 @@ It may begin before the loop has its socket (`begin_directly`), with the bytes t
 but for two things: it cannot be offered, and reading on moves the socket to the loop first.
 
 One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
-complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read. Their responses
-are gathered (`Gathering`) and leave together. Pieces of one response that are sent in one turn of the loop leave
-together (`Pieces`), and so do responses to several clients, where that pays (`Outbox`).
+complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read. When responses
+are written is decided by `write_scheduling.py`.
 
 A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
 (`context.successor`): between two requests it asks for a turn, and when that comes it is offered with the
@@ -27,30 +26,28 @@ because a request may be on its way.
 """
 
 import asyncio
-import math
 import random
 import socket
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from asgireload.errors import ClientDisconnectedError, PeerError, UnservedHostError
 from asgireload.http.close_plan import ClosePlan, late_close_at
 from asgireload.http.context import ServingContext, Successor, error_logger
-from asgireload.http.deadlines import COARSE_FROM
 from asgireload.http.departure import DepartureWatch
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
 from asgireload.http.event_stream import with_last_event_id
-from asgireload.http.exchange import APART_BYTES, Carrier, HttpExchange
-from asgireload.http.gathering import Gathering
+from asgireload.http.exchange import Carrier, HttpExchange
 from asgireload.http.hosts import names_served_host
 from asgireload.http.lingering import LingeringClose, reset, unsent_bytes
 from asgireload.http.parser import RequestHead
-from asgireload.http.pieces import Pieces
 from asgireload.http.reader import RequestReader
 from asgireload.http.resuming import Resuming
 from asgireload.http.stream_leaving import StreamLeaving
+from asgireload.http.timeouts import CLOCK_TICK, NEVER, ConnectionTimer, Expired
+from asgireload.http.write_scheduling import ConnectionWriter
 from asgireload.http.writer import frame_error
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import EventStreamParcel, HttpParcel, HttpParcelState
@@ -64,15 +61,12 @@ connection can be kept; for more than that, closing is cheaper for both sides.""
 _PEER_ERRORS_TOTAL: Final = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL: Final = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
-_NEVER: Final = math.inf
 _STREAM_MOMENT: Final = 1.0
 """Seconds from telling an application that its event stream is over here until it is cancelled, if it does not
 listen."""
 _STREAM_PATIENCE: Final = 5.0
 """Seconds that an event stream on its way waits for its client to take what was sent, and for a worker that
 follows."""
-_OUTGOING_BYTES: Final = 16 * 1024
-"""Ends of responses that are larger are written at once: beside so many bytes, waking a reader costs little."""
 _UNREAD_PATIENCE: Final = 0.1
 """Seconds, a few turns of the loop, for what came in time while nobody read: on a connection that was on
 its way between two workers, or waited for its turn."""
@@ -102,13 +96,6 @@ _STATE_OF_PARCEL = {
 }
 
 
-class DirectWriter(Protocol):
-    """The transport of a connection whose socket the loop has not got."""
-
-    def write_last(self, data: bytes) -> None:
-        """Write what is the end: `close` or `write_eof` is called at once."""
-
-
 class HttpConnection(Carrier):
     """Made by `http_protocol` for the loop, which calls it as an asyncio.Protocol.
 
@@ -119,36 +106,25 @@ class HttpConnection(Carrier):
     # Thousands of connections wait at once: without a dictionary each they take a third less memory.
     __slots__ = (
         "_current",
-        "_deadline",
         "_departure",
-        "_gathering",
-        "_granted_deadline",
         "_has_peer_closed",
         "_incoming",
-        "_is_direct",
         "_is_holding",
         "_is_reading_paused",
         "_is_waiting_to_deliver",
         "_leaving",
         "_lingering",
         "_origin",
-        "_outgoing",
-        "_pieces",
         "_reader",
         "_refused_by",
-        "_request_deadline",
         "_resumed",
-        "_slot",
         "_state_before",
         "_successor",
         "_task_name",
         "_timer",
-        "_timer_at",
         "_transport",
         "_unread",
-        "_unsent_bytes",
         "_upgrade_head",
-        "_write_deadline",
         "_write_waiters",
         "state",
     )
@@ -156,7 +132,7 @@ class HttpConnection(Carrier):
     def __init__(self, context: ServingContext, origin: Origin | None) -> None:
         self.context = context
         self.state = ConnectionState.SILENT
-        self.is_write_paused = False
+        self.writer = ConnectionWriter(context.turn)
         self._origin = origin
         self._task_name = ""
         self._transport: asyncio.Transport
@@ -171,29 +147,11 @@ class HttpConnection(Carrier):
         self._is_waiting_to_deliver = False
         """The response in hand is complete, and the client has yet to take enough of it."""
         self._has_peer_closed = False
-        self._is_direct = False
-        """The loop has not got the socket: nothing is received, and nobody else can take the connection."""
         self._is_reading_paused = False
         self._write_waiters: list[asyncio.Future[None]] = []
-        self._deadline = _NEVER
-        """Of what the state waits for: a head, the rest of a body, another request."""
-        self._granted_deadline = _NEVER
-        """What `_deadline` was before a drain bounded it; it holds again where a worker can follow."""
-        self._request_deadline = _NEVER
-        self._write_deadline = _NEVER
-        self._unsent_bytes = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._slot = 0
-        """Of `context.deadlines`, which stand in for the timer when there is time."""
-        self._timer_at = _NEVER
+        self._timer = ConnectionTimer(context.loop, context.timer_wheel)
         self._lingering: LingeringClose | None = None
         self._departure: DepartureWatch | None = None
-        self._outgoing = b""
-        """What leaves at the end of this turn of the loop."""
-        self._pieces: Pieces | None = None
-        """What leaves behind it; made when a response comes in pieces."""
-        self._gathering: Gathering | None = None
-        """Made when responses have something to wait for."""
         self._successor: Successor | None = None
         """Where the connection is enlisted, or offered."""
         self._refused_by: Successor | None = None
@@ -209,7 +167,7 @@ class HttpConnection(Carrier):
     # asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self.writer.transport = cast("asyncio.Transport", transport)
         self.endpoints = Endpoints(transport, self._origin)
         self.context.register(self)
         self._set_timeout(self.context.settings.head_timeout)
@@ -224,9 +182,9 @@ class HttpConnection(Carrier):
         Called in place of `connection_made`. `transport`, a `DirectWriter`, too, reads nothing. Asked to resume
         reading, it gives the socket to the loop, and calls `move_to` later; so it may at any other time.
         """
-        self._is_direct = True
+        self.writer.is_direct = True
         self._is_reading_paused = True
-        self._transport = transport
+        self._transport = self.writer.transport = transport
         self.endpoints = Endpoints(transport, self._origin)
         self.context.register(self)
         self.data_received(data)
@@ -242,8 +200,8 @@ class HttpConnection(Carrier):
 
     def move_to(self, transport: asyncio.Transport) -> None:
         """Go on with a transport of the loop, which reads, for the same socket."""
-        self._transport = transport
-        self._is_direct = False
+        self._transport = self.writer.transport = transport
+        self.writer.is_direct = False
         self._wake_writers()
         if self.state is ConnectionState.CLOSING:
             return
@@ -264,7 +222,7 @@ class HttpConnection(Carrier):
     def resume(self, transport: asyncio.Transport, parcel: HttpParcel) -> None:
         """Go on with a connection that another worker handed over. Called in place of `connection_made`,
         when the transport reads already."""
-        self._transport = transport
+        self._transport = self.writer.transport = transport
         self.endpoints = resumed_endpoints(transport, parcel.facts)
         self.context.register(self, is_new=False)
         self.state = _STATE_OF_PARCEL[parcel.state]
@@ -276,8 +234,8 @@ class HttpConnection(Carrier):
         )
         now = self.context.loop.time()
         # What the client has waited already counts; no more is granted than this worker grants.
-        self._deadline = max(min(parcel.deadline, now + timeout), now + _UNREAD_PATIENCE)
-        self._arm_timer(self._deadline)
+        self._timer.wait = max(min(parcel.deadline, now + timeout), now + _UNREAD_PATIENCE)
+        self._timer.arm(self, self._timer.wait)
         if self.context.is_held:
             self._unread = parcel.unread
             self.hold()
@@ -290,7 +248,7 @@ class HttpConnection(Carrier):
     def resume_stream(self, transport: asyncio.Transport, parcel: EventStreamParcel) -> None:
         """Go on with an event stream that another worker has begun. Called in place of `connection_made`, when the
         transport reads already."""
-        self._transport = transport
+        self._transport = self.writer.transport = transport
         self.endpoints = resumed_endpoints(transport, parcel.facts)
         self.context.register(self, is_new=False)
         self._resumed = parcel
@@ -327,7 +285,7 @@ class HttpConnection(Carrier):
         altogether is known only once something is written to it.
         """
         self._has_peer_closed = True
-        self._release()
+        self.writer.flush()
         # A TLS transport closes both sides whatever is returned, and warns about True.
         if self.endpoints.is_encrypted:
             self._drop_exchange()
@@ -344,16 +302,12 @@ class HttpConnection(Carrier):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.state = ConnectionState.CLOSING
-        self._cancel_timer()
+        self._timer.disarm(self)
         if self._lingering is not None:
             self._lingering.cancel()
         if self._departure is not None:
             self._departure.cancel()
-        self._outgoing = b""
-        self._pieces = None
-        if self._gathering is not None:
-            self._gathering.take()
-            self._gathering = None
+        self.writer.drop()
         self._is_waiting_to_deliver = False
         self._reader.let_go()
         # Whatever the log makes of the exchange, nothing waits for this connection any more.
@@ -362,14 +316,14 @@ class HttpConnection(Carrier):
         self._wake_writers()
 
     def pause_writing(self) -> None:
-        self.is_write_paused = True
-        self._unsent_bytes = unsent_bytes(self._transport)
-        self._write_deadline = self.context.loop.time() + self.context.settings.write_timeout
-        self._arm_timer(self._write_deadline)
+        self.writer.is_paused = True
+        deadline = self.context.loop.time() + self.context.settings.write_timeout
+        self._timer.begin_write(deadline, unsent_bytes(self._transport))
+        self._timer.arm(self, deadline)
 
     def resume_writing(self) -> None:
-        self.is_write_paused = False
-        self._write_deadline = _NEVER
+        self.writer.is_paused = False
+        self._timer.write = NEVER
         self._wake_writers()
         if self._leaving is not None:
             self._leaving.advance()
@@ -428,129 +382,30 @@ class HttpConnection(Carrier):
 
     def write(self, data: bytes) -> None:
         self.context.record.bytes_sent += len(data)
-        if self._gathering is not None:
-            self._gathering.release()
-        if self._is_direct or self.is_write_paused or len(data) >= APART_BYTES:
-            self._write_behind(data)
-        else:
-            self._put_off(data, self.context.now_ns(), is_complete=False)
+        self.writer.write(data)
 
     def write_large(self, pieces: list[bytes]) -> None:
         self.context.record.bytes_sent += sum(map(len, pieces))
-        if self._gathering is not None:
-            self._gathering.release()
-        if self._is_direct or not self.context.writes_lines:
-            self.release_outgoing()
-            for piece in pieces:
-                self._transport.write(piece)
-        else:
-            for piece in pieces:
-                if self._outgoing:
-                    self._add_piece(piece)
-                else:
-                    self._outgoing = piece
-            self.release_outgoing()
+        self.writer.write_large(pieces)
 
     def flush(self) -> None:
-        self._release()
+        self.writer.flush()
 
     def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
         self.context.record.bytes_sent += len(data)
-        gathering = self._gathering
-        if self._unread and not closes and not self.context.outbox.writes_at_once:
-            if gathering is None:
-                gathering = self._gathering = Gathering(
-                    self.context.loop,
-                    self._write_gathered,
-                    self.context.now_ns,
-                    self.context.outbox.note_block,
-                )
-            gathering.add(data)
-            return
-        if gathering is not None:
-            data = gathering.take() + data
-        if self._is_direct:
-            if closes:
-                cast("DirectWriter", self._transport).write_last(data)
-            else:
-                self._transport.write(data)
-        elif closes or self.is_write_paused or len(data) > _OUTGOING_BYTES:
-            self._write_behind(data)
-        else:
-            self._put_off(data, now_ns, is_complete=True)
-
-    def _put_off(self, data: bytes, now_ns: int, *, is_complete: bool) -> None:
-        """Have it written at the end of this turn, or now if that is better."""
-        outbox = self.context.outbox
-        if not self._outgoing:
-            self._outgoing = data
-            outbox.enlist(self, now_ns, is_complete=is_complete)
-        elif self._add_piece(data) or (is_complete and outbox.writes_complete_at_once):
-            self.release_outgoing()
-        else:
-            outbox.hurry(now_ns)
-
-    def _write_behind(self, data: bytes) -> None:
-        """Write it now, and what was put off before it."""
-        if self._outgoing and self.context.writes_lines:
-            self._add_piece(data)
-            self.release_outgoing()
-        else:
-            self.release_outgoing()
-            self._transport.write(data)
-
-    def _add_piece(self, data: bytes) -> bool:
-        pieces = self._pieces
-        if pieces is None:
-            pieces = self._pieces = Pieces()
-        return pieces.add(data)
-
-    def _write_gathered(self, data: bytes) -> None:
-        self.release_outgoing()
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    # The outbox calls this, and whoever must not wait for it.
-
-    def release_outgoing(self) -> bool:
-        data = self._outgoing
-        if not data:
-            return False
-        self._outgoing = b""
-        pieces = self._pieces
-        transport = self._transport
-        if transport.is_closing():
-            self._pieces = None
-        elif pieces is None:
-            transport.write(data)
-        else:
-            together = pieces.take(data)
-            if len(together) == 1:
-                transport.write(together[0])
-            elif self.context.writes_lines:
-                transport.writelines(together)
-            else:
-                transport.write(b"".join(together))
-            pieces.note_written(transport.get_write_buffer_size())
-        return True
-
-    def _release(self) -> None:
-        """Write at once what was to wait for more."""
-        self.release_outgoing()
-        if self._gathering is not None:
-            self._gathering.release()
+        self.writer.write_end(data, now_ns, closes=closes, is_pipelined=bool(self._unread))
 
     async def wait_writable(self) -> None:
-        while self.is_write_paused and self.state is not ConnectionState.CLOSING:
+        while self.writer.is_paused and self.state is not ConnectionState.CLOSING:
             await self._wait_for_write_side()
 
     async def wait_movable(self) -> None:
-        while self._is_direct and self.state is not ConnectionState.CLOSING:
+        while self.writer.is_direct and self.state is not ConnectionState.CLOSING:
             self._transport.resume_reading()
             await self._wait_for_write_side()
 
     async def wait_flushed(self) -> None:
-        self._release()
+        self.writer.flush()
         transport = self._transport
         if not transport.get_write_buffer_size():
             return
@@ -591,7 +446,7 @@ class HttpConnection(Carrier):
         return self.state is ConnectionState.CLOSING or self._transport.is_closing()
 
     def plain_socket(self) -> int | None:
-        if self._is_direct:
+        if self.writer.is_direct:
             return None
         own_socket: socket.socket | None = self._transport.get_extra_info("socket")
         if self.endpoints.is_encrypted or own_socket is None:
@@ -606,7 +461,7 @@ class HttpConnection(Carrier):
 
     def send_interim(self, data: bytes) -> None:
         self.write(data)
-        self._release()
+        self.writer.flush()
         self._restart_body_timeout()
         if self._departure is not None:
             self._departure.hurry()
@@ -625,7 +480,7 @@ class HttpConnection(Carrier):
             self._leaving.advance()
 
     def watch_departure(self) -> None:
-        if self._is_direct:
+        if self.writer.is_direct:
             self._transport.resume_reading()
         elif self._is_reading_paused and self._departure is None:
             self._begin_departure_watch(on_hang_up=self._note_hang_up)
@@ -644,7 +499,7 @@ class HttpConnection(Carrier):
 
     def response_completed(self, exchange: HttpExchange, *, closes: bool) -> None:
         self._forget_leaving()
-        self._request_deadline = _NEVER
+        self._timer.request = NEVER
         if not exchange.is_request_complete and not closes and self._can_discard_rest(exchange):
             self._resume_reading()
             settings = self.context.settings
@@ -658,7 +513,7 @@ class HttpConnection(Carrier):
             self._close(
                 lingers=bool(is_input_possible), expects_input=not exchange.is_request_complete
             )
-        elif self.is_write_paused:
+        elif self.writer.is_paused:
             # The next request has its turn when the client has taken this response.
             self._is_waiting_to_deliver = True
         else:
@@ -678,9 +533,9 @@ class HttpConnection(Carrier):
     def idle_since(self) -> float | None:
         settings = self.context.settings
         if self.state is ConnectionState.IDLE:
-            return self._deadline - settings.keep_alive_timeout
+            return self._timer.wait - settings.keep_alive_timeout
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.HEAD:
-            return self._deadline - settings.head_timeout
+            return self._timer.wait - settings.head_timeout
         return None
 
     def make_way(self) -> None:
@@ -692,9 +547,9 @@ class HttpConnection(Carrier):
             self._close(lingers=False)
 
     def hold(self) -> None:
-        self._release()
+        self.writer.flush()
         if self._is_between_requests() and not self._transport.is_closing():
-            self._deadline = _NEVER
+            self._timer.wait = NEVER
             self._is_holding = True
             self._pause_reading()
 
@@ -706,14 +561,14 @@ class HttpConnection(Carrier):
             self._stop_holding()
 
     def begin_drain(self) -> None:
-        if self.state is ConnectionState.OFFERED or self._is_direct:
+        if self.state is ConnectionState.OFFERED or self.writer.is_direct:
             return  # `move_to` calls again
-        self._release()
+        self.writer.flush()
         if self._may_leave():
             if self._is_between_requests():
-                self._unbound()
-                if self._deadline < _NEVER:
-                    self._arm_timer(self._deadline)
+                self._timer.unbound_wait()
+                if self._timer.wait < NEVER:
+                    self._timer.arm(self, self._timer.wait)
                 if not self._enlist() and not self.context.is_held:
                     self._stop_holding()
             elif self._has_event_stream():
@@ -765,7 +620,7 @@ class HttpConnection(Carrier):
             and exchange is not None
             and exchange.events is not None
             and exchange.events.can_move
-            and not self._is_direct
+            and not self.writer.is_direct
             # The worker that follows reads the head once more, and would wait for a body.
             and exchange.is_request_complete
             and not exchange.head.chunked
@@ -817,7 +672,7 @@ class HttpConnection(Carrier):
         exchange = self._current
         assert exchange is not None
         self._pause_reading()
-        self._release()
+        self.writer.flush()
         self._let_go(exchange)
 
     def _let_go(self, exchange: HttpExchange) -> None:
@@ -862,7 +717,7 @@ class HttpConnection(Carrier):
         self.context.streams_moved += 1
         self._release_current()
         self.state = ConnectionState.CLOSING
-        self._cancel_timer()
+        self._timer.disarm(self)
         self._unread = b""
         # Without shutdown(): the socket lives on in the other worker.
         self._transport.close()
@@ -910,7 +765,7 @@ class HttpConnection(Carrier):
         return exchange.open_work(now_ns)
 
     def abort(self) -> None:
-        self._release()
+        self.writer.flush()
         exchange = self._current
         is_hidden = exchange is not None and exchange.is_delimited_by_close
         self._drop_exchange(cancel=True)
@@ -966,14 +821,14 @@ class HttpConnection(Carrier):
             self.context.count_request()
         if exchange.is_request_complete:
             self._incoming = None
-            self._deadline = _NEVER
+            self._timer.wait = NEVER
         else:
             self._set_timeout(self.context.settings.body_timeout)
         request_timeout = self.context.settings.request_timeout
         if request_timeout is not None:
             elapsed = (self.context.now_ns() - exchange.started_ns) / 1e9
-            self._request_deadline = self.context.loop.time() + request_timeout - elapsed
-            self._arm_timer(self._request_deadline)
+            self._timer.request = self.context.loop.time() + request_timeout - elapsed
+            self._timer.arm(self, self._timer.request)
         exchange.start(at_once=at_once)
 
     def _go_on(self) -> None:
@@ -982,11 +837,11 @@ class HttpConnection(Carrier):
         settings = self.context.settings
         self._set_timeout(settings.keep_alive_timeout)
         if self.context.drain:
-            self._release()
-            self._granted_deadline = _NEVER  # was of the wait before
+            self.writer.flush()
+            self._timer.forget_bound()  # was of the wait before
             if not self._may_leave():
                 self._bound(settings.drain_grace)
-            elif not self._is_direct and self._hold():
+            elif not self.writer.is_direct and self._hold():
                 return
         if self.context.is_held and (not self.context.drain or self._may_leave()):
             self.hold()
@@ -1000,8 +855,8 @@ class HttpConnection(Carrier):
             if self.state is ConnectionState.CLOSING or self.state is ConnectionState.UPGRADED:
                 return
         exchange = self._current
-        if exchange is None and self._gathering is not None:
-            self._gathering.release()
+        if exchange is None:
+            self.writer.release_pipeline()
         if self._has_peer_closed and (exchange is None or self._incoming is not None):
             # What is missing will never come.
             self._close(lingers=False)
@@ -1014,7 +869,7 @@ class HttpConnection(Carrier):
         if exchange is None:
             return
         self._current = None
-        self._request_deadline = _NEVER
+        self._timer.request = NEVER
         self._forget_leaving()
         if self._departure is not None:
             self._departure.cancel()
@@ -1123,7 +978,7 @@ class HttpConnection(Carrier):
         if self._has_peer_closed:
             self._close(lingers=False)  # half a connection is of no use to a WebSocket
             return
-        if self._is_direct:
+        if self.writer.is_direct:
             # A WebSocket is open for long: it begins with the loop's own transport.
             self._put_back_handshake(head, rest)
             self._transport.resume_reading()
@@ -1133,10 +988,10 @@ class HttpConnection(Carrier):
             return
         make_successor = self.context.websocket_factory
         assert make_successor is not None
-        self._release()
+        self.writer.flush()
         self.state = ConnectionState.UPGRADED
         self._reader.let_go()
-        self._cancel_timer()
+        self._timer.disarm(self)
         self._resume_reading()
         successor = make_successor(self.context, self._transport, self.endpoints, head)
         self.context.replace(self, successor)
@@ -1153,7 +1008,7 @@ class HttpConnection(Carrier):
             and successor is not self._refused_by
             and not self._has_peer_closed
             and not self._transport.is_closing()
-            and (self._is_direct or self.plain_socket() is not None)
+            and (self.writer.is_direct or self.plain_socket() is not None)
         )
 
     def _is_between_requests(self) -> bool:
@@ -1182,7 +1037,7 @@ class HttpConnection(Carrier):
     def _hold_handshake(self, head: RequestHead, rest: bytes) -> None:
         """A WebSocket that would begin here would have to end at once; let it begin over there."""
         self._put_back_handshake(head, rest)
-        self._granted_deadline = _NEVER
+        self._timer.forget_bound()
         self._is_holding = True
         self._pause_reading()
         self._enlist()
@@ -1227,12 +1082,12 @@ class HttpConnection(Carrier):
         elif self.state is ConnectionState.HEAD:
             state = "head"
         unread = self._reader.partial_bytes() + self._unread
-        parcel = HttpParcel(self.endpoints.facts(), state, self._deadline, unread)
+        parcel = HttpParcel(self.endpoints.facts(), state, self._timer.wait, unread)
         self._state_before = self.state
         self.state = ConnectionState.OFFERED
         self._successor = successor
         if successor.take(descriptor, parcel, self._settle):
-            self._cancel_timer()
+            self._timer.disarm(self)
         else:
             self._settle(False)
 
@@ -1244,7 +1099,7 @@ class HttpConnection(Carrier):
             return
         if is_taken:
             self.state = ConnectionState.CLOSING
-            self._cancel_timer()
+            self._timer.disarm(self)
             self._unread = b""
             # Without shutdown(): the socket lives on in the other worker.
             self._transport.close()
@@ -1265,7 +1120,7 @@ class HttpConnection(Carrier):
         if self._reader.has_partial_head and self.state is not ConnectionState.HEAD:
             self.state = ConnectionState.HEAD
             self._set_timeout(self.context.settings.head_timeout)
-            self._granted_deadline = _NEVER
+            self._timer.forget_bound()
             if self.context.drain and not self._may_leave():
                 self._bound(self._seconds_to_drain_deadline())
 
@@ -1277,8 +1132,8 @@ class HttpConnection(Carrier):
     def _resume_reading(self) -> None:
         if self._is_reading_paused:
             self._is_reading_paused = False
-            if self._is_direct:
-                self._release()  # now: a reset may overtake what waits until the loop has the socket
+            if self.writer.is_direct:
+                self.writer.flush()  # now: a reset may overtake what waits until the loop has the socket
             if not self._transport.is_closing():  # uvloop raises for a closed transport
                 self._transport.resume_reading()
 
@@ -1300,81 +1155,44 @@ class HttpConnection(Carrier):
         return max(0.0, deadline - time.monotonic())
 
     def _set_timeout(self, seconds: float) -> None:
-        """Set when the connection is given up unless its state changes.
-
-        One timer serves the connection: it looks at the deadlines when it fires, so that a busy
-        connection moves a number and not a timer.
-        """
-        self._deadline = self.context.loop.time() + seconds
-        self._arm_timer(self._deadline)
+        """Set when the connection is given up unless its state changes."""
+        timer = self._timer
+        timer.wait = deadline = self.context.loop.time() + seconds
+        timer.arm(self, deadline)
 
     def _bound(self, seconds: float) -> None:
-        """Set another deadline because no worker follows that could take the connection."""
-        if self._granted_deadline == _NEVER:
-            self._granted_deadline = self._deadline
-        self._set_timeout(seconds)
-
-    def _unbound(self) -> None:
-        """A worker follows after all: a client that waits there must not end by what held here."""
-        if self._granted_deadline < _NEVER:
-            self._deadline = self._granted_deadline
-            self._granted_deadline = _NEVER
+        """Set another timeout because no worker follows that could take the connection."""
+        deadline = self.context.loop.time() + seconds
+        self._timer.bound_wait(deadline)
+        self._timer.arm(self, deadline)
 
     def _restart_body_timeout(self) -> None:
         if self._incoming is not None:
-            self._deadline = self.context.loop.time() + self.context.settings.body_timeout
-
-    def _arm_timer(self, deadline: float) -> None:
-        if self._timer_at > deadline:
-            self._cancel_timer()
-            self._timer_at = deadline
-            loop = self.context.loop
-            if deadline - loop.time() < COARSE_FROM:
-                self._timer = loop.call_at(deadline, self._on_timer)
-            else:
-                self._slot = self.context.deadlines.put(self, deadline)
-
-    def _cancel_timer(self) -> None:
-        self._timer_at = _NEVER
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        elif self._slot:
-            self.context.deadlines.remove(self, self._slot)
-            self._slot = 0
+            self._timer.wait = self.context.loop.time() + self.context.settings.body_timeout
 
     def on_deadline(self) -> None:
-        if self._slot:
-            self._cancel_timer()
-            self._on_timer()
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._timer_at = _NEVER
-        # Loops fire up to one clock tick early; without a margin the timer would spin for that long.
-        now = self.context.loop.time() + 0.001
-        if now >= self._write_deadline and not self._makes_write_progress():
+        timer = self._timer
+        if not timer.is_armed:
+            return  # the wheel may call once more behind a `remove`
+        timer.disarm(self)
+        now = self.context.loop.time() + CLOCK_TICK
+        if now >= timer.write and not self._makes_write_progress():
             self._drop_stalled()
             return
-        if now >= self._request_deadline:
-            self._request_deadline = _NEVER
+        expired = timer.take_expired(now)
+        if expired is Expired.REQUEST:
             if self._current is not None:
                 self._current.time_out()
-        elif now >= self._deadline:
-            self._deadline = _NEVER
+        elif expired is Expired.WAIT:
             self._give_up_waiting()
         if self.state is not ConnectionState.CLOSING:
-            deadline = min(self._deadline, self._request_deadline, self._write_deadline)
-            if deadline < _NEVER:
-                self._arm_timer(deadline)
+            deadline = timer.earliest
+            if deadline < NEVER:
+                timer.arm(self, deadline)
 
     def _makes_write_progress(self) -> bool:
-        unsent = unsent_bytes(self._transport)
-        if unsent >= self._unsent_bytes:
-            return False
-        self._unsent_bytes = unsent
-        self._write_deadline = self.context.loop.time() + self.context.settings.write_timeout
-        return True
+        deadline = self.context.loop.time() + self.context.settings.write_timeout
+        return self._timer.extend_write(deadline, unsent_bytes(self._transport))
 
     def _drop_stalled(self) -> None:
         """The client reads nothing of what it asked for."""
@@ -1426,10 +1244,10 @@ class HttpConnection(Carrier):
         soon as the client has taken what was written, it sees an error.
         """
         self.state = ConnectionState.CLOSING
-        self._cancel_timer()
+        self._timer.disarm(self)
         self._drop_exchange()
         self._wake_writers()
-        self._release()
+        self.writer.flush()
         transport = self._transport
         if transport.is_closing():
             return

@@ -20,17 +20,17 @@ from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.access_log import AccessLog
 from asgireload.http.close_plan import ClosePlan
-from asgireload.http.deadlines import Deadlines
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.first_step import FirstSteps
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.heads import HeadCache
 from asgireload.http.hosts import HostRules
 from asgireload.http.late_heads import LateHeads
-from asgireload.http.outbox import Outbox
 from asgireload.http.parser import RequestHead, RequestLimits
 from asgireload.http.parsers import ParserName, fields_parser
 from asgireload.http.request_id import RequestIds
+from asgireload.http.timer_wheel import TimerWheel
+from asgireload.http.write_scheduling import TurnScheduler
 from asgireload.http.writer import PreparedHeads
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import Parcel
@@ -225,7 +225,6 @@ class ServingContext:
         "background",
         "close_plan",
         "connections",
-        "deadlines",
         "default_lines",
         "drain",
         "first_steps",
@@ -239,7 +238,6 @@ class ServingContext:
         "now_ns",
         "on_request_limit",
         "on_room",
-        "outbox",
         "parse_fields",
         "prepared_heads",
         "raw_root_path",
@@ -253,10 +251,11 @@ class ServingContext:
         "streams_ended",
         "streams_moved",
         "successor",
+        "timer_wheel",
+        "turn",
         "variables",
         "websocket_factory",
         "websockets_parted",
-        "writes_lines",
     )
 
     def __init__(
@@ -287,17 +286,13 @@ class ServingContext:
         self.websocket_factory = websocket_factory
         self.speaks_websocket = settings.websocket and websocket_factory is not None
         self.connections: set[LiveConnection] = set()
-        self.deadlines = Deadlines(loop)
+        self.timer_wheel = TimerWheel(loop)
         self.first_steps = FirstSteps(loop)
         self.now_ns: Callable[[], int] = time.monotonic_ns
-        """The clock of what is measured, and of the outbox. Compiled, an attribute is found at once, and a name of
+        """The clock of what is measured, and of the turn. Compiled, an attribute is found at once, and a name of
         another module in a dictionary."""
-        self.outbox = Outbox(loop, self.now_ns)
+        self.turn = TurnScheduler(loop, self.now_ns)
         self.late_heads = LateHeads(loop)
-        self.writes_lines = not isinstance(loop, asyncio.SelectorEventLoop)
-        """Whether `writelines` of a transport can be trusted. That of asyncio slows nobody down before
-        Python 3.12.9 and 3.13.2 (CVE-2024-12254), fails later on where the client has left (cpython#136234),
-        and may wait for ever for an empty piece (cpython#155888)."""
         self.background: set[asyncio.Task[None]] = set()
         """Tasks in which applications run, also behind a finished response or for a client that has left."""
         self.access_log = access_log

@@ -28,6 +28,7 @@ from asgireload.http.refusals import application_error, let_go
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.running import run
 from asgireload.http.scope import full_path, http_scope
+from asgireload.http.write_scheduling import APART_BYTES, ConnectionWriter
 from asgireload.http.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import EventStreamParcel
@@ -37,8 +38,6 @@ from asgireload.net.networks import Client
 BODY_HIGH_WATER_BYTES: Final = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
 The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
-APART_BYTES: Final = 64 * 1024
-"""From so many on, a piece of a response body is written by itself."""
 
 DROPPED_NS: Final = 1_000_000_000
 """Nanoseconds for which an application may send to a client that has left, before it is refused. Perhaps it sends
@@ -95,11 +94,11 @@ class Carrier:
     A class and no protocol: compiled, its attributes and methods are then found without a lookup.
     """
 
-    __slots__ = ("context", "endpoints", "is_write_paused")
+    __slots__ = ("context", "endpoints", "writer")
 
     context: ServingContext
     endpoints: Endpoints
-    is_write_paused: bool
+    writer: ConnectionWriter
 
     def write(self, data: bytes) -> None:
         """Write a piece of a response, at the end of this turn of the loop or sooner."""
@@ -665,7 +664,7 @@ class HttpExchange:
             if framer is not None:
                 if more_body and self._carrier.is_gone():
                     return self._take_in_vain(kind, message)
-                if self._carrier.is_write_paused:
+                if self._carrier.writer.is_paused:
                     return self._take_later(message)
             if self._known_ids is not None:
                 body = body.removeprefix(BOM)  # of a body that has begun elsewhere it is none

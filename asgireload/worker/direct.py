@@ -228,7 +228,7 @@ class DirectTransport:
             return
         if self._high_water != HIGH_WATER_BYTES:
             transport.set_write_buffer_limits(self._high_water)
-        protocol.is_write_paused = False  # the transport may say it again
+        protocol.writer.is_paused = False  # the transport may say it again
         if self._buffer:
             buffer, self._buffer = self._buffer, b""
             transport.write(buffer)
@@ -237,7 +237,7 @@ class DirectTransport:
         if self._is_closing:
             transport.close()
         protocol.move_to(transport)
-        if self._is_protocol_paused and not protocol.is_write_paused:
+        if self._is_protocol_paused and not protocol.writer.is_paused:
             protocol.resume_writing()
 
     def _on_moved(self, connecting: Connecting, error: BaseException | None) -> None:

@@ -14,8 +14,8 @@ from asgireload.config import Config
 from asgireload.http.access_log import open_access_log
 from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
-from asgireload.http.outbox import Outbox
 from asgireload.http.request_id import RequestIds
+from asgireload.http.write_scheduling import TurnScheduler
 from asgireload.ipc.scoreboard import Field
 from asgireload.log import Place
 from asgireload.net.deferring import defer
@@ -170,7 +170,7 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
         **context_options,
     )
     # As after its first responses, in which none had to wait.
-    context.outbox = Outbox(loop, lambda: context.now_ns(), at_once=0)
+    context.turn = TurnScheduler(loop, lambda: context.now_ns(), at_once=0)
     listener = (Accepting if serves_directly else Listening)(context)
     await listener.start()
     server = Server(context, listener.port)

@@ -244,7 +244,7 @@ def test_a_generator_whose_client_has_left_is_closed_without_the_garbage_collect
             await server.wait_until(lambda: server.count(Field.BYTES_SENT_TOTAL) > 100_000)
             (connection,) = server.context.connections
             if how == "paused":
-                await server.wait_until(lambda: connection.is_write_paused)  # type: ignore[attr-defined]
+                await server.wait_until(lambda: connection.writer.is_paused)  # type: ignore[attr-defined]
             leave(client, "reset")
             await server.wait_until(lambda: ended)
 

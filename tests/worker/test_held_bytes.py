@@ -13,7 +13,7 @@ import pytest
 
 from asgireload.http.connection import HttpConnection
 from asgireload.http.exchange import BODY_HIGH_WATER_BYTES
-from asgireload.http.pieces import LEAST_BYTES, MOST_BYTES
+from asgireload.http.write_scheduling import PIECES_LEAST_BYTES, PIECES_MOST_BYTES
 from asgireload.ipc.scoreboard import Field
 from asgireload.websocket.connection import EARLY_BYTES, WebSocketConnection
 from tests.websocket.client_frames import frame
@@ -243,7 +243,13 @@ def test_an_application_whose_client_does_not_read_is_held_up(
             high = TLS_WRITE_HIGH_WATER_BYTES if kind == "tls" else WRITE_HIGH_WATER_BYTES
             held = transports[0].get_write_buffer_size()
             # Below a quarter of it the application would have been let go on.
-            most = high + LEAST_BYTES if kind == "tls" else MOST_BYTES if reads_first else high
+            most = (
+                high + PIECES_LEAST_BYTES
+                if kind == "tls"
+                else PIECES_MOST_BYTES
+                if reads_first
+                else high
+            )
             assert high // 4 < held <= most + 2 * PIECE
             below = WRITE_HIGH_WATER_BYTES + PIECE if kind == "tls" else 0
             assert sent - held - read <= below + kernel_bytes

@@ -494,7 +494,7 @@ def test_a_client_that_reads_nothing_does_not_hold_its_stream_for_ever(run: Any)
             await client.ask("/events")
             client.pause()
             (connection,) = pair.old.context.connections
-            await wait_until(lambda: connection.is_write_paused)
+            await wait_until(lambda: connection.writer.is_paused)
             pair.link()
             result = await drain(
                 pair.old.context,

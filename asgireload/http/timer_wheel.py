@@ -22,7 +22,7 @@ class Waiting(Protocol):
         """The deadline has passed, by a slot at most. Also called, rarely, behind a `remove`."""
 
 
-class Deadlines:
+class TimerWheel:
     """Calls `on_deadline` of its members, each once; used on the loop's own thread only.
 
     It closes nothing, and without members it has no timer.

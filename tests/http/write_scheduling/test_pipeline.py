@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.http.gathering import LONGEST_NS, MOST_BYTES, Gathering
+from asgireload.http.write_scheduling import (
+    PIPELINE_LONGEST_NS,
+    PIPELINE_MOST_BYTES,
+    PipelineBatch,
+    TurnScheduler,
+)
 from asgireload.ipc.scoreboard import Field
 from tests.http.server import serving
 from tests.http.test_exchange import GET, GET_CLOSE, OK, hello
@@ -20,7 +25,7 @@ PLAIN_1_0 = b"GET /stream HTTP/1.0\r\nHost: a\r\n\r\n"
 
 
 class Turns:
-    """As much of a loop as a Gathering uses: turns that are made by hand, and a clock."""
+    """As much of a loop as a PipelineBatch uses: turns that are made by hand, and a clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -42,12 +47,12 @@ class Turns:
         return not self._ready
 
 
-def gathering() -> tuple[Gathering, list[bytes], Turns]:
+def gathering() -> tuple[PipelineBatch, list[bytes], Turns]:
     turns = Turns()
     written: list[bytes] = []
     loop = cast("asyncio.AbstractEventLoop", turns)
     now_ns = lambda: int(turns.now * 1e9)  # noqa: E731
-    return Gathering(loop, written.append, now_ns, lambda: None), written, turns
+    return PipelineBatch(TurnScheduler(loop, now_ns), written.append), written, turns
 
 
 def test_what_comes_turn_by_turn_leaves_together() -> None:
@@ -74,17 +79,17 @@ def test_nothing_is_kept_for_longer_than_a_moment() -> None:
     """An application that computes between two responses keeps none of them from its client for long."""
     gathered, written, turns = gathering()
     gathered.add(b"a")
-    turns.now += 2 * LONGEST_NS / 1e9
+    turns.now += 2 * PIPELINE_LONGEST_NS / 1e9
     gathered.add(b"b")
     assert written == [b"ab"]
 
 
 def test_no_more_than_a_few_kilobytes_are_gathered() -> None:
     gathered, written, _ = gathering()
-    gathered.add(b"x" * MOST_BYTES)
+    gathered.add(b"x" * PIPELINE_MOST_BYTES)
     assert written == []
     gathered.add(b"y")
-    assert written == [b"x" * MOST_BYTES + b"y"]
+    assert written == [b"x" * PIPELINE_MOST_BYTES + b"y"]
 
 
 def test_what_is_taken_is_not_written() -> None:
@@ -101,9 +106,9 @@ def test_what_is_taken_is_not_written() -> None:
 @given(
     st.lists(
         st.one_of(
-            st.binary(min_size=1, max_size=MOST_BYTES),
+            st.binary(min_size=1, max_size=PIPELINE_MOST_BYTES),
             st.sampled_from(["turn", "release"]),
-            st.floats(0, 2 * LONGEST_NS / 1e9),
+            st.floats(0, 2 * PIPELINE_LONGEST_NS / 1e9),
         )
     )
 )
@@ -122,7 +127,7 @@ def test_everything_is_written_once_and_in_its_order(steps: list[Any]) -> None:
             gathered.add(step)
             added += step
         assert b"" not in written
-        assert len(added) - len(b"".join(written)) <= MOST_BYTES
+        assert len(added) - len(b"".join(written)) <= PIPELINE_MOST_BYTES
     for _ in range(2):
         turns.turn()
     assert b"".join(written) == added
@@ -136,7 +141,7 @@ class Writes:
     def __init__(self, connection: Any) -> None:
         self.sizes: list[int] = []
         self._transport = connection._transport
-        connection._transport = self
+        connection._transport = connection.writer.transport = self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

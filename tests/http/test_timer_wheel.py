@@ -1,10 +1,10 @@
-"""Deadlines of thousands of connections with one timer, over a loop with invented time."""
+"""TimerWheel of thousands of connections with one timer, over a loop with invented time."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.http.deadlines import BATCH, SLOT_SECONDS, Deadlines
+from asgireload.http.timer_wheel import BATCH, SLOT_SECONDS, TimerWheel
 
 
 class Timer:
@@ -58,11 +58,11 @@ class Broken:
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=30))
 def test_every_member_is_called_once_and_never_early_nor_later_than_a_slot(delays):
     loop = InventedLoop()
-    deadlines = Deadlines(loop)
+    wheel = TimerWheel(loop)
     members = []
     for delay in delays:
         member = Member(loop)
-        deadlines.put(member, loop.now + delay)
+        wheel.put(member, loop.now + delay)
         members.append((member, loop.now + delay))
     while loop.waiting:
         loop.turn()
@@ -73,10 +73,10 @@ def test_every_member_is_called_once_and_never_early_nor_later_than_a_slot(delay
 
 def test_there_is_one_timer_however_many_wait_and_none_where_nobody_does():
     loop = InventedLoop()
-    deadlines = Deadlines(loop)
+    wheel = TimerWheel(loop)
     assert not loop.waiting
     for index in range(1000):
-        deadlines.put(Member(loop), loop.now + 60 - index / 20)
+        wheel.put(Member(loop), loop.now + 60 - index / 20)
         assert len(loop.waiting) == 1
     while loop.waiting:
         loop.turn()
@@ -85,24 +85,24 @@ def test_there_is_one_timer_however_many_wait_and_none_where_nobody_does():
 
 def test_what_is_removed_is_not_called():
     loop = InventedLoop()
-    deadlines = Deadlines(loop)
+    wheel = TimerWheel(loop)
     kept, removed = Member(loop), Member(loop)
-    deadlines.put(kept, loop.now + 5)
-    slot = deadlines.put(removed, loop.now + 5)
-    deadlines.remove(removed, slot)
-    deadlines.remove(removed, slot)
+    wheel.put(kept, loop.now + 5)
+    slot = wheel.put(removed, loop.now + 5)
+    wheel.remove(removed, slot)
+    wheel.remove(removed, slot)
     loop.turn()
     assert kept.called_at
     assert not removed.called_at
-    deadlines.remove(kept, slot)
+    wheel.remove(kept, slot)
 
 
 def test_a_nearer_deadline_moves_the_timer():
     loop = InventedLoop()
-    deadlines = Deadlines(loop)
+    wheel = TimerWheel(loop)
     late, soon = Member(loop), Member(loop)
-    deadlines.put(late, loop.now + 60)
-    deadlines.put(soon, loop.now + 3)
+    wheel.put(late, loop.now + 60)
+    wheel.put(soon, loop.now + 3)
     loop.turn()
     assert soon.called_at
     assert not late.called_at
@@ -112,10 +112,10 @@ def test_a_nearer_deadline_moves_the_timer():
 
 def test_a_crowd_is_called_in_several_turns_of_the_loop():
     loop = InventedLoop()
-    deadlines = Deadlines(loop)
+    wheel = TimerWheel(loop)
     crowd = [Member(loop) for _ in range(BATCH * 2 + 1)]
     for member in crowd:
-        deadlines.put(member, loop.now + 5)
+        wheel.put(member, loop.now + 5)
     called = []
     while loop.waiting:
         loop.turn()
@@ -125,12 +125,12 @@ def test_a_crowd_is_called_in_several_turns_of_the_loop():
 
 def test_a_member_that_fails_takes_no_other_with_it():
     loop = InventedLoop()
-    deadlines = Deadlines(loop)
+    wheel = TimerWheel(loop)
     others = [Member(loop) for _ in range(3)]
-    deadlines.put(others[0], loop.now + 5)
-    deadlines.put(Broken(), loop.now + 5)
-    deadlines.put(others[1], loop.now + 5)
-    deadlines.put(others[2], loop.now + 9)
+    wheel.put(others[0], loop.now + 5)
+    wheel.put(Broken(), loop.now + 5)
+    wheel.put(others[1], loop.now + 5)
+    wheel.put(others[2], loop.now + 9)
     failures = 0
     while loop.waiting:
         try:
@@ -143,16 +143,16 @@ def test_a_member_that_fails_takes_no_other_with_it():
 
 def test_a_member_may_be_put_again_from_its_call():
     loop = InventedLoop()
-    deadlines = Deadlines(loop)
+    wheel = TimerWheel(loop)
 
     class Again(Member):
         def on_deadline(self):
             super().on_deadline()
             if len(self.called_at) < 3:
-                deadlines.put(self, loop.now + 5)
+                wheel.put(self, loop.now + 5)
 
     member = Again(loop)
-    deadlines.put(member, loop.now + 5)
+    wheel.put(member, loop.now + 5)
     while loop.waiting:
         loop.turn()
     first, second, third = member.called_at

@@ -9,16 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.http.pieces import JOINED_BYTES, LEAST_BYTES, MOST_BYTES, MOST_PIECES, Pieces
+from asgireload.http.write_scheduling import (
+    JOINED_BYTES,
+    PIECES_LEAST_BYTES,
+    PIECES_MOST,
+    PIECES_MOST_BYTES,
+    PieceBatch,
+)
 from tests.http.server import serving
 from tests.http.test_exchange import GET, GET_CLOSE, OK, hello
-from tests.http.test_gathering import Writes
+from tests.http.write_scheduling.test_pipeline import Writes
 
 # --- the pure part --------------------------------------------------------------------------------
 
 
 def test_what_is_small_becomes_one_piece() -> None:
-    pieces = Pieces()
+    pieces = PieceBatch()
     assert pieces.take(b"alone") == [b"alone"]
     assert not pieces.add(b"b")
     assert not pieces.add(b"c")
@@ -27,36 +33,36 @@ def test_what_is_small_becomes_one_piece() -> None:
 
 
 def test_what_is_large_is_not_copied() -> None:
-    pieces = Pieces()
+    pieces = PieceBatch()
     first, second = bytes(JOINED_BYTES), b"x"
     pieces.add(second)
     assert [id(piece) for piece in pieces.take(first)] == [id(first), id(second)]
 
 
 def test_a_client_that_takes_much_gets_more_at_once() -> None:
-    pieces = Pieces()
-    for limit in (LEAST_BYTES, 2 * LEAST_BYTES, MOST_BYTES, MOST_BYTES):
+    pieces = PieceBatch()
+    for limit in (PIECES_LEAST_BYTES, 2 * PIECES_LEAST_BYTES, PIECES_MOST_BYTES, PIECES_MOST_BYTES):
         assert not pieces.add(bytes(limit - 1))
         assert pieces.add(b"x")
         pieces.take(b"first")
         pieces.note_written(left_bytes=0)
-    pieces.add(bytes(MOST_BYTES))
+    pieces.add(bytes(PIECES_MOST_BYTES))
     pieces.take(b"first")
     pieces.note_written(left_bytes=1)
-    assert pieces.add(bytes(LEAST_BYTES))
+    assert pieces.add(bytes(PIECES_LEAST_BYTES))
 
 
 def test_what_was_too_little_to_show_anything_changes_nothing() -> None:
-    pieces = Pieces()
+    pieces = PieceBatch()
     pieces.add(b"little")
     pieces.take(b"first")
     pieces.note_written(left_bytes=0)
-    assert pieces.add(bytes(LEAST_BYTES))
+    assert pieces.add(bytes(PIECES_LEAST_BYTES))
 
 
 @given(st.lists(st.one_of(st.binary(min_size=1), st.sampled_from(["gone", "left"]))))
 def test_everything_is_taken_once_and_in_its_order(steps: list[Any]) -> None:
-    pieces = Pieces()
+    pieces = PieceBatch()
     added, taken = b"", b""
     for step in [*steps, "gone"]:
         if isinstance(step, bytes):
@@ -74,13 +80,13 @@ def test_everything_is_taken_once_and_in_its_order(steps: list[Any]) -> None:
     assert taken == added
 
 
-@given(st.lists(st.integers(1, 2 * LEAST_BYTES), max_size=50))
+@given(st.lists(st.integers(1, 2 * PIECES_LEAST_BYTES), max_size=50))
 def test_no_more_is_held_than_the_bound_and_a_piece(sizes: list[int]) -> None:
-    pieces = Pieces()
+    pieces = PieceBatch()
     held = count = 0
     for size in sizes:
-        assert held < MOST_BYTES
-        assert count < MOST_PIECES
+        assert held < PIECES_MOST_BYTES
+        assert count < PIECES_MOST
         is_time = pieces.add(bytes(size))
         held, count = held + size, count + 1
         if is_time:
@@ -90,8 +96,8 @@ def test_no_more_is_held_than_the_bound_and_a_piece(sizes: list[int]) -> None:
 
 
 def test_so_many_pieces_are_time_to_write_however_small_they_are() -> None:
-    pieces = Pieces()
-    assert [pieces.add(b"x") for _ in range(MOST_PIECES)] == [False] * (MOST_PIECES - 1) + [True]
+    pieces = PieceBatch()
+    assert [pieces.add(b"x") for _ in range(PIECES_MOST)] == [False] * (PIECES_MOST - 1) + [True]
 
 
 # --- on the wire ----------------------------------------------------------------------------------

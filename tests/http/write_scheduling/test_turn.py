@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.http.outbox import (
+from asgireload.http.write_scheduling import (
     AT_ONCE_LEAST,
     BLOCKED_NS,
     CROWD,
     FEW_TURNS,
-    LONGEST_NS,
     SAMPLE,
-    Outbox,
+    TURN_LONGEST_NS,
+    TurnScheduler,
 )
 from tests.http.server import serving
 from tests.http.test_exchange import GET, OK, hello
-from tests.http.test_gathering import Turns, Writes
+from tests.http.write_scheduling.test_pipeline import Turns, Writes
 
 
 class Clock:
@@ -31,19 +31,21 @@ class Clock:
 
 
 class Box:
-    """An outbox with a clock and a loop of its own; `enlist(1)` has 1 written."""
+    """A scheduler with a clock and a loop of its own; `enlist(1)` has 1 written."""
 
     def __init__(self, *, at_once: int = 0, is_crowded: bool = True) -> None:
         self.turns, self.clock = Turns(), Clock()
         loop = cast("asyncio.AbstractEventLoop", self.turns)
-        self.outbox = Outbox(loop, self.clock.monotonic_ns, at_once=at_once, is_crowded=is_crowded)
+        self.turn = TurnScheduler(
+            loop, self.clock.monotonic_ns, at_once=at_once, is_crowded=is_crowded
+        )
         self.written: list[int] = []
 
     def enlist(
         self, number: int, then: Callable[[], None] = lambda: None, *, is_complete: bool = True
     ) -> "Letter":
         letter = Letter(self, number, then)
-        self.outbox.enlist(letter, self.clock.now_ns, is_complete=is_complete)
+        self.turn.enlist(letter, self.clock.now_ns, is_complete=is_complete)
         return letter
 
     def waits(self, *, is_complete: bool = False) -> bool:
@@ -68,7 +70,7 @@ class Letter:
         self.box, self.number, self.then = box, number, then
         self.is_written = False
 
-    def release_outgoing(self) -> bool:
+    def write_waiting(self) -> bool:
         if self.is_written:
             return False
         self.is_written = True
@@ -90,7 +92,7 @@ def test_what_one_turn_has_answered_is_written_when_it_is_over() -> None:
 def test_the_first_does_not_wait_for_long() -> None:
     box = Box()
     box.enlist(1)
-    box.clock.now_ns += LONGEST_NS + 1
+    box.clock.now_ns += TURN_LONGEST_NS + 1
     box.enlist(2)
     assert box.written == [1, 2]
     box.enlist(3)
@@ -104,15 +106,15 @@ def test_the_first_responses_of_a_worker_do_not_wait() -> None:
     """Nobody knows yet whether its application blocks behind them."""
     box = Box(at_once=3)
     for number in range(3):
-        assert box.outbox.writes_at_once
+        assert box.turn.writes_at_once
         assert box.enlist(number, is_complete=False).is_written
-    assert not box.outbox.writes_at_once
+    assert not box.turn.writes_at_once
     assert not box.enlist(3).is_written
 
 
 def test_a_complete_response_that_is_alone_in_its_turn_does_not_wait() -> None:
     box = Box(is_crowded=False)
-    assert box.outbox.writes_complete_at_once
+    assert box.turn.writes_complete_at_once
     for number in range(10 * SAMPLE):
         assert box.enlist(number).is_written
         box.turns.turn()
@@ -132,12 +134,12 @@ def test_complete_responses_wait_while_turns_answer_several_clients() -> None:
         for number in range(CROWD):
             box.enlist(number)
         box.turns.turn()
-    assert not box.outbox.writes_complete_at_once
+    assert not box.turn.writes_complete_at_once
     assert box.waits(is_complete=True)
     for _ in range(FEW_TURNS):
         box.enlist(0)
         box.turns.turn()
-    assert box.outbox.writes_complete_at_once
+    assert box.turn.writes_complete_at_once
     assert not box.waits(is_complete=True)
 
 
@@ -180,14 +182,14 @@ def test_requests_that_take_long_together_have_not_waited_for_one() -> None:
         assert box.enlist(number).is_written
         box.clock.now_ns += BLOCKED_NS // 4
     box.turns.turn()
-    assert not box.outbox.writes_at_once
+    assert not box.turn.writes_at_once
 
 
 def test_what_was_written_by_itself_has_not_waited() -> None:
-    """A client that takes a large body keeps nobody waiting who would be served sooner without an outbox."""
+    """A client that takes a large body keeps nobody waiting who would be served sooner without scheduling."""
     box = Box()
     letter = box.enlist(0)
-    letter.release_outgoing()
+    letter.write_waiting()
     box.clock.now_ns += BLOCKED_NS + 1
     box.turns.turn()
     box.enlist(1)
@@ -250,9 +252,9 @@ def test_requests_of_several_connections_are_read_before_responses_are_written(r
             order.clear()
             # However busy the machine is, the turn takes no time.
             server.context.now_ns = lambda: 0
-            server.context.outbox = Outbox(
-                server.context.loop, lambda: 0, at_once=0, is_crowded=True
-            )
+            scheduler = TurnScheduler(server.context.loop, lambda: 0, at_once=0, is_crowded=True)
+            for connection in connections:
+                connection.writer._turn = scheduler
 
             def turn() -> None:
                 for connection in connections:
