@@ -50,7 +50,7 @@ from asgireload.http.timeouts import CLOCK_TICK, NEVER, ConnectionTimer, Expired
 from asgireload.http.write_scheduling import ConnectionWriter
 from asgireload.http.writer import frame_error
 from asgireload.ipc.messages import OpenWork
-from asgireload.ipc.parcels import EventStreamParcel, HttpParcel, HttpParcelState
+from asgireload.ipc.parcels import EventStreamParcel, HttpParcel, HttpParcelState, Parcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.proxy_protocol import Origin
 
@@ -693,7 +693,9 @@ class HttpConnection(Carrier):
         descriptor = self.plain_socket()
         return -1 if descriptor is None or self._transport.is_closing() else descriptor
 
-    def make_parcel(self) -> EventStreamParcel:
+    def make_parcel(self) -> Parcel | None:
+        if not self.can_move():
+            return None
         exchange = self._current
         assert exchange is not None
         events = exchange.events
@@ -712,7 +714,7 @@ class HttpConnection(Carrier):
             exchange.request_id,
         )
 
-    def part(self) -> None:
+    def release_socket(self) -> None:
         self._leaving = None
         self.context.streams_moved += 1
         self._release_current()
@@ -722,7 +724,7 @@ class HttpConnection(Carrier):
         # Without shutdown(): the socket lives on in the other worker.
         self._transport.close()
 
-    def end(self) -> None:
+    def keep(self) -> None:
         exchange = self._current
         if exchange is None:
             return
@@ -739,7 +741,7 @@ class HttpConnection(Carrier):
         exchange = self._current
         if exchange is not None and not exchange.is_response_complete:
             if self._has_event_stream() and (exchange.is_detached or self.is_between_events()):
-                self.end()
+                self.keep()
                 if self.state is not ConnectionState.CLOSING:
                     self._close(lingers=True)
                 return

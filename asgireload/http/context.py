@@ -255,7 +255,7 @@ class ServingContext:
         "turn",
         "variables",
         "websocket_factory",
-        "websockets_parted",
+        "websockets_moved",
     )
 
     def __init__(
@@ -353,7 +353,7 @@ class ServingContext:
         """How many of its event streams another worker goes on with."""
         self.streams_ended = 0
         """How many were ended because the worker leaves."""
-        self.websockets_parted = 0
+        self.websockets_moved = 0
         """How many of them another worker goes on with."""
         self._overloads = 0
         self._overload_log_at = 0.0

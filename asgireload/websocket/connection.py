@@ -3,7 +3,7 @@
     CONNECTING ──accept──▶ OPEN ──close frame sent──▶ CLOSING ──reply, timeout──▶ CLOSED
     CONNECTING ──close, denial response, fault, drain──▶ REFUSED ──▶ CLOSED
     OPEN ──close frame received, connection lost──▶ CLOSED
-    OPEN ──handed over (`parting.py`)──▶ PARTING ──taken──▶ CLOSED, or back to OPEN
+    OPEN ──handed over (`leaving.py`)──▶ LEAVING ──taken──▶ CLOSED, or back to OPEN
 
 The opening handshake is in `handshake.py`, frames, messages and the limits on them in `session.py`. A
 connection that another worker handed over begins CONNECTING, too (`resume`): its application accepts it as
@@ -44,6 +44,7 @@ from asgireload.http.close_plan import ClosePlan, close_reason, late_close_at
 from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of, resumed_endpoints
 from asgireload.http.exchange import RETRY_AFTER
+from asgireload.http.leaving import LeavingState
 from asgireload.http.lingering import LingeringClose
 from asgireload.http.messages import bytes_of, kind_of, pairs_of
 from asgireload.http.pace import Pace
@@ -55,7 +56,7 @@ from asgireload.http.running import run
 from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
 from asgireload.ipc.messages import OpenWork
-from asgireload.ipc.parcels import WebSocketParcel
+from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 from asgireload.net.probing import has_unread
@@ -63,7 +64,7 @@ from asgireload.websocket.deflate import DeflateParameters
 from asgireload.websocket.frames import ABNORMAL
 from asgireload.websocket.handover import Continuation, Resumption, SessionState, pack, queued
 from asgireload.websocket.handshake import VERSION, Handshake
-from asgireload.websocket.parting import Parting, PartingStage
+from asgireload.websocket.leaving import HandoverStage, WebSocketLeaving
 from asgireload.websocket.session import Closed, SessionLimits, weight
 from asgireload.websocket.sessions import Session, new_session
 from asgireload.websocket.stalling import StallWatch
@@ -92,7 +93,7 @@ class WebSocketState(Enum):
     CONNECTING = auto()
     """The application has not yet answered the handshake."""
     OPEN = auto()
-    PARTING = auto()
+    LEAVING = auto()
     """The application has given its state; another worker will go on with the connection."""
     CLOSING = auto()
     """Our close frame was sent; the peer's is awaited."""
@@ -159,9 +160,9 @@ class WebSocketConnection:
         """Until the application has accepted: what another worker handed over."""
         self._takes_part = False
         """The application knows `websocket.handover`."""
-        self._parting: Parting | None = None
+        self._leaving: WebSocketLeaving | None = None
         self._ping_at: float | None = None
-        """When that fires, or would have before the parting; not every loop's timers tell."""
+        """When that fires, or would have before it began to leave; not every loop's timers tell."""
         self._drain_timer: asyncio.TimerHandle | None = None
         """Closes the connection at its time of the drain."""
         self._pace = Pace()
@@ -233,7 +234,7 @@ class WebSocketConnection:
                 self._pause_reading()
         else:
             # A loop reads nothing after `pause_reading`; were it otherwise, bytes would be lost in silence.
-            assert self.state is not WebSocketState.PARTING
+            assert self.state is not WebSocketState.LEAVING
 
     def eof_received(self) -> bool:
         return False  # a WebSocket has no use for half an open connection (RFC 6455 section 7.1.4)
@@ -245,8 +246,8 @@ class WebSocketConnection:
             if timer is not None:
                 timer.cancel()
         self._ping_timer = self._close_timer = self._stall_timer = self._drain_timer = None
-        if self._parting is not None:
-            self._parting.cancel()
+        if self._leaving is not None:
+            self._leaving.cancel()
         if self._lingering is not None:
             self._lingering.cancel()
         self._is_write_paused = False
@@ -256,7 +257,7 @@ class WebSocketConnection:
             self.context.record.values[_WEBSOCKETS] -= 1
         if self._task is not None:
             self.context.add_background(self._task)
-        if self._parting is None or self._parting.stage is not PartingStage.DONE:
+        if self._leaving is None or self._leaving.state is not LeavingState.GONE:
             self._log_end()
         self.context.unregister(self)
 
@@ -270,8 +271,8 @@ class WebSocketConnection:
         if self._is_accepted:
             self._write(self._session.release_pongs())
         self._wake_writers()
-        if self._parting is not None:
-            self._parting.advance()
+        if self._leaving is not None:
+            self._leaving.advance()
 
     # The drain, and whoever needs room, call these; see `LiveConnection`.
 
@@ -289,8 +290,8 @@ class WebSocketConnection:
         """It was not held."""
 
     def begin_drain(self) -> None:
-        if self._parting is not None:
-            self._parting.follow(self.context.successor)
+        if self._leaving is not None:
+            self._leaving.follow(self.context.successor)
         elif self.state is WebSocketState.OPEN:
             self._leave()
         elif (
@@ -312,12 +313,12 @@ class WebSocketConnection:
         if self._task is not None:
             self.context.record.values[_CUT_TOTAL] += 1
             self.context.add_background(self._task)  # which is cancelled a moment later
-        parting = self._parting
-        if parting is not None and parting.stage is PartingStage.OFFERED:
+        leaving = self._leaving
+        if leaving is not None and leaving.state is LeavingState.OFFERED:
             return  # it is the other worker's to say, which has until `abort`
         if (
             self.state is WebSocketState.OPEN
-            or self.state is WebSocketState.PARTING
+            or self.state is WebSocketState.LEAVING
             or self._resumption is not None
         ):
             self._close_for_drain()
@@ -340,7 +341,7 @@ class WebSocketConnection:
             self._task.cancel()
         self._transport.abort()
 
-    # The way to the worker that follows, and the parting calls these; see `PartingSocket`.
+    # The way to the worker that follows, and its leaving calls these; see `LeavingWebSocket`.
 
     def _leave(self) -> None:
         """Be handed over, or closed at the time that is due to this connection."""
@@ -350,7 +351,7 @@ class WebSocketConnection:
             self._cancel_drain_timer()
             self._pause_reading()
             self._cancel_ping()
-            self._parting = Parting(context.loop, successor, self)
+            self._leaving = WebSocketLeaving(context.loop, successor, self)
             self._wake_receivers()
         elif self._drain_timer is None:
             if self._takes_part and context.awaits_successor:
@@ -381,7 +382,9 @@ class WebSocketConnection:
             return -1
         return int(self._transport.get_extra_info("socket").fileno())
 
-    def make_parcel(self, app_state: bytes) -> WebSocketParcel:
+    def make_parcel(self) -> Parcel | None:
+        leaving = self._leaving
+        assert leaving is not None
         continuation = Continuation(
             self._session.export(),
             queued(self._messages),
@@ -396,16 +399,16 @@ class WebSocketConnection:
             continuation,
             subprotocol=self._subprotocol,
             deflate=self._deflate,
-            app_state=app_state,
+            app_state=leaving.app_state,
         )
 
-    def part(self) -> None:
-        self.context.websockets_parted += 1
+    def release_socket(self) -> None:
+        self.context.websockets_moved += 1
         # Without shutdown(): the socket lives on in the other worker.
         self._transport.close()
 
-    def stay(self) -> None:
-        if self.state is WebSocketState.PARTING:
+    def keep(self) -> None:
+        if self.state is WebSocketState.LEAVING:
             self.state = WebSocketState.OPEN
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
@@ -498,10 +501,10 @@ class WebSocketConnection:
 
     def note_return(self) -> None:
         if self.state is WebSocketState.OPEN:
-            if self._parting is None:
+            if self._leaving is None:
                 self._close(1000, "")
             else:
-                self._parting.fail()  # unless it has failed already
+                self._leaving.fail()  # unless it has failed already
         elif self.state is WebSocketState.CONNECTING:
             error_logger.error(
                 "The application returned without accepting or closing the WebSocket %s.",
@@ -515,7 +518,7 @@ class WebSocketConnection:
             if self.state in (
                 WebSocketState.OPEN,
                 WebSocketState.CONNECTING,
-                WebSocketState.PARTING,
+                WebSocketState.LEAVING,
             ):
                 self._report_error(error, "was cancelled")
         else:
@@ -525,8 +528,8 @@ class WebSocketConnection:
 
     def note_end(self) -> None:
         self._task = None
-        if self._parting is not None:
-            self._parting.advance()
+        if self._leaving is not None:
+            self._leaving.advance()
 
     def _offer_handover(self, extensions: Message) -> None:
         handover: Message = {"max_state": self.context.settings.ws_handover_max_state}
@@ -541,10 +544,10 @@ class WebSocketConnection:
             self._is_connect_delivered = True
             return {"type": "websocket.connect"}
         while True:
-            if self._parting is not None and self._disconnect is None:
+            if self._leaving is not None and self._disconnect is None:
                 # What waits in the queue is for the other worker.
-                if self._parting.is_notice_due:
-                    self._parting.is_notice_due = False
+                if self._leaving.is_notice_due:
+                    self._leaving.is_notice_due = False
                     return {"type": "websocket.handover"}
             elif self._messages:
                 message = self._messages.popleft()
@@ -588,14 +591,14 @@ class WebSocketConnection:
             raise ClientDisconnectedError("the WebSocket is closed")
 
     def _give_state(self, message: Message) -> None:
-        parting = self._parting
-        if parting is None:
+        leaving = self._leaving
+        if leaving is None:
             raise AppProtocolError(
                 "websocket.handover is an answer; wait until receive() has returned it"
             )
-        if parting.stage is PartingStage.ASKED:
-            parting.answer(message.get("state"), self.context.settings.ws_handover_max_state)
-            self.state = WebSocketState.PARTING
+        if leaving.stage is HandoverStage.ASKED:
+            leaving.answer(message.get("state"), self.context.settings.ws_handover_max_state)
+            self.state = WebSocketState.LEAVING
             # Another task of the application may wait to send.
             self._wake_writers()
         # Otherwise it comes too late, and the client is to be told to come back.
@@ -769,8 +772,8 @@ class WebSocketConnection:
             what,
             exc_info=error,
         )
-        if self._parting is not None:
-            self._parting.fail()
+        if self._leaving is not None:
+            self._leaving.fail()
         elif self.state is WebSocketState.OPEN:
             self._close(1011, "")
         elif self.state is WebSocketState.CONNECTING:
@@ -858,8 +861,8 @@ class WebSocketConnection:
         self._write(self._session.close(code, reason))
         self.state = WebSocketState.CLOSING
         self._resumption = None
-        if self._parting is not None:
-            self._parting.cancel()
+        if self._leaving is not None:
+            self._leaving.cancel()
         self._set_disconnected(code, reason)
         self._wake_writers()
         self._bound_close()

@@ -67,7 +67,7 @@ async def drain(
     handover.withdraw()
     return DrainResult(
         exchanges_cut=context.record.values[Field.CUT_TOTAL] - cut_before,
-        websockets_closed=max(websockets - context.websockets_parted, 0),
+        websockets_closed=max(websockets - context.websockets_moved, 0),
         handed_over=handover.handed_over,
         came_back=handover.came_back,
         streams_moved=context.streams_moved,

@@ -5,7 +5,7 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.http.stream_leaving import LeavingStage, StreamLeaving
+from asgireload.http.stream_leaving import StreamLeaving, StreamStage
 
 
 class Timer:
@@ -105,14 +105,16 @@ class Stream:
         return 7 if self.is_open else -1
 
     def make_parcel(self) -> Any:
+        if not self.has_ids:
+            return None
         assert self.is_detached
         return "parcel"
 
-    def part(self) -> None:
+    def release_socket(self) -> None:
         assert not self.is_full
-        self.done.append("part")
+        self.done.append("gone")
 
-    def end(self) -> None:
+    def keep(self) -> None:
         assert self.is_detached or not self.is_inside
         self.done.append("end")
 
@@ -128,8 +130,8 @@ def test_with_ids_it_moves() -> None:
     assert stream.is_detached
     worker.give_turns()
     worker.settle(is_taken=True)
-    assert stream.done == ["part"]
-    assert way.stage is LeavingStage.DONE
+    assert stream.done == ["gone"]
+    assert way.stage is StreamStage.DONE
 
 
 def test_it_waits_for_the_end_of_an_event_and_for_its_client() -> None:
@@ -172,7 +174,7 @@ def test_ids_that_come_meanwhile_let_it_move() -> None:
     worker.give_turns()
     worker.settle(is_taken=True)
     loop.pass_time(60)
-    assert stream.done == ["part"]
+    assert stream.done == ["gone"]
 
 
 def test_another_worker_takes_the_place_of_one_that_is_gone() -> None:
@@ -186,7 +188,7 @@ def test_another_worker_takes_the_place_of_one_that_is_gone() -> None:
     assert not worker.offers
     other.give_turns()
     other.settle(is_taken=True)
-    assert stream.done == ["part"]
+    assert stream.done == ["gone"]
 
 
 def test_when_nobody_else_comes_it_ends() -> None:
@@ -283,5 +285,5 @@ def test_whatever_happens_it_ends_once_and_never_within_an_event(steps: list[str
             each.settle(is_taken=not each.is_spent)
         loop.pass_time(30)
     assert len(stream.done) == 1
-    assert way.stage is LeavingStage.DONE
+    assert way.stage is StreamStage.DONE
     assert not [timer for timer in loop.timers if not timer.is_cancelled]

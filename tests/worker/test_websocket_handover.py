@@ -9,8 +9,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from asgireload.http.connection import http_protocol
+from asgireload.http.leaving import LeavingState
 from asgireload.ipc.scoreboard import Field, Limit
-from asgireload.websocket.parting import PartingStage
 from tests.http.server import Client
 from tests.websocket.client_frames import frame
 from tests.websocket.test_connection import HANDSHAKE, read_close
@@ -334,7 +334,7 @@ def test_a_late_application_is_closed_and_its_state_forgotten(run):
             heard = asyncio.Event()
 
             async def hand_over(send, state):
-                await wait_until(lambda: a_connection._parting.stage.name == "FAILED")
+                await wait_until(lambda: a_connection._leaving.stage.name == "DONE")
                 await send({"type": "websocket.handover", "state": state})
                 heard.set()
 
@@ -427,11 +427,11 @@ def test_when_the_successor_goes_it_moves_to_the_next(run, moment):
             (connection,) = here.workers[0].context.connections
             await wait_until(lambda: "handover" in a.types())
             if moment == "offered":
-                await wait_until(lambda: connection._parting.stage is PartingStage.OFFERED)
+                await wait_until(lambda: connection._leaving.state is LeavingState.OFFERED)
             other.close()
             await wait_until(lambda: here.workers[0].context.successor is None)
             gate.set()
-            await wait_until(lambda: connection._parting.stage is PartingStage.WAITING)
+            await wait_until(lambda: connection._leaving.state is LeavingState.WAITING)
             client.send(frame(TEXT, b"two"))
             here.name_successor(0, 2)
             assert await read_text(client) == "c 2 two"
@@ -467,6 +467,11 @@ def test_one_that_was_not_asked_yet_when_the_successor_goes_serves_on_until_anot
     run(main())
 
 
+def place_of(leaving):
+    """Return the name of the stage, or of the state once nothing is waited for but the other worker."""
+    return leaving.state.name if leaving.stage.name == "LEAVING" else leaving.stage.name
+
+
 @pytest.mark.parametrize("ends", ["the timeout", "the drain"])
 @pytest.mark.parametrize("stage", ["ASKED", "ANSWERED", "WAITING"])
 def test_a_successor_that_goes_leaves_it_here_when_nobody_else_comes(run, stage, ends):
@@ -492,10 +497,10 @@ def test_a_successor_that_goes_leaves_it_here_when_nobody_else_comes(run, stage,
             worker.handover.hand_to(one)
             worker.begin_drain(drain)
             offered = "OFFERED" if stage == "WAITING" else stage
-            await wait_until(lambda: connection._parting.stage.name == offered)
+            await wait_until(lambda: place_of(connection._leaving) == offered)
             other.close()
             await wait_until(lambda: worker.context.successor is None)
-            assert connection._parting.stage.name == stage
+            assert place_of(connection._leaving) == stage
             assert (await read_close(client))[0] == 1012
             assert worker.count(Field.CUT_TOTAL) == 0
             gate.set()

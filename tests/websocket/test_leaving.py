@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.errors import AppProtocolError
-from asgireload.websocket.parting import Parting, PartingStage
+from asgireload.http.leaving import LeavingState
+from asgireload.websocket.leaving import HandoverStage, WebSocketLeaving
 
 
 class Timer:
@@ -54,14 +55,14 @@ class Socket:
     def descriptor(self):
         return self.number
 
-    def make_parcel(self, app_state):
-        return app_state
+    def make_parcel(self):
+        return self.leaving.app_state
 
-    def part(self):
-        self.ends.append("parted")
+    def release_socket(self):
+        self.ends.append("gone")
 
-    def stay(self):
-        self.ends.append("stays")
+    def keep(self):
+        self.ends.append("kept")
 
 
 @pytest.fixture
@@ -71,147 +72,148 @@ def scene():
 
 def make_scene(**options):
     loop, successor, socket = Loop(), Successor(**options), Socket()
-    return loop, successor, socket, Parting(loop, successor, socket)
+    socket.leaving = WebSocketLeaving(loop, successor, socket)
+    return loop, successor, socket, socket.leaving
 
 
-def offer(successor, socket, parting):
-    parting.answer(b"state", 100)
+def offer(successor, socket, leaving):
+    leaving.answer(b"state", 100)
     socket.ready = True
-    parting.advance()
+    leaving.advance()
     successor.turns.pop()()
 
 
 def test_it_is_offered_once_all_is_settled_and_its_turn_has_come(scene):
-    loop, successor, socket, parting = scene
-    parting.advance()
-    parting.answer(bytearray(b"state"), 5)
-    parting.advance()
+    loop, successor, socket, leaving = scene
+    leaving.advance()
+    leaving.answer(bytearray(b"state"), 5)
+    leaving.advance()
     assert not successor.turns
     socket.ready = True
-    parting.advance()
-    parting.advance()
+    leaving.advance()
+    leaving.advance()
     assert loop.timer.is_cancelled
     (turn,) = successor.turns
-    assert parting.stage is PartingStage.ENLISTED
+    assert leaving.state is LeavingState.ENLISTED
     turn()
     ((descriptor, parcel, settled),) = successor.offers
     assert (descriptor, parcel) == (7, b"state")
     assert socket.ends == []
     settled(True)
-    assert socket.ends == ["parted"]
-    assert parting.stage is PartingStage.DONE
+    assert socket.ends == ["gone"]
+    assert leaving.state is LeavingState.GONE
 
 
 def test_what_comes_back_stays(scene):
-    _, successor, socket, parting = scene
-    offer(successor, socket, parting)
+    _, successor, socket, leaving = scene
+    offer(successor, socket, leaving)
     successor.offers[0][2](False)
-    assert socket.ends == ["stays"]
+    assert socket.ends == ["kept"]
 
 
 def test_what_cannot_be_offered_stays():
-    _, successor, socket, parting = make_scene(takes=False)
-    offer(successor, socket, parting)
-    assert socket.ends == ["stays"]
+    _, successor, socket, leaving = make_scene(takes=False)
+    offer(successor, socket, leaving)
+    assert socket.ends == ["kept"]
 
 
 def test_a_connection_that_is_closing_is_not_offered(scene):
-    _, successor, socket, parting = scene
+    _, successor, socket, leaving = scene
     socket.number = -1
-    offer(successor, socket, parting)
+    offer(successor, socket, leaving)
     assert not successor.offers
     assert socket.ends == []
 
 
 def test_the_timeout_counts_until_it_is_enlisted(scene):
-    loop, successor, socket, parting = scene
+    loop, successor, socket, leaving = scene
     assert loop.delay == 5.0
-    parting.answer(b"", 0)
+    leaving.answer(b"", 0)
     loop.fire()
-    assert socket.ends == ["stays"]
+    assert socket.ends == ["kept"]
     socket.ready = True
-    parting.advance()
+    leaving.advance()
     assert not successor.turns
 
 
 def test_another_successor_gives_the_turn_that_the_former_has_forgotten(scene):
-    _, successor, socket, parting = scene
-    parting.answer(b"state", 100)
+    _, successor, socket, leaving = scene
+    leaving.answer(b"state", 100)
     socket.ready = True
-    parting.advance()
+    leaving.advance()
     other = Successor()
-    parting.follow(other)
-    parting.follow(other)
+    leaving.follow(other)
+    leaving.follow(other)
     assert len(other.turns) == 1
     other.turns[0]()
     assert not successor.offers
     assert len(other.offers) == 1
-    parting.follow(None)  # what is offered is not ours to decide
+    leaving.follow(None)  # what is offered is not ours to decide
     assert socket.ends == []
 
 
 @pytest.mark.parametrize("how", ["enlisted", "offered", "full", "answered"])
 def test_when_its_successor_is_lost_it_goes_to_the_next(scene, how):
-    loop, successor, socket, parting = scene
-    parting.answer(b"state", 100)
+    loop, successor, socket, leaving = scene
+    leaving.answer(b"state", 100)
     if how == "answered":
-        parting.follow(None)
+        leaving.follow(None)
     socket.ready = True
-    parting.advance()
+    leaving.advance()
     if how in ("offered", "full"):
         successor.turns.pop()()
         successor.is_spent = True
         successor.offers.pop()[2](False)
-        parting.follow(successor if how == "full" else None)
+        leaving.follow(successor if how == "full" else None)
     elif how == "enlisted":
-        parting.follow(None)
-    assert parting.stage is PartingStage.WAITING
+        leaving.follow(None)
+    assert leaving.state is LeavingState.WAITING
     assert not loop.timer.is_cancelled
     other = Successor()
-    parting.follow(other)
+    leaving.follow(other)
     assert loop.timer.is_cancelled
     (turn,) = other.turns
     turn()
     ((_, parcel, settled),) = other.offers
     assert parcel == b"state"
     settled(True)
-    assert socket.ends == ["parted"]
+    assert socket.ends == ["gone"]
 
 
 def test_one_that_comes_back_when_another_is_named_already_goes_there(scene):
-    _, successor, socket, parting = scene
-    offer(successor, socket, parting)
+    _, successor, socket, leaving = scene
+    offer(successor, socket, leaving)
     other = Successor()
-    parting.follow(other)
+    leaving.follow(other)
     assert not other.turns
     successor.offers.pop()[2](False)
-    assert parting.stage is PartingStage.ENLISTED
+    assert leaving.state is LeavingState.ENLISTED
     other.turns.pop()()
     assert len(other.offers) == 1
 
 
 def test_each_wait_is_as_long_as_its_socket_can_wait_by_then(scene):
-    loop, successor, socket, parting = scene
+    loop, successor, socket, leaving = scene
     assert loop.delay == 5.0
     socket.seconds = 0.5
-    offer(successor, socket, parting)
-    parting.follow(None)
+    offer(successor, socket, leaving)
+    leaving.follow(None)
     successor.offers.pop()[2](False)
-    assert parting.stage is PartingStage.WAITING
+    assert leaving.state is LeavingState.WAITING
     assert loop.delay == 0.5
 
 
 def test_it_stays_when_nobody_follows_in_time(scene):
-    loop, successor, socket, parting = scene
-    offer(successor, socket, parting)
+    loop, successor, socket, leaving = scene
+    offer(successor, socket, leaving)
     successor.is_spent = True
     successor.offers.pop()[2](False)
     assert loop.delay == 5.0
     assert socket.ends == []
     loop.fire()
-    assert socket.ends == ["stays"]
+    assert socket.ends == ["kept"]
     other = Successor()
-    parting.follow(other)
+    leaving.follow(other)
     assert not other.turns
 
 
@@ -224,10 +226,10 @@ def test_it_stays_when_nobody_follows_in_time(scene):
     ],
 )
 def test_a_state_that_is_none_changes_nothing(scene, state, text):
-    *_, parting = scene
+    *_, leaving = scene
     with pytest.raises(AppProtocolError, match=text):
-        parting.answer(state, 100)
-    assert parting.stage is PartingStage.ASKED
+        leaving.answer(state, 100)
+    assert leaving.stage is HandoverStage.ASKED
 
 
 STEPS = [
@@ -237,7 +239,7 @@ STEPS = [
 
 @given(st.lists(st.sampled_from(STEPS), max_size=20), st.booleans())
 def test_in_any_order_of_events_one_side_owns_it(steps, takes):
-    loop, first, socket, parting = make_scene(takes=takes)
+    loop, first, socket, leaving = make_scene(takes=takes)
     successors = [first]
     was_taken = False
     for step in steps:
@@ -245,12 +247,12 @@ def test_in_any_order_of_events_one_side_owns_it(steps, takes):
         offers = [each for all_ in successors for each in all_.offers]
         match step:
             case "answer":
-                if parting.stage is PartingStage.ASKED:
-                    parting.answer(b"state", 100)
+                if leaving.stage is HandoverStage.ASKED:
+                    leaving.answer(b"state", 100)
             case "ready":
                 socket.ready = True
             case "advance":
-                parting.advance()
+                leaving.advance()
             case "turn":
                 if successor.turns:
                     successor.turns.pop(0)()
@@ -263,17 +265,17 @@ def test_in_any_order_of_events_one_side_owns_it(steps, takes):
             case "fail":
                 loop.fire()
             case "cancel":
-                if parting.stage is not PartingStage.OFFERED:
-                    parting.cancel()
+                if leaving.state is not LeavingState.OFFERED:
+                    leaving.cancel()
             case "gone":
                 successor.is_spent = True
-                parting.follow(None)
+                leaving.follow(None)
             case "full":
                 successor.is_spent = True
             case "other":
                 successors.append(Successor(takes=takes))
-                parting.follow(successors[-1])
+                leaving.follow(successors[-1])
         assert len(socket.ends) <= 1
-        assert not (was_taken and "stays" in socket.ends)
+        assert not (was_taken and "kept" in socket.ends)
         assert sum(len(each.offers) for each in successors) <= 1
-    assert ("parted" in socket.ends) == was_taken
+    assert ("gone" in socket.ends) == was_taken
