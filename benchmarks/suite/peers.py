@@ -25,6 +25,8 @@ PEERS: tuple[tuple[str, ...], ...] = (
     ("h2corn",),
     ("fastpysgi",),
     ("peregrine-server",),
+    ("freastal",),
+    ("m0serve",),
 )
 """Each group is installed or skipped as one."""
 DEVELOPMENT = ("watchfiles", "fastapi", "sqlalchemy", "pandas", "numpy", "django")

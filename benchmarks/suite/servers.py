@@ -155,6 +155,32 @@ def _peregrine(setting: Setting, place: Place) -> list[str]:
     return [*arguments, f"{setting.app}:app"]
 
 
+def _freastal(setting: Setting, place: Place) -> list[str]:
+    # It has no command line.
+    tls = f", certfile={place.certificate!r}, keyfile={place.key!r}" if setting.tls else ""
+    code = (
+        f"import freastal; from {setting.app} import app; "
+        f"freastal.serve_asgi(app, host='127.0.0.1', port={place.port}, workers={setting.workers}{tls})"
+    )
+    return ["-c", code]
+
+
+def _m0serve(setting: Setting, place: Place) -> list[str]:
+    arguments = [
+        *("--host", "127.0.0.1", "--port", str(place.port), "--workers", str(setting.workers)),
+        *("--protocol", "asgi", "--max-keepalive-requests", "0", "--max-body", "1g"),
+    ]
+    if setting.many:
+        arguments += ["--idle-timeout", str(LONG)]
+    # Its program looks for the interpreter in PATH.
+    code = (
+        "import os, runpy, sys; "
+        "os.environ['PATH'] = os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH']; "
+        "runpy.run_module('m0serve', run_name='__main__')"
+    )
+    return ["-c", code, *arguments, f"{setting.app}:app"]
+
+
 def _floor(setting: Setting, place: Place) -> list[str]:
     return ["-m", "benchmarks.suite.floor", str(place.port)]
 
@@ -180,6 +206,8 @@ SERVERS: tuple[Server, ...] = (
     Server("h2corn", "h2corn", _ALL, _h2corn),
     Server("fastpysgi", "fastpysgi", _HTTP, _fastpysgi),
     Server("peregrine", "peregrine-server", _ALL, _peregrine),
+    Server("freastal", "freastal", _HTTP, _freastal),
+    Server("m0serve", "m0serve", _HTTP - {Ability.TLS}, _m0serve),
     Server(
         "floor", "", frozenset({Ability.FIXED, Ability.WEBSOCKET}), _floor, is_peer=False,
         kinds=frozenset({Kind.WRK, Kind.CLOSED, Kind.ECHO}),
