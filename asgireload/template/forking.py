@@ -12,9 +12,9 @@ opens once it has collected the middle process, by when the adoption is complete
 
 Hooks of `os.register_at_fork` run once, around the fork that makes the worker. The middle process is made by
 fork(3) of the C library: handlers of `pthread_atfork` run, Python's hooks do not. A hook that starts a thread or
-counts its calls sees one fork, and its thread lives in the worker. With a second Python thread (only under
-`--preload`) the first fork is Python's too: a lock that a thread may hold must be taken by the hooks in the
-process where that thread exists to release it.
+counts its calls sees one fork, and its thread lives in the worker. With a second thread the first fork is Python's
+too: hooks may wait for that thread, to give a lock back or to end (ddtrace ends its native threads before a fork),
+and it exists in this process only.
 
 The caller has no event loop, and no second thread that it has started itself.
 """
@@ -26,7 +26,6 @@ import signal
 import socket
 import struct
 import sys
-import threading
 from enum import Enum
 
 from asgireload.ipc.channel import Channel
@@ -95,7 +94,7 @@ def fork_adopted() -> Side:
 
 def _fork_middle() -> int:
     """Fork as fork(2) says, without the hooks of `os.register_at_fork` where nobody needs them here."""
-    if threading.active_count() > 1 or len(sys._current_frames()) > 1:
+    if len(os.listdir("/proc/self/task")) > 1:
         return os.fork()
     # PyDLL keeps the GIL, so it is held in both processes by the thread that goes on.
     fork = ctypes.PyDLL(None, use_errno=True).fork

@@ -135,3 +135,36 @@ def test_a_lock_that_another_thread_holds_is_waited_for_where_that_thread_is():
         timeout=30,
     )
     assert "worker" in done.stdout.split()
+
+
+NATIVE = """
+import ctypes, os
+from asgireload.ipc.linux import become_subreaper
+from asgireload.template.forking import Side, fork_adopted
+
+become_subreaper()
+read, write = os.pipe()
+template = os.fork()
+if template == 0:
+    libc = ctypes.CDLL(None)
+    thread = ctypes.c_ulong()
+    libc.pthread_create(ctypes.byref(thread), None, libc.sleep, ctypes.c_void_p(60))
+    threads = lambda: len(os.listdir("/proc/self/task"))
+    os.register_at_fork(before=lambda: os.write(write, b"%d " % threads()))
+    if fork_adopted() is Side.CHILD:
+        os._exit(0)
+    os._exit(0)
+os.close(write)
+notes = b""
+while chunk := os.read(read, 1000):
+    notes += chunk
+print(notes.decode())
+"""
+
+
+def test_hooks_before_a_fork_run_where_native_threads_are():
+    """ddtrace waits there for its native threads to end: in a process that lacks them for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", NATIVE], check=True, capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout.split()[0] == "2"
