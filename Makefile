@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test test-compiled lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet dev-bench frameworks applications autobahn wheel clean
+.PHONY: demo test test-compiled test-libraries lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet dev-bench frameworks applications autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -36,6 +36,19 @@ test-compiled: $(STAMP)
 	$(COMPILED)/venv/bin/pip install --quiet --disable-pip-version-check "$$(echo $(COMPILED)/dist/*.whl)[standard,test]"
 	cp -r tests docs examples benchmarks pyproject.toml $(COMPILED)/tree
 	cd $(COMPILED)/tree && ../venv/bin/python -m pytest -n 2 --dist worksteal -m 'not soak' tests/http tests/websocket tests/worker tests/admin tests/fuzz tests/ipc tests/process tests/cli
+
+# Tests that take large libraries and tools through a fork or a start for real. They are skipped by `make test` where these are
+# not installed, and have an environment of their own: some of them change every program of theirs.
+LIBRARIES := .venv-libraries
+LIBRARIES_STAMP := $(LIBRARIES)/.installed
+$(LIBRARIES_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(LIBRARIES)
+	$(LIBRARIES)/bin/pip install --quiet --disable-pip-version-check --editable '.[standard,test,libraries]'
+	@touch $(LIBRARIES_STAMP)
+
+test-libraries: $(LIBRARIES_STAMP)
+	$(LIBRARIES)/bin/python -m pytest -n 2 -p no:ddtrace tests/template/test_fork_hazards.py tests/worker/test_inherited.py \
+	  tests/process/test_launchers.py tests/process/test_wrappers.py tests/process/streams/test_mcp.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -136,4 +149,4 @@ wheel: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) $(BENCH) .venv-frameworks .venv-applications .venv-autobahn dist build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .venv-frameworks .venv-applications .venv-autobahn .venv-libraries dist build .mypy_cache .ruff_cache .hypothesis

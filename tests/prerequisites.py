@@ -10,12 +10,22 @@ OPTIONAL = {
     "nginx": "the tests of event streams behind nginx, and of its configurations in docs/",
 }
 OPTIONAL_PACKAGES = {
-    "coverage": "the test of coverage around the server (pip install coverage)",
-    "ddtrace": "the test of ddtrace-run (pip install ddtrace)",
-    "debugpy": "the test of debugpy around the server (pip install debugpy)",
-    "mcp": "the tests of the Model Context Protocol (pip install mcp)",
-    "opentelemetry": "the test of opentelemetry-instrument (pip install opentelemetry-distro)",
+    "confluent_kafka": "the tests of its threads in a fork",
+    "coverage": "the test of coverage around the server",
+    "ddtrace": "the test of ddtrace-run",
+    "debugpy": "the test of debugpy around the server",
+    "duckdb": "the tests of its file lock in a fork",
+    "grpc": "the tests of its threads in a fork",
+    "mcp": "the tests of the Model Context Protocol",
+    "numpy": "the tests of OpenBLAS in a fork",
+    "opentelemetry": "the tests of opentelemetry-instrument and of its exporter in workers",
+    "pex": "the test of a start from a pex file",
+    "polars": "the tests of its threads in a fork",
+    "pyarrow": "the tests of its threads in a fork",
+    "sentry_sdk": "the tests of its flush in workers",
+    "shiv": "the test of a start from a zipapp of shiv",
 }
+"""The extra `libraries` of pyproject.toml installs all of them."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where proxies are looked for as well: a user's own PATH often lacks sbin."""
 
@@ -38,4 +48,5 @@ def missing() -> dict[str, str]:
 
 if __name__ == "__main__":
     for name, what in missing().items():
-        print(f"skipped without {name}: {what}")
+        hint = " (make test-libraries)" if name in OPTIONAL_PACKAGES else ""
+        print(f"skipped without {name}: {what}{hint}")
