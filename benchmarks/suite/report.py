@@ -17,7 +17,7 @@ from .results import Run, load
 from .servers import SERVERS
 
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
-BEGIN = "<!-- what follows is written by make bench -->"
+BEGIN = "<!-- what follows is written by a script in benchmarks/ -->"
 END = "<!-- what make bench writes ends here -->"
 NOT_MEASURED = "–"
 BARS = {
