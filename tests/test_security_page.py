@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asgireload.config import OPTIONS, load_config
-from asgireload.http import chunked, exchange, pieces
+from asgireload.http import chunked, exchange, write_scheduling
 from asgireload.net import proxy_protocol
 from asgireload.websocket import connection as websocket_connection
 from asgireload.websocket import deflate
@@ -115,7 +115,7 @@ def test_what_a_connection_can_hold_is_computed_from_the_code():
         (head, head),
         (body + read, body + tls_read),
         (0, tls_read + asyncio.sslproto.SSLProtocol.max_size),
-        (pieces.MOST_BYTES, tls_write + pieces.LEAST_BYTES),
+        (write_scheduling.PIECES_MOST_BYTES, tls_write + write_scheduling.PIECES_LEAST_BYTES),
         (early + read, early + tls_read),
         (messages, messages),
         (read, tls_read),

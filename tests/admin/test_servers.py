@@ -248,7 +248,7 @@ class TestFindingByPidFile:
 
     def test_a_pipe_in_place_of_a_file_is_told(self, directory: Path, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pid")
-        with pytest.raises(ControlError, match="does not hold a process id"):
+        with pytest.raises(ControlError, match="does not contain a pid"):
             find_server(Address(pid_file=str(tmp_path / "pid")), "stop", acts=True)
 
     def test_a_file_that_was_left_behind_names_nobody(

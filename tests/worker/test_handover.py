@@ -803,7 +803,7 @@ def test_request_that_came_before_the_deadline_is_answered_by_the_successor_afte
             await client.writer.drain()
             (connection,) = pair.old.context.connections
             loop = asyncio.get_running_loop()
-            await wait_until(lambda: loop.time() > connection._deadline)
+            await wait_until(lambda: loop.time() > connection._timer.wait)
             pair.new.handover.receive(other)
             assert (await client.read_response())[2] == b"new /late 0"
 
@@ -823,7 +823,7 @@ def test_request_that_came_before_the_deadline_is_answered_after_a_refusal(run, 
             await client.writer.drain()
             (connection,) = pair.old.context.connections
             loop = asyncio.get_running_loop()
-            await wait_until(lambda: loop.time() > connection._deadline)
+            await wait_until(lambda: loop.time() > connection._timer.wait)
             pair.link()
             other.close()
             assert (await client.read_response())[2] == b"new /late 0"
