@@ -7,11 +7,14 @@ the listening sockets open. Nobody else would end them.
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Collection
 
 from asgireload.ipc.linux import ProcessHandle, children_of, descendants_of
+
+_logger = logging.getLogger("asgireload.error")
 
 PATIENCE = 1.0
 """Seconds between SIGTERM and SIGKILL for processes that an import has started."""
@@ -30,11 +33,14 @@ class Leftovers:
 
     def end_below(self, pid: int) -> None:
         """Ask all processes below this one to end, which is about to be killed; kill them a moment later."""
-        for descendant in descendants_of(pid):
-            with contextlib.suppress(ProcessLookupError):
-                handle = ProcessHandle(descendant)
-                handle.send(signal.SIGTERM)
-                self._told.append(handle)
+        try:
+            for descendant in descendants_of(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    handle = ProcessHandle(descendant)
+                    handle.send(signal.SIGTERM)
+                    self._told.append(handle)
+        except OSError as error:  # no descriptor is left; the kill itself needs none
+            _logger.warning("Processes that an import has started may be left: %s", error)
         if self._told and self._timer is None:
             self._timer = self._loop.call_later(PATIENCE, self._kill)
 
@@ -50,7 +56,11 @@ class Leftovers:
         """Kill those of our children that hold what only a process that is to end can hold."""
         if not self._nameless:
             return
-        for pid in set(children_of(os.getpid())).difference(known):
+        try:
+            children = set(children_of(os.getpid()))
+        except OSError:
+            return  # no descriptor is left; the next look may have one
+        for pid in children.difference(known):
             if found := _sockets_of(pid) & self._nameless:
                 with contextlib.suppress(ProcessLookupError):
                     handle = ProcessHandle(pid)

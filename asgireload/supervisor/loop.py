@@ -375,7 +375,7 @@ class _Supervisor:
         """
         if self._pid_file is not None:
             self._pid_file.release()
-        if self._holders(self._listeners.ending_inodes()):
+        if self._holders(self._listeners.ending_inodes()) != []:
             self._listeners.hide()
         else:
             self._listeners.close()
@@ -385,16 +385,22 @@ class _Supervisor:
         self._listeners.shut_down()
         self._name_holders(ended)
 
-    def _holders(self, inodes: Collection[int]) -> list[Holder]:
-        """Return the processes that the application has left with one of these sockets."""
+    def _holders(self, inodes: Collection[int]) -> list[Holder] | None:
+        """Return the processes that the application has left with one of these sockets.
+
+        None: that cannot be found out, because no descriptor is left.
+        """
         if not inodes:
             return []
         own = self._children.pids()
-        others = [pid for pid in descendants_of(os.getpid()) if pid not in own]
+        try:
+            others = [pid for pid in descendants_of(os.getpid()) if pid not in own]
+        except OSError:
+            return None
         return find_holders(inodes, others)
 
     def _name_holders(self, ended: Mapping[int, str]) -> None:
-        for holder in self._holders(ended):
+        for holder in self._holders(ended) or ():
             _logger.warning(
                 "%s holds a copy of the socket of %s, which was shut down: it was forked from a worker by"
                 " the application; have it close what it does not use",
