@@ -24,6 +24,11 @@ def spawn(module: str, channel: int) -> int:
     """
     if not sys.executable:
         raise FileNotFoundError(errno.ENOENT, "sys.executable is empty")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        # It was deleted. `python -c` of 3.13 fails there with a SystemError at its first missing attribute.
+        os.chdir("/")
     return os.posix_spawn(
         sys.executable,
         interpreter.command(module, CHANNEL_DESCRIPTOR),

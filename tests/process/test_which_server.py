@@ -172,7 +172,9 @@ def test_root_operates_a_server_in_a_container(tmp_path):
             stderr=log,
         )
     try:
-        wait_until(lambda: "running on" in (tmp_path / "log").read_text())
+        # The admin socket may come a moment after the first worker.
+        for said in ("running on", "Admin on"):
+            wait_until(lambda said=said: said in (tmp_path / "log").read_text())
         (pid,) = children_of(container.pid)
         assert not list(runtime.iterdir())
         done = command("reload", "--wait", "--pid", str(pid), cwd="/")
