@@ -5,6 +5,7 @@ found out by `servers`; what to say to it, and how to show its answers, is left 
 """
 
 import json
+import os
 import socket as socket_module
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 from asgireload import __version__
 from asgireload.errors import ControlError
+from asgireload.net.addresses import MAX_PATH_BYTES
 from asgireload.net.unix_table import Peer, peer_of
 
 CONNECT_TIMEOUT = 5.0
@@ -117,6 +119,21 @@ class AdminClient:
             )
 
 
+def connect(sock: socket_module.socket, path: str) -> None:
+    """Connect to a Unix socket, also by a path that is too long for its address (unix(7)). Raise OSError.
+
+    The path to a server in a container begins with /proc/PID/root.
+    """
+    if len(os.fsencode(path)) <= MAX_PATH_BYTES:
+        sock.connect(path)
+        return
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
+    try:
+        sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    finally:
+        os.close(directory)
+
+
 class _UnixConnection(HTTPConnection):
     """http.client over a Unix socket; the timeout covers the answer as a whole, not each read."""
 
@@ -134,7 +151,7 @@ class _UnixConnection(HTTPConnection):
         # http.client closes only what it has been given.
         self.sock = sock
         sock.settimeout(CONNECT_TIMEOUT)
-        sock.connect(self._path)
+        connect(sock, self._path)
         sock.settimeout(None)
         sock.on_silence = self._on_silence
         if self._answer_timeout is not None:
@@ -177,7 +194,7 @@ def _listener_of(path: str) -> int | None:
     with socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM) as sock:
         sock.settimeout(CONNECT_TIMEOUT)
         try:
-            sock.connect(path)
+            connect(sock, path)
             pid = peer_of(sock).pid
         except OSError:
             return None

@@ -102,3 +102,16 @@ class TestRequest:
                 AdminClient(path, 1).request("POST", "/stop")
             assert AdminClient(path, os.getpid()).request("POST", "/stop") == (200, {})
         assert [head.split()[0] for head in heads] == [b"POST"]
+
+
+def test_a_path_that_is_too_long_for_an_address_is_reached(tmp_path: Path) -> None:
+    """As that of a server in a container, which begins with /proc/PID/root."""
+    directory = tmp_path / ("d" * 100)
+    directory.mkdir()
+    number = os.open(directory, os.O_PATH)
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as sock:
+        listening.bind(f"/proc/self/fd/{number}/a.sock")
+        os.close(number)
+        listening.listen()
+        client_module.connect(sock, str(directory / "a.sock"))
+        listening.accept()[0].close()

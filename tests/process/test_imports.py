@@ -2,10 +2,10 @@
 
 import http.client
 import os
+import re
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -301,10 +301,9 @@ def test_what_an_application_starts_has_default_signals(tmp_path):
     with Server(tmp_path, workers=1) as server:
         assert server.status()["templates"][0]["preload"] is True
         answer = server.get("/states")
-    status = Path("/proc/self/status").read_text()
-    # Signals of the C library, which whoever has started the tests may have had ignored.
-    reserved = int(status.partition("SigIgn:")[2].split()[0], 16) & 0b11 << 31
-    of_python = f"{1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1 | reserved:016x}"
+    # Without signals 32 and 33 of the C library, which whoever has started the tests may have had ignored.
+    answer = re.sub("[0-9a-f]{16}", lambda mask: f"{int(mask[0], 16) & ~(0b11 << 31):016x}", answer)
+    of_python = f"{1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1:016x}"
     none = "0" * 16
     shown = f"['{none}', '{none}'] ['{none}', '{of_python}'] -15"
     of_interpreter = shown.replace(f"'{none}'] [", f"'{of_python}'] [")
