@@ -187,13 +187,18 @@ class WatchfilesTree:
         self._picture = take_picture(self._directories, self._filter, self._others)
 
     def _open_entries(self) -> Changes:
-        """Return what has changed in the libraries since they are to be watched."""
+        """Return what has changed in the libraries since they are to be watched, and in other files before this."""
         if self._entries is not None:
             self._entries.close()
         places = {os.path.dirname(path) for path in self._others if not self._is_below(path)}
         self._entries = self._open((*places, *self._libraries), recursive=False)
         since = self._libraries_since
-        return Changes(
+        before = {path: self._picture.pop(path) for path in self._others if path in self._picture}
+        after: Picture = {}
+        for path in self._others:
+            add_to_picture(after, path)
+        self._picture.update(after)
+        return compare(before, after) | Changes(
             is_environment=any(
                 is_of_library(path) and changed_at(path) >= since
                 for directory in self._libraries
