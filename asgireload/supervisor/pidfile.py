@@ -7,9 +7,13 @@ is refused. A server that stops lets go of the lock first, and its successor may
 import fcntl
 import os
 import stat
+import time
 
 from asgireload.errors import StartupError
 from asgireload.supervisor.whole_files import place_new, replace_file
+
+LOCK_TIMEOUT = 1.0
+"""Seconds that a start waits for the lock of a file that names no server."""
 
 
 class PidFile:
@@ -69,7 +73,9 @@ def _write(path: str) -> int | None:
                 is_locked=is_locked, named=named, own=os.getpid(), is_alive=is_alive
             ):
                 raise StartupError(f"--pid-file {path}: {why}")
-            if not is_locked and not _is_at(before, path):
+            if is_locked:
+                _wait_unlocked(before, path)
+            if not _is_at(before, path):
                 return None
         locks: list[int] = []
 
@@ -120,6 +126,13 @@ def _lock(descriptor: int) -> bool:
     except OSError:
         return True  # a file system without locks: nobody can hold one
     return True
+
+
+def _wait_unlocked(descriptor: int, path: str) -> None:
+    """Wait while another server that starts, too, holds the file that it replaces. A lock of others may stay."""
+    until = time.monotonic() + LOCK_TIMEOUT
+    while time.monotonic() < until and _is_at(descriptor, path) and not _lock(descriptor):
+        time.sleep(0.01)
 
 
 def _read_pid(descriptor: int) -> int | None:
