@@ -64,7 +64,12 @@ from asgireload.supervisor.orders import order_of
 from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters
 from asgireload.supervisor.releases import Releases
 from asgireload.supervisor.reloads import Failure
-from asgireload.supervisor.spawning import TEMPLATE_MODULE, describe_exit, spawn
+from asgireload.supervisor.spawning import (
+    TEMPLATE_MODULE,
+    describe_exit,
+    leave_deleted_directory,
+    spawn,
+)
 from asgireload.supervisor.tally import Tally, Values
 
 MOST_ASSETS = 64
@@ -228,6 +233,7 @@ class Children:
             elif (begun := self._head_start.take(order)) is not None:
                 has_order = self._take_begun(template, begun)
             else:
+                leave_deleted_directory()
                 process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
                 template.process = ProcessHandle(process)
                 if step.gives_way:

@@ -37,7 +37,7 @@ from asgireload.supervisor import layers as deciding
 from asgireload.supervisor.layer_processes import Layer, LayerProcesses, Plan
 from asgireload.supervisor.layers import Base, Bookmark, Layers
 from asgireload.supervisor.recollection import cache_path, read_record, write_record
-from asgireload.supervisor.spawning import spawn
+from asgireload.supervisor.spawning import leave_deleted_directory, spawn
 from asgireload.watch.changes import NOTHING, Changes
 from asgireload.watch.watcher import watched_directories
 
@@ -320,6 +320,7 @@ class Foundation:
         channel, theirs = Channel.pair()
         try:
             with theirs:
+                leave_deleted_directory()
                 process = ProcessHandle(spawn(BASE_MODULE, theirs.fileno()))
             record = seal(self._record)
         except OSError as error:

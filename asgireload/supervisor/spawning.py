@@ -24,11 +24,6 @@ def spawn(module: str, channel: int) -> int:
     """
     if not sys.executable:
         raise FileNotFoundError(errno.ENOENT, "sys.executable is empty")
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        # It was deleted. `python -c` of 3.13 fails there with a SystemError at its first missing attribute.
-        os.chdir("/")
     return os.posix_spawn(
         sys.executable,
         interpreter.command(module, CHANNEL_DESCRIPTOR),
@@ -37,6 +32,17 @@ def spawn(module: str, channel: int) -> int:
         setsigmask=NOT_FOR_CHILDREN,
         setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
     )
+
+
+def leave_deleted_directory() -> None:
+    """Change to / where the start directory was deleted while the server runs.
+
+    `python -c` of 3.13 fails there with a SystemError at its first missing attribute.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        os.chdir("/")
 
 
 def can_fork() -> bool:
