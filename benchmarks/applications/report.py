@@ -118,7 +118,7 @@ def body(results: Sequence[Result]) -> str:
 
 def _cell(text: str) -> str:
     """Return what a cell holds: without what Markdown reads otherwise, and without this machine's directories."""
-    short = re.sub(r"/(?:home|Users|root|work)/[^\s:;,'\"]*/", "…/", text)
+    short = re.sub(r"/(?:home|Users|root|usr|opt|srv|var|tmp)/[^\s:;,'\"]*/", "…/", text)
     return short.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 

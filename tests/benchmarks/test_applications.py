@@ -202,7 +202,7 @@ def test_a_run_that_ended_early_has_a_row_without_figures():
 
 
 def test_a_cell_names_no_directory_of_this_machine_and_holds_no_markup():
-    row = report.row(Result("gradio", failure="<html> at /root/lib/python3.11/queue.py:57"))
+    row = report.row(Result("gradio", failure="<html> at /home/me/lib/python3.11/queue.py:57"))
     assert row[-1] == "**&lt;html> at …/queue.py:57**"
 
 
