@@ -202,8 +202,9 @@ def _find_by_pid(pid: int) -> Server:
     candidates = _candidates(pid)
     failure: ControlError | None = None
     for path in candidates.paths:
-        # The second: where it lives in a mount namespace of its own, such as a container.
-        for place in (path, f"/proc/{pid}/root{path}"):
+        # Where it lives in a mount namespace of its own, such as a container.
+        rooted = f"/proc/{pid}/root{path}"
+        for place in (path,) if _is_same(path, rooted) else (path, rooted):
             try:
                 return _ask(place, pid)
             except WrongPeerError:

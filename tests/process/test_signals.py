@@ -47,7 +47,8 @@ def test_term_and_int_stop_gracefully_with_status_0(app, number):
 def test_term_is_acted_on_at_once_in_the_middle_of_a_held_up_reload(app):
     """A stream that ignores the drain holds the roll; a stop must not wait for the roll."""
     write_version(app, 1, extra=STUBBORN)
-    options = ["--drain-timeout", "6", "--probation", "0", "--lifespan-timeout", "1"]
+    options = ["--no-drain-overlap", "--drain-timeout", "6", "--probation", "0"]
+    options += ["--lifespan-timeout", "1"]
     with Server(app, *options, workers=2) as server, contextlib.ExitStack() as streams:
         # The roll is held up only where the slot that it begins with has a stream.
         while not all(worker["exchanges"] for worker in server.workers()):
