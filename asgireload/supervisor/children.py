@@ -17,6 +17,7 @@ import msgspec
 
 from asgireload.config import Config
 from asgireload.errors import TlsError
+from asgireload.failures import Failure
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.heartbeat import silent_after
 from asgireload.ipc.linux import ProcessHandle, process_state, processor_of, resident_bytes
@@ -34,7 +35,6 @@ from asgireload.ipc.messages import (
     ForkWorker,
     HandOver,
     Hold,
-    Mistake,
     MoveTo,
     Release,
     SuccessorSpent,
@@ -63,7 +63,6 @@ from asgireload.supervisor.leftovers import Leftovers
 from asgireload.supervisor.orders import order_of
 from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters
 from asgireload.supervisor.releases import Releases
-from asgireload.supervisor.reloads import Failure
 from asgireload.supervisor.spawning import (
     TEMPLATE_MODULE,
     describe_exit,
@@ -183,7 +182,7 @@ class Children:
         try:
             self._certify(step.generation)
         except TlsError as error:
-            failed = events.TemplateFailed(step.template_id, str(error), "", stage="tls")
+            failed = events.TemplateFailed(step.template_id, Failure("tls", str(error)))
             gone = events.TemplateExited(step.template_id, "it was not started")
             self._loop.call_soon(self._on_event, failed)
             self._loop.call_soon(self._on_event, gone)
@@ -357,18 +356,16 @@ class Children:
                     number,
                     message.seconds,
                     message.native_threads,
-                    _failure(message.mistake),
+                    message.failure,
                     _describe_load(message, template.layer),
                     message.cleans_up,
                 )
             case AppUnsafe():
                 event = events.TemplateUnsafe(number, message.reasons, message.needs_loop)
             case AppFailed():
-                event = events.TemplateFailed(
-                    number, message.summary, message.traceback, message.stage
-                )
+                event = events.TemplateFailed(number, message.failure)
             case ForkFailed():
-                event = events.WorkerFailed(message.worker_id, "boot", message.error, "")
+                event = events.WorkerFailed(message.worker_id, Failure("boot", message.error))
             case _:
                 raise AssertionError(message)
         self._on_event(event)
@@ -517,13 +514,11 @@ class Children:
             case WorkerReady():
                 worker.has_spoken = True
                 self._stop_giving_way(worker)
-                event = events.WorkerReady(number, _failure(message.mistake), message.has_lifespan)
+                event = events.WorkerReady(number, message.failure, message.has_lifespan)
             case WorkerFailed():
                 worker.has_spoken = True
                 self._stop_giving_way(worker)
-                event = events.WorkerFailed(
-                    number, message.stage, message.summary, message.traceback, message.other_way
-                )
+                event = events.WorkerFailed(number, message.failure, message.other_way)
             case WorkerDraining():
                 event = events.WorkerStoppedAccepting(number)
             case WorkerWaits():
@@ -775,12 +770,6 @@ class Children:
 
 def _inode_of(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
-
-
-def _failure(mistake: Mistake | None) -> Failure | None:
-    if mistake is None:
-        return None
-    return Failure(mistake.stage, mistake.summary, mistake.traceback)
 
 
 def _describe_load(loaded: AppLoaded, layer: Layer | None) -> str:

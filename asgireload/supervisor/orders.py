@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from asgireload.config import Config
-from asgireload.ipc.messages import LoadApp, Mistake
+from asgireload.ipc.messages import LoadApp
 
 if TYPE_CHECKING:
     from asgireload.supervisor.events import StartTemplate
@@ -29,7 +29,6 @@ def first_order(config: Config, directory: str) -> LoadApp:
 
 def order_of(step: "StartTemplate", plan: "Plan", config: Config, directory: str) -> LoadApp:
     """Return the order for a template that was decided upon; `directory` is where the user has started us."""
-    failure = step.failure
     return LoadApp(
         generation=step.generation,
         config=config,
@@ -37,7 +36,7 @@ def order_of(step: "StartTemplate", plan: "Plan", config: Config, directory: str
         directory=directory,
         name=config.app,
         becomes_worker=step.becomes_worker,
-        mistake=Mistake(failure.stage, failure.summary, failure.traceback) if failure else None,
+        failure=step.failure,
         bookmark=plan.bookmark,
         base_variables=plan.layer.variables if plan.layer is not None else None,
         ignored_variables=plan.ignored_variables,

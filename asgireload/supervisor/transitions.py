@@ -5,6 +5,7 @@
 
 from asgireload.draining import DrainReason
 from asgireload.errors import ShutdownError, StartupError
+from asgireload.failures import Failure
 from asgireload.ipc.exit_time import exit_deadline
 from asgireload.supervisor.backoff import delay
 from asgireload.supervisor.events import (
@@ -34,7 +35,7 @@ from asgireload.supervisor.fleet import (
     Worker,
 )
 from asgireload.supervisor.lifecycle import Change, State, advance
-from asgireload.supervisor.reloads import Failure, Outcome, Reload, ReloadPhase
+from asgireload.supervisor.reloads import Outcome, Reload, ReloadPhase
 from asgireload.supervisor.succession import choose_successors
 
 HISTORY_LIMIT = 100

@@ -66,7 +66,7 @@ def test_what_it_was_told_it_does_before_it_is_taken(tmp_path, scoreboard):
     assert begun.order == order
     message, _ = Channel(begun.socket).receive()
     assert isinstance(message, AppFailed)
-    assert "nothing_there" in message.summary
+    assert "nothing_there" in message.failure.summary
     begun.socket.close()
     os.close(begun.fault_file)
     os.waitpid(begun.pid, 0)
