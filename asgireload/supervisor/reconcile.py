@@ -6,7 +6,7 @@ that nothing needs. It updates the picture with what it has ordered, so calling 
 """
 
 from asgireload.draining import DrainReason
-from asgireload.errors import GaveUpError
+from asgireload.errors import GaveUpError, StartupError
 from asgireload.supervisor import transitions
 from asgireload.supervisor.drain_limits import (
     describe_wait,
@@ -38,7 +38,7 @@ from asgireload.supervisor.fleet import (
 )
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import SERVING_STEADILY, apply
-from asgireload.supervisor.reloads import Reload, ReloadPhase
+from asgireload.supervisor.reloads import Outcome, Reload, ReloadPhase
 from asgireload.supervisor.succession import renew_successions
 from asgireload.supervisor.waiting import tell_waits
 
@@ -54,7 +54,9 @@ def reconcile(fleet: Fleet, now: float) -> list[Step]:
             return steps
         before = _position(fleet)
         due = _expire(fleet, now) + tell_waits(fleet, now)
-        if fleet.phase is Phase.STOPPING:
+        if _has_failed_to_start(fleet):
+            due += transitions.stop(fleet, now, exit_code=StartupError.exit_code, at_once=True)
+        elif fleet.phase is Phase.STOPPING:
             due += _close_last_templates(fleet, now)
             due += _finish_stop(fleet)
         else:
@@ -146,6 +148,17 @@ def _finish_stop(fleet: Fleet) -> list[Step]:
     if not (fleet.workers or fleet.templates):
         steps += transitions.finish(fleet)
     return steps
+
+
+def _has_failed_to_start(fleet: Fleet) -> bool:
+    """The first load has failed, and nothing serves. In development that waits for the next change."""
+    return (
+        fleet.phase is Phase.SERVING
+        and fleet.serving is None
+        and bool(fleet.history)
+        and fleet.history[0].outcome is Outcome.FAILED
+        and not fleet.policy.development
+    )
 
 
 def _judge_outage(fleet: Fleet, now: float) -> list[Step]:

@@ -4,7 +4,7 @@
 """
 
 from asgireload.draining import DrainReason
-from asgireload.errors import ShutdownError, StartupError
+from asgireload.errors import ShutdownError
 from asgireload.ipc.exit_time import exit_deadline
 from asgireload.supervisor.backoff import delay
 from asgireload.supervisor.events import (
@@ -398,11 +398,8 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
         # The first try of our own to replace a lost template comes soon, later ones back off.
         fleet.own_reloads += 1
         fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
-    if fleet.serving is None and outcome is Outcome.FAILED and fleet.phase is Phase.SERVING:
-        if fleet.policy.development:
-            steps.append(Say("warning", "Nothing serves yet; waiting for the next change"))
-        else:
-            steps += stop(fleet, now, exit_code=StartupError.exit_code, at_once=True)
+    if fleet.serving is None and outcome is Outcome.FAILED and fleet.policy.development:
+        steps.append(Say("warning", "Nothing serves yet; waiting for the next change"))
     return steps
 
 
