@@ -56,11 +56,12 @@ from asgireload.ipc.scoreboard import CAPACITY, Field, Record, Scoreboard
 from asgireload.net.addresses import ListenerTraits
 from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
+from asgireload.supervisor.counter_totals import CounterTotals, Values
+from asgireload.supervisor.cpu_priority import CpuPlace, CpuPriority, patience_for, to_spread
+from asgireload.supervisor.early_template import Begun, EarlyTemplate
 from asgireload.supervisor.fault import make_fault_file, read_fault_file
-from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_spread
-from asgireload.supervisor.head_start import Begun, HeadStart
 from asgireload.supervisor.leftovers import Leftovers
-from asgireload.supervisor.orders import order_of
+from asgireload.supervisor.load_requests import request_of
 from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters
 from asgireload.supervisor.releases import Releases
 from asgireload.supervisor.spawning import (
@@ -69,7 +70,6 @@ from asgireload.supervisor.spawning import (
     leave_deleted_directory,
     spawn,
 )
-from asgireload.supervisor.tally import Tally, Values
 
 MOST_ASSETS = 64
 """Changed files of which pages are told by name; more of them are a build or a checkout."""
@@ -141,13 +141,13 @@ class Children:
         certificates: Certificates,
         traits: tuple[ListenerTraits, ...],
         foundation: Foundation,
-        head_start: HeadStart,
+        early_template: EarlyTemplate,
         *,
         may_give_way: bool,
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
         with its `traits`. The certificates have been loaded, and are the caller's to close, as are the
-        scoreboard, the foundation, and the head start when no template has taken it.
+        scoreboard, the foundation, and the early template when no template has taken it.
         `may_give_way`: whether priorities may be looked at and changed."""
         self._loop = loop
         self._config = config
@@ -158,9 +158,9 @@ class Children:
         self._certificates = certificates
         self._traits = traits
         self._foundation = foundation
-        self._head_start = head_start
+        self._early_template = early_template
         self._may_give_way = may_give_way
-        self._giving_way = GivingWay(
+        self._cpu_priority = CpuPriority(
             loop,
             patience_for(config.boot_timeout),
             self._spread_workers,
@@ -174,7 +174,7 @@ class Children:
         self._workers: dict[int, _Worker] = {}
         self._leftovers = Leftovers(loop)
         self._out_of_memory = OutOfMemory(read_counters())
-        self.tally = Tally()
+        self.counter_totals = CounterTotals()
 
     # --- templates --------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class Children:
         step = template.step
         if self._templates.get(template.template_id) is not template:
             return  # it was killed while it waited
-        order = order_of(step, plan, self._config, self._directory)
+        order = request_of(step, plan, self._config, self._directory)
         has_order = False
         try:
             template.layer = plan.layer
@@ -229,14 +229,14 @@ class Children:
                 self._take_spare(template, plan.spare)
             elif plan.layer is not None:
                 plan.fork(template.theirs)
-            elif (begun := self._head_start.take(order)) is not None:
+            elif (begun := self._early_template.take(order)) is not None:
                 has_order = self._take_begun(template, begun)
             else:
                 leave_deleted_directory()
                 process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
                 template.process = ProcessHandle(process)
                 if step.gives_way:
-                    self._giving_way.begin(process)
+                    self._cpu_priority.begin(process)
         except OSError as error:
             self._forget_template(template)
             self._not_started(template.template_id, f"could not be started: {error}")
@@ -247,7 +247,7 @@ class Children:
 
     def _take_begun(self, template: _Template, begun: Begun) -> bool:
         """Let what has begun before the supervisor stood be the template; return whether it has its order."""
-        has_order = begun.order is not None
+        has_order = begun.request is not None
         if has_order:
             os.close(template.fault_file)
             template.fault_file = begun.fault_file
@@ -297,7 +297,7 @@ class Children:
             if template.process is None:
                 self.kill_template(template_id, dump=False)
             else:
-                self._giving_way.end(template.process.pid)
+                self._cpu_priority.end(template.process.pid)
                 template.channel.close()
 
     def kill_template(self, template_id: int, *, dump: bool) -> None:
@@ -309,7 +309,7 @@ class Children:
             template.channel.deliver()  # its number may be there, unread
         if template.process is not None:
             # Even to die takes a process time.
-            self._giving_way.end(template.process.pid)
+            self._cpu_priority.end(template.process.pid)
             self._leftovers.end_below(template.process.pid)
             template.process.send(signal.SIGABRT if dump else signal.SIGKILL)
         elif self._templates.get(template_id) is template:
@@ -335,7 +335,7 @@ class Children:
         number = template.template_id
         if template.process is not None:
             # Whatever it says, its import is over; and what it forks takes after it.
-            self._giving_way.end(template.process.pid)
+            self._cpu_priority.end(template.process.pid)
         match message:
             case TemplateStarted():
                 template.process = ProcessHandle(message.pid)
@@ -419,7 +419,7 @@ class Children:
             )
             if step.gives_way and template.process is not None:
                 # The worker takes after it.
-                self._giving_way.begin(template.process.pid)
+                self._cpu_priority.begin(template.process.pid)
             descriptors = [
                 theirs.fileno(),
                 fault_file,
@@ -527,7 +527,7 @@ class Children:
                 event = events.SuccessorSpent(number, message.successor)
             case WorkerDrained():
                 if worker.gives_way_at_end and worker.process is not None:
-                    self._giving_way.begin(worker.process.pid)
+                    self._cpu_priority.begin(worker.process.pid)
                 event = events.WorkerDrained(
                     number,
                     message.exchanges_cut,
@@ -543,24 +543,24 @@ class Children:
     def _note_fork(self, worker: _Worker, pid: int) -> None:
         """It takes after its template, which is done; or which was lowered for another one's sake."""
         if not worker.gives_way:
-            self._giving_way.end_inherited(pid)
+            self._cpu_priority.end_inherited(pid)
             return
         template = self._templates.get(worker.template_id)
         if template is not None and template.process is not None:
-            self._giving_way.end(template.process.pid)
-        self._giving_way.begin(pid)
+            self._cpu_priority.end(template.process.pid)
+        self._cpu_priority.begin(pid)
 
     def _spread_workers(self, lowered: Collection[int]) -> int:
         """Let those that serve not crowd where a processor has only work that gives way to them; return how
         many they are."""
         workers: dict[int, _Worker] = {}
-        serving: dict[int, Place] = {}
+        serving: dict[int, CpuPlace] = {}
         for worker in self._workers.values():
             if worker.process is not None and worker.process.pid not in lowered:
                 processor = processor_of(worker.process.pid)
                 if processor is not None:
                     workers[worker.process.pid] = worker
-                    serving[worker.process.pid] = Place(processor, worker.told_to_move_at)
+                    serving[worker.process.pid] = CpuPlace(processor, worker.told_to_move_at)
         if len({place.processor for place in serving.values()}) < len(serving):
             rooms = {processor for pid in lowered if (processor := processor_of(pid)) is not None}
             now = self._loop.time()
@@ -571,7 +571,7 @@ class Children:
 
     def _stop_giving_way(self, worker: _Worker) -> None:
         if worker.process is not None:
-            self._giving_way.end(worker.process.pid)
+            self._cpu_priority.end(worker.process.pid)
 
     def _worker_closed(self, worker: _Worker) -> None:
         """End of file. A worker that has told its number is collected when it has ended."""
@@ -588,10 +588,10 @@ class Children:
             self._leftovers.end_holder(worker.inode, self.pids())
         if not clean:
             # It may have served, and what is to take its place must not wait for anybody.
-            self._giving_way.end_all()
+            self._cpu_priority.end_all()
         if not worker.has_spoken and not worker.is_killed and worker.layer is not None:
             self._foundation.distrust(worker.layer, next_too=True)
-        self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())
+        self.counter_totals.add_ended(worker.slot, worker.generation, worker.record.snapshot())
         worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
         fault, doing = read_fault_file(worker.fault_file)
@@ -660,7 +660,7 @@ class Children:
                 if template.process is None:
                     template.channel.deliver()
             self._foundation.hear()
-            self._giving_way.forget(seen.si_pid)
+            self._cpu_priority.forget(seen.si_pid)
             _, status = os.waitpid(seen.si_pid, 0)
             self._ended(seen.si_pid, os.waitstatus_to_exitcode(status))
 

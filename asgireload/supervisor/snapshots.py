@@ -10,11 +10,11 @@ from asgireload.errors import join_clauses
 from asgireload.failures import Failure
 from asgireload.ipc.scoreboard import Field
 from asgireload.supervisor.certificates import Certificates
+from asgireload.supervisor.counter_totals import Values
 from asgireload.supervisor.drain_limits import draining_of
 from asgireload.supervisor.fleet import Fleet, Phase, Template, TemplateState, Worker
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Outcome, Reload
-from asgireload.supervisor.tally import Values
 from asgireload.supervisor.waiting import describe_open, describe_waiting, name_wait
 
 STALLED = "stalled"

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 FIRST_GENERATION = 1
 
 
-def first_order(config: Config, directory: str) -> LoadApp:
-    """Return the order of a server's first template, which is known before there are decisions to ask.
+def first_request(config: Config, directory: str) -> LoadApp:
+    """Return the load request of a server's first template, which is known before there are decisions to ask.
 
     Not with --reload: there it depends on what templates are forked from. The supervisor goes on with what
-    has begun only if it comes to the same order.
+    has begun only if it comes to the same request.
     """
     return LoadApp(
         generation=FIRST_GENERATION,
@@ -27,8 +27,8 @@ def first_order(config: Config, directory: str) -> LoadApp:
     )
 
 
-def order_of(step: "StartTemplate", plan: "Plan", config: Config, directory: str) -> LoadApp:
-    """Return the order for a template that was decided upon; `directory` is where the user has started us."""
+def request_of(step: "StartTemplate", plan: "Plan", config: Config, directory: str) -> LoadApp:
+    """Return the load request for a template that was decided upon. `directory` is the start directory."""
     return LoadApp(
         generation=step.generation,
         config=config,
