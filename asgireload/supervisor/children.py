@@ -32,6 +32,7 @@ from asgireload.ipc.messages import (
     AssetsChanged,
     BaseMisfit,
     BookmarkTaken,
+    ChildStarted,
     Drain,
     ForkFailed,
     ForkWorker,
@@ -41,7 +42,6 @@ from asgireload.ipc.messages import (
     Release,
     SuccessorSpent,
     TakeOver,
-    TemplateStarted,
     UseCertificates,
     WorkerDrained,
     WorkerDraining,
@@ -49,7 +49,6 @@ from asgireload.ipc.messages import (
     WorkerImported,
     WorkerReady,
     WorkerStage,
-    WorkerStarted,
     WorkerWaits,
 )
 from asgireload.ipc.scoreboard import CAPACITY, Field, Record, Scoreboard
@@ -96,7 +95,7 @@ class _Template(msgspec.Struct, eq=False):
 
     @property
     def template_id(self) -> int:
-        return self.step.template_id
+        return self.step.child_id
 
 
 class _Worker(msgspec.Struct):
@@ -182,8 +181,8 @@ class Children:
         try:
             self._certify(step.generation)
         except TlsError as error:
-            failed = events.TemplateFailed(step.template_id, Failure("tls", str(error)))
-            gone = events.TemplateExited(step.template_id, "it was not started")
+            failed = events.ChildSaid(step.child_id, AppFailed(Failure("tls", str(error))))
+            gone = events.ChildExited(step.child_id, "it was not started")
             self._loop.call_soon(self._on_event, failed)
             self._loop.call_soon(self._on_event, gone)
             return
@@ -191,7 +190,7 @@ class Children:
         template = self._open_template(step)
         if template is not None:
             self._foundation.provide(
-                step.template_id,
+                step.child_id,
                 lambda plan: self._launch(template, plan),
                 imports=step.failure is None,
                 preload=step.preload,
@@ -207,14 +206,14 @@ class Children:
                 template = _Template(step, channel, theirs, fault_file, _inode_of(theirs))
                 opened.pop_all()
         except OSError as error:
-            self._not_started(step.template_id, f"could not be started: {error}")
+            self._not_started(step.child_id, f"could not be started: {error}")
             return None
-        self._templates[step.template_id] = template
+        self._templates[step.child_id] = template
         self._attach_template(template)
         return template
 
     def _not_started(self, template_id: int, why: str) -> None:
-        self._loop.call_soon(self._on_event, events.TemplateExited(template_id, why))
+        self._loop.call_soon(self._on_event, events.ChildExited(template_id, why))
 
     def _launch(self, template: _Template, plan: Plan) -> None:
         """Start the process, and tell it what to do."""
@@ -235,6 +234,7 @@ class Children:
                 leave_deleted_directory()
                 process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
                 template.process = ProcessHandle(process)
+                self._tell_started(template)
                 if step.gives_way:
                     self._cpu_priority.begin(process)
         except OSError as error:
@@ -264,6 +264,13 @@ class Children:
         template.channel.close()
         template.channel, template.process = spare.channel, spare.process
         self._attach_template(template)
+        self._tell_started(template)
+
+    def _tell_started(self, template: _Template) -> None:
+        """Tell the pid of a process that has not said it itself."""
+        if template.process is not None:
+            started = events.ChildSaid(template.template_id, ChildStarted(template.process.pid))
+            self._loop.call_soon(self._on_event, started)
 
     def _attach_template(self, template: _Template) -> None:
         template.channel.attach(
@@ -300,6 +307,13 @@ class Children:
                 self._cpu_priority.end(template.process.pid)
                 template.channel.close()
 
+    def kill(self, child_id: int, *, dump: bool) -> None:
+        """Send SIGKILL, or SIGABRT to have its stacks first."""
+        if child_id in self._templates:
+            self.kill_template(child_id, dump=dump)
+        else:
+            self.kill_worker(child_id, dump=dump)
+
     def kill_template(self, template_id: int, *, dump: bool) -> None:
         template = self._templates.get(template_id)
         if template is None:
@@ -319,10 +333,6 @@ class Children:
             self._foundation.template_gone(template_id)
             self._not_started(template_id, "it was not started")
 
-    def template_pid(self, template_id: int) -> int | None:
-        template = self._templates.get(template_id)
-        return template.process.pid if template is not None and template.process else None
-
     def _template_closed(self, template: _Template) -> None:
         """End of file. Of one whose number is known the exit tells more."""
         if template.process is None and template.template_id in self._templates:
@@ -337,9 +347,8 @@ class Children:
             # Whatever it says, its import is over; and what it forks takes after it.
             self._cpu_priority.end(template.process.pid)
         match message:
-            case TemplateStarted():
+            case ChildStarted():
                 template.process = ProcessHandle(message.pid)
-                return
             case AppImported():
                 self._foundation.take_record(descriptors[0], is_whole=message.is_whole)
                 return
@@ -352,32 +361,25 @@ class Children:
                 return
             case AppLoaded():
                 template.has_loaded = True
-                event: events.Event = events.TemplateLoaded(
-                    number,
-                    message.seconds,
-                    message.native_threads,
-                    message.failure,
-                    _describe_load(message, template.layer),
-                    message.cleans_up,
-                )
-            case AppUnsafe():
-                event = events.TemplateUnsafe(number, message.reasons, message.needs_loop)
-            case AppFailed():
-                event = events.TemplateFailed(number, message.failure)
+                detail = _describe_load(message, template.layer)
+                self._on_event(events.ChildSaid(number, message, detail))
+                return
+            case AppUnsafe() | AppFailed():
+                pass
             case ForkFailed():
-                event = events.WorkerFailed(message.worker_id, Failure("boot", message.error))
+                number = message.child_id
             case _:
                 raise AssertionError(message)
-        self._on_event(event)
+        self._on_event(events.ChildSaid(number, message))
 
     # --- workers ----------------------------------------------------------------------------------
 
-    def fork_worker(self, step: events.ForkWorker) -> None:
+    def fork_worker(self, step: events.ForkChild) -> None:
         try:
             channel, theirs, fault_file = self._open_worker_ends()
         except OSError as error:
-            exited = events.WorkerExited(
-                step.worker_id, f"could not be started: {error}", clean=False
+            exited = events.ChildExited(
+                step.child_id, f"could not be started: {error}", clean=False
             )
             self._loop.call_soon(self._on_event, exited)
             return
@@ -386,9 +388,9 @@ class Children:
         record.clear()
         template = self._templates.get(step.template_id)
         worker = _Worker(
-            step.worker_id,
+            step.child_id,
             step.template_id,
-            step.slot,
+            step.place,
             step.generation,
             index,
             record,
@@ -398,7 +400,7 @@ class Children:
             template.layer if template is not None else None,
             gives_way=step.gives_way,
         )
-        self._workers[step.worker_id] = worker
+        self._workers[step.child_id] = worker
         channel.attach(
             self._loop,
             lambda message, descriptors: self._worker_said(worker, message, descriptors),
@@ -407,8 +409,8 @@ class Children:
         if template is not None:
             certificates = self._certificates.descriptor
             order = ForkWorker(
-                step.worker_id,
-                step.slot,
+                step.child_id,
+                step.place,
                 index,
                 self._traits,
                 has_tls=certificates is not None,
@@ -424,7 +426,7 @@ class Children:
                 theirs.fileno(),
                 fault_file,
                 *(() if certificates is None else (certificates,)),
-                *self._listeners_of(step.slot),
+                *self._listeners_of(step.place),
             ]
             try:
                 template.channel.post(order, descriptors)
@@ -453,9 +455,9 @@ class Children:
             os.close(fault_file)
             raise
 
-    def drain_worker(self, step: events.DrainWorker) -> None:
-        if (worker := self._workers.get(step.worker_id)) is not None:
-            self.pair_workers(step.worker_id, step.successors)
+    def drain_worker(self, step: events.DrainChild) -> None:
+        if (worker := self._workers.get(step.child_id)) is not None:
+            self.pair_workers(step.child_id, step.targets)
             worker.gives_way_at_end = step.gives_way
             worker.channel.post(Drain(step.reason.value, step.timeout, reports=True))
 
@@ -498,47 +500,27 @@ class Children:
     def _worker_said(self, worker: _Worker, message: AnyMessage, descriptors: list[int]) -> None:
         number = worker.worker_id
         match message:
-            case WorkerStarted():
+            case ChildStarted():
                 if worker.process is None:
                     worker.process = ProcessHandle(message.pid)
                 self._note_fork(worker, message.pid)
-                event: events.Event = events.WorkerStarted(number, message.pid)
-            case WorkerStage():
-                event = events.WorkerReachedStage(number, message.stage)
             case AppImported():
                 self._foundation.take_record(descriptors[0], is_whole=message.is_whole)
                 return
             case WorkerImported():
                 self._foundation.take_later_imports(descriptors[0])
                 return
-            case WorkerReady():
+            case WorkerReady() | WorkerFailed():
                 worker.has_spoken = True
                 self._stop_giving_way(worker)
-                event = events.WorkerReady(number, message.failure, message.has_lifespan)
-            case WorkerFailed():
-                worker.has_spoken = True
-                self._stop_giving_way(worker)
-                event = events.WorkerFailed(number, message.failure, message.other_way)
-            case WorkerDraining():
-                event = events.WorkerStoppedAccepting(number)
-            case WorkerWaits():
-                event = events.WorkerWaits(number, message)
-            case SuccessorSpent():
-                event = events.SuccessorSpent(number, message.successor)
             case WorkerDrained():
                 if worker.gives_way_at_end and worker.process is not None:
                     self._cpu_priority.begin(worker.process.pid)
-                event = events.WorkerDrained(
-                    number,
-                    message.exchanges_cut,
-                    message.websockets_closed,
-                    message.handed_over,
-                    message.came_back,
-                    message.shutdown_failure,
-                )
+            case WorkerStage() | WorkerDraining() | WorkerWaits() | SuccessorSpent():
+                pass
             case _:
                 raise AssertionError(message)
-        self._on_event(event)
+        self._on_event(events.ChildSaid(number, message))
 
     def _note_fork(self, worker: _Worker, pid: int) -> None:
         """It takes after its template, which is done; or which was lowered for another one's sake."""
@@ -595,7 +577,7 @@ class Children:
         worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
         fault, doing = read_fault_file(worker.fault_file)
-        self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault, doing))
+        self._on_event(events.ChildExited(worker.worker_id, description, clean, fault, doing))
 
     def tell_assets(self, paths: Iterable[str]) -> None:
         """Let every worker tell its open pages of these files."""
@@ -696,7 +678,7 @@ class Children:
         self._leftovers.look(self.pids())
         fault, _ = read_fault_file(template.fault_file)
         description = self._describe_exit(code, is_killed=template.is_killed)
-        self._on_event(events.TemplateExited(template.template_id, description, fault))
+        self._on_event(events.ChildExited(template.template_id, description, fault=fault))
 
     def _describe_exit(self, code: int, *, is_killed: bool) -> str:
         """Return how a child ended, and for SIGKILL that we have not sent the likely cause."""
@@ -728,7 +710,7 @@ class Children:
 
     def observe(
         self, worker_id: int, *, with_memory: bool, with_sleep: bool = False
-    ) -> events.WorkerObserved | None:
+    ) -> events.ChildObserved | None:
         """Return a regular look at one worker, None when it is gone."""
         worker = self._workers.get(worker_id)
         if worker is None:
@@ -737,7 +719,7 @@ class Children:
         if with_memory and worker.process is not None:
             memory = resident_bytes(worker.process.pid)
         age = heartbeat_age(worker.record)
-        return events.WorkerObserved(
+        return events.ChildObserved(
             worker_id,
             age,
             worker.record.values[Field.REQUESTS_TOTAL],

@@ -17,6 +17,7 @@ from asgireload.supervisor.children import Children
 from asgireload.supervisor.events import Event, ReloadRequested, ScaleRequested, StopRequested
 from asgireload.supervisor.fleet import Fleet, Phase
 from asgireload.supervisor.reloads import Outcome, Reload
+from asgireload.supervisor.roles import WORKER
 from asgireload.supervisor.waiting import name_wait
 
 _logger = logging.getLogger("asgireload.error")
@@ -58,7 +59,7 @@ class Control:
                 for (slot, generation), values in sorted(totals.items())
             ),
             reload_outcomes=dict(self._fleet.outcomes),
-            worker_exits=dict(self._fleet.exits),
+            worker_exits=dict(self._fleet.exits[WORKER.name]),
             shutdown_failures=self._fleet.shutdown_failures,
         )
 
@@ -110,7 +111,7 @@ class Control:
                 waiters.remove(waiter)
         return self._snapshot(found)
 
-    def verdict_spoken(self, reload_id: int) -> None:
+    def outcome_reported(self, reload_id: int) -> None:
         """Wake whoever waits for this reload."""
         for waiter in self._waiting.pop(reload_id, []):
             if not waiter.done():

@@ -176,7 +176,6 @@ class _Supervisor:
             wall_offset=time.time() - now,
             record_of=self._children.record_of,
             resident_bytes=resident_bytes,
-            template_pid=self._children.template_pid,
             certificates=certificates,
             stalled_after=stalled_after(config),
             directory=resources.directory,
@@ -330,32 +329,30 @@ class _Supervisor:
         match step:
             case events.StartTemplate():
                 children.start_template(step)
-            case events.CloseTemplate():
-                children.close_template(step.template_id)
-            case events.KillTemplate():
-                children.kill_template(step.template_id, dump=step.dump)
-            case events.ForkWorker():
+            case events.LetGo():
+                children.close_template(step.child_id)
+            case events.KillChild():
+                children.kill(step.child_id, dump=step.dump)
+            case events.ForkChild():
                 children.fork_worker(step)
-            case events.DrainWorker():
+            case events.DrainChild():
                 children.drain_worker(step)
-            case events.HandOver():
-                children.pair_workers(step.worker_id, step.successors)
+            case events.NameTargets():
+                children.pair_workers(step.child_id, step.targets)
             case events.HoldWorker():
-                children.hold_worker(step.worker_id, self._fleet.policy.hold_timeout)
+                children.hold_worker(step.child_id, self._fleet.policy.hold_timeout)
             case events.ReleaseWorker():
-                children.release_worker(step.worker_id)
-            case events.KillWorker():
-                children.kill_worker(step.worker_id, dump=step.dump)
+                children.release_worker(step.child_id)
             case events.OpenSlot():
                 self._listeners.open_slot(step.slot)
             case events.SteerAway():
                 self._listeners.steer_away(step.slots)
             case events.CloseSlot():
                 self._close_slot(step.slot)
-            case events.Say():
-                _say(step)
-            case events.SpeakVerdict():
-                self._speak_verdict(step.reload_id)
+            case events.Log():
+                _log(step)
+            case events.ReportOutcome():
+                self._report_outcome(step.reload_id)
             case events.StopAccepting():
                 self._foundation.stop()
                 self._stop_accepting()
@@ -412,7 +409,7 @@ class _Supervisor:
                 ", ".join(dict.fromkeys(ended.values())),
             )
 
-    def _speak_verdict(self, reload_id: int) -> None:
+    def _report_outcome(self, reload_id: int) -> None:
         reload = next(known for known in self._fleet.history if known.reload_id == reload_id)
         if reload.outcome is Outcome.COMMITTED and self._announced:
             self._follow_log_config()
@@ -429,7 +426,7 @@ class _Supervisor:
             for url in self._surroundings.listeners:
                 _logger.info("asgireload running on %s (Press CTRL+C to quit)", url)
         self._has_started.set()
-        self._control.verdict_spoken(reload_id)
+        self._control.outcome_reported(reload_id)
 
     def _follow_log_config(self) -> None:
         """Log as the generation does that was just committed: its --log-config file has proved good."""
@@ -498,11 +495,13 @@ class _Supervisor:
                 # We were not running (a paused container, a suspended machine, a stopped terminal), so
                 # the workers were not either; their heartbeats get another round.
                 continue
-            for worker in list(self._fleet.workers.values()):
+            for child in list(self._fleet.children.values()):
                 is_patient = self._fleet.policy.is_patient
-                if worker.state is State.READY or (is_patient and worker.state is State.DRAINING):
+                if not child.role.has_heartbeat:
+                    continue
+                if child.state is State.READY or (is_patient and child.state is State.DRAINING):
                     seen = self._children.observe(
-                        worker.worker_id,
+                        child.child_id,
                         with_memory=self._config.max_rss is not None,
                         with_sleep=is_patient,
                     )
@@ -515,8 +514,8 @@ def _absolute(path: str | None, directory: str) -> str:
     return os.path.join(directory, path) if path else ""
 
 
-def _say(step: events.Say) -> None:
-    place = f"[w{step.slot}] " if step.slot is not None else ""
+def _log(step: events.Log) -> None:
+    place = f"[{step.role.log_prefix}{step.slot}] " if step.slot is not None else ""
     level = logging.getLevelNamesMapping()[step.level.upper()]
     fields = log_fields("supervisor", step.slot, step.generation)
     _logger.log(level, "%s%s", place, step.text, extra=fields)

@@ -17,7 +17,7 @@ from asgireload.http.context import HttpSettings
 from asgireload.ipc.app_signals import AppSignals, Handler, signal_handlers
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
-from asgireload.ipc.messages import LoadApp, TemplateStarted
+from asgireload.ipc.messages import ChildStarted, LoadApp
 from asgireload.ipc.quiet_signals import restore_in_forks
 from asgireload.ipc.titles import set_title
 from asgireload.libraries import Places, application_places
@@ -77,7 +77,7 @@ class Session:
         """Take the order, and be its process. One that was forked may wait for it for a long time."""
         if self._is_forked:
             self._become_child()
-            self.channel.send(TemplateStarted(os.getpid()))
+            self.channel.send(ChildStarted(os.getpid()))
             copy_pages(self.channel.has_message)
         message, (self.scoreboard, self.fault_file) = self.channel.receive()
         assert isinstance(message, LoadApp)

@@ -63,6 +63,7 @@ from asgireload.ipc.messages import (
     AnyMessage,
     AppImported,
     AssetsChanged,
+    ChildStarted,
     Drain,
     HandOver,
     Hold,
@@ -77,7 +78,6 @@ from asgireload.ipc.messages import (
     WorkerImported,
     WorkerReady,
     WorkerStage,
-    WorkerStarted,
     WorkerWaits,
     shortened,
 )
@@ -202,7 +202,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
     _reseed()
     keep_freed_memory(_HEAP_BLOCK_BYTES, _KEPT_BYTES)
     try:
-        channel.send(WorkerStarted(os.getpid()))
+        channel.send(ChildStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
         worker = _Worker(order, channel, orphaned, forked)
         runner = asyncio.Runner(loop_factory=loop_factory(config.loop))

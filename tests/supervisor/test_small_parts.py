@@ -20,19 +20,20 @@ from asgireload.supervisor.fault import readable
 from asgireload.supervisor.lifecycle import Change, State, advance
 from asgireload.supervisor.pidfile import remove_pid_file, why_taken, write_pid_file
 from asgireload.supervisor.reloads import Reload, describe_steps
+from asgireload.supervisor.roles import WORKER
 from asgireload.supervisor.spawning import describe_exit
 from asgireload.supervisor.start import launch_directory
 
 
-def test_an_event_without_an_entry_names_both():
+def test_an_event_without_an_entry_names_them_and_the_role():
     with pytest.raises(ValueError, match="a worker that is ready cannot see 'started'"):
-        advance(State.READY, Change.STARTED)
+        advance(WORKER, State.READY, Change.STARTED)
 
 
 def test_every_state_but_the_last_can_end():
     for state in State:
         if state is not State.GONE:
-            assert advance(state, Change.EXITED) is State.GONE
+            assert advance(WORKER, state, Change.EXITED) is State.GONE
 
 
 @given(st.integers(0, 10_000), st.integers())

@@ -15,7 +15,7 @@ import msgspec
 
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import ProcessHandle
-from asgireload.ipc.messages import AnyMessage, ForkTemplate, TemplateStarted
+from asgireload.ipc.messages import AnyMessage, ChildStarted, ForkTemplate
 from asgireload.ipc.records import Signature
 from asgireload.supervisor.spawning import describe_exit
 
@@ -193,7 +193,7 @@ class LayerProcesses:
         spare = layer.spare = Spare(channel)
 
         def on_message(message: AnyMessage, descriptors: list[int]) -> None:
-            assert isinstance(message, TemplateStarted)
+            assert isinstance(message, ChildStarted)
             spare.process = ProcessHandle(message.pid)
 
         channel.attach(self._loop, on_message, lambda: self._spare_ended(layer, spare))

@@ -28,8 +28,8 @@ from asgireload.ipc.messages import (
     AnyMessage,
     BaseBuilt,
     BaseUnfit,
-    BookmarkStarted,
     BuildBase,
+    ChildStarted,
 )
 from asgireload.ipc.records import (
     BaseContents,
@@ -417,7 +417,7 @@ class Foundation:
 
     def _said(self, layer: Layer, message: AnyMessage, descriptors: list[int]) -> None:
         match message:
-            case BookmarkStarted():
+            case ChildStarted():
                 layer.process = ProcessHandle(message.pid)
             case BaseBuilt():
                 self._base_built(layer, message, descriptors[0])
