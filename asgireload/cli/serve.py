@@ -45,7 +45,7 @@ def load_words(words: Words) -> Loaded:
 def serve(config: Config, head_start: HeadStart) -> int:
     """Serve until told to stop; return the exit status. The head start is the caller's to end."""
     if config.reload:
-        # In development templates are forked from a base, which needs the processor now.
+        # In development templates are forked from a library base, which needs the processor now.
         head_start.end()
     # The supervisor brings much that help and checks do without.
     from asgireload.supervisor.start import run

@@ -16,8 +16,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import msgspec
 
 from asgireload.config import Config
-from asgireload.development.supervisor.fork_source_processes import Layer, Plan, Spare
-from asgireload.development.supervisor.preload_cache import Foundation
+from asgireload.development.supervisor.fork_source_processes import (
+    ForkSource,
+    Plan,
+    StandbyTemplate,
+)
+from asgireload.development.supervisor.preload_cache import PreloadCache
 from asgireload.errors import TlsError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.heartbeat import silent_after
@@ -29,8 +33,7 @@ from asgireload.ipc.messages import (
     AppLoaded,
     AppUnsafe,
     AssetsChanged,
-    BaseMisfit,
-    BookmarkTaken,
+    CheckpointTaken,
     Drain,
     ForkFailed,
     ForkWorker,
@@ -43,6 +46,7 @@ from asgireload.ipc.messages import (
     TakeOver,
     TemplateStarted,
     UseCertificates,
+    VariablesDiffer,
     WorkerDrained,
     WorkerDraining,
     WorkerFailed,
@@ -90,7 +94,7 @@ class _Template(msgspec.Struct, eq=False):
     """Of its end of the channel."""
     process: ProcessHandle | None = None
     """None: not started yet, or forked and not heard of."""
-    layer: Layer | None = None
+    source: ForkSource | None = None
     """What it was forked from."""
     has_loaded: bool = False
     is_killed: bool = False
@@ -111,7 +115,7 @@ class _Worker(msgspec.Struct):
     inode: int
     """Of its end of the channel."""
     fault_file: int
-    layer: Layer | None
+    source: ForkSource | None
     """What its template was forked from."""
     process: ProcessHandle | None = None
     has_spoken: bool = False
@@ -141,7 +145,7 @@ class Children:
         on_event: Callable[[events.Event], None],
         certificates: Certificates,
         traits: tuple[ListenerTraits, ...],
-        foundation: Foundation,
+        foundation: PreloadCache,
         head_start: HeadStart,
         *,
         may_give_way: bool,
@@ -225,10 +229,10 @@ class Children:
         order = order_of(step, plan, self._config, self._directory)
         has_order = False
         try:
-            template.layer = plan.layer
-            if plan.spare is not None:
-                self._take_spare(template, plan.spare)
-            elif plan.layer is not None:
+            template.source = plan.source
+            if plan.standby is not None:
+                self._take_standby(template, plan.standby)
+            elif plan.source is not None:
                 plan.fork(template.theirs)
             elif (begun := self._head_start.take(order)) is not None:
                 has_order = self._take_begun(template, begun)
@@ -253,17 +257,17 @@ class Children:
             os.close(template.fault_file)
             template.fault_file = begun.fault_file
         try:
-            spare = Spare(Channel(begun.socket), ProcessHandle(begun.pid))
+            standby = StandbyTemplate(Channel(begun.socket), ProcessHandle(begun.pid))
         except OSError:
             begun.socket.close()  # then it ends by itself
             raise
-        self._take_spare(template, spare)
+        self._take_standby(template, standby)
         return has_order
 
-    def _take_spare(self, template: _Template, spare: Spare) -> None:
+    def _take_standby(self, template: _Template, standby: StandbyTemplate) -> None:
         """Let a process that waits already be the template."""
         template.channel.close()
-        template.channel, template.process = spare.channel, spare.process
+        template.channel, template.process = standby.channel, standby.process
         self._attach_template(template)
 
     def _attach_template(self, template: _Template) -> None:
@@ -327,7 +331,7 @@ class Children:
     def _template_closed(self, template: _Template) -> None:
         """End of file. Of one whose number is known the exit tells more."""
         if template.process is None and template.template_id in self._templates:
-            self._foundation.distrust(template.layer)
+            self._foundation.distrust(template.source)
             self._launch_anew(template)
 
     def _template_said(
@@ -344,11 +348,13 @@ class Children:
             case AppImported():
                 self._foundation.take_record(descriptors[0], is_whole=message.is_whole)
                 return
-            case BookmarkTaken():
-                self._foundation.take_bookmark(number, template.layer, message.module, descriptors)
+            case CheckpointTaken():
+                self._foundation.take_checkpoint(
+                    number, template.source, message.module, descriptors
+                )
                 return
-            case BaseMisfit():
-                self._foundation.take_misfit(template.layer, message.variables)
+            case VariablesDiffer():
+                self._foundation.take_misfit(template.source, message.variables)
                 self._launch_anew(template)
                 return
             case AppLoaded():
@@ -358,7 +364,7 @@ class Children:
                     message.seconds,
                     message.native_threads,
                     _failure(message.mistake),
-                    _describe_load(message, template.layer),
+                    _describe_load(message, template.source),
                     message.cleans_up,
                 )
             case AppUnsafe():
@@ -398,7 +404,7 @@ class Children:
             channel,
             _inode_of(theirs),
             fault_file,
-            template.layer if template is not None else None,
+            template.source if template is not None else None,
             gives_way=step.gives_way,
         )
         self._workers[step.worker_id] = worker
@@ -594,8 +600,8 @@ class Children:
         if not clean:
             # It may have served, and what is to take its place must not wait for anybody.
             self._giving_way.end_all()
-        if not worker.has_spoken and not worker.is_killed and worker.layer is not None:
-            self._foundation.distrust(worker.layer, next_too=True)
+        if not worker.has_spoken and not worker.is_killed and worker.source is not None:
+            self._foundation.distrust(worker.source, next_too=True)
         self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())
         worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
@@ -689,8 +695,8 @@ class Children:
         template.channel.deliver()
         if self._templates.get(template.template_id) is not template:
             return  # what it said last has put another in its place
-        if template.layer is not None and not template.has_loaded and not template.is_killed:
-            self._foundation.distrust(template.layer)
+        if template.source is not None and not template.has_loaded and not template.is_killed:
+            self._foundation.distrust(template.source)
             self._launch_anew(template)
             return
         template.channel.close()
@@ -783,14 +789,14 @@ def _failure(mistake: Mistake | None) -> Failure | None:
     return Failure(mistake.stage, mistake.summary, mistake.traceback)
 
 
-def _describe_load(loaded: AppLoaded, layer: Layer | None) -> str:
+def _describe_load(loaded: AppLoaded, source: ForkSource | None) -> str:
     """Return what was read for a load, for whoever waits for a save; empty where nobody looked."""
     if not loaded.module_count:
         return ""
     names = ", ".join(loaded.modules)
     more = loaded.module_count - len(loaded.modules)
     what = f"{names} and {more} more module{'' if more == 1 else 's'}" if more else names
-    place = layer.name if layer is not None else "a fresh interpreter"
+    place = source.name if source is not None else "a fresh interpreter"
     return f"read {what} in {loaded.seconds * 1000:.0f} ms, from {place}"
 
 

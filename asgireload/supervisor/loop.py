@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from asgireload.admin.entrances import announce
 from asgireload.config import Config
-from asgireload.development.supervisor.preload_cache import Foundation
+from asgireload.development.supervisor.preload_cache import PreloadCache
 from asgireload.development.watch.changes import Changes
 from asgireload.development.watch.filters import describe
 from asgireload.development.watch.watcher import Watcher
@@ -153,7 +153,7 @@ class _Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
         self._watcher = Watcher(config, self) if config.reload else None
-        self._foundation = Foundation(loop, config, means.directory, self._watch_libraries)
+        self._foundation = PreloadCache(loop, config, means.directory, self._watch_libraries)
         self._children = Children(
             loop,
             config,

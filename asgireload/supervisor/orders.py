@@ -38,7 +38,7 @@ def order_of(step: "StartTemplate", plan: "Plan", config: Config, directory: str
         name=config.app,
         becomes_worker=step.becomes_worker,
         mistake=Mistake(failure.stage, failure.summary, failure.traceback) if failure else None,
-        bookmark=plan.bookmark,
-        base_variables=plan.layer.variables if plan.layer is not None else None,
+        checkpoint=plan.checkpoint,
+        source_variables=plan.source.variables if plan.source is not None else None,
         ignored_variables=plan.ignored_variables,
     )

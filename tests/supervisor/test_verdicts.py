@@ -21,11 +21,13 @@ def ended(outcome, **more):
 
 def test_a_save_is_told_with_what_was_read():
     verdict = describe_verdict(
-        ended(Outcome.COMMITTED, serving=4, detail="read shop.views in 15 ms, from base"),
+        ended(Outcome.COMMITTED, serving=4, detail="read shop.views in 15 ms, from library base"),
         1,
         is_development=True,
     )
-    assert verdict.text == "Reload 3 committed in 25 ms: read shop.views in 15 ms, from base"
+    assert (
+        verdict.text == "Reload 3 committed in 25 ms: read shop.views in 15 ms, from library base"
+    )
     assert verdict.level == logging.INFO
 
 
