@@ -17,7 +17,7 @@ LAYERS = [
     {"log"},
     {"libraries"},
     {"config", "asgi", "bytecode", "frameworks"},
-    {"errors"},
+    {"errors", "failures"},
 ]
 """A room imports rooms of lower layers, and of its own layer only where ALLOWED says so."""
 ALLOWED = {

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import msgspec
 
+from asgireload.failures import Failure
+
 
 class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One worker as the supervisor sees it now."""
@@ -58,17 +60,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class SlotSteps(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     steps: tuple[Step, ...]
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a generation was refused."""
-
-    stage: str
-    """directory, logging, import, tls, boot, lifespan, health, probation, roll or trial."""
-    summary: str
-    """One line for a person."""
-    traceback: str = ""
-    slot: int | None = None
 
 
 class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,16 +20,8 @@ is gone; no message says so.
 import msgspec
 
 from asgireload.config import Config
+from asgireload.failures import Failure
 from asgireload.net.addresses import ListenerTraits
-
-
-class Mistake(msgspec.Struct, frozen=True):
-    """Why code cannot serve, for the verdict."""
-
-    stage: str
-    """What was being done: import, lifespan, health …"""
-    summary: str
-    traceback: str
 
 
 class LoadApp(msgspec.Struct, frozen=True, tag=True):
@@ -43,7 +35,7 @@ class LoadApp(msgspec.Struct, frozen=True, tag=True):
     """Working directory as the user typed it, so that a `current` symlink is followed anew."""
     name: str
     """For process titles."""
-    mistake: Mistake | None = None
+    failure: Failure | None = None
     """Import nothing, and serve this instead."""
     becomes_worker: bool = False
     """Do not fork when a worker is asked for, but be it."""
@@ -62,7 +54,7 @@ class AppLoaded(msgspec.Struct, frozen=True, tag=True):
     seconds: float
     native_threads: tuple[str, ...] = ()
     """Names of threads that Python does not know (OpenBLAS, jemalloc …): harmless, for the log."""
-    mistake: Mistake | None = None
+    failure: Failure | None = None
     """It could not be imported, and workers will serve that."""
     modules: tuple[str, ...] = ()
     """The last of the application's modules that were read for this load."""
@@ -83,10 +75,7 @@ class AppUnsafe(msgspec.Struct, frozen=True, tag=True):
 class AppFailed(msgspec.Struct, frozen=True, tag=True):
     """The application could not be imported, or the log not be set up. The template ends."""
 
-    summary: str
-    traceback: str
-    stage: str = "import"
-    """What failed, for the verdict: import or logging."""
+    failure: Failure
 
 
 class AppImported(msgspec.Struct, frozen=True, tag=True):
@@ -195,7 +184,7 @@ class WorkerStage(msgspec.Struct, frozen=True, tag=True):
 class WorkerReady(msgspec.Struct, frozen=True, tag=True):
     """Lifespan startup is complete and the worker accepts connections."""
 
-    mistake: Mistake | None = None
+    failure: Failure | None = None
     """The application did not start, and the worker serves that."""
     has_lifespan: bool = False
     """The application has a lifespan, so it has a shutdown that can fail."""
@@ -204,9 +193,7 @@ class WorkerReady(msgspec.Struct, frozen=True, tag=True):
 class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
     """The boot failed; the worker ends."""
 
-    stage: str
-    summary: str
-    traceback: str
+    failure: Failure
     other_way: bool = False
     """The import may go well the other way (`ForkWorker.import_in_loop`)."""
 

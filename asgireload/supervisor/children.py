@@ -23,6 +23,7 @@ from asgireload.development.supervisor.fork_source_processes import (
 )
 from asgireload.development.supervisor.preload_cache import PreloadCache
 from asgireload.errors import TlsError
+from asgireload.failures import Failure
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.heartbeat import silent_after
 from asgireload.ipc.linux import ProcessHandle, process_state, processor_of, resident_bytes
@@ -39,7 +40,6 @@ from asgireload.ipc.messages import (
     ForkWorker,
     HandOver,
     Hold,
-    Mistake,
     MoveTo,
     Release,
     SuccessorSpent,
@@ -60,21 +60,20 @@ from asgireload.ipc.scoreboard import CAPACITY, Field, Record, Scoreboard
 from asgireload.net.addresses import ListenerTraits
 from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
+from asgireload.supervisor.counter_totals import CounterTotals, Values
+from asgireload.supervisor.cpu_priority import CpuPlace, CpuPriority, patience_for, to_spread
+from asgireload.supervisor.early_template import Begun, EarlyTemplate
 from asgireload.supervisor.fault import make_fault_file, read_fault_file
-from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_spread
-from asgireload.supervisor.head_start import Begun, HeadStart
 from asgireload.supervisor.leftovers import Leftovers
-from asgireload.supervisor.orders import order_of
+from asgireload.supervisor.load_requests import request_of
 from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters
 from asgireload.supervisor.releases import Releases
-from asgireload.supervisor.reloads import Failure
 from asgireload.supervisor.spawning import (
     TEMPLATE_MODULE,
     describe_exit,
     leave_deleted_directory,
     spawn,
 )
-from asgireload.supervisor.tally import Tally, Values
 
 MOST_ASSETS = 64
 """Changed files of which pages are told by name; more of them are a build or a checkout."""
@@ -146,13 +145,13 @@ class Children:
         certificates: Certificates,
         traits: tuple[ListenerTraits, ...],
         foundation: PreloadCache,
-        head_start: HeadStart,
+        early_template: EarlyTemplate,
         *,
         may_give_way: bool,
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
         with its `traits`. The certificates have been loaded, and are the caller's to close, as are the
-        scoreboard, the foundation, and the head start when no template has taken it.
+        scoreboard, the foundation, and the early template when no template has taken it.
         `may_give_way`: whether priorities may be looked at and changed."""
         self._loop = loop
         self._config = config
@@ -163,9 +162,9 @@ class Children:
         self._certificates = certificates
         self._traits = traits
         self._foundation = foundation
-        self._head_start = head_start
+        self._early_template = early_template
         self._may_give_way = may_give_way
-        self._giving_way = GivingWay(
+        self._cpu_priority = CpuPriority(
             loop,
             patience_for(config.boot_timeout),
             self._spread_workers,
@@ -179,7 +178,7 @@ class Children:
         self._workers: dict[int, _Worker] = {}
         self._leftovers = Leftovers(loop)
         self._out_of_memory = OutOfMemory(read_counters())
-        self.tally = Tally()
+        self.counter_totals = CounterTotals()
 
     # --- templates --------------------------------------------------------------------------------
 
@@ -187,7 +186,7 @@ class Children:
         try:
             self._certify(step.generation)
         except TlsError as error:
-            failed = events.TemplateFailed(step.template_id, str(error), "", stage="tls")
+            failed = events.TemplateFailed(step.template_id, Failure("tls", str(error)))
             gone = events.TemplateExited(step.template_id, "it was not started")
             self._loop.call_soon(self._on_event, failed)
             self._loop.call_soon(self._on_event, gone)
@@ -226,7 +225,7 @@ class Children:
         step = template.step
         if self._templates.get(template.template_id) is not template:
             return  # it was killed while it waited
-        order = order_of(step, plan, self._config, self._directory)
+        order = request_of(step, plan, self._config, self._directory)
         has_order = False
         try:
             template.source = plan.source
@@ -234,14 +233,14 @@ class Children:
                 self._take_standby(template, plan.standby)
             elif plan.source is not None:
                 plan.fork(template.theirs)
-            elif (begun := self._head_start.take(order)) is not None:
+            elif (begun := self._early_template.take(order)) is not None:
                 has_order = self._take_begun(template, begun)
             else:
                 leave_deleted_directory()
                 process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
                 template.process = ProcessHandle(process)
                 if step.gives_way:
-                    self._giving_way.begin(process)
+                    self._cpu_priority.begin(process)
         except OSError as error:
             self._forget_template(template)
             self._not_started(template.template_id, f"could not be started: {error}")
@@ -252,7 +251,7 @@ class Children:
 
     def _take_begun(self, template: _Template, begun: Begun) -> bool:
         """Let what has begun before the supervisor stood be the template; return whether it has its order."""
-        has_order = begun.order is not None
+        has_order = begun.request is not None
         if has_order:
             os.close(template.fault_file)
             template.fault_file = begun.fault_file
@@ -302,7 +301,7 @@ class Children:
             if template.process is None:
                 self.kill_template(template_id, dump=False)
             else:
-                self._giving_way.end(template.process.pid)
+                self._cpu_priority.end(template.process.pid)
                 template.channel.close()
 
     def kill_template(self, template_id: int, *, dump: bool) -> None:
@@ -314,7 +313,7 @@ class Children:
             template.channel.deliver()  # its number may be there, unread
         if template.process is not None:
             # Even to die takes a process time.
-            self._giving_way.end(template.process.pid)
+            self._cpu_priority.end(template.process.pid)
             self._leftovers.end_below(template.process.pid)
             template.process.send(signal.SIGABRT if dump else signal.SIGKILL)
         elif self._templates.get(template_id) is template:
@@ -340,7 +339,7 @@ class Children:
         number = template.template_id
         if template.process is not None:
             # Whatever it says, its import is over; and what it forks takes after it.
-            self._giving_way.end(template.process.pid)
+            self._cpu_priority.end(template.process.pid)
         match message:
             case TemplateStarted():
                 template.process = ProcessHandle(message.pid)
@@ -363,18 +362,16 @@ class Children:
                     number,
                     message.seconds,
                     message.native_threads,
-                    _failure(message.mistake),
+                    message.failure,
                     _describe_load(message, template.source),
                     message.cleans_up,
                 )
             case AppUnsafe():
                 event = events.TemplateUnsafe(number, message.reasons, message.needs_loop)
             case AppFailed():
-                event = events.TemplateFailed(
-                    number, message.summary, message.traceback, message.stage
-                )
+                event = events.TemplateFailed(number, message.failure)
             case ForkFailed():
-                event = events.WorkerFailed(message.worker_id, "boot", message.error, "")
+                event = events.WorkerFailed(message.worker_id, Failure("boot", message.error))
             case _:
                 raise AssertionError(message)
         self._on_event(event)
@@ -428,7 +425,7 @@ class Children:
             )
             if step.gives_way and template.process is not None:
                 # The worker takes after it.
-                self._giving_way.begin(template.process.pid)
+                self._cpu_priority.begin(template.process.pid)
             descriptors = [
                 theirs.fileno(),
                 fault_file,
@@ -523,13 +520,11 @@ class Children:
             case WorkerReady():
                 worker.has_spoken = True
                 self._stop_giving_way(worker)
-                event = events.WorkerReady(number, _failure(message.mistake), message.has_lifespan)
+                event = events.WorkerReady(number, message.failure, message.has_lifespan)
             case WorkerFailed():
                 worker.has_spoken = True
                 self._stop_giving_way(worker)
-                event = events.WorkerFailed(
-                    number, message.stage, message.summary, message.traceback, message.other_way
-                )
+                event = events.WorkerFailed(number, message.failure, message.other_way)
             case WorkerDraining():
                 event = events.WorkerStoppedAccepting(number)
             case WorkerWaits():
@@ -538,7 +533,7 @@ class Children:
                 event = events.SuccessorSpent(number, message.successor)
             case WorkerDrained():
                 if worker.gives_way_at_end and worker.process is not None:
-                    self._giving_way.begin(worker.process.pid)
+                    self._cpu_priority.begin(worker.process.pid)
                 event = events.WorkerDrained(
                     number,
                     message.exchanges_cut,
@@ -554,24 +549,24 @@ class Children:
     def _note_fork(self, worker: _Worker, pid: int) -> None:
         """It takes after its template, which is done; or which was lowered for another one's sake."""
         if not worker.gives_way:
-            self._giving_way.end_inherited(pid)
+            self._cpu_priority.end_inherited(pid)
             return
         template = self._templates.get(worker.template_id)
         if template is not None and template.process is not None:
-            self._giving_way.end(template.process.pid)
-        self._giving_way.begin(pid)
+            self._cpu_priority.end(template.process.pid)
+        self._cpu_priority.begin(pid)
 
     def _spread_workers(self, lowered: Collection[int]) -> int:
         """Let those that serve not crowd where a processor has only work that gives way to them; return how
         many they are."""
         workers: dict[int, _Worker] = {}
-        serving: dict[int, Place] = {}
+        serving: dict[int, CpuPlace] = {}
         for worker in self._workers.values():
             if worker.process is not None and worker.process.pid not in lowered:
                 processor = processor_of(worker.process.pid)
                 if processor is not None:
                     workers[worker.process.pid] = worker
-                    serving[worker.process.pid] = Place(processor, worker.told_to_move_at)
+                    serving[worker.process.pid] = CpuPlace(processor, worker.told_to_move_at)
         if len({place.processor for place in serving.values()}) < len(serving):
             rooms = {processor for pid in lowered if (processor := processor_of(pid)) is not None}
             now = self._loop.time()
@@ -582,7 +577,7 @@ class Children:
 
     def _stop_giving_way(self, worker: _Worker) -> None:
         if worker.process is not None:
-            self._giving_way.end(worker.process.pid)
+            self._cpu_priority.end(worker.process.pid)
 
     def _worker_closed(self, worker: _Worker) -> None:
         """End of file. A worker that has told its number is collected when it has ended."""
@@ -599,10 +594,10 @@ class Children:
             self._leftovers.end_holder(worker.inode, self.pids())
         if not clean:
             # It may have served, and what is to take its place must not wait for anybody.
-            self._giving_way.end_all()
+            self._cpu_priority.end_all()
         if not worker.has_spoken and not worker.is_killed and worker.source is not None:
             self._foundation.distrust(worker.source, next_too=True)
-        self.tally.fold(worker.slot, worker.generation, worker.record.snapshot())
+        self.counter_totals.add_ended(worker.slot, worker.generation, worker.record.snapshot())
         worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
         fault, doing = read_fault_file(worker.fault_file)
@@ -671,7 +666,7 @@ class Children:
                 if template.process is None:
                     template.channel.deliver()
             self._foundation.hear()
-            self._giving_way.forget(seen.si_pid)
+            self._cpu_priority.forget(seen.si_pid)
             _, status = os.waitpid(seen.si_pid, 0)
             self._ended(seen.si_pid, os.waitstatus_to_exitcode(status))
 
@@ -781,12 +776,6 @@ class Children:
 
 def _inode_of(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
-
-
-def _failure(mistake: Mistake | None) -> Failure | None:
-    if mistake is None:
-        return None
-    return Failure(mistake.stage, mistake.summary, mistake.traceback)
 
 
 def _describe_load(loaded: AppLoaded, source: ForkSource | None) -> str:

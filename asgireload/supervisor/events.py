@@ -6,8 +6,8 @@ Structs, as making two dozen dataclasses of them would be a tenth of what a star
 from msgspec import Struct
 
 from asgireload.draining import DrainReason
+from asgireload.failures import Failure
 from asgireload.ipc import messages
-from asgireload.supervisor.reloads import Failure
 
 # --- events ---------------------------------------------------------------------------------------
 
@@ -33,9 +33,7 @@ class TemplateUnsafe(Struct, frozen=True):
 
 class TemplateFailed(Struct, frozen=True):
     template_id: int
-    summary: str
-    traceback: str
-    stage: str = "import"
+    failure: Failure
 
 
 class TemplateExited(Struct, frozen=True):
@@ -65,9 +63,7 @@ class WorkerReady(Struct, frozen=True):
 
 class WorkerFailed(Struct, frozen=True):
     worker_id: int
-    stage: str
-    summary: str
-    traceback: str
+    failure: Failure
     other_way: bool = False
     """Its import failed because an event loop ran, or because none ran."""
 

@@ -9,9 +9,10 @@ from enum import Enum
 import msgspec
 
 from asgireload.draining import DrainReason
+from asgireload.failures import Failure
 from asgireload.ipc.messages import WorkerWaits
 from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.reloads import Failure, Reload
+from asgireload.supervisor.reloads import Reload
 
 BROKEN_MOMENT = 0.06
 """Seconds without further changes before broken code is shown: it may be half a checkout."""

@@ -35,8 +35,8 @@ from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.drain_limits import draining_of
+from asgireload.supervisor.early_template import EarlyTemplate
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
-from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
@@ -47,7 +47,7 @@ from asgireload.supervisor.verdicts import describe_verdict
 
 if TYPE_CHECKING:
     from asgireload.admin.server import AdminServer
-    from asgireload.supervisor.start import Means
+    from asgireload.supervisor.start import Resources
 
 ADMIN_DELAY = 0.5
 """Seconds from the start until the admin server is imported at the latest."""
@@ -57,15 +57,15 @@ RESTART_PAUSE = 1.0
 _logger = logging.getLogger("asgireload.error")
 
 
-def serve(config: Config, means: "Means", head_start: HeadStart) -> int:
+def serve(config: Config, resources: "Resources", early_template: EarlyTemplate) -> int:
     """Serve until told to stop; return the exit status. Raise AsgireloadError when the server cannot start.
 
-    Means and head start are the caller's to end. Signals are held until there are handlers, and again at the end:
-    the caller says what becomes of those that come too late.
+    The caller closes the resources and ends the early template. Signals are held until there are handlers, and
+    again at the end: the caller says what becomes of those that come too late.
     """
     with asyncio.Runner() as runner:
         try:
-            return runner.run(_serve(config, means, head_start))
+            return runner.run(_serve(config, resources, early_template))
         finally:
             # A loop that closes forgets where signals are written to before it forgets their handlers, and then
             # they have their default actions again.
@@ -125,47 +125,47 @@ def _serving_policy(config: Config) -> Policy:
     )
 
 
-async def _serve(config: Config, means: "Means", head_start: HeadStart) -> int:
-    return await _Supervisor(asyncio.get_running_loop(), config, means, head_start).run()
+async def _serve(config: Config, resources: "Resources", early_template: EarlyTemplate) -> int:
+    return await _Supervisor(asyncio.get_running_loop(), config, resources, early_template).run()
 
 
 class _Supervisor:
-    """The running supervisor. Its means are the caller's to close; it may close listeners earlier."""
+    """The running supervisor. Its resources are the caller's to close; it may close listeners earlier."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         config: Config,
-        means: "Means",
-        head_start: HeadStart,
+        resources: "Resources",
+        early_template: EarlyTemplate,
     ) -> None:
         now = loop.time()
-        certificates, listeners = means.certificates, means.listeners
+        certificates, listeners = resources.certificates, resources.listeners
         self._loop = loop
         self._config = config
         self._listeners = listeners
         self._certificates = certificates
-        self._entrances = means.entrances
-        self._pid_file = means.pid_file
+        self._entrances = resources.entrances
+        self._pid_file = resources.pid_file
         self._finished: asyncio.Future[int] = loop.create_future()
         self._has_started = asyncio.Event()
         """Or has failed to, or is not to any more."""
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
         self._watcher = Watcher(config, self) if config.reload else None
-        self._foundation = PreloadCache(loop, config, means.directory, self._watch_libraries)
+        self._foundation = PreloadCache(loop, config, resources.directory, self._watch_libraries)
         self._children = Children(
             loop,
             config,
-            means.directory,
-            means.scoreboard,
+            resources.directory,
+            resources.scoreboard,
             listeners.descriptors_for,
             self._on_event,
             certificates,
             listeners.traits(),
             self._foundation,
-            head_start,
-            may_give_way=not means.refused_calls,
+            early_template,
+            may_give_way=not resources.refused_calls,
         )
         self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(
@@ -179,13 +179,17 @@ class _Supervisor:
             template_pid=self._children.template_pid,
             certificates=certificates,
             stalled_after=stalled_after(config),
-            directory=means.directory,
-            app_dir=_absolute(config.app_dir, means.directory),
+            directory=resources.directory,
+            app_dir=_absolute(config.app_dir, resources.directory),
             admin_socket=next(
-                (entrance.file.path for entrance in means.entrances if entrance.file is not None),
+                (
+                    entrance.file.path
+                    for entrance in resources.entrances
+                    if entrance.file is not None
+                ),
                 "",
             ),
-            pid_file=_absolute(config.pid_file, means.directory),
+            pid_file=_absolute(config.pid_file, resources.directory),
         )
         self._control = Control(
             loop,

@@ -3,8 +3,11 @@
 `apply()` only records and judges; filling slots, promoting and retiring is left to `reconcile`.
 """
 
+from msgspec.structs import replace
+
 from asgireload.draining import DrainReason
 from asgireload.errors import join_clauses
+from asgireload.failures import Failure
 from asgireload.ipc.exit_time import exit_deadline, failed_exit_timeout
 from asgireload.supervisor import rollout_transitions, stopping, transitions
 from asgireload.supervisor.backoff import STEADY_AFTER, delay
@@ -45,7 +48,7 @@ from asgireload.supervisor.fleet import (
     Worker,
 )
 from asgireload.supervisor.lifecycle import Change, State, advance
-from asgireload.supervisor.reloads import Failure, Outcome, ReloadPhase
+from asgireload.supervisor.reloads import Outcome, ReloadPhase
 from asgireload.supervisor.waiting import note_report
 
 EARLY_DEATHS_LIMIT = 3
@@ -136,10 +139,9 @@ def _template_failed(fleet: Fleet, event: TemplateFailed, now: float) -> list[St
     if template is None or template.state is not TemplateState.LOADING:
         return []
     template.state = TemplateState.LEAVING
-    failure = Failure(event.stage, event.summary, event.traceback)
     return [
         *transitions.close_template(template, now),
-        *_loading_failed(fleet, template, failure, now),
+        *_loading_failed(fleet, template, event.failure, now),
     ]
 
 
@@ -210,7 +212,7 @@ def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> lis
         case WorkerFailed():
             if event.other_way and _may_turn(fleet, worker):
                 return _import_other_way(fleet, worker, now)
-            worker.failure = Failure(event.stage, event.summary, event.traceback, worker.slot)
+            worker.failure = replace(event.failure, slot=worker.slot)
             if worker.deadline is not None:
                 # The verdict waits for its exit: threads and exit handlers get a moment and no more.
                 timeout = failed_exit_timeout(fleet.policy.exit_timeout)

@@ -29,11 +29,11 @@ from asgireload.supervisor.fleet import (
     TemplateState,
     Worker,
 )
+from asgireload.supervisor.handover_targets import renew_targets
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import SERVING_STEADILY, apply
 from asgireload.supervisor.reloads import Outcome, ReloadPhase
 from asgireload.supervisor.rollout import carry_reload, is_ready, next_rollout_deadline
-from asgireload.supervisor.succession import renew_successions
 from asgireload.supervisor.waiting import tell_waits
 
 _PASSES = 1000
@@ -57,7 +57,7 @@ def reconcile(fleet: Fleet, now: float) -> list[Step]:
             due += carry_reload(fleet, now)
             for slot in list(fleet.slots):
                 due += _fill(fleet, slot, now)
-            due += renew_successions(fleet)
+            due += renew_targets(fleet)
             due += _hold(fleet)
             due += _steer(fleet)
             due += _retire_templates(fleet, now)

@@ -3,10 +3,11 @@
 `rollout` and `observe` decide when; this file says what follows. Nothing here waits or does I/O.
 """
 
+from asgireload.failures import Failure
 from asgireload.supervisor.backoff import delay
 from asgireload.supervisor.events import Say, SpeakVerdict, Step
 from asgireload.supervisor.fleet import Fleet, Generation, KillReason, Slot, TemplateState
-from asgireload.supervisor.reloads import Failure, Outcome, Reload, ReloadPhase
+from asgireload.supervisor.reloads import Outcome, Reload, ReloadPhase
 from asgireload.supervisor.transitions import (
     close_template,
     discard_worker,

@@ -7,13 +7,14 @@ import msgspec
 from asgireload import __version__
 from asgireload.admin import port
 from asgireload.errors import join_clauses
+from asgireload.failures import Failure
 from asgireload.ipc.scoreboard import Field
 from asgireload.supervisor.certificates import Certificates
+from asgireload.supervisor.counter_totals import Values
 from asgireload.supervisor.drain_limits import draining_of
 from asgireload.supervisor.fleet import Fleet, Phase, Template, TemplateState, Worker
 from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.reloads import Failure, Outcome, Reload
-from asgireload.supervisor.tally import Values
+from asgireload.supervisor.reloads import Outcome, Reload
 from asgireload.supervisor.waiting import describe_open, describe_waiting, name_wait
 
 STALLED = "stalled"
@@ -79,7 +80,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         certificates=around.certificates.snapshots() if around.certificates else (),
         certificates_error=around.certificates.error if around.certificates else None,
         waits_for=describe_waiting(fleet, now),
-        broken=_failure(broken) if broken is not None else None,
+        broken=broken,
         directory=around.directory,
         app_dir=around.app_dir,
         admin_socket=around.admin_socket,
@@ -193,7 +194,7 @@ def take_reload(
         duration=(ended or now) - started if started is not None else None,
         serving_generation=reload.serving,
         uniform=reload.uniform,
-        failure=_failure(reload.failure) if reload.failure is not None else None,
+        failure=reload.failure,
         slots=_slots(reload),
         waited=reload.waited(now),
         waits_for=name_wait(fleet, reload, now),
@@ -206,15 +207,6 @@ def take_reload(
         handed_over=reload.handed_over,
         came_back=reload.came_back,
         shutdown_failures=reload.shutdown_failures,
-    )
-
-
-def _failure(failure: Failure) -> port.Failure:
-    return port.Failure(
-        stage=failure.stage,
-        summary=failure.summary,
-        traceback=failure.traceback,
-        slot=failure.slot,
     )
 
 

@@ -4,6 +4,7 @@
 """
 
 from asgireload.draining import DrainReason
+from asgireload.failures import Failure
 from asgireload.ipc.exit_time import exit_deadline
 from asgireload.supervisor.events import (
     CloseTemplate,
@@ -25,9 +26,8 @@ from asgireload.supervisor.fleet import (
     TemplateState,
     Worker,
 )
+from asgireload.supervisor.handover_targets import choose_targets
 from asgireload.supervisor.lifecycle import Change, State, advance
-from asgireload.supervisor.reloads import Failure
-from asgireload.supervisor.succession import choose_successors
 
 LIFETIME_JITTER = 0.1
 """Workers of one age are replaced over a tenth of their lifetime, not all at once."""
@@ -117,7 +117,7 @@ def drain_worker(fleet: Fleet, worker: Worker, reason: DrainReason, now: float) 
     if reason is DrainReason.RELOAD and fleet.reload is not None:
         worker.reload = fleet.reload
         fleet.reload.note(worker.slot, "retire", now, worker.generation)
-    worker.successors = choose_successors(fleet, worker)
+    worker.successors = choose_targets(fleet, worker)
     return [
         DrainWorker(
             worker.worker_id,

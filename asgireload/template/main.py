@@ -31,6 +31,7 @@ from asgireload.development.template.import_watch import (
     record_imports,
 )
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
+from asgireload.failures import Failure
 from asgireload.ipc.app_signals import take_signals
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import has_lost_peer, raise_file_limit, signal_on_parent_death
@@ -42,7 +43,6 @@ from asgireload.ipc.messages import (
     AppUnsafe,
     ForkFailed,
     ForkWorker,
-    Mistake,
     VariablesDiffer,
     shortened,
 )
@@ -111,18 +111,18 @@ def _load(session: Session) -> ASGIApp | None:
     be imported is replaced by an application that says so.
     """
     order = session.order
-    mistake = order.mistake
+    failure = order.failure
     try:
         session.prepare()
-        if mistake is not None:
+        if failure is not None:
             from asgireload.development.pages.failure import make_failure_app
             from asgireload.development.pages.reading import report_from_text
 
             app_dir = session.app_dir
             report = report_from_text(
-                "crash", mistake.stage, mistake.summary, mistake.traceback, app_dir
+                "crash", failure.stage, failure.summary, failure.traceback, app_dir
             )
-            return _loaded(session, make_failure_app(report), mistake=mistake)
+            return _loaded(session, make_failure_app(report), failure=failure)
         if not order.preload:
             return _loaded(session, None)
         return _import(session)
@@ -207,7 +207,7 @@ def _loaded(
     session: Session,
     app: ASGIApp | None,
     hazards: Hazards | None = None,
-    mistake: Mistake | None = None,
+    failure: Failure | None = None,
 ) -> ASGIApp | None:
     order = session.order
     cleans_up = app is not None and not order.becomes_worker and needs_end(session)
@@ -224,14 +224,14 @@ def _loaded(
         AppLoaded(
             session.seconds,
             hazards.native_threads if hazards is not None else (),
-            mistake,
+            failure,
             tuple(modules[-NAMED_MODULES:]),
             len(modules),
             cleans_up,
         )
     )
     session.is_loaded = True
-    session.is_stand_in = mistake is not None
+    session.is_stand_in = failure is not None
     return app
 
 
@@ -239,14 +239,14 @@ def _failed(session: Session, error: BaseException, advice: str = "") -> ASGIApp
     """Report a failure, with what to do about it; in development, go on with an application that shows it."""
     stage = session.stage
     summary = f"{_summary(error)}; {advice}" if advice else _summary(error)
-    mistake = Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(_traceback(error)))
+    failure = Failure(stage, shortened(summary, SUMMARY_LIMIT), shortened(_traceback(error)))
     if session.order.config.reload and stage == "import":
         from asgireload.development.pages.failure import make_failure_app
         from asgireload.development.pages.reading import report_of
 
         report = report_of(error, session.app_dir, kind="import", stage=stage)
-        return _loaded(session, make_failure_app(report), mistake=mistake)
-    session.channel.send(AppFailed(mistake.summary, mistake.traceback, stage))
+        return _loaded(session, make_failure_app(report), failure=failure)
+    session.channel.send(AppFailed(failure))
     return None
 
 

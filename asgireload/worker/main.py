@@ -37,6 +37,7 @@ from asgireload.config import Config
 from asgireload.development.worker.request_hold import HeldBack
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
+from asgireload.failures import Failure
 from asgireload.http.access_log import open_access_log
 from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
@@ -65,7 +66,6 @@ from asgireload.ipc.messages import (
     Drain,
     HandOver,
     Hold,
-    Mistake,
     MoveTo,
     Release,
     SuccessorSpent,
@@ -332,7 +332,7 @@ class _Worker:
         self._serving: HeldBack | None = None
         self._held_until: float | None = None
         """Newer code was on its way before this worker could serve, and is waited for until then."""
-        self._mistake: Mistake | None = None
+        self._failure: Failure | None = None
         self._drain_deadline: float | None = None
         """When drain and lifespan shutdown must be done; None before it is told to leave."""
         self._time_to_exit: ExitTime | None = None
@@ -411,7 +411,7 @@ class _Worker:
         self._begin_serving(loop, context, acceptor)
         interval = heartbeat_interval(self._config)
         heartbeat = _Heartbeat(loop, self._record, interval, self._look_at_imports)
-        self._channel.post(WorkerReady(self._mistake, lifespan.state is not None))
+        self._channel.post(WorkerReady(self._failure, lifespan.state is not None))
         if self._record_imports is not None:
             loop.call_later(TELL_DELAY, self._look_at_imports)
         command = await leave
@@ -581,7 +581,7 @@ class _Worker:
         return fails(error)
 
     async def _start_app(self, app: ASGIApp) -> tuple[ASGIApp, Lifespan]:
-        if self._order.is_stand_in or self._mistake is not None:
+        if self._order.is_stand_in or self._failure is not None:
             return app, Lifespan(app, "off")
         try:
             return app, await self._run_lifespan(app)
@@ -596,8 +596,8 @@ class _Worker:
         from asgireload.development.pages.failure import make_failure_app
         from asgireload.development.pages.reading import report_of
 
-        self._mistake = self._describe_failure(error)
-        stage = self._mistake.stage
+        self._failure = self._describe_failure(error)
+        stage = self._failure.stage
         return make_failure_app(report_of(error, self._order.app_dir, kind=kind, stage=stage))
 
     async def _run_lifespan(self, app: ASGIApp) -> Lifespan:
@@ -616,7 +616,7 @@ class _Worker:
     def _as_served(self, app: ASGIApp) -> ASGIApp:
         """Return the application as it is served: in development with pages for its exceptions, and pages that
         renew themselves if that is asked for."""
-        is_stand_in = self._order.is_stand_in or self._mistake is not None
+        is_stand_in = self._order.is_stand_in or self._failure is not None
         if not self._config.reload or is_stand_in:
             return app  # the page of a failure renews itself
         from asgireload.development.pages.exceptions import showing_exceptions
@@ -629,13 +629,10 @@ class _Worker:
         return showing_exceptions(app, self._order.app_dir, self._bulletin)
 
     def _report_failure(self, error: BaseException) -> None:
-        mistake = self._describe_failure(error)
         other_way = self._has_failed_for_loop(error) and self._order.has_other_way
-        self._channel.post(
-            WorkerFailed(mistake.stage, mistake.summary, mistake.traceback, other_way)
-        )
+        self._channel.post(WorkerFailed(self._describe_failure(error), other_way))
 
-    def _describe_failure(self, error: BaseException) -> Mistake:
+    def _describe_failure(self, error: BaseException) -> Failure:
         if isinstance(error, StartupError):
             summary, text = split_reason(str(error))
         else:
@@ -643,7 +640,7 @@ class _Worker:
         if self._has_failed_for_loop(error) and not self._order.has_other_way:
             summary = f"{summary}; {BOTH_WAYS_FAIL}"
         stage = "import" if isinstance(error, AppLoadError) else self._stage
-        return Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(text))
+        return Failure(stage, shortened(summary, SUMMARY_LIMIT), shortened(text))
 
     def _look_at_imports(self) -> None:
         """In development, tell which libraries were imported while serving: the next worker has them."""

@@ -5,7 +5,8 @@ import logging
 import pytest
 
 from asgireload.config import Config
-from asgireload.supervisor.reloads import Failure, Outcome, Reload
+from asgireload.failures import Failure
+from asgireload.supervisor.reloads import Outcome, Reload
 from asgireload.supervisor.requirements import looks_like_production
 from asgireload.supervisor.verdicts import describe_verdict
 

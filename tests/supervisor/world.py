@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from asgireload.draining import DrainReason
+from asgireload.failures import Failure
 from asgireload.supervisor import events
 from asgireload.supervisor.fleet import Fleet, Phase, Policy, Worker, new_fleet
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
-from asgireload.supervisor.reloads import Failure
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,10 @@ class World:
             failure = Failure("import", "SyntaxError", "Traceback")
             self.later(code.imports, events.TemplateLoaded(number, 0.1, (), failure))
         elif code.import_fails:
-            self.later(code.imports, events.TemplateFailed(number, "SyntaxError", "Traceback"))
+            self.later(
+                code.imports,
+                events.TemplateFailed(number, Failure("import", "SyntaxError", "Traceback")),
+            )
             self.later((code.imports or 0) + 0.01, events.TemplateExited(number, "exit status 1"))
         elif code.needs_loop:
             reasons = ("its import needs a running event loop",)
@@ -248,7 +251,7 @@ class World:
             text = "about the event loop"
             self.later(
                 code.boots,
-                events.WorkerFailed(number, "import", text, "", other_way=step.has_other_way),
+                events.WorkerFailed(number, Failure("import", text), other_way=step.has_other_way),
             )
             exited = events.WorkerExited(number, "exit status 3", clean=False)
             self.later((code.boots or 0) + 0.2, exited)
@@ -259,7 +262,8 @@ class World:
             self.later(code.boots, events.WorkerReady(number, failure))
         elif code.boot_fails:
             self.later(
-                code.boots, events.WorkerFailed(number, "lifespan", "no database", "Traceback")
+                code.boots,
+                events.WorkerFailed(number, Failure("lifespan", "no database", "Traceback")),
             )
             self.later(
                 (code.boots or 0) + 0.001, events.WorkerExited(number, "exit status 3", clean=False)

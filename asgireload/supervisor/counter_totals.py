@@ -26,11 +26,11 @@ Key = tuple[int, int]
 """Slot and generation."""
 
 
-class Tally:
+class CounterTotals:
     def __init__(self) -> None:
         self._base: dict[Key, list[int]] = {}
 
-    def fold(self, slot: int, generation: int, values: Sequence[int]) -> None:
+    def add_ended(self, slot: int, generation: int, values: Sequence[int]) -> None:
         """Add what a worker has counted, now that it is gone. Gauges end with it."""
         base = self._base.setdefault((slot, generation), [0] * FIELD_COUNT)
         for index in range(FIELD_COUNT):

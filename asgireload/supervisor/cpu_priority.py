@@ -1,4 +1,4 @@
-"""Processes of a reload that let those which serve have the processor first.
+"""Low CPU priority for processes of a reload, so that workers which serve have the CPU first.
 
 A template that imports computes for as long as that takes and shares each processor it finds with the worker there:
 on a machine that is half busy, answers then wait for tens of milliseconds. So does, for some milliseconds each,
@@ -36,7 +36,7 @@ def patience_for(boot_timeout: float) -> float:
     return min(LONGEST, boot_timeout * SHARE_OF_BOOT_TIMEOUT)
 
 
-class Place(msgspec.Struct, frozen=True):
+class CpuPlace(msgspec.Struct, frozen=True):
     """Where a worker is that does not give way."""
 
     processor: int
@@ -44,7 +44,9 @@ class Place(msgspec.Struct, frozen=True):
     """When it was told to go elsewhere, last."""
 
 
-def to_spread(lowered: Iterable[int], serving: Mapping[int, Place], now: float) -> dict[int, int]:
+def to_spread(
+    lowered: Iterable[int], serving: Mapping[int, CpuPlace], now: float
+) -> dict[int, int]:
     """Return which workers are to go to which CPU. Pure.
 
     `lowered` are the CPUs of those that give way. Where only such work is, one worker goes, from where most of
@@ -66,7 +68,7 @@ def to_spread(lowered: Iterable[int], serving: Mapping[int, Place], now: float) 
     return moves
 
 
-class GivingWay:
+class CpuPriority:
     """Holds the process numbers of those that give way. `forget()` each before it is collected."""
 
     def __init__(

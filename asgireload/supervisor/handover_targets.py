@@ -19,7 +19,7 @@ SPREAD = 8
 for each of them is little."""
 
 
-def choose_successors(fleet: Fleet, leaving: Worker) -> tuple[int, ...]:
+def choose_targets(fleet: Fleet, leaving: Worker) -> tuple[int, ...]:
     """Return the ids of the workers that `leaving` hands its connections to; none where nobody stays."""
     if fleet.phase is not Phase.SERVING or leaving.drain_reason is DrainReason.STOP:
         return ()
@@ -46,7 +46,7 @@ def choose_successors(fleet: Fleet, leaving: Worker) -> tuple[int, ...]:
     return tuple(siblings[:SPREAD])
 
 
-def renew_successions(fleet: Fleet) -> list[Step]:
+def renew_targets(fleet: Fleet) -> list[Step]:
     """Name other successors for draining workers whose own have left or leave, or that had none.
 
     Such a worker may have long requests to finish, and connections that are free only then.
@@ -57,7 +57,7 @@ def renew_successions(fleet: Fleet) -> list[Step]:
             continue
         if any(_takes(fleet, worker, number) for number in worker.successors):
             continue
-        successors = choose_successors(fleet, worker)
+        successors = choose_targets(fleet, worker)
         if successors and set(successors) != set(worker.successors):
             worker.successors = successors
             steps.append(HandOver(worker.worker_id, successors))

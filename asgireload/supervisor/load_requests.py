@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from asgireload.config import Config
-from asgireload.ipc.messages import LoadApp, Mistake
+from asgireload.ipc.messages import LoadApp
 
 if TYPE_CHECKING:
     from asgireload.development.supervisor.fork_source_processes import Plan
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 FIRST_GENERATION = 1
 
 
-def first_order(config: Config, directory: str) -> LoadApp:
-    """Return the order of a server's first template, which is known before there are decisions to ask.
+def first_request(config: Config, directory: str) -> LoadApp:
+    """Return the load request of a server's first template, which is known before there are decisions to ask.
 
     Not with --reload: there it depends on what templates are forked from. The supervisor goes on with what
-    has begun only if it comes to the same order.
+    has begun only if it comes to the same request.
     """
     return LoadApp(
         generation=FIRST_GENERATION,
@@ -27,9 +27,8 @@ def first_order(config: Config, directory: str) -> LoadApp:
     )
 
 
-def order_of(step: "StartTemplate", plan: "Plan", config: Config, directory: str) -> LoadApp:
-    """Return the order for a template that was decided upon; `directory` is where the user has started us."""
-    failure = step.failure
+def request_of(step: "StartTemplate", plan: "Plan", config: Config, directory: str) -> LoadApp:
+    """Return the load request for a template that was decided upon. `directory` is the start directory."""
     return LoadApp(
         generation=step.generation,
         config=config,
@@ -37,7 +36,7 @@ def order_of(step: "StartTemplate", plan: "Plan", config: Config, directory: str
         directory=directory,
         name=config.app,
         becomes_worker=step.becomes_worker,
-        mistake=Mistake(failure.stage, failure.summary, failure.traceback) if failure else None,
+        failure=step.failure,
         checkpoint=plan.checkpoint,
         source_variables=plan.source.variables if plan.source is not None else None,
         ignored_variables=plan.ignored_variables,

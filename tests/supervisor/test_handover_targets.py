@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from asgireload.draining import DrainReason
 from asgireload.supervisor import events
 from asgireload.supervisor.fleet import Policy, Slot, Worker, new_fleet
+from asgireload.supervisor.handover_targets import SPREAD, choose_targets, renew_targets
 from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.succession import SPREAD, choose_successors, renew_successions
 from tests.supervisor.world import GOOD, Code, World
 
 
@@ -173,7 +173,7 @@ def test_worker_that_is_not_recycled_comes_before_one_that_is():
             )
         )
     fleet.workers[1].recycle = "age"
-    assert choose_successors(fleet, fleet.workers[0]) == (2,)
+    assert choose_targets(fleet, fleet.workers[0]) == (2,)
 
 
 def test_when_all_that_were_named_take_no_more_the_others_are_asked_once():
@@ -224,12 +224,12 @@ def test_worker_that_does_not_stay_is_no_successor(wrong):
         state=State.BOOTING if wrong == "booting" else State.READY,
         generation=2 if wrong == "not promoted" else 1,
     )
-    assert choose_successors(fleet, leaving) == ()
+    assert choose_targets(fleet, leaving) == ()
     other.state, other.generation = State.READY, 1
     fleet.slots[1].leaving = False
-    assert choose_successors(fleet, leaving) == (2,)
-    assert renew_successions(fleet) == [events.HandOver(1, (2,))]
-    assert renew_successions(fleet) == []
+    assert choose_targets(fleet, leaving) == (2,)
+    assert renew_targets(fleet) == [events.HandOver(1, (2,))]
+    assert renew_targets(fleet) == []
 
 
 @settings(deadline=None, max_examples=40)
