@@ -11,17 +11,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
 from asgireload.config import Config
-from asgireload.development.supervisor.fork_source_processes import (
-    ForkSource,
-    Plan,
-    StandbyTemplate,
-)
-from asgireload.development.supervisor.preload_cache import PreloadCache
 from asgireload.errors import TlsError
 from asgireload.failures import Failure
 from asgireload.ipc.channel import Channel
@@ -33,7 +27,6 @@ from asgireload.ipc.messages import (
     AppImported,
     AppLoaded,
     AppUnsafe,
-    AssetsChanged,
     CheckpointTaken,
     Drain,
     ForkFailed,
@@ -62,23 +55,12 @@ from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.counter_totals import CounterTotals, Values
 from asgireload.supervisor.cpu_priority import CpuPlace, CpuPriority, patience_for, to_spread
-from asgireload.supervisor.early_template import Begun, EarlyTemplate
 from asgireload.supervisor.fault import make_fault_file, read_fault_file
 from asgireload.supervisor.leftovers import Leftovers
-from asgireload.supervisor.load_requests import request_of
 from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters
 from asgireload.supervisor.releases import Releases
-from asgireload.supervisor.spawning import (
-    TEMPLATE_MODULE,
-    describe_exit,
-    leave_deleted_directory,
-    spawn,
-)
-
-MOST_ASSETS = 64
-"""Changed files of which pages are told by name; more of them are a build or a checkout."""
-MANY_ASSETS = "many files"
-"""Stands for more: no page has a file of this name, so each loads itself again."""
+from asgireload.supervisor.spawning import describe_exit
+from asgireload.supervisor.template_source import TemplateOrigin, TemplateSource
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -93,8 +75,8 @@ class _Template(msgspec.Struct, eq=False):
     """Of its end of the channel."""
     process: ProcessHandle | None = None
     """None: not started yet, or forked and not heard of."""
-    source: ForkSource | None = None
-    """What it was forked from."""
+    origin: TemplateOrigin | None = None
+    """Where its process comes from; None until that is known."""
     has_loaded: bool = False
     is_killed: bool = False
 
@@ -114,8 +96,8 @@ class _Worker(msgspec.Struct):
     inode: int
     """Of its end of the channel."""
     fault_file: int
-    source: ForkSource | None
-    """What its template was forked from."""
+    origin: TemplateOrigin | None
+    """Where its template's process came from; None when there was no template any more."""
     process: ProcessHandle | None = None
     has_spoken: bool = False
     """It is ready, or has said why it is not."""
@@ -144,14 +126,13 @@ class Children:
         on_event: Callable[[events.Event], None],
         certificates: Certificates,
         traits: tuple[ListenerTraits, ...],
-        foundation: PreloadCache,
-        early_template: EarlyTemplate,
+        source: TemplateSource,
         *,
         may_give_way: bool,
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
         with its `traits`. The certificates have been loaded, and are the caller's to close, as are the
-        scoreboard, the foundation, and the early template when no template has taken it.
+        scoreboard and the template source.
         `may_give_way`: whether priorities may be looked at and changed."""
         self._loop = loop
         self._config = config
@@ -161,8 +142,7 @@ class Children:
         self._on_event = on_event
         self._certificates = certificates
         self._traits = traits
-        self._foundation = foundation
-        self._early_template = early_template
+        self._source = source
         self._may_give_way = may_give_way
         self._cpu_priority = CpuPriority(
             loop,
@@ -194,12 +174,7 @@ class Children:
         self._releases.look(step.generation)
         template = self._open_template(step)
         if template is not None:
-            self._foundation.provide(
-                step.template_id,
-                lambda plan: self._launch(template, plan),
-                imports=step.failure is None,
-                preload=step.preload,
-            )
+            self._source.prepare(step, lambda origin: self._launch(template, origin))
 
     def _open_template(self, step: events.StartTemplate) -> _Template | None:
         """Make what belongs to a template; the process is still to come."""
@@ -220,54 +195,31 @@ class Children:
     def _not_started(self, template_id: int, why: str) -> None:
         self._loop.call_soon(self._on_event, events.TemplateExited(template_id, why))
 
-    def _launch(self, template: _Template, plan: Plan) -> None:
+    def _launch(self, template: _Template, origin: TemplateOrigin) -> None:
         """Start the process, and tell it what to do."""
-        step = template.step
         if self._templates.get(template.template_id) is not template:
             return  # it was killed while it waited
-        order = request_of(step, plan, self._config, self._directory)
-        has_order = False
+        template.origin = origin
         try:
-            template.source = plan.source
-            if plan.standby is not None:
-                self._take_standby(template, plan.standby)
-            elif plan.source is not None:
-                plan.fork(template.theirs)
-            elif (begun := self._early_template.take(order)) is not None:
-                has_order = self._take_begun(template, begun)
-            else:
-                leave_deleted_directory()
-                process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
-                template.process = ProcessHandle(process)
-                if step.gives_way:
-                    self._cpu_priority.begin(process)
+            started = origin.start(template.theirs)
         except OSError as error:
             self._forget_template(template)
             self._not_started(template.template_id, f"could not be started: {error}")
             return
         template.theirs.close()
-        if not has_order:
-            template.channel.post(order, [self._scoreboard.descriptor, template.fault_file])
-
-    def _take_begun(self, template: _Template, begun: Begun) -> bool:
-        """Let what has begun before the supervisor stood be the template; return whether it has its order."""
-        has_order = begun.request is not None
-        if has_order:
+        template.process = started.process
+        if started.process is not None and template.step.gives_way:
+            self._cpu_priority.begin(started.process.pid)
+        if started.channel is not None:
+            template.channel.close()
+            template.channel = started.channel
+            self._attach_template(template)
+        if started.fault_file is not None:
             os.close(template.fault_file)
-            template.fault_file = begun.fault_file
-        try:
-            standby = StandbyTemplate(Channel(begun.socket), ProcessHandle(begun.pid))
-        except OSError:
-            begun.socket.close()  # then it ends by itself
-            raise
-        self._take_standby(template, standby)
-        return has_order
-
-    def _take_standby(self, template: _Template, standby: StandbyTemplate) -> None:
-        """Let a process that waits already be the template."""
-        template.channel.close()
-        template.channel, template.process = standby.channel, standby.process
-        self._attach_template(template)
+            template.fault_file = started.fault_file
+        else:
+            descriptors = [self._scoreboard.descriptor, template.fault_file]
+            template.channel.post(origin.request, descriptors)
 
     def _attach_template(self, template: _Template) -> None:
         template.channel.attach(
@@ -281,7 +233,7 @@ class Children:
         self._forget_template(template)
         anew = self._open_template(template.step)
         if anew is not None:
-            self._launch(anew, Plan())
+            self._launch(anew, self._source.prepare_fresh(template.step))
 
     def _forget_template(self, template: _Template) -> None:
         """Give back what belongs to it; a process that it still has is killed."""
@@ -320,7 +272,7 @@ class Children:
             # Not forked yet, or it ends when it says its number to nobody; unless it hangs before.
             self._forget_template(template)
             self._leftovers.end_holder(template.inode, self.pids())
-            self._foundation.template_gone(template_id)
+            self._source.forget(template_id)
             self._not_started(template_id, "it was not started")
 
     def template_pid(self, template_id: int) -> int | None:
@@ -330,7 +282,8 @@ class Children:
     def _template_closed(self, template: _Template) -> None:
         """End of file. Of one whose number is known the exit tells more."""
         if template.process is None and template.template_id in self._templates:
-            self._foundation.distrust(template.source)
+            if template.origin is not None:
+                template.origin.distrust()
             self._launch_anew(template)
 
     def _template_said(
@@ -344,16 +297,11 @@ class Children:
             case TemplateStarted():
                 template.process = ProcessHandle(message.pid)
                 return
-            case AppImported():
-                self._foundation.take_record(descriptors[0], is_whole=message.is_whole)
+            case AppImported() | CheckpointTaken() if template.origin is not None:
+                template.origin.record(message, descriptors)
                 return
-            case CheckpointTaken():
-                self._foundation.take_checkpoint(
-                    number, template.source, message.module, descriptors
-                )
-                return
-            case VariablesDiffer():
-                self._foundation.take_misfit(template.source, message.variables)
+            case VariablesDiffer() if template.origin is not None:
+                template.origin.record(message, descriptors)
                 self._launch_anew(template)
                 return
             case AppLoaded():
@@ -363,7 +311,7 @@ class Children:
                     message.seconds,
                     message.native_threads,
                     message.failure,
-                    _describe_load(message, template.source),
+                    template.origin.describe(message) if template.origin is not None else "",
                     message.cleans_up,
                 )
             case AppUnsafe():
@@ -401,7 +349,7 @@ class Children:
             channel,
             _inode_of(theirs),
             fault_file,
-            template.source if template is not None else None,
+            template.origin if template is not None else None,
             gives_way=step.gives_way,
         )
         self._workers[step.worker_id] = worker
@@ -446,7 +394,7 @@ class Children:
         """The template's process is the worker's from now on."""
         worker.process, template.process = template.process, None
         self._forget_template(template)
-        self._foundation.template_gone(template.template_id)
+        self._source.forget(template.template_id)
 
     def _open_worker_ends(self) -> tuple[Channel, socket.socket, int]:
         """Return our end of a channel, the worker's, and its fault file. Raise OSError without leaks."""
@@ -511,11 +459,8 @@ class Children:
                 event: events.Event = events.WorkerStarted(number, message.pid)
             case WorkerStage():
                 event = events.WorkerReachedStage(number, message.stage)
-            case AppImported():
-                self._foundation.take_record(descriptors[0], is_whole=message.is_whole)
-                return
-            case WorkerImported():
-                self._foundation.take_later_imports(descriptors[0])
+            case AppImported() | WorkerImported() if worker.origin is not None:
+                worker.origin.record(message, descriptors)
                 return
             case WorkerReady():
                 worker.has_spoken = True
@@ -595,22 +540,18 @@ class Children:
         if not clean:
             # It may have served, and what is to take its place must not wait for anybody.
             self._cpu_priority.end_all()
-        if not worker.has_spoken and not worker.is_killed and worker.source is not None:
-            self._foundation.distrust(worker.source, next_too=True)
+        if not worker.has_spoken and not worker.is_killed and worker.origin is not None:
+            worker.origin.distrust(next_too=True)
         self.counter_totals.add_ended(worker.slot, worker.generation, worker.record.snapshot())
         worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
         fault, doing = read_fault_file(worker.fault_file)
         self._on_event(events.WorkerExited(worker.worker_id, description, clean, fault, doing))
 
-    def tell_assets(self, paths: Iterable[str]) -> None:
-        """Let every worker tell its open pages of these files."""
-        found = {os.path.basename(path).encode("utf-8", "replace").decode() for path in paths}
-        names = tuple(sorted(found))
-        if len(names) > MOST_ASSETS:
-            names = (MANY_ASSETS,)
+    def tell_workers(self, message: AnyMessage) -> None:
+        """Send a message without descriptors to every worker."""
         for worker in self._workers.values():
-            worker.channel.post(AssetsChanged(names))
+            worker.channel.post(message)
 
     # --- certificates -----------------------------------------------------------------------------
 
@@ -665,7 +606,7 @@ class Children:
             for template in list(self._templates.values()):
                 if template.process is None:
                     template.channel.deliver()
-            self._foundation.hear()
+            self._source.deliver()
             self._cpu_priority.forget(seen.si_pid)
             _, status = os.waitpid(seen.si_pid, 0)
             self._ended(seen.si_pid, os.waitstatus_to_exitcode(status))
@@ -682,7 +623,7 @@ class Children:
                     description = self._describe_exit(code, is_killed=worker.is_killed)
                     self._forget_worker(worker, description, clean=code == 0)
                 return
-        if self._foundation.collected(pid, code):
+        if self._source.collected(pid, code):
             return
         _logger.debug("Collected process %d, not one of ours (%s)", pid, describe_exit(code))
 
@@ -690,15 +631,17 @@ class Children:
         template.channel.deliver()
         if self._templates.get(template.template_id) is not template:
             return  # what it said last has put another in its place
-        if template.source is not None and not template.has_loaded and not template.is_killed:
-            self._foundation.distrust(template.source)
+        origin = template.origin
+        is_fork = origin is not None and origin.is_fork
+        if origin is not None and is_fork and not template.has_loaded and not template.is_killed:
+            origin.distrust()
             self._launch_anew(template)
             return
         template.channel.close()
         assert template.process is not None
         template.process.close()
         del self._templates[template.template_id]
-        self._foundation.template_gone(template.template_id)
+        self._source.forget(template.template_id)
         self._leftovers.look(self.pids())
         fault, _ = read_fault_file(template.fault_file)
         description = self._describe_exit(code, is_killed=template.is_killed)
@@ -776,17 +719,6 @@ class Children:
 
 def _inode_of(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
-
-
-def _describe_load(loaded: AppLoaded, source: ForkSource | None) -> str:
-    """Return what was read for a load, for whoever waits for a save; empty where nobody looked."""
-    if not loaded.module_count:
-        return ""
-    names = ", ".join(loaded.modules)
-    more = loaded.module_count - len(loaded.modules)
-    what = f"{names} and {more} more module{'' if more == 1 else 's'}" if more else names
-    place = source.name if source is not None else "a fresh interpreter"
-    return f"read {what} in {loaded.seconds * 1000:.0f} ms, from {place}"
 
 
 def heartbeat_age(record: Record) -> float | None:

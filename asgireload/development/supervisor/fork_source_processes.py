@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 from collections.abc import Callable
 
 import msgspec
@@ -49,22 +48,6 @@ class ForkSource(msgspec.Struct, eq=False):
         """Return the template that was forked ahead, which is the caller's from now on."""
         standby, self.standby = self.standby, None
         return standby
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """How a template is to be started."""
-
-    source: ForkSource | None = None
-    """Fork it from this one; None: a fresh interpreter."""
-    checkpoint: str = ""
-    ignored_variables: tuple[str, ...] = ()
-    standby: StandbyTemplate | None = None
-    """It was forked from the source already, and is the receiver's from now on."""
-
-    def fork(self, end: socket.socket) -> None:
-        """Have the template forked, with its end of its channel."""
-        assert self.source is not None
-        self.source.channel.post(ForkTemplate(), [end.fileno()])
 
 
 class ForkSourceProcesses:

@@ -20,7 +20,6 @@ from asgireload.development.supervisor import fork_sources as deciding
 from asgireload.development.supervisor.fork_source_processes import (
     ForkSource,
     ForkSourceProcesses,
-    Plan,
 )
 from asgireload.development.supervisor.fork_sources import (
     ForkSources,
@@ -28,6 +27,7 @@ from asgireload.development.supervisor.fork_sources import (
     LibraryBase,
 )
 from asgireload.development.supervisor.import_cache import cache_path, read_record, write_record
+from asgireload.development.supervisor.template_origin import CachedOrigin
 from asgireload.development.watch.changes import NOTHING, Changes
 from asgireload.development.watch.watcher import watched_directories
 from asgireload.ipc.channel import Channel
@@ -47,7 +47,10 @@ from asgireload.ipc.records import (
     sign,
     unseal,
 )
+from asgireload.supervisor.events import StartTemplate
+from asgireload.supervisor.load_requests import request_of
 from asgireload.supervisor.spawning import leave_deleted_directory, spawn
+from asgireload.supervisor.template_source import TemplateOrigin
 
 BASE_MODULE = "asgireload.development.template.library_base"
 REBUILD_DELAY = 0.5
@@ -67,7 +70,7 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class PreloadCache:
-    """The library base and the checkpoints of one server. `begin()` it, `stop()` it; each process dies with it.
+    """The template source of `--reload`: the library base and the checkpoints of one server.
 
     `on_libraries` is called with the directories whose changes make the base outdated.
     """
@@ -83,7 +86,7 @@ class PreloadCache:
         self._config = config
         self._directory = directory
         self._on_libraries = on_libraries
-        self._is_active = config.reload and config.preload is not False
+        self._is_active = config.preload is not False
         self._roots = tuple(
             os.path.realpath(os.path.join(directory, name))
             for name in (config.app_dir or ".", *config.reload_dir)
@@ -136,33 +139,34 @@ class PreloadCache:
 
     # --- what templates are started from ----------------------------------------------------------
 
-    def provide(
-        self, template_id: int, on_plan: Callable[[Plan], None], *, imports: bool, preload: bool
-    ) -> None:
-        """Call `on_plan`, at once or when the base that is being built is ready.
-
-        `imports`: the template shall import the application; `preload`: or its workers shall.
-        """
-        self._since[template_id] = NOTHING
-        if not self._is_active:
-            on_plan(Plan())
-        elif self._building is not None and self._sources.library_base is None:
-            self._waiting.append(lambda: on_plan(self._plan(imports=imports, preload=preload)))
+    def prepare(self, step: StartTemplate, on_ready: Callable[[TemplateOrigin], None]) -> None:
+        """Call `on_ready` with the origin of a template: at once, or when the base that is being built is
+        ready."""
+        self._since[step.template_id] = NOTHING
+        if self._building is not None and self._sources.library_base is None and self._is_active:
+            self._waiting.append(lambda: on_ready(self._choose(step)))
         else:
-            on_plan(self._plan(imports=imports, preload=preload))
+            on_ready(self._choose(step))
 
-    def _plan(self, *, imports: bool, preload: bool) -> Plan:
+    def prepare_fresh(self, step: StartTemplate) -> CachedOrigin:
+        """Return an origin that starts a fresh interpreter."""
+        request = request_of(step, self._config, self._directory)
+        return CachedOrigin(self, step.template_id, request, None)
+
+    def _choose(self, step: StartTemplate) -> CachedOrigin:
+        fresh = self.prepare_fresh(step)
         if not self._is_active:
-            return Plan()
+            return fresh
+        imports = step.failure is None
         if imports and self._is_distrusted:
             self._is_distrusted = False
-            return Plan()
+            return fresh
         self._drop_unseen()
-        loads = imports and preload
+        loads = imports and step.preload
         sources = self._sources if loads else replace(self._sources, checkpoints=())
         chosen = deciding.choose_source(sources)
         source = self._processes.get(chosen.source_id) if chosen is not None else None
-        if source is not None and imports and not preload and source.variables:
+        if source is not None and imports and not step.preload and source.variables:
             # Nobody would see whether the variables are still the same.
             source = None
         checkpoint = deciding.choose_checkpoint(sources, self._changed) if loads else ""
@@ -170,9 +174,14 @@ class PreloadCache:
             self._changed.clear()
         if source is not None:
             self._sources = deciding.with_used(self._sources, source.source_id)
-        standby = source.take_standby() if source is not None else None
         ignored = tuple(n for n, count in self._differed.items() if count >= VOLATILE_AFTER)
-        return Plan(source, checkpoint, ignored, standby)
+        request = replace(
+            fresh.request,
+            checkpoint=checkpoint,
+            source_variables=source.variables if source is not None else None,
+            ignored_variables=ignored,
+        )
+        return CachedOrigin(self, step.template_id, request, source)
 
     def _drop_unseen(self) -> None:
         """Let go of sources with files that have changed where nobody watches."""
@@ -190,17 +199,16 @@ class PreloadCache:
         self._replace_sources(replace(self._sources, checkpoints=()))
         self._is_distrusted = self._is_active
 
-    def template_gone(self, template_id: int) -> None:
+    def forget(self, template_id: int) -> None:
+        """The template has ended, or become a worker."""
         self._since.pop(template_id, None)
 
-    def distrust(self, source: ForkSource | None, *, next_too: bool = False) -> None:
+    def distrust(self, source: ForkSource, *, next_too: bool = False) -> None:
         """What was forked from `source` has died without a word: that may be the source's fault, or not.
 
         `next_too`: the next load does without any, to see.
         """
         self._is_distrusted = self._is_distrusted or next_too
-        if source is None:
-            return
         source.deaths += 1
         if source.deaths < MOST_DEATHS or self._processes.get(source.source_id) is None:
             return
@@ -281,7 +289,9 @@ class PreloadCache:
     def _is_watched(self, path: str) -> bool:
         return any(path.startswith(root + os.sep) for root in self._watched)
 
-    def take_misfit(self, source: ForkSource | None, variables: tuple[str, ...]) -> None:
+    def take_differing_variables(
+        self, source: ForkSource | None, variables: tuple[str, ...]
+    ) -> None:
         """The application has changed the environment otherwise than `source` was built with."""
         _logger.info(
             "The libraries are imported again, because the application sets %s differently",
@@ -415,7 +425,7 @@ class PreloadCache:
 
     # --- what the processes say -------------------------------------------------------------------
 
-    def hear(self) -> None:
+    def deliver(self) -> None:
         """Learn the numbers of processes that have just begun, before any exit is collected."""
         self._processes.hear()
 
