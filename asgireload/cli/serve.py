@@ -44,13 +44,18 @@ def load_words(words: Words) -> Loaded:
 
 def serve(config: Config, early_template: EarlyTemplate) -> int:
     """Serve until told to stop; return the exit status. The early template is the caller's to end."""
-    if config.reload:
-        # In development templates are forked from a base, which needs the processor now.
-        early_template.end()
     # The supervisor brings much that help and checks do without.
     from asgireload.supervisor.start import run
 
-    return run(config, early_template)
+    if config.reload:
+        # Templates are forked from a library base, which needs the processor now.
+        early_template.end()
+        from asgireload.development.supervisor.mode import Development
+
+        return run(config, Development())
+    from asgireload.supervisor.production import Production
+
+    return run(config, Production(early_template))
 
 
 def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:

@@ -2,11 +2,11 @@
 
     supervisor ──LoadApp, ForkWorker──▶ template
     supervisor ◀──AppLoaded, AppUnsafe, AppFailed, ForkFailed── template
-    supervisor ◀──ChildStarted, AppImported, BaseMisfit, BookmarkTaken── template (development)
-    supervisor ──BuildBase, ForkTemplate──▶ base
-    supervisor ◀──BaseBuilt, BaseUnfit── base
-    supervisor ──ForkTemplate──▶ bookmark
-    supervisor ◀──ChildStarted── bookmark
+    supervisor ◀──ChildStarted, AppImported, VariablesDiffer, CheckpointTaken── template (development)
+    supervisor ──BuildLibraryBase, ForkTemplate──▶ library base
+    supervisor ◀──LibraryBaseBuilt, LibraryBaseUnfit── library base
+    supervisor ──ForkTemplate──▶ import checkpoint
+    supervisor ◀──ChildStarted── import checkpoint
     supervisor ──HandOver, Drain, TakeOver, Hold, Release, UseCertificates, AssetsChanged, MoveTo──▶ worker
     supervisor ◀──ChildStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerWaits,
                   SuccessorSpent, WorkerDrained── worker
@@ -39,11 +39,11 @@ class LoadApp(msgspec.Struct, frozen=True, tag=True):
     """Import nothing, and serve this instead."""
     becomes_worker: bool = False
     """Do not fork when a worker is asked for, but be it."""
-    bookmark: str = ""
-    """Leave a bookmark before the module of this name is imported; empty: leave none."""
-    base_variables: dict[str, str | None] | None = None
-    """What the libraries of the base have found in the environment beside what every process has; None
-    where there is no base."""
+    checkpoint: str = ""
+    """Leave a checkpoint before the module of this name is imported; empty: leave none."""
+    source_variables: dict[str, str | None] | None = None
+    """What the libraries of the fork source have found in the environment beside what every process has;
+    None where there is no fork source."""
     ignored_variables: tuple[str, ...] = ()
     """Variables that are different at each load, and so cannot be what libraries are set up with."""
 
@@ -88,14 +88,14 @@ class AppImported(msgspec.Struct, frozen=True, tag=True):
     """The import went through to its end."""
 
 
-class BaseMisfit(msgspec.Struct, frozen=True, tag=True):
-    """The application changes the environment otherwise than the libraries of its base have found it. Another
-    template must import everything anew; nothing follows from this one."""
+class VariablesDiffer(msgspec.Struct, frozen=True, tag=True):
+    """The application changes the environment otherwise than the libraries of its fork source have found it.
+    Another template must import everything anew; nothing follows from this one."""
 
     variables: tuple[str, ...]
 
 
-class BookmarkTaken(msgspec.Struct, frozen=True, tag=True):
+class CheckpointTaken(msgspec.Struct, frozen=True, tag=True):
     """A process that sleeps in the middle of the import was left behind. Descriptors: its channel, and the
     files that it has read (`ipc.records.FilesRead`)."""
 
@@ -103,8 +103,8 @@ class BookmarkTaken(msgspec.Struct, frozen=True, tag=True):
     """It is imported next there."""
 
 
-class BuildBase(msgspec.Struct, frozen=True, tag=True):
-    """First message to a base. Descriptor: the `ipc.records.ImportRecord` of a template."""
+class BuildLibraryBase(msgspec.Struct, frozen=True, tag=True):
+    """First message to a library base. Descriptor: the `ipc.records.ImportRecord` of a template."""
 
     config: Config
     directory: str
@@ -113,13 +113,13 @@ class BuildBase(msgspec.Struct, frozen=True, tag=True):
     """Modules whose import leaves behind what a fork does not carry over."""
 
 
-class BaseBuilt(msgspec.Struct, frozen=True, tag=True):
-    """The base can fork templates. Descriptor: `ipc.records.BaseContents`."""
+class LibraryBaseBuilt(msgspec.Struct, frozen=True, tag=True):
+    """The library base can fork templates. Descriptor: `ipc.records.LibraryBaseContents`."""
 
     seconds: float
 
 
-class BaseUnfit(msgspec.Struct, frozen=True, tag=True):
+class LibraryBaseUnfit(msgspec.Struct, frozen=True, tag=True):
     """Importing a module early has made this process unfit to fork from; it ends."""
 
     module: str
@@ -294,11 +294,11 @@ FromTemplate = (
     | ForkFailed
     | ChildStarted
     | AppImported
-    | BaseMisfit
-    | BookmarkTaken
+    | VariablesDiffer
+    | CheckpointTaken
 )
-ToLayer = BuildBase | ForkTemplate
-FromLayer = BaseBuilt | BaseUnfit | ChildStarted
+ToForkSource = BuildLibraryBase | ForkTemplate
+FromForkSource = LibraryBaseBuilt | LibraryBaseUnfit | ChildStarted
 ToWorker = HandOver | Drain | TakeOver | Hold | Release | UseCertificates | AssetsChanged | MoveTo
 FromWorker = (
     AppImported
@@ -312,7 +312,7 @@ FromWorker = (
     | SuccessorSpent
     | WorkerDrained
 )
-AnyMessage = ToTemplate | FromTemplate | ToLayer | FromLayer | ToWorker | FromWorker
+AnyMessage = ToTemplate | FromTemplate | ToForkSource | FromForkSource | ToWorker | FromWorker
 
 TEXT_LIMIT = 100_000
 """Longest traceback sent, in bytes of UTF-8: below `channel.MESSAGE_LIMIT` with a summary beside it."""

@@ -11,13 +11,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
 from asgireload.config import Config
-from asgireload.development.supervisor.fork_source_processes import Layer, Plan, Spare
-from asgireload.development.supervisor.preload_cache import Foundation
 from asgireload.errors import TlsError
 from asgireload.failures import Failure
 from asgireload.ipc.channel import Channel
@@ -29,9 +27,7 @@ from asgireload.ipc.messages import (
     AppImported,
     AppLoaded,
     AppUnsafe,
-    AssetsChanged,
-    BaseMisfit,
-    BookmarkTaken,
+    CheckpointTaken,
     ChildStarted,
     Drain,
     ForkFailed,
@@ -43,6 +39,7 @@ from asgireload.ipc.messages import (
     SuccessorSpent,
     TakeOver,
     UseCertificates,
+    VariablesDiffer,
     WorkerDrained,
     WorkerDraining,
     WorkerFailed,
@@ -57,23 +54,12 @@ from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.counter_totals import CounterTotals, Values
 from asgireload.supervisor.cpu_priority import CpuPlace, CpuPriority, patience_for, to_spread
-from asgireload.supervisor.early_template import Begun, EarlyTemplate
 from asgireload.supervisor.fault import make_fault_file, read_fault_file
 from asgireload.supervisor.leftovers import Leftovers
-from asgireload.supervisor.load_requests import request_of
 from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters
 from asgireload.supervisor.releases import Releases
-from asgireload.supervisor.spawning import (
-    TEMPLATE_MODULE,
-    describe_exit,
-    leave_deleted_directory,
-    spawn,
-)
-
-MOST_ASSETS = 64
-"""Changed files of which pages are told by name; more of them are a build or a checkout."""
-MANY_ASSETS = "many files"
-"""Stands for more: no page has a file of this name, so each loads itself again."""
+from asgireload.supervisor.spawning import describe_exit
+from asgireload.supervisor.template_source import TemplateOrigin, TemplateSource
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -88,8 +74,8 @@ class _Template(msgspec.Struct, eq=False):
     """Of its end of the channel."""
     process: ProcessHandle | None = None
     """None: not started yet, or forked and not heard of."""
-    layer: Layer | None = None
-    """What it was forked from."""
+    origin: TemplateOrigin | None = None
+    """Where its process comes from; None until that is known."""
     has_loaded: bool = False
     is_killed: bool = False
 
@@ -109,8 +95,8 @@ class _Worker(msgspec.Struct):
     inode: int
     """Of its end of the channel."""
     fault_file: int
-    layer: Layer | None
-    """What its template was forked from."""
+    origin: TemplateOrigin | None
+    """Where its template's process came from; None when there was no template any more."""
     process: ProcessHandle | None = None
     has_spoken: bool = False
     """It is ready, or has said why it is not."""
@@ -139,14 +125,13 @@ class Children:
         on_event: Callable[[events.Event], None],
         certificates: Certificates,
         traits: tuple[ListenerTraits, ...],
-        foundation: Foundation,
-        early_template: EarlyTemplate,
+        source: TemplateSource,
         *,
         may_give_way: bool,
     ) -> None:
         """`listeners_of(slot)` returns the descriptors of the sockets that the slot accepts from, each
         with its `traits`. The certificates have been loaded, and are the caller's to close, as are the
-        scoreboard, the foundation, and the early template when no template has taken it.
+        scoreboard and the template source.
         `may_give_way`: whether priorities may be looked at and changed."""
         self._loop = loop
         self._config = config
@@ -156,8 +141,7 @@ class Children:
         self._on_event = on_event
         self._certificates = certificates
         self._traits = traits
-        self._foundation = foundation
-        self._early_template = early_template
+        self._source = source
         self._may_give_way = may_give_way
         self._cpu_priority = CpuPriority(
             loop,
@@ -189,12 +173,7 @@ class Children:
         self._releases.look(step.generation)
         template = self._open_template(step)
         if template is not None:
-            self._foundation.provide(
-                step.child_id,
-                lambda plan: self._launch(template, plan),
-                imports=step.failure is None,
-                preload=step.preload,
-            )
+            self._source.prepare(step, lambda origin: self._launch(template, origin))
 
     def _open_template(self, step: events.StartTemplate) -> _Template | None:
         """Make what belongs to a template; the process is still to come."""
@@ -215,62 +194,35 @@ class Children:
     def _not_started(self, template_id: int, why: str) -> None:
         self._loop.call_soon(self._on_event, events.ChildExited(template_id, why))
 
-    def _launch(self, template: _Template, plan: Plan) -> None:
+    def _launch(self, template: _Template, origin: TemplateOrigin) -> None:
         """Start the process, and tell it what to do."""
-        step = template.step
         if self._templates.get(template.template_id) is not template:
             return  # it was killed while it waited
-        order = request_of(step, plan, self._config, self._directory)
-        has_order = False
+        template.origin = origin
         try:
-            template.layer = plan.layer
-            if plan.spare is not None:
-                self._take_spare(template, plan.spare)
-            elif plan.layer is not None:
-                plan.fork(template.theirs)
-            elif (begun := self._early_template.take(order)) is not None:
-                has_order = self._take_begun(template, begun)
-            else:
-                leave_deleted_directory()
-                process = spawn(TEMPLATE_MODULE, template.theirs.fileno())
-                template.process = ProcessHandle(process)
-                self._tell_started(template)
-                if step.gives_way:
-                    self._cpu_priority.begin(process)
+            started = origin.start(template.theirs)
         except OSError as error:
             self._forget_template(template)
             self._not_started(template.template_id, f"could not be started: {error}")
             return
         template.theirs.close()
-        if not has_order:
-            template.channel.post(order, [self._scoreboard.descriptor, template.fault_file])
-
-    def _take_begun(self, template: _Template, begun: Begun) -> bool:
-        """Let what has begun before the supervisor stood be the template; return whether it has its order."""
-        has_order = begun.request is not None
-        if has_order:
+        template.process = started.process
+        if started.process is not None and template.step.gives_way:
+            self._cpu_priority.begin(started.process.pid)
+        if started.channel is not None:
+            template.channel.close()
+            template.channel = started.channel
+            self._attach_template(template)
+        if started.process is not None:
+            pid = started.process.pid
+            told = events.ChildSaid(template.template_id, ChildStarted(pid))
+            self._loop.call_soon(self._on_event, told)
+        if started.fault_file is not None:
             os.close(template.fault_file)
-            template.fault_file = begun.fault_file
-        try:
-            spare = Spare(Channel(begun.socket), ProcessHandle(begun.pid))
-        except OSError:
-            begun.socket.close()  # then it ends by itself
-            raise
-        self._take_spare(template, spare)
-        return has_order
-
-    def _take_spare(self, template: _Template, spare: Spare) -> None:
-        """Let a process that waits already be the template."""
-        template.channel.close()
-        template.channel, template.process = spare.channel, spare.process
-        self._attach_template(template)
-        self._tell_started(template)
-
-    def _tell_started(self, template: _Template) -> None:
-        """Tell the pid of a process that has not said it itself."""
-        if template.process is not None:
-            started = events.ChildSaid(template.template_id, ChildStarted(template.process.pid))
-            self._loop.call_soon(self._on_event, started)
+            template.fault_file = started.fault_file
+        else:
+            descriptors = [self._scoreboard.descriptor, template.fault_file]
+            template.channel.post(origin.request, descriptors)
 
     def _attach_template(self, template: _Template) -> None:
         template.channel.attach(
@@ -284,7 +236,7 @@ class Children:
         self._forget_template(template)
         anew = self._open_template(template.step)
         if anew is not None:
-            self._launch(anew, Plan())
+            self._launch(anew, self._source.prepare_fresh(template.step))
 
     def _forget_template(self, template: _Template) -> None:
         """Give back what belongs to it; a process that it still has is killed."""
@@ -330,13 +282,14 @@ class Children:
             # Not forked yet, or it ends when it says its number to nobody; unless it hangs before.
             self._forget_template(template)
             self._leftovers.end_holder(template.inode, self.pids())
-            self._foundation.template_gone(template_id)
+            self._source.forget(template_id)
             self._not_started(template_id, "it was not started")
 
     def _template_closed(self, template: _Template) -> None:
         """End of file. Of one whose number is known the exit tells more."""
         if template.process is None and template.template_id in self._templates:
-            self._foundation.distrust(template.layer)
+            if template.origin is not None:
+                template.origin.distrust()
             self._launch_anew(template)
 
     def _template_said(
@@ -349,19 +302,16 @@ class Children:
         match message:
             case ChildStarted():
                 template.process = ProcessHandle(message.pid)
-            case AppImported():
-                self._foundation.take_record(descriptors[0], is_whole=message.is_whole)
+            case AppImported() | CheckpointTaken() if template.origin is not None:
+                template.origin.record(message, descriptors)
                 return
-            case BookmarkTaken():
-                self._foundation.take_bookmark(number, template.layer, message.module, descriptors)
-                return
-            case BaseMisfit():
-                self._foundation.take_misfit(template.layer, message.variables)
+            case VariablesDiffer() if template.origin is not None:
+                template.origin.record(message, descriptors)
                 self._launch_anew(template)
                 return
             case AppLoaded():
                 template.has_loaded = True
-                detail = _describe_load(message, template.layer)
+                detail = template.origin.describe(message) if template.origin is not None else ""
                 self._on_event(events.ChildSaid(number, message, detail))
                 return
             case AppUnsafe() | AppFailed():
@@ -397,7 +347,7 @@ class Children:
             channel,
             _inode_of(theirs),
             fault_file,
-            template.layer if template is not None else None,
+            template.origin if template is not None else None,
             gives_way=step.gives_way,
         )
         self._workers[step.child_id] = worker
@@ -442,7 +392,7 @@ class Children:
         """The template's process is the worker's from now on."""
         worker.process, template.process = template.process, None
         self._forget_template(template)
-        self._foundation.template_gone(template.template_id)
+        self._source.forget(template.template_id)
 
     def _open_worker_ends(self) -> tuple[Channel, socket.socket, int]:
         """Return our end of a channel, the worker's, and its fault file. Raise OSError without leaks."""
@@ -504,11 +454,8 @@ class Children:
                 if worker.process is None:
                     worker.process = ProcessHandle(message.pid)
                 self._note_fork(worker, message.pid)
-            case AppImported():
-                self._foundation.take_record(descriptors[0], is_whole=message.is_whole)
-                return
-            case WorkerImported():
-                self._foundation.take_later_imports(descriptors[0])
+            case AppImported() | WorkerImported() if worker.origin is not None:
+                worker.origin.record(message, descriptors)
                 return
             case WorkerReady() | WorkerFailed():
                 worker.has_spoken = True
@@ -571,22 +518,18 @@ class Children:
         if not clean:
             # It may have served, and what is to take its place must not wait for anybody.
             self._cpu_priority.end_all()
-        if not worker.has_spoken and not worker.is_killed and worker.layer is not None:
-            self._foundation.distrust(worker.layer, next_too=True)
+        if not worker.has_spoken and not worker.is_killed and worker.origin is not None:
+            worker.origin.distrust(next_too=True)
         self.counter_totals.add_ended(worker.slot, worker.generation, worker.record.snapshot())
         worker.record.clear()  # others compare their connections with it
         self._free_records.append(worker.record_index)
         fault, doing = read_fault_file(worker.fault_file)
         self._on_event(events.ChildExited(worker.worker_id, description, clean, fault, doing))
 
-    def tell_assets(self, paths: Iterable[str]) -> None:
-        """Let every worker tell its open pages of these files."""
-        found = {os.path.basename(path).encode("utf-8", "replace").decode() for path in paths}
-        names = tuple(sorted(found))
-        if len(names) > MOST_ASSETS:
-            names = (MANY_ASSETS,)
+    def tell_workers(self, message: AnyMessage) -> None:
+        """Send a message without descriptors to every worker."""
         for worker in self._workers.values():
-            worker.channel.post(AssetsChanged(names))
+            worker.channel.post(message)
 
     # --- certificates -----------------------------------------------------------------------------
 
@@ -641,7 +584,7 @@ class Children:
             for template in list(self._templates.values()):
                 if template.process is None:
                     template.channel.deliver()
-            self._foundation.hear()
+            self._source.deliver()
             self._cpu_priority.forget(seen.si_pid)
             _, status = os.waitpid(seen.si_pid, 0)
             self._ended(seen.si_pid, os.waitstatus_to_exitcode(status))
@@ -658,7 +601,7 @@ class Children:
                     description = self._describe_exit(code, is_killed=worker.is_killed)
                     self._forget_worker(worker, description, clean=code == 0)
                 return
-        if self._foundation.collected(pid, code):
+        if self._source.collected(pid, code):
             return
         _logger.debug("Collected process %d, not one of ours (%s)", pid, describe_exit(code))
 
@@ -666,15 +609,17 @@ class Children:
         template.channel.deliver()
         if self._templates.get(template.template_id) is not template:
             return  # what it said last has put another in its place
-        if template.layer is not None and not template.has_loaded and not template.is_killed:
-            self._foundation.distrust(template.layer)
+        origin = template.origin
+        is_fork = origin is not None and origin.is_fork
+        if origin is not None and is_fork and not template.has_loaded and not template.is_killed:
+            origin.distrust()
             self._launch_anew(template)
             return
         template.channel.close()
         assert template.process is not None
         template.process.close()
         del self._templates[template.template_id]
-        self._foundation.template_gone(template.template_id)
+        self._source.forget(template.template_id)
         self._leftovers.look(self.pids())
         fault, _ = read_fault_file(template.fault_file)
         description = self._describe_exit(code, is_killed=template.is_killed)
@@ -752,17 +697,6 @@ class Children:
 
 def _inode_of(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
-
-
-def _describe_load(loaded: AppLoaded, layer: Layer | None) -> str:
-    """Return what was read for a load, for whoever waits for a save; empty where nobody looked."""
-    if not loaded.module_count:
-        return ""
-    names = ", ".join(loaded.modules)
-    more = loaded.module_count - len(loaded.modules)
-    what = f"{names} and {more} more module{'' if more == 1 else 's'}" if more else names
-    place = layer.name if layer is not None else "a fresh interpreter"
-    return f"read {what} in {loaded.seconds * 1000:.0f} ms, from {place}"
 
 
 def heartbeat_age(record: Record) -> float | None:

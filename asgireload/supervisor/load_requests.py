@@ -6,7 +6,6 @@ from asgireload.config import Config
 from asgireload.ipc.messages import LoadApp
 
 if TYPE_CHECKING:
-    from asgireload.development.supervisor.fork_source_processes import Plan
     from asgireload.supervisor.events import StartTemplate
 
 FIRST_GENERATION = 1
@@ -27,7 +26,7 @@ def first_request(config: Config, directory: str) -> LoadApp:
     )
 
 
-def request_of(step: "StartTemplate", plan: "Plan", config: Config, directory: str) -> LoadApp:
+def request_of(step: "StartTemplate", config: Config, directory: str) -> LoadApp:
     """Return the load request for a template that was decided upon. `directory` is the start directory."""
     return LoadApp(
         generation=step.generation,
@@ -37,7 +36,4 @@ def request_of(step: "StartTemplate", plan: "Plan", config: Config, directory: s
         name=config.app,
         becomes_worker=step.becomes_worker,
         failure=step.failure,
-        bookmark=plan.bookmark,
-        base_variables=plan.layer.variables if plan.layer is not None else None,
-        ignored_variables=plan.ignored_variables,
     )

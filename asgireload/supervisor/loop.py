@@ -1,8 +1,8 @@
 """The supervisor: the place where its parts are joined.
 
-One event loop owns the listening sockets, the children, the admin server and, in development, the file
-watcher. Whatever happens becomes an event; `observe` records it, `reconcile` answers with steps, and
-this file has them carried out. Nothing here waits for a child.
+One event loop owns the listening sockets, the children, the admin server and the jobs of its mode. Whatever
+happens becomes an event; `observe` records it, `reconcile` answers with steps, and this file has them carried out.
+Nothing here waits for a child.
 """
 
 import asyncio
@@ -10,23 +10,17 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from asgireload.admin.entrances import announce
 from asgireload.config import Config
-from asgireload.development.supervisor.preload_cache import Foundation
-from asgireload.development.watch.changes import Changes
-from asgireload.development.watch.filters import describe
-from asgireload.development.watch.watcher import Watcher
 from asgireload.errors import ControlError, LogConfigError, TlsError
-from asgireload.ipc.exit_time import exit_timeout_of
 from asgireload.ipc.heartbeat import heartbeat_interval, stalled_after
 from asgireload.ipc.linux import descendants_of, resident_bytes
+from asgireload.ipc.messages import AnyMessage
 from asgireload.log import begin_logging, log_fields
 from asgireload.net.holders import Holder, find_holders
 from asgireload.supervisor import events, signals
@@ -35,14 +29,13 @@ from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.drain_limits import draining_of
-from asgireload.supervisor.early_template import EarlyTemplate
-from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
+from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, new_fleet
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
 from asgireload.supervisor.reloads import Outcome
-from asgireload.supervisor.requirements import looks_like_production
 from asgireload.supervisor.snapshots import Surroundings
+from asgireload.supervisor.template_source import Mode
 from asgireload.supervisor.verdicts import describe_verdict
 
 if TYPE_CHECKING:
@@ -57,15 +50,15 @@ RESTART_PAUSE = 1.0
 _logger = logging.getLogger("asgireload.error")
 
 
-def serve(config: Config, resources: "Resources", early_template: EarlyTemplate) -> int:
+def serve(config: Config, resources: "Resources", mode: Mode) -> int:
     """Serve until told to stop; return the exit status. Raise AsgireloadError when the server cannot start.
 
-    The caller closes the resources and ends the early template. Signals are held until there are handlers, and
+    The caller closes the resources, and what the mode holds. Signals are held until there are handlers, and
     again at the end: the caller says what becomes of those that come too late.
     """
     with asyncio.Runner() as runner:
         try:
-            return runner.run(_serve(config, resources, early_template))
+            return runner.run(_serve(config, resources, mode))
         finally:
             # A loop that closes forgets where signals are written to before it forgets their handlers, and then
             # they have their default actions again.
@@ -73,60 +66,8 @@ def serve(config: Config, resources: "Resources", early_template: EarlyTemplate)
             signals.hold()
 
 
-DEVELOPMENT_DRAIN = 5.0
-"""Seconds that old code may go on with what is open, under --reload: a page that listens to a stream has the
-new code's only when the old one has ended."""
-
-
-def make_policy(config: Config) -> Policy:
-    """Return the slice of the configuration that decisions depend on."""
-    policy = _serving_policy(config)
-    if not config.reload:
-        return policy
-    # The newest code counts: it is tried on everybody at once, and nothing goes back to what was before.
-    return replace(
-        policy,
-        development=True,
-        is_patient=config.workers == 1 and os.isatty(0),
-        changes_give_way=False,
-        hold_timeout=config.reload_hold_timeout,
-        coalesce_window=0.0,
-        probation=0.0,
-        surge=max(config.surge, config.workers),
-        drain_overlap=True,
-        drain_timeout=min(config.drain_timeout, DEVELOPMENT_DRAIN),
-        keep_generations=0,
-        revert_window=0.0,
-        give_up_after=0.0,
-    )
-
-
-def _serving_policy(config: Config) -> Policy:
-    return Policy(
-        workers=config.workers,
-        preload=config.preload,
-        boot_timeout=config.boot_timeout,
-        changes_give_way=config.reload_priority == "low",
-        probation=config.probation,
-        surge=config.surge,
-        drain_overlap=config.drain_overlap,
-        drain_generations=config.drain_generations,
-        keep_generations=config.keep_generations,
-        revert_window=config.revert_window,
-        give_up_after=config.give_up_after,
-        heartbeat_timeout=config.timeout_worker_healthcheck,
-        drain_timeout=config.drain_timeout,
-        lifespan_timeout=config.lifespan_timeout,
-        exit_timeout=exit_timeout_of(config),
-        max_requests=config.max_requests,
-        max_requests_jitter=config.max_requests_jitter,
-        max_rss=config.max_rss,
-        worker_lifetime=config.worker_lifetime,
-    )
-
-
-async def _serve(config: Config, resources: "Resources", early_template: EarlyTemplate) -> int:
-    return await _Supervisor(asyncio.get_running_loop(), config, resources, early_template).run()
+async def _serve(config: Config, resources: "Resources", mode: Mode) -> int:
+    return await _Supervisor(asyncio.get_running_loop(), config, resources, mode).run()
 
 
 class _Supervisor:
@@ -137,7 +78,7 @@ class _Supervisor:
         loop: asyncio.AbstractEventLoop,
         config: Config,
         resources: "Resources",
-        early_template: EarlyTemplate,
+        mode: Mode,
     ) -> None:
         now = loop.time()
         certificates, listeners = resources.certificates, resources.listeners
@@ -152,8 +93,9 @@ class _Supervisor:
         """Or has failed to, or is not to any more."""
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
-        self._watcher = Watcher(config, self) if config.reload else None
-        self._foundation = Foundation(loop, config, resources.directory, self._watch_libraries)
+        parts = mode.join(loop, config, resources.directory, self)
+        self._templates = parts.templates
+        self._mode_jobs = parts.jobs
         self._children = Children(
             loop,
             config,
@@ -163,11 +105,10 @@ class _Supervisor:
             self._on_event,
             certificates,
             listeners.traits(),
-            self._foundation,
-            early_template,
+            self._templates,
             may_give_way=not resources.refused_calls,
         )
-        self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
+        self._fleet: Fleet = new_fleet(mode.make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(
             pid=os.getpid(),
             app=config.app,
@@ -202,19 +143,12 @@ class _Supervisor:
 
     async def run(self) -> int:
         """Serve until every child has left; return the exit status."""
-        config = self._config
         admin: AdminServer | None = None
         try:
             self._install_signals()
-            if looks_like_production(config, os.environ, is_terminal=os.isatty(2)):
-                _logger.warning(
-                    "--reload is for development: every file that is saved in the watched directories is"
-                    " served, and connections and memory cost more"
-                )
             jobs = [self._keep_running(self._observe)]
-            if self._watcher is not None:
-                jobs.append(self._keep_running(self._watcher.run))
-                self._foundation.begin()
+            jobs += [self._keep_running(job) for job in self._mode_jobs]
+            self._templates.begin()
             if self._certificates.is_spoken:
                 jobs.append(self._keep_running(self._watch_certificates))
             self._reconcile()
@@ -228,8 +162,8 @@ class _Supervisor:
                 self._timer.cancel()
             if admin is not None:
                 await admin.close()
-            self._foundation.stop()
-            await self._foundation.wait_stopped(ABORT_GRACE)
+            self._templates.stop()
+            await self._templates.wait_stopped(ABORT_GRACE)
             self._children.end_leftovers()
         return status
 
@@ -248,24 +182,16 @@ class _Supervisor:
 
         return await start_admin(self._loop, self._control, self._entrances)
 
-    def _watch_libraries(self, directories: Iterable[str]) -> None:
-        if self._watcher is not None:
-            self._watcher.watch_libraries(directories)
+    # What the mode asks for: see `SupervisorPort`.
 
-    def on_changing(self, changes: Changes, *, gives_up: bool) -> None:
-        """The watcher has seen a change."""
-        self._foundation.take_changes(changes)
-        if changes.asks_for_reload:
-            self._on_event(events.CodeChanging(gives_up))
+    def note_change(self, *, gives_up: bool) -> None:
+        self._on_event(events.CodeChanging(gives_up))
 
-    def on_settled(self, changes: Changes, *, gives_up: bool) -> None:
-        """The watcher says that what is there now is to be loaded."""
-        self._ask_reload(f"changed: {describe(changes.paths)}", supersede=gives_up, is_watched=True)
+    def reload_changed(self, origin: str, *, supersede: bool) -> None:
+        self._ask_reload(origin, supersede=supersede, is_watched=True)
 
-    def on_assets(self, paths: frozenset[str]) -> None:
-        """The watcher has seen files that open pages exchange by themselves."""
-        _logger.info("Changed for open pages: %s", describe(paths))
-        self._children.tell_assets(paths)
+    def tell_workers(self, message: AnyMessage) -> None:
+        self._children.tell_workers(message)
 
     async def _watch_certificates(self) -> None:
         while True:
@@ -303,7 +229,7 @@ class _Supervisor:
     def _on_command(self, event: events.Event) -> None:
         """Somebody wants something: not what was seen, which events tell."""
         if isinstance(event, events.ReloadRequested):
-            self._foundation.begin_anew()
+            self._templates.begin_anew()
         self._on_event(event)
 
     def _reconcile(self) -> None:
@@ -354,7 +280,7 @@ class _Supervisor:
             case events.ReportOutcome():
                 self._report_outcome(step.reload_id)
             case events.StopAccepting():
-                self._foundation.stop()
+                self._templates.stop()
                 self._stop_accepting()
             case events.ShutListeners():
                 self._shut_listeners()

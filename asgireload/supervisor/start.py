@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,12 +26,13 @@ from asgireload.net.listeners import Listeners, open_listeners
 from asgireload.supervisor import signals
 from asgireload.supervisor.capacity import check_room
 from asgireload.supervisor.certificates import Certificates
-from asgireload.supervisor.early_template import EarlyTemplate
 from asgireload.supervisor.interpreter import check_executable
-from asgireload.supervisor.load_requests import first_request
 from asgireload.supervisor.pidfile import PidFile, remove_pid_file, write_pid_file
 from asgireload.supervisor.requirements import check_requirements
 from asgireload.supervisor.system_calls import check_system_calls
+
+if TYPE_CHECKING:
+    from asgireload.supervisor.template_source import Mode
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -49,10 +51,10 @@ class Resources(msgspec.Struct, frozen=True):
     pid_file: PidFile | None = None
 
 
-def run(config: Config, early_template: EarlyTemplate) -> int:
+def run(config: Config, mode: "Mode") -> int:
     """Serve until told to stop; return the exit status. Errors at start are logged, not raised.
 
-    The early template becomes the first template; one that is not taken stays the caller's.
+    `mode` is production or development. What it holds stays the caller's to end.
     """
     signals.hold()
     # The first template may die before there is a handler that hears of it.
@@ -67,18 +69,10 @@ def run(config: Config, early_template: EarlyTemplate) -> int:
         with ExitStack() as opened:
             resources = open_resources(config, refused_calls, opened)
             _logger.info("Started parent process [%d]", os.getpid())
-            if refused_calls and config.reload_priority == "low" and not config.reload:
-                _logger.info(
-                    "Reloads run at the usual CPU priority, because a system call filter refuses calls: %s",
-                    "; ".join(f"{name} ({why})" for name, why in refused_calls.items()),
-                )
-            if not config.reload:
-                early_template.request(
-                    first_request(config, resources.directory), resources.scoreboard.descriptor
-                )
+            mode.begin(config, resources)
             from asgireload.supervisor.loop import serve
 
-            status = serve(config, resources, early_template)
+            status = serve(config, resources, mode)
     except AsgireloadError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
         return error.exit_code

@@ -1,8 +1,8 @@
 """The template: a process that imports the application once and forks workers on command.
 
 Run by the supervisor in an interpreter of its own (`supervisor/interpreter.py`), whose only argument is the
-descriptor of its channel, and in development also forked: from a base, which holds the libraries
-(`library_base.py`), or from a bookmark in the middle of an earlier import (`import_checkpoint.py`). It runs no
+descriptor of its channel, and in development also forked: from a library base
+(`library_base.py`), or from a checkpoint in the middle of an earlier import (`import_checkpoint.py`). It runs no
 event loop and no thread of its own: it waits in `recvmsg`, forks, and waits again, until its channel closes. A
 worker returns out of the waiting loop and runs at the bottom of the stack, and ends with all exit handlers
 (`worker/ending.py`).
@@ -24,7 +24,7 @@ from asgireload.app import (
     summarize,
 )
 from asgireload.asgi import ASGIApp
-from asgireload.development.template.import_checkpoint import take_bookmark
+from asgireload.development.template.import_checkpoint import take_checkpoint
 from asgireload.development.template.import_watch import (
     ImportWatch,
     changed_variables,
@@ -41,9 +41,9 @@ from asgireload.ipc.messages import (
     AppImported,
     AppLoaded,
     AppUnsafe,
-    BaseMisfit,
     ForkFailed,
     ForkWorker,
+    VariablesDiffer,
     shortened,
 )
 from asgireload.ipc.quiet_signals import begin_quiet
@@ -156,7 +156,7 @@ def _import(session: Session) -> ASGIApp | None:
         app = load_app(config.app, factory=config.factory, app_dir=session.app_dir)
     else:
         watch = ImportWatch(
-            session.places, session.order.bookmark, lambda: take_bookmark(session, watch)
+            session.places, session.order.checkpoint, lambda: take_checkpoint(session, watch)
         )
         session.watch = watch
         with watch:
@@ -167,7 +167,7 @@ def _import(session: Session) -> ASGIApp | None:
                 looks_for_bytecode=False,
             )
     end_in_import()
-    # From here on it may be another process than the one that began: one that was forked from a bookmark.
+    # From here on it may be another process than the one that began: one that was forked from a checkpoint.
     session.signals = take_signals(session.handlers)
     hazards = find_hazards(session.descriptors)
     session.renewed = hazards.renewed
@@ -178,7 +178,7 @@ def _import(session: Session) -> ASGIApp | None:
         _give_up_preloading(session, hazards.unsafe)
         return None
     if misfits := _misfits(session):
-        session.channel.send(BaseMisfit(misfits))
+        session.channel.send(VariablesDiffer(misfits))
         session.channel.receive()
         return None
     import_what_runs(config)
@@ -189,12 +189,12 @@ def _import(session: Session) -> ASGIApp | None:
 
 
 def _misfits(session: Session) -> tuple[str, ...]:
-    """Return the variables that the libraries of the base have found otherwise than the application would
+    """Return the variables that the libraries of the fork source have found otherwise than the application would
     have had it: `OMP_NUM_THREADS` and the like count when they are set before the import."""
     order = session.order
-    if order.base_variables is None:
+    if order.source_variables is None:
         return ()
-    expected = order.base_variables
+    expected = order.source_variables
     actual = changed_variables(session.environment, os.environ)
     return tuple(
         name

@@ -1,4 +1,4 @@
-"""Who a template is: its channel, its order, and what belongs to it. It changes when a bookmark is woken.
+"""Who a template is: its channel, its order, and what belongs to it. It changes when a checkpoint is woken.
 
 Everything here can be taken on anew in the middle of an import, by a process that was forked there.
 """

@@ -1,14 +1,13 @@
 """The processes that templates are forked from in development: their numbers, their channels, their end.
 
-Each may have a spare: a template that was forked before it is needed, so that a save need not wait for it.
-Which processes there are, and which of them has a spare, others decide (`preload_cache.py`).
+Each may have a standby template, one that was forked before it is needed, so that a save need not wait for it.
+Which processes there are, and which of them has one, others decide (`preload_cache.py`).
 """
 
 import asyncio
 import contextlib
 import logging
 import signal
-import socket
 from collections.abc import Callable
 
 import msgspec
@@ -22,17 +21,17 @@ from asgireload.supervisor.spawning import describe_exit
 _logger = logging.getLogger("asgireload.error")
 
 
-class Spare(msgspec.Struct, eq=False):
+class StandbyTemplate(msgspec.Struct, eq=False):
     """A template that was forked before it is needed: it waits for its order."""
 
     channel: Channel
     process: ProcessHandle | None = None
 
 
-class Layer(msgspec.Struct, eq=False):
+class ForkSource(msgspec.Struct, eq=False):
     """A process to fork templates from."""
 
-    layer_id: int
+    source_id: int
     channel: Channel
     process: ProcessHandle | None
     variables: dict[str, str | None] | None
@@ -43,54 +42,38 @@ class Layer(msgspec.Struct, eq=False):
     """Of what it has read, or looked for, and nobody watches."""
     deaths: int = 0
     """How many processes that were forked from it have died without a word."""
-    spare: Spare | None = None
+    standby: StandbyTemplate | None = None
 
-    def take_spare(self) -> Spare | None:
+    def take_standby(self) -> StandbyTemplate | None:
         """Return the template that was forked ahead, which is the caller's from now on."""
-        spare, self.spare = self.spare, None
-        return spare
+        standby, self.standby = self.standby, None
+        return standby
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """How a template is to be started."""
-
-    layer: Layer | None = None
-    """Fork it from this one; None: a fresh interpreter."""
-    bookmark: str = ""
-    ignored_variables: tuple[str, ...] = ()
-    spare: Spare | None = None
-    """It was forked from the layer already, and is the receiver's from now on."""
-
-    def fork(self, end: socket.socket) -> None:
-        """Have the template forked, with its end of its channel."""
-        assert self.layer is not None
-        self.layer.channel.post(ForkTemplate(), [end.fileno()])
-
-
-class LayerProcesses:
-    """All of them, by the numbers of their layers. `drop()` each; it dies then."""
+class ForkSourceProcesses:
+    """All of them, by the ids of the fork sources. `drop()` each; it dies then."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_message: Callable[[Layer, AnyMessage, list[int]], None],
-        on_end: Callable[[Layer, str], None],
+        on_message: Callable[[ForkSource, AnyMessage, list[int]], None],
+        on_end: Callable[[ForkSource, str], None],
     ) -> None:
         """`on_end` is called, with the reason in words, for one that ends without having been dropped."""
         self._loop = loop
         self._on_message = on_message
         self._on_end = on_end
-        self._by_id: dict[int, Layer] = {}
+        self._by_id: dict[int, ForkSource] = {}
         self._last_id = 0
         self._dying: set[int] = set()
         """Numbers of processes that were killed and are still to be collected."""
         self._collected = asyncio.Event()
 
-    def all(self) -> list[Layer]:
+    def all(self) -> list[ForkSource]:
         return list(self._by_id.values())
 
-    def get(self, layer_id: int) -> Layer | None:
-        return self._by_id.get(layer_id)
+    def get(self, source_id: int) -> ForkSource | None:
+        return self._by_id.get(source_id)
 
     def add(
         self,
@@ -100,38 +83,38 @@ class LayerProcesses:
         variables: dict[str, str | None] | None,
         name: str,
         signatures: dict[str, Signature] | None = None,
-    ) -> Layer:
+    ) -> ForkSource:
         """Take a process that was started; both arguments are this object's from now on.
 
-        `process`: None until it says its number (`Layer.process`).
+        `process`: None until it says its number (`ForkSource.process`).
         """
         self._last_id += 1
-        layer = Layer(self._last_id, channel, process, variables, name, signatures or {})
-        self._by_id[layer.layer_id] = layer
+        source = ForkSource(self._last_id, channel, process, variables, name, signatures or {})
+        self._by_id[source.source_id] = source
         channel.attach(
             self._loop,
-            lambda message, descriptors: self._on_message(layer, message, descriptors),
-            lambda: self._end(layer, "it has ended"),
+            lambda message, descriptors: self._on_message(source, message, descriptors),
+            lambda: self._end(source, "it has ended"),
         )
-        return layer
+        return source
 
-    def drop(self, layer: Layer) -> bool:
-        """Kill the process and its spare; return False where that was done before."""
-        if self._by_id.pop(layer.layer_id, None) is None:
+    def drop(self, source: ForkSource) -> bool:
+        """Kill the process and its standby template; return False where that was done before."""
+        if self._by_id.pop(source.source_id, None) is None:
             return False
-        self._kill(layer.process)
+        self._kill(source.process)
         # A process whose number is not known yet ends with its channel.
-        layer.channel.close()
-        self._drop_spare(layer)
+        source.channel.close()
+        self._drop_standby(source)
         return True
 
     def hear(self) -> None:
         """Learn the numbers of processes that have just begun, before any exit is collected."""
-        for layer in self.all():
-            if layer.process is None:
-                layer.channel.deliver()
-            if layer.spare is not None and layer.spare.process is None:
-                layer.spare.channel.deliver()
+        for source in self.all():
+            if source.process is None:
+                source.channel.deliver()
+            if source.standby is not None and source.standby.process is None:
+                source.standby.channel.deliver()
 
     def collected(self, pid: int, code: int) -> bool:
         """A child of the supervisor has ended; return whether it was one of these."""
@@ -139,15 +122,15 @@ class LayerProcesses:
             self._dying.discard(pid)
             self._collected.set()
             return True
-        for layer in self.all():
-            if layer.process is not None and layer.process.pid == pid:
-                layer.channel.deliver()
-                self._end(layer, describe_exit(code))
+        for source in self.all():
+            if source.process is not None and source.process.pid == pid:
+                source.channel.deliver()
+                self._end(source, describe_exit(code))
                 self._dying.discard(pid)
                 return True
-            spare = layer.spare
-            if spare is not None and spare.process is not None and spare.process.pid == pid:
-                self._drop_spare(layer)
+            standby = source.standby
+            if standby is not None and standby.process is not None and standby.process.pid == pid:
+                self._drop_standby(source)
                 self._dying.discard(pid)
                 return True
         return False
@@ -162,9 +145,9 @@ class LayerProcesses:
                 async with asyncio.timeout_at(deadline):
                     await self._collected.wait()
 
-    def _end(self, layer: Layer, reason: str) -> None:
-        if layer.layer_id in self._by_id:
-            self._on_end(layer, reason)
+    def _end(self, source: ForkSource, reason: str) -> None:
+        if source.source_id in self._by_id:
+            self._on_end(source, reason)
 
     def _kill(self, process: ProcessHandle | None) -> None:
         if process is not None:
@@ -172,39 +155,39 @@ class LayerProcesses:
             process.send(signal.SIGKILL)
             process.close()
 
-    # --- spares -----------------------------------------------------------------------------------
+    # --- standby templates ------------------------------------------------------------------------
 
-    def keep_spare(self, layer_id: int | None) -> None:
-        """Have a template forked ahead from that layer, if there is none, and from no other."""
-        for layer in self.all():
-            if layer.layer_id != layer_id:
-                self._drop_spare(layer)
-            elif layer.spare is None:
-                self._fork_spare(layer)
+    def keep_standby(self, source_id: int | None) -> None:
+        """Have a template forked ahead from that source, if there is none, and from no other."""
+        for source in self.all():
+            if source.source_id != source_id:
+                self._drop_standby(source)
+            elif source.standby is None:
+                self._fork_standby(source)
 
-    def _fork_spare(self, layer: Layer) -> None:
+    def _fork_standby(self, source: ForkSource) -> None:
         try:
             channel, theirs = Channel.pair()
         except OSError as error:
             _logger.debug("No template is forked ahead: %s", error)
             return
         with theirs:
-            layer.channel.post(ForkTemplate(), [theirs.fileno()])
-        spare = layer.spare = Spare(channel)
+            source.channel.post(ForkTemplate(), [theirs.fileno()])
+        standby = source.standby = StandbyTemplate(channel)
 
         def on_message(message: AnyMessage, descriptors: list[int]) -> None:
             assert isinstance(message, ChildStarted)
-            spare.process = ProcessHandle(message.pid)
+            standby.process = ProcessHandle(message.pid)
 
-        channel.attach(self._loop, on_message, lambda: self._spare_ended(layer, spare))
+        channel.attach(self._loop, on_message, lambda: self._standby_ended(source, standby))
 
-    def _spare_ended(self, layer: Layer, spare: Spare) -> None:
-        if layer.spare is spare:
-            self._drop_spare(layer)
+    def _standby_ended(self, source: ForkSource, standby: StandbyTemplate) -> None:
+        if source.standby is standby:
+            self._drop_standby(source)
 
-    def _drop_spare(self, layer: Layer) -> None:
-        spare = layer.take_spare()
-        if spare is not None:
-            self._kill(spare.process)
+    def _drop_standby(self, source: ForkSource) -> None:
+        standby = source.take_standby()
+        if standby is not None:
+            self._kill(standby.process)
             # One whose number is not known yet ends with its channel.
-            spare.channel.close()
+            standby.channel.close()
