@@ -3,7 +3,6 @@
 This file imports little: a start waits for it before the first template has its order.
 """
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from asgireload.supervisor.load_requests import first_request
 
 if TYPE_CHECKING:
     from asgireload.supervisor.fleet import Policy
+    from asgireload.supervisor.handles import Handles
     from asgireload.supervisor.start import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
 
@@ -43,7 +43,7 @@ class Production:
 
     def join(
         self,
-        loop: asyncio.AbstractEventLoop,
+        handles: "Handles",
         config: Config,
         directory: str,
         supervisor: "SupervisorPort",
@@ -52,4 +52,4 @@ class Production:
         from asgireload.supervisor.fresh_templates import FreshTemplates
         from asgireload.supervisor.template_source import ModeParts
 
-        return ModeParts(FreshTemplates(config, directory, self._early_template))
+        return ModeParts(FreshTemplates(config, directory, self._early_template, handles.system))

@@ -34,6 +34,8 @@ class Role(msgspec.Struct, frozen=True):
     """A ready child of this role accepts connections. Without one the server is out of service."""
     has_heartbeat: bool = False
     """It has a scoreboard record, which says when its loop last turned."""
+    imports_first: bool = False
+    """It imports the application, which may start processes. They end with it when it is killed."""
     log_prefix: str = ""
     """Before the number of its place, in log lines about it."""
 
@@ -47,7 +49,9 @@ TEMPLATE_END_TIMEOUT = 8.0
 """Exit handlers of the application, which a template limits to 5 s itself, and a second for processes that its
 import has started."""
 
-TEMPLATE = Role("template", Origin.INTERPRETER, end_timeout=TEMPLATE_END_TIMEOUT)
+TEMPLATE = Role(
+    "template", Origin.INTERPRETER, end_timeout=TEMPLATE_END_TIMEOUT, imports_first=True
+)
 WORKER = Role(
     "worker",
     Origin.TEMPLATE,

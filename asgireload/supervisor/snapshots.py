@@ -158,6 +158,7 @@ def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnap
         requests_total=values[Field.REQUESTS_TOTAL] if values else 0,
         rss_bytes=around.resident_bytes(worker.pid) if worker.pid is not None else None,
         waits_for=describe_open(worker, now),
+        role=worker.role.name,
     )
 
 

@@ -54,20 +54,30 @@ def test_totals_never_go_back_and_series_stay_bounded(exits):
         values = [0] * FIELD_COUNT
         values[Field.REQUESTS_TOTAL] = requests
         values[Field.CONNECTIONS] = 5
-        totals_kept.add_ended(slot, generation, values)
+        totals_kept.add_ended(("worker", slot, generation), values)
         expected += requests
         totals = totals_kept.totals([])
         assert sum(values[Field.REQUESTS_TOTAL] for values in totals.values()) == expected
         assert all(values[Field.CONNECTIONS] == 0 for values in totals.values())
-        assert len({generation for _, generation in totals} - {MERGED}) <= 4
+        assert len({generation for _, _, generation in totals} - {MERGED}) <= 4
 
 
 def test_living_workers_are_added_without_their_heartbeat():
     totals_kept = CounterTotals()
     values = tuple(range(FIELD_COUNT))
-    totals = totals_kept.totals([(0, 1, values), (0, 1, values)])
-    assert totals[0, 1][Field.CONNECTIONS] == 2
-    assert totals[0, 1][Field.HEARTBEAT] == 0
+    key = ("worker", 0, 1)
+    totals = totals_kept.totals([(key, values), (key, values)])
+    assert totals[key][Field.CONNECTIONS] == 2
+    assert totals[key][Field.HEARTBEAT] == 0
+
+
+def test_children_of_different_roles_are_counted_apart():
+    totals_kept = CounterTotals()
+    values = [0] * FIELD_COUNT
+    values[Field.REQUESTS_TOTAL] = 3
+    totals_kept.add_ended(("worker", 0, 1), values)
+    totals_kept.add_ended(("task worker", 0, 1), values)
+    assert {role for role, _, _ in totals_kept.totals([])} == {"worker", "task worker"}
 
 
 def test_no_signal_that_a_user_may_send_is_left_to_its_default():

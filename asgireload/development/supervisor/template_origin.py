@@ -22,8 +22,6 @@ from asgireload.supervisor.template_source import StartedTemplate
 if TYPE_CHECKING:
     from asgireload.development.supervisor.preload_cache import PreloadCache
 
-TEMPLATE_MODULE = "asgireload.template.main"
-
 
 class CachedOrigin(msgspec.Struct, frozen=True, eq=False):
     """The origin of one template; see `TemplateOrigin`."""
@@ -40,7 +38,7 @@ class CachedOrigin(msgspec.Struct, frozen=True, eq=False):
 
     def start(self, end: socket.socket) -> StartedTemplate:
         if self.source is None:
-            return start_fresh(TEMPLATE_MODULE, end)
+            return start_fresh(self.cache.system, end)
         if (standby := self.source.take_standby()) is not None:
             return StartedTemplate(standby.process, standby.channel)
         self.source.channel.post(ForkTemplate(), [end.fileno()])
