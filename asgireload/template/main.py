@@ -50,7 +50,9 @@ from asgireload.template.session import Session
 from asgireload.worker.ending import end_process, flush_files
 from asgireload.worker.forked import end_in_import
 from asgireload.worker.inherited import disown, flush_all, renew
-from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
+from asgireload.worker.main import import_what_runs, run_worker
+from asgireload.worker.order import WorkerOrder
+from asgireload.worker.settings import http_settings
 
 TELL_DELAY = 0.1
 """Seconds without a command before the supervisor is told what was imported: processors are for workers

@@ -16,10 +16,12 @@ from asgireload.ipc.passage import Passage
 from asgireload.ipc.scoreboard import Field
 from asgireload.net.proxy_protocol import Origin
 from asgireload.websocket.connection import WebSocketConnection
-from asgireload.worker import handover as handover_module
+from asgireload.worker import sender as sender_module
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.drain import drain
-from asgireload.worker.handover import Handover, Receiver, Sender
+from asgireload.worker.handover import Handover
+from asgireload.worker.receiver import Receiver
+from asgireload.worker.sender import Sender
 from tests.http.server import Client
 
 
@@ -657,7 +659,7 @@ def test_successor_that_ends_at_once_costs_nothing(run, parser):
 
 
 def test_successor_that_hangs_gets_a_deadline_and_cannot_serve_afterwards(run, monkeypatch):
-    monkeypatch.setattr(handover_module, "SETTLE_TIMEOUT", 0.05)
+    monkeypatch.setattr(sender_module, "SETTLE_TIMEOUT", 0.05)
 
     async def scenario():
         async with workers(drain_grace=1.0) as pair:
@@ -833,7 +835,7 @@ def test_request_that_came_before_the_deadline_is_answered_after_a_refusal(run, 
 
 def test_successor_that_answers_promptly_after_a_pause_is_not_taken_for_stuck(run, monkeypatch):
     """Its time begins with an offer, not with the last word that it said before."""
-    monkeypatch.setattr(handover_module, "SETTLE_TIMEOUT", 0.3)
+    monkeypatch.setattr(sender_module, "SETTLE_TIMEOUT", 0.3)
 
     async def scenario():
         async with workers():
