@@ -12,6 +12,7 @@ LAYERS = [
     {"supervisor", "template"},
     {"worker", "admin", "watch"},
     {"websocket"},
+    {"http1"},
     {"http"},
     {"devpage"},
     {"ipc", "net", "app", "draining", "handover"},
@@ -22,6 +23,8 @@ LAYERS = [
 ]
 """A room imports rooms of lower layers, and of its own layer only where ALLOWED says so."""
 ALLOWED = {
+    # The exchange frames its responses itself, and the value that connections share holds what the wire caches.
+    ("http", "http1"),
     # The supervisor's decisions never import the code of its children; it joins admin and watch.
     ("template", "worker"),
     ("supervisor", "admin"),

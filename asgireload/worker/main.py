@@ -37,13 +37,13 @@ from asgireload.config import Config
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.access_log import open_access_log
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
-from asgireload.http.parser import RequestLimits
-from asgireload.http.parsers import choose_parser
 from asgireload.http.request_id import RequestIds
+from asgireload.http1.connection import http_protocol
+from asgireload.http1.parser import RequestLimits
+from asgireload.http1.parsers import choose_parser
 from asgireload.ipc.app_signals import AppSignals, give_signals
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.exit_time import exit_deadline, exit_timeout_of, failed_exit_timeout
