@@ -27,6 +27,7 @@ MODULES = (
     "http/late_heads.py",
     "http/messages.py",
     "http/pace.py",
+    "http/request.py",
     "http/scope.py",
     "http/timer_wheel.py",
     "http1/chunked.py",

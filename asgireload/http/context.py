@@ -25,10 +25,10 @@ from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
 from asgireload.http.late_heads import LateHeads
+from asgireload.http.request import RequestHead, RequestLimits
 from asgireload.http.request_id import RequestIds
 from asgireload.http.timer_wheel import TimerWheel
 from asgireload.http1.head_cache import HeadCache
-from asgireload.http1.parser import RequestHead, RequestLimits
 from asgireload.http1.parsers import ParserName, fields_parser
 from asgireload.http1.write_scheduling import TurnScheduler
 from asgireload.http1.writer import PreparedHeads

@@ -5,7 +5,7 @@ import re
 import h11
 
 from asgireload.errors import PeerError
-from asgireload.http1.parser import Headers
+from asgireload.http.request import Headers
 
 # h11 makes one of several equal lengths, and so hides an ambiguity that others may read differently.
 _SEVERAL_LENGTHS = re.compile(rb"(?is)(?:^|\n)content-length:(?:[^\r]*,|.*\ncontent-length:)")

@@ -5,7 +5,7 @@ import re
 import httptools
 
 from asgireload.errors import PeerError
-from asgireload.http1.parser import Headers
+from asgireload.http.request import Headers
 
 _TRAILING_WHITESPACE = re.compile(rb"(?<![ \t])[ \t]++\r\n")
 

@@ -40,9 +40,9 @@ from asgireload.http.endpoints import Endpoints, resumed_endpoints
 from asgireload.http.event_stream import with_last_event_id
 from asgireload.http.exchange import Carrier, HttpExchange
 from asgireload.http.hosts import names_served_host
+from asgireload.http.request import RequestHead
 from asgireload.http1.disconnect_watch import DepartureWatch
 from asgireload.http1.lingering_close import LingeringClose, reset, unsent_bytes
-from asgireload.http1.parser import RequestHead
 from asgireload.http1.reader import RequestReader
 from asgireload.http1.resuming import Resuming
 from asgireload.http1.stream_leaving import StreamLeaving

@@ -7,7 +7,7 @@ shared by the connections of a worker. Only heads from HTTP/1.1 that ask for no 
 
 from typing import Final
 
-from asgireload.http1.parser import RequestHead
+from asgireload.http.request import RequestHead
 
 MOST_HEADS: Final = 256
 MOST_BYTES: Final = 8192

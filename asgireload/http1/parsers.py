@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from asgireload.http1.parser import TOKEN, Headers
+from asgireload.http.request import Headers
+from asgireload.http1.parser import TOKEN
 
 ParserName = Literal["builtin", "httptools", "h11"]
 

@@ -13,17 +13,10 @@ import re
 from typing import Final
 
 from asgireload.errors import PeerError
+from asgireload.http.request import RequestHead, RequestLimits, RequestLine
 from asgireload.http1.chunked import ChunkedBody
 from asgireload.http1.head_cache import MOST_BYTES, HeadCache, KnownHead
-from asgireload.http1.parser import (
-    TOKEN,
-    RequestHead,
-    RequestLimits,
-    RequestLine,
-    RequestSink,
-    read_head,
-    read_request_line,
-)
+from asgireload.http1.parser import TOKEN, RequestSink, read_head, read_request_line
 from asgireload.http1.parsers import FieldsParser, parse_fields
 
 # RFC 9110 section 5.5: field values are visible characters, spaces, tabs, and bytes above ASCII. Neither

@@ -47,12 +47,12 @@ from asgireload.http.exchange import RETRY_AFTER
 from asgireload.http.messages import bytes_of, kind_of, pairs_of
 from asgireload.http.pace import Pace
 from asgireload.http.refusals import application_error
+from asgireload.http.request import RequestHead
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.running import run
 from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http1.leaving import LeavingState
 from asgireload.http1.lingering_close import LingeringClose
-from asgireload.http1.parser import RequestHead
 from asgireload.http1.resuming import Resuming
 from asgireload.http1.writer import ResponseFramer, frame_error, frame_switch
 from asgireload.ipc.messages import OpenWork

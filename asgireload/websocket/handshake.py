@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from asgireload.errors import AppProtocolError, PeerError
-from asgireload.http1.parser import RequestHead
+from asgireload.http.request import RequestHead
 from asgireload.http1.writer import AppHeaders
 from asgireload.websocket.deflate import DeflateParameters, Offer, negotiate
 

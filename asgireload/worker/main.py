@@ -40,9 +40,9 @@ from asgireload.http.access_log import open_access_log
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
+from asgireload.http.request import RequestLimits
 from asgireload.http.request_id import RequestIds
 from asgireload.http1.connection import http_protocol
-from asgireload.http1.parser import RequestLimits
 from asgireload.http1.parsers import choose_parser
 from asgireload.ipc.app_signals import AppSignals, give_signals
 from asgireload.ipc.channel import Channel

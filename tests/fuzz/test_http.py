@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.errors import PeerError
+from asgireload.http.request import RequestLimits
 from asgireload.http1.chunked import LINE_BYTES, ChunkedBody
-from asgireload.http1.parser import RequestLimits
 from asgireload.http1.parsers import fields_parser
 from asgireload.http1.reader import RequestReader
 from tests.fuzz.requests import ANY_STREAMS, FRAGMENTS, chunked_bodies, mutated

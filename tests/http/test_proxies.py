@@ -8,8 +8,8 @@ from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
+from asgireload.http.request import Headers, RequestHead, RequestLine
 from asgireload.http.scope import http_scope, websocket_scope
-from asgireload.http1.parser import Headers, RequestHead, RequestLine
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.proxy_protocol import Origin

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgireload.errors import PeerError
-from asgireload.http1.parser import RequestHead, RequestLimits
+from asgireload.http.request import RequestHead, RequestLimits
 from asgireload.http1.parsers import fields_parser
 from asgireload.http1.reader import RequestReader
 from tests.corpus.loading import ExpectedRequest

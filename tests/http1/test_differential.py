@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.errors import PeerError
-from asgireload.http1.parser import RequestLimits
+from asgireload.http.request import RequestLimits
 from asgireload.http1.parsers import parse_fields
 from asgireload.http1.reader import RequestReader
 from tests.corpus.loading import ExpectedRequest, load_all

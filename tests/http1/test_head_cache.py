@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from asgireload.errors import AppProtocolError, PeerError
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.endpoints import Endpoints
+from asgireload.http.request import RequestHead, RequestLimits
 from asgireload.http.scope import http_scope
 from asgireload.http1.head_cache import MOST_BYTES, MOST_HEADS, TABLE_BYTES, HeadCache
-from asgireload.http1.parser import RequestHead, RequestLimits
 from asgireload.http1.parsers import parse_fields
 from asgireload.http1.reader import RequestReader
 from asgireload.http1.writer import MOST_PREPARED, PreparedHeads, prepare_head

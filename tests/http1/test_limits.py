@@ -8,7 +8,7 @@ import pytest
 
 from asgireload.errors import ClientDisconnectedError
 from asgireload.http import context
-from asgireload.http1.parser import RequestLimits
+from asgireload.http.request import RequestLimits
 from asgireload.ipc.scoreboard import Field, Limit
 from tests.http.server import Server, serving
 from tests.http.test_exchange import GET, OK, hello, read_body

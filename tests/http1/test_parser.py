@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.errors import PeerError
-from asgireload.http1.parser import RequestHead, RequestLimits
+from asgireload.http.request import RequestHead, RequestLimits
 from asgireload.http1.parsers import fields_parser
 from asgireload.http1.reader import RequestReader
 
