@@ -36,9 +36,9 @@ from asgireload.development.worker.request_hold import HeldBack
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.access_log import open_access_log
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import ServingContext
 from asgireload.http.request_id import RequestIds
+from asgireload.http1.connection import http_protocol
 from asgireload.ipc.app_signals import give_signals
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.exit_time import exit_deadline, exit_timeout_of, failed_exit_timeout

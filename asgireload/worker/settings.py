@@ -4,8 +4,8 @@ from asgireload.config import Config
 from asgireload.http.context import HttpSettings
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
-from asgireload.http.parser import RequestLimits
-from asgireload.http.parsers import choose_parser
+from asgireload.http.request import RequestLimits
+from asgireload.http1.parsers import choose_parser
 from asgireload.websocket.sessions import choose_session
 
 DEVELOPMENT_GRACE = 0.1

@@ -9,8 +9,8 @@ import pytest
 
 from asgireload.development.worker.request_hold import HeldBack
 from asgireload.draining import DrainReason
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Record
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.handover import Handover
