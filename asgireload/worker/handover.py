@@ -8,7 +8,9 @@ import socket
 import time
 from collections.abc import Callable
 
-from asgireload.http.context import LiveConnection, ServingContext
+from asgireload.http.live import LiveConnection
+from asgireload.http.server import Server
+from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.passage import Passage
 from asgireload.ipc.scoreboard import Field
 from asgireload.worker.collection import PutOff
@@ -27,12 +29,14 @@ class Handover:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        context: ServingContext,
+        server: Server,
+        resume: Callable[[Parcel], Callable[[], asyncio.BaseProtocol]],
         on_spent: Callable[[int], None] = ignore,
     ) -> None:
-        self._loop = loop
-        self._context = context
+        self._loop = loop = server.clock.loop
+        self._live = server.live
+        self._drain = server.drain
+        self._resume = resume
         self._on_spent = on_spent
         self._senders: list[Sender] = []
         self._spread: Spread | None = None
@@ -42,21 +46,21 @@ class Handover:
         self._collection = PutOff(loop, self._running)
 
     def _running(self) -> int:
-        values = self._context.record.values
+        values = self._live.record.values
         return values[Field.EXCHANGES] + values[Field.WEBSOCKETS]
 
     # From others.
 
     def receive(self, sock: socket.socket) -> None:
         """Take over what comes through `sock`, which becomes ours."""
-        if self._is_over or (self._context.drain and self._context.successor is None):
+        if self._is_over or (self._drain.notice and self._drain.successor is None):
             sock.close()  # the other worker sees end of file
             return
         self._receivers.add(
             Receiver(
                 self._loop,
                 Passage(sock),
-                self._context,
+                self._resume,
                 self._accepts,
                 self._collection.note,
                 self._receivers.discard,
@@ -64,10 +68,9 @@ class Handover:
         )
 
     def _accepts(self) -> bool:
-        context = self._context
-        if context.drain and context.successor is None:
+        if self._drain.notice and self._drain.successor is None:
             return False
-        return context.has_space(sum(receiver.pending for receiver in self._receivers))
+        return self._live.has_space(sum(receiver.pending for receiver in self._receivers))
 
     # To others.
 
@@ -90,26 +93,26 @@ class Handover:
         )
         self._senders.append(sender)
         self._follow([*(each for each in former if not each.is_spent), sender])
-        if self._context.drain:
+        if self._drain.notice:
             self.begin_drain()
 
     def _follow(self, senders: list[Sender]) -> None:
         if self._spread is not None:
             self._spread.retire()
         self._spread = Spread(senders) if senders else None
-        self._context.successor = self._spread
-        self._context.awaits_successor = self._spread is None
+        self._drain.successor = self._spread
+        self._drain.awaits_successor = self._spread is None
 
     def begin_drain(self) -> None:
-        """Have every connection begin to drain, or do so anew, in slices. `context.drain` is set."""
-        if self._context.successor is None:
+        """Have every connection begin to drain, or do so anew, in slices. The drain notice is set."""
+        if self._drain.successor is None:
             for receiver in list(self._receivers):
                 receiver.close()
-        self._drain_some(list(self._context.connections))
+        self._drain_some(list(self._live.connections))
 
     def _drain_some(self, connections: list[LiveConnection]) -> None:
         until = time.monotonic() + SLICE_SECONDS
-        known = self._context.connections
+        known = self._live.connections
         while connections:
             connection = connections.pop()
             if connection in known:
@@ -119,7 +122,7 @@ class Handover:
                 return
 
     def _count(self) -> None:
-        self._context.record.values[Field.HANDED_OVER_TOTAL] += 1
+        self._live.record.values[Field.HANDED_OVER_TOTAL] += 1
 
     def _successor_full(self, sender: Sender) -> None:
         if not self._is_following(sender):
@@ -145,7 +148,7 @@ class Handover:
         return self._spread is not None and sender in self._spread.senders
 
     def _begin_anew(self) -> None:
-        if self._context.drain:
+        if self._drain.notice:
             # After those that came back have been told, so that each goes its way once.
             self._loop.call_soon(self.begin_drain)
 
@@ -156,7 +159,7 @@ class Handover:
         while True:
             for receiver in list(self._receivers):
                 await receiver.wait_begun()
-            await self._context.wait_idle()
+            await self._live.wait_idle()
             if not any(receiver.pending for receiver in self._receivers):
                 return
 
@@ -164,8 +167,8 @@ class Handover:
         """Keep what is not settled, and take nothing more. Idempotent."""
         self._is_over = True
         self._collection.end()
-        self._spread = self._context.successor = None
-        self._context.awaits_successor = False
+        self._spread = self._drain.successor = None
+        self._drain.awaits_successor = False
         for receiver in list(self._receivers):
             receiver.close()
         for sender in self._senders:

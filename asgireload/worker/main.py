@@ -36,9 +36,13 @@ from asgireload.development.worker.request_hold import HeldBack
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.access_log import open_access_log
-from asgireload.http.context import ServingContext
+from asgireload.http.clock import Clock
+from asgireload.http.drain_state import DrainState
+from asgireload.http.live import Live
 from asgireload.http.request_id import RequestIds
+from asgireload.http.server import Server
 from asgireload.http1.connection import http_protocol
+from asgireload.http1.wire import Http1Wire
 from asgireload.ipc.app_signals import give_signals
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.exit_time import exit_deadline, exit_timeout_of, failed_exit_timeout
@@ -83,7 +87,7 @@ from asgireload.libraries import application_places, library_names
 from asgireload.log import configure_logging, keep_logging
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
-from asgireload.websocket.connection import WebSocketConnection
+from asgireload.websocket.connection import WebSocketUpgrade
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.balance import Balance
 from asgireload.worker.direct import Doorway
@@ -99,7 +103,8 @@ from asgireload.worker.loop_end import close_loop
 from asgireload.worker.open_work import WaitReports
 from asgireload.worker.order import WorkerOrder, place_of
 from asgireload.worker.orphaned import Orphaned
-from asgireload.worker.settings import http_settings
+from asgireload.worker.receiver import resumed_protocol
+from asgireload.worker.settings import connection_settings
 from asgireload.worker.tls import make_contexts
 
 if TYPE_CHECKING:
@@ -289,7 +294,8 @@ class _Worker:
         try:
             app = self._take_app()
             self._entrances = self._make_entrances()
-            lifespan, context = await self._start(app, loop)
+            app, lifespan = await self._start_app(app)
+            wire = self._make_wire(loop, self._as_served(app), lifespan)
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
             self._report_failure(error)
             return 3
@@ -297,22 +303,23 @@ class _Worker:
             # Nobody knows this worker any more; it must not take a connection.
             await lifespan.shutdown(self._config.lifespan_timeout)
             return 1
+        server = wire.server
         acceptor = Acceptor(
             loop,
             self._entrances,
-            partial(http_protocol, context),
+            partial(http_protocol, wire),
             record=self._record,
             handshake_timeout=self._config.timeout_handshake,
             greeter=self._make_greeter(loop),
-            has_room=context.has_room,
+            has_room=server.live.has_room,
             balance=self._make_balance(scoreboard),
-            doorway=Doorway(loop, context),
+            doorway=Doorway(wire),
         )
-        context.on_room = acceptor.note_room
+        server.live.on_room = acceptor.note_room
         self._stop_giving_way()
-        handover = Handover(loop, context, self._report_spent)
+        handover = Handover(server, partial(resumed_protocol, wire), self._report_spent)
         self._handover = handover
-        self._begin_serving(loop, context, acceptor)
+        self._begin_serving(wire, acceptor)
         interval = heartbeat_interval(self._config)
         heartbeat = Heartbeat(loop, self._record, interval, self._look_at_imports)
         self._channel.post(WorkerReady(self._mistake, lifespan.state is not None))
@@ -338,8 +345,8 @@ class _Worker:
         for entrance in self._entrances:
             entrance.socket.close()
         self._channel.post(WorkerDraining())
-        reports = WaitReports(loop, context, self._report_waits)
-        result = await drain(context, acceptor, handover, command.reason, timeout)
+        reports = WaitReports(server.clock, server.live, self._report_waits)
+        result = await drain(server, acceptor, handover, command.reason, timeout)
         await lifespan.shutdown(self._config.lifespan_timeout)
         reports.end()
         heartbeat.stop()
@@ -410,20 +417,18 @@ class _Worker:
             return self._config.accept == "per-slot"
         return reason in (DrainReason.STOP, DrainReason.ORPHANED)
 
-    def _begin_serving(
-        self, loop: asyncio.AbstractEventLoop, context: ServingContext, acceptor: Acceptor
-    ) -> None:
+    def _begin_serving(self, wire: Http1Wire, acceptor: Acceptor) -> None:
         """Accept, unless newer code is on its way already."""
         if self._config.reload:
             self._channel.deliver()
-        serving = HeldBack(loop, context, acceptor)
+        serving = HeldBack(wire, acceptor)
         self._serving = serving
         if not self._order.succeeds:
             self._record.values[Field.ACCEPTING] = 1
         if self._held_until is None:
             acceptor.start()
         else:
-            serving.hold(max(0.0, self._held_until - loop.time()))
+            serving.hold(max(0.0, self._held_until - wire.server.clock.loop.time()))
 
     def _stop_giving_way(self) -> None:
         """From the first connection on this process works for clients."""
@@ -434,26 +439,25 @@ class _Worker:
                 # The application has given the right to it away; the supervisor has it, and is told next.
                 _logger.debug("The priority is left for the supervisor to raise: %s", error)
 
-    async def _start(
-        self, app: ASGIApp, loop: asyncio.AbstractEventLoop
-    ) -> tuple[Lifespan, ServingContext]:
-        app, lifespan = await self._start_app(app)
-        context = ServingContext(
-            self._as_served(app),
-            self._order.settings or http_settings(self._config, raise_file_limit()),
-            loop,
+    def _make_wire(
+        self, loop: asyncio.AbstractEventLoop, app: ASGIApp, lifespan: Lifespan
+    ) -> Http1Wire:
+        config = self._config
+        settings = self._order.settings or connection_settings(config, raise_file_limit())
+        header = config.request_id_header
+        server = Server(
+            app,
+            settings.http,
+            Clock(loop, has_date=settings.http.date_header),
+            live=Live(loop, settings.http, self._record),
+            drain=DrainState(draining()),
             state=lifespan.state,
-            record=self._record,
-            drain=draining(),
-            websocket_factory=WebSocketConnection,
-            access_log=open_access_log(self._config, place_of(self._order)),
-            request_ids=(
-                RequestIds(self._config.request_id_header)
-                if self._config.request_id_header is not None
-                else None
-            ),
+            access_log=open_access_log(config, place_of(self._order)),
+            request_ids=RequestIds(header) if header is not None else None,
         )
-        return lifespan, context
+        if settings.websocket is None:
+            return Http1Wire(server)
+        return Http1Wire(server, WebSocketUpgrade(settings.websocket))
 
     def _take_app(self) -> ASGIApp:
         """Return the template's application, or import it."""

@@ -6,11 +6,11 @@ import msgspec
 
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
-from asgireload.http.context import HttpSettings
 from asgireload.ipc.app_signals import AppSignals
 from asgireload.ipc.records import ImportRecord
 from asgireload.log import Place, UserConfig
 from asgireload.net.addresses import ListenerTraits
+from asgireload.worker.settings import ConnectionSettings
 
 
 class WorkerOrder(msgspec.Struct, frozen=True):
@@ -22,7 +22,7 @@ class WorkerOrder(msgspec.Struct, frozen=True):
     slot: int
     app: ASGIApp | None
     """None: the template holds no code, the worker imports the application."""
-    settings: HttpSettings | None
+    settings: ConnectionSettings | None
     """What the template has made already; None: the worker does."""
     is_stand_in: bool
     """It is not the application, but says why that cannot be had."""

@@ -10,8 +10,8 @@ from functools import partial
 import msgspec
 
 from asgireload.errors import ParcelError
-from asgireload.http.context import ServingContext
 from asgireload.http1.connection import resumed_http_protocol, resumed_stream_protocol
+from asgireload.http1.wire import Http1Wire
 from asgireload.ipc.parcels import (
     EventStreamParcel,
     HttpParcel,
@@ -24,8 +24,6 @@ from asgireload.ipc.parcels import (
     decode_parcel,
 )
 from asgireload.ipc.passage import Passage, Sent, read_parcel
-from asgireload.websocket.connection import resumed_websocket_protocol
-from asgireload.websocket.handover import Resumption
 from asgireload.worker.connecting import Connecting, wait_ended
 from asgireload.worker.offers import Claims, Fate
 
@@ -36,17 +34,17 @@ transport is made and begins to read, so a count bounds the whole better than th
 _logger = logging.getLogger("asgireload.error")
 
 
-def resumed_protocol(context: ServingContext, parcel: Parcel) -> Callable[[], asyncio.BaseProtocol]:
+def resumed_protocol(wire: Http1Wire, parcel: Parcel) -> Callable[[], asyncio.BaseProtocol]:
     """Return what makes the protocol that goes on with a connection. Raise ParcelError where none can."""
     match parcel:
         case HttpParcel():
-            return partial(resumed_http_protocol, context, parcel)
+            return partial(resumed_http_protocol, wire, parcel)
         case EventStreamParcel():
-            return partial(resumed_stream_protocol, context, parcel)
+            return partial(resumed_stream_protocol, wire, parcel)
         case WebSocketParcel():
-            if not context.speaks_websocket:
+            if wire.websockets is None:
                 raise ParcelError("WebSockets are switched off here")
-            return partial(resumed_websocket_protocol, context, Resumption(parcel))
+            return wire.websockets.resumed_protocol(wire, parcel)
 
 
 class _Arrival(msgspec.Struct, frozen=True):
@@ -59,6 +57,7 @@ class _Arrival(msgspec.Struct, frozen=True):
 class Receiver:
     """Takes over what comes through one passage until the other worker has ended. Owns the passage.
 
+    `resume` returns what makes the protocol of a connection, and raises ParcelError for what cannot go on here.
     `accepts` is asked before each connection; what it denies goes back. `on_arrived` is told of each slice how many
     came. `on_done` is called once, when the passage is closed.
     """
@@ -67,14 +66,14 @@ class Receiver:
         self,
         loop: asyncio.AbstractEventLoop,
         passage: Passage,
-        context: ServingContext,
+        resume: Callable[[Parcel], Callable[[], asyncio.BaseProtocol]],
         accepts: Callable[[], bool],
         on_arrived: Callable[[int], None],
         on_done: Callable[["Receiver"], None],
     ) -> None:
         self._loop = loop
         self.passage = passage
-        self._context = context
+        self._resume = resume
         self._accepts = accepts
         self._on_arrived = on_arrived
         self._on_done = on_done
@@ -147,7 +146,7 @@ class Receiver:
             return None  # no room for another descriptor
         try:
             data = offer.parcel or read_parcel(descriptors[1])
-            make_protocol = resumed_protocol(self._context, decode_parcel(data))
+            make_protocol = self._resume(decode_parcel(data))
             arrived = socket.socket(fileno=descriptors[0])
         except (ParcelError, OSError) as error:
             _logger.warning("A connection is not taken over: %s", error)

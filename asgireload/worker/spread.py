@@ -8,7 +8,7 @@ from asgireload.worker.sender import Sender
 
 
 class Spread:
-    """Workers that follow side by side, as one (`http.context.Successor`): each in turn gets a connection.
+    """Workers that follow side by side, as one (a `Successor`): each in turn gets a connection.
 
     It does not change. When one of them takes nothing more, or another is named, a new one takes its place, and
     connections ask that one for their turn.
