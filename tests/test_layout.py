@@ -12,6 +12,7 @@ LAYERS = [
     {"supervisor", "template"},
     {"worker", "admin", "development"},
     {"websocket"},
+    {"http1"},
     {"http"},
     {"ipc", "net", "app", "draining", "handover"},
     {"log"},
@@ -21,6 +22,8 @@ LAYERS = [
 ]
 """A room imports rooms of lower layers, and of its own layer only where ALLOWED says so."""
 ALLOWED = {
+    # The exchange frames its responses itself.
+    ("http", "http1"),
     # The supervisor's decisions never import the code of its children; it joins admin and development.
     ("template", "worker"),
     ("supervisor", "admin"),

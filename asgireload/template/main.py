@@ -55,7 +55,9 @@ from asgireload.template.session import Session
 from asgireload.worker.ending import end_process, flush_files
 from asgireload.worker.forked import end_in_import
 from asgireload.worker.inherited import disown, flush_all, renew
-from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
+from asgireload.worker.main import import_what_runs, run_worker
+from asgireload.worker.order import WorkerOrder
+from asgireload.worker.settings import connection_settings
 
 TELL_DELAY = 0.1
 """Seconds without a command before the supervisor is told what was imported: processors are for workers
@@ -184,7 +186,7 @@ def _import(session: Session) -> ASGIApp | None:
     import_what_runs(config)
     # Whatever a worker runs, it writes reference counts to, and has a page of its own from then on. So what
     # would be the same in all of them is made here.
-    session.settings = http_settings(config, raise_file_limit())
+    session.settings = connection_settings(config, raise_file_limit())
     return _loaded(session, app, hazards)
 
 

@@ -13,7 +13,6 @@ from asgireload.bytecode import remove_doubtful_bytecode
 from asgireload.development.template.import_watch import ImportWatch
 from asgireload.development.template.page_copies import copy_pages
 from asgireload.errors import AppLoadError
-from asgireload.http.context import HttpSettings
 from asgireload.ipc.app_signals import AppSignals, Handler, signal_handlers
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
@@ -24,6 +23,7 @@ from asgireload.libraries import Places, application_places
 from asgireload.log import Place, UserConfig, configure_logging, keep_logging, read_user_config
 from asgireload.template.hazard_search import open_descriptors
 from asgireload.worker.ending import open_files
+from asgireload.worker.settings import ConnectionSettings
 
 
 class Session:
@@ -46,7 +46,7 @@ class Session:
         self.app_dir = ""
         """Resolved once: a symlink that moves later must not lead a worker of this generation elsewhere."""
         self.log_config: UserConfig | None = None
-        self.settings: HttpSettings | None = None
+        self.settings: ConnectionSettings | None = None
         """What workers serve with, once the application was imported."""
         self.descriptors: frozenset[int] = frozenset()
         """Those that were open before anything of the application's was imported."""
