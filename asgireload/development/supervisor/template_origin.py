@@ -22,7 +22,7 @@ from asgireload.supervisor.template_source import StartedTemplate
 if TYPE_CHECKING:
     from asgireload.development.supervisor.preload_cache import PreloadCache
 
-TEMPLATE_MODULE = "asgireload.template.main"
+TEMPLATE_MODULE = "asgireload.development.template.main"
 
 
 class CachedOrigin(msgspec.Struct, frozen=True, eq=False):
