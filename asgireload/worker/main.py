@@ -45,7 +45,7 @@ from asgireload.http1.connection import http_protocol
 from asgireload.http1.wire import Http1Wire
 from asgireload.ipc.app_signals import give_signals
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.exit_time import exit_deadline, exit_timeout_of, failed_exit_timeout
+from asgireload.ipc.exit_time import exit_deadline, failed_exit_timeout
 from asgireload.ipc.heartbeat import heartbeat_interval
 from asgireload.ipc.linux import (
     keep_freed_memory,
@@ -164,7 +164,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
 def _time_to_exit(config: Config, drain_deadline: float | None = None) -> ExitTime:
     """Return the time to exit that begins now; without `drain_deadline` that of a worker that has not served."""
     now = time.monotonic()
-    timeout = exit_timeout_of(config)
+    timeout = config.exit_timeout
     if drain_deadline is None:
         return ExitTime(now, now + failed_exit_timeout(timeout))
     return ExitTime(now, exit_deadline(timeout, drain_deadline, now))
