@@ -3,7 +3,6 @@
 This file imports little: a start waits for it before the first template has its order.
 """
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,8 @@ from asgireload.supervisor.early_template import EarlyTemplate
 from asgireload.supervisor.load_requests import first_request
 
 if TYPE_CHECKING:
+    import asyncio
+
     from asgireload.supervisor.fleet import Policy
     from asgireload.supervisor.start import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
@@ -43,7 +44,7 @@ class Production:
 
     def join(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: "asyncio.AbstractEventLoop",
         config: Config,
         directory: str,
         supervisor: "SupervisorPort",

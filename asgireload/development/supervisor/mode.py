@@ -1,6 +1,5 @@
 """A server with `--reload`, as far as it differs from one in production."""
 
-import asyncio
 import logging
 import os
 from collections.abc import Mapping
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING
 from asgireload.config import Config
 
 if TYPE_CHECKING:
+    import asyncio
+
     from asgireload.supervisor.fleet import Policy
     from asgireload.supervisor.start import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
@@ -35,7 +36,7 @@ class Development:
 
     def join(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: "asyncio.AbstractEventLoop",
         config: Config,
         directory: str,
         supervisor: "SupervisorPort",
