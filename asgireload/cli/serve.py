@@ -50,9 +50,10 @@ def serve(config: Config, early_template: EarlyTemplate) -> int:
     if config.reload:
         # Templates are forked from a library base, which needs the processor now.
         early_template.end()
+        from asgireload.development.settings import development_config
         from asgireload.development.supervisor.mode import Development
 
-        return run(config, Development())
+        return run(development_config(config), Development())
     from asgireload.supervisor.production import Production
 
     return run(config, Production(early_template))

@@ -16,9 +16,9 @@ from asgireload.supervisor.system import System
 from asgireload.supervisor.template_source import StartedTemplate, TemplateOrigin
 
 
-def start_fresh(system: System, end: socket.socket) -> StartedTemplate:
-    """Start a template in a fresh interpreter. Raise OSError."""
-    return StartedTemplate(system.spawn(TEMPLATE_MODULE, end.fileno()))
+def start_fresh(system: System, module: str, end: socket.socket) -> StartedTemplate:
+    """Start a template in a fresh interpreter that runs `module`. Raise OSError."""
+    return StartedTemplate(system.spawn(module, end.fileno()))
 
 
 class FreshOrigin(msgspec.Struct, frozen=True):
@@ -29,7 +29,11 @@ class FreshOrigin(msgspec.Struct, frozen=True):
 
     def start(self, end: socket.socket) -> StartedTemplate:
         begun = self.early_template.take(self.request)
-        return start_fresh(self.system, end) if begun is None else _adopt(self.system, begun)
+        return (
+            start_fresh(self.system, TEMPLATE_MODULE, end)
+            if begun is None
+            else _adopt(self.system, begun)
+        )
 
     def record(self, message: AnyMessage, descriptors: list[int]) -> None:
         raise AssertionError(message)  # nobody has asked for it

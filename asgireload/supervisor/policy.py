@@ -1,7 +1,6 @@
 """The slice of the configuration that decisions depend on."""
 
 from asgireload.config import Config
-from asgireload.ipc.exit_time import exit_timeout_of
 from asgireload.supervisor.fleet import Policy
 
 
@@ -22,7 +21,7 @@ def make_policy(config: Config) -> Policy:
         heartbeat_timeout=config.timeout_worker_healthcheck,
         drain_timeout=config.drain_timeout,
         lifespan_timeout=config.lifespan_timeout,
-        exit_timeout=exit_timeout_of(config),
+        exit_timeout=config.exit_timeout,
         max_requests=config.max_requests,
         max_requests_jitter=config.max_requests_jitter,
         max_rss=config.max_rss,

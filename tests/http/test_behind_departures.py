@@ -16,7 +16,7 @@ from starlette.routing import Route
 from asgireload.errors import AppProtocolError, ClientDisconnectedError
 from asgireload.http.messages import pairs_of
 from asgireload.http.refusals import application_error
-from asgireload.http.writer import PreparedHeads
+from asgireload.http1.writer import PreparedHeads
 from tests.http.server import serving
 from tests.http.test_exchange import GET, OK
 from tests.http.test_senders import leave
@@ -53,7 +53,7 @@ def test_a_background_task_behind_a_finite_response_that_nobody_listens_for_runs
             client.send(GET)
             await client.read_until(b"xxx")
             leave(client, how)
-            await server.wait_until(lambda: server.context.is_idle)
+            await server.wait_until(lambda: server.live.is_idle)
             assert ran
 
     run(main())

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from asgireload.http.connection import HttpConnection
+from asgireload.http1.connection import HttpConnection
 from asgireload.ipc.scoreboard import Field
 from asgireload.worker import collection
 from asgireload.worker.collection import FREEZE_FROM, PutOff, may_freeze
@@ -138,7 +138,7 @@ def test_connections_that_were_handed_over_are_freed_without_the_collector(run):
                 await ask(client)
             pair.leave()
             await pair.wait_moved(20)
-            assert all(isinstance(each, HttpConnection) for each in pair.new.context.connections)
+            assert all(isinstance(each, HttpConnection) for each in pair.new.live.connections)
             for client in clients:
                 await ask(client)
             gc.collect()

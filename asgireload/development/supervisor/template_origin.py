@@ -22,6 +22,8 @@ from asgireload.supervisor.template_source import StartedTemplate
 if TYPE_CHECKING:
     from asgireload.development.supervisor.preload_cache import PreloadCache
 
+TEMPLATE_MODULE = "asgireload.development.template.main"
+
 
 class CachedOrigin(msgspec.Struct, frozen=True, eq=False):
     """The origin of one template; see `TemplateOrigin`."""
@@ -38,7 +40,7 @@ class CachedOrigin(msgspec.Struct, frozen=True, eq=False):
 
     def start(self, end: socket.socket) -> StartedTemplate:
         if self.source is None:
-            return start_fresh(self.cache.system, end)
+            return start_fresh(self.cache.system, TEMPLATE_MODULE, end)
         if (standby := self.source.take_standby()) is not None:
             return StartedTemplate(standby.process, standby.channel)
         self.source.channel.post(ForkTemplate(), [end.fileno()])

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 
+from asgireload.development.template.session import DevelopmentSession
 from asgireload.errors import ChannelClosedError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import (
@@ -34,7 +35,7 @@ from asgireload.libraries import Places, application_places
 from asgireload.template.forking import fork_templates
 from asgireload.template.hazard_search import find_hazards, native_tasks, open_descriptors
 from asgireload.template.main import be_template
-from asgireload.template.session import Session, enter_directory, load_env_file
+from asgireload.template.session import enter_directory, load_env_file
 from asgireload.worker.inherited import has_cleanup
 from asgireload.worker.main import import_what_runs
 
@@ -57,7 +58,7 @@ def main() -> int:
         os._exit(0)
     if own_channel is None:
         os._exit(1)
-    return be_template(Session(own_channel, supervisor, is_forked=True))
+    return be_template(DevelopmentSession(own_channel, supervisor, is_forked=True))
 
 
 def _build(channel: Channel) -> str | None:
