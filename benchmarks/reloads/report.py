@@ -198,7 +198,7 @@ def started(trials: Sequence[Trial]) -> str:
     """Return how each server is told to reload, and when it counts as complete."""
     names = [trial.server for trial in trials]
     rows = [[s.name, s.reload, s.completion.value] for s in SERVERS if s.name in names]
-    return table(["", "a reload is asked for by", "it is complete when"], rows)
+    return table(["", "a reload is requested by", "it is complete when"], rows)
 
 
 def mixed_text(run: Run) -> str:

@@ -16,7 +16,7 @@ class Completion(Enum):
     """How one knows that a reload has come to its end."""
 
     VERDICT = "it says so"
-    PROCESSES = "all workers of before have ended"
+    PROCESSES = "all old workers have ended"
 
 
 @dataclass(frozen=True, slots=True)
