@@ -32,8 +32,8 @@ BETTER: tuple[Better, ...] = (
     # `send` is closed with it, by the garbage collector; under uvicorn it goes on for nobody until its own end.
     *(
         Better(
-            "the generator ends with the next garbage collection, under uvicorn it continues without a client and keeps"
-            " others waiting",
+            "the generator ends with the next garbage collection, under uvicorn it continues without a client and"
+            " keeps others waiting",
             feature,
             fact,
             ours,
