@@ -193,7 +193,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         None,
         APPLICATION,
         "Put the variables of this file into the application's environment; it is read again at"
-        " each reload. It does not configure the server.",
+        " each reload. These variables do not configure the server.",
         uvicorn="env_file",
     )
     root_path: str = _row(
@@ -705,8 +705,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         True,
         RELOADING,
         "Let old workers drain while the reload continues. With --no-drain-overlap the next slot,"
-        " and the next reload, wait until they have ended: a reload then needs less memory, and up"
-        " to --drain-timeout for each slot.",
+        " and the next reload, wait until they have ended: a reload then needs less memory, but"
+        " takes up to --drain-timeout for each slot.",
     )
     drain_generations: int = _row(
         Integer(1, 16),
