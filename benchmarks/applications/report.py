@@ -112,7 +112,7 @@ def body(results: Sequence[Result]) -> str:
         if result.warnings
     ]
     if warned:
-        parts += ["### What asgireload warned of", table(["application", "warnings"], warned)]
+        parts += ["### Warnings of asgireload", table(["application", "warnings"], warned)]
     return "\n\n".join(parts)
 
 

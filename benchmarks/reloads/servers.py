@@ -15,7 +15,7 @@ APP = "versioned:app"
 class Completion(Enum):
     """How one knows that a reload has come to its end."""
 
-    VERDICT = "it says so"
+    VERDICT = "the command reports it"
     PROCESSES = "all old workers have ended"
 
 
