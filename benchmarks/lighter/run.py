@@ -14,7 +14,7 @@ from .copies import default_checkout, make_copy
 from .figures import Samples
 from .variants import QUESTIONS, Variant
 
-ROUNDS = {"spread": 6, "early": 8, "imports": 5, "standby": 6, "direct": 7}
+ROUNDS = {"spread": 5, "early": 8, "imports": 5, "standby": 5, "direct": 12}
 """Of each question, so that a run takes about a minute and a half on two CPUs that have nothing else to do."""
 
 
@@ -29,6 +29,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--compiled", action="store_true", help="compile every variant, for minutes"
     )
     parser.add_argument("--rate", type=float, help="spread: requests per second")
+    parser.add_argument("--busy", type=int, default=0, help="spread: other processes that compute")
     parser.add_argument("--load-cpus", help="direct: CPUs for wrk, as taskset takes them")
     parser.add_argument("--only", default="", help="variants, comma-separated, beside the first")
     options = parser.parse_args(arguments)
@@ -49,7 +50,7 @@ def chosen(options: argparse.Namespace) -> list[Variant]:
 def main() -> None:
     options = parse_arguments()
     measures: dict[str, Callable[[Mapping[Variant, Path], int], Samples]] = {
-        "spread": lambda homes, rounds: spread.measure(homes, rounds, options.rate),
+        "spread": lambda homes, rounds: spread.measure(homes, rounds, options.rate, options.busy),
         "early": early.measure,
         "imports": imports.measure,
         "standby": standby.measure,

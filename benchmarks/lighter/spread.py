@@ -6,6 +6,8 @@ and had no CPU, which is what both mechanisms are to shorten.
 """
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -85,10 +87,26 @@ class Waits:
         self.look()
 
 
-def measure(homes: Mapping[Variant, Path], rounds: int, rate: float | None = None) -> Samples:
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """Let so many other processes compute meanwhile, at the usual priority."""
+    others = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)
+    ]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def measure(
+    homes: Mapping[Variant, Path], rounds: int, rate: float | None = None, others: int = 0
+) -> Samples:
     """Reload each variant once in each round, under a load of `rate` requests a second.
 
-    None: half of what the first variant answers at most.
+    None: half of what the first variant answers at most. `others`: processes that leave no CPU idle.
     """
     samples = Samples(METRICS)
     server = next(server for server in SERVERS if server.name == OURS)
@@ -107,6 +125,7 @@ def measure(homes: Mapping[Variant, Path], rounds: int, rate: float | None = Non
         if rate is None:
             rate = find_saturation(next(iter(servers.values()))) / 2
         print(f"{rate:,.0f} requests per second", flush=True)
+        stack.enter_context(busy(others))
         for number in range(rounds):
             for variant in turned(list(servers), number):
                 samples.add(variant.name, _reload_under_load(servers[variant], rate, number + 2))

@@ -23,9 +23,22 @@ HERE = Variant(AS_IT_IS)
 
 # Priorities in a reload: --reload-priority turns both off, so one edit is enough.
 _NO_LOOK = Body("supervisor/giving_way.py", "GivingWay._look", "self._is_looking = False")
+_WORKERS_DO_NOT = (
+    Instead(
+        "supervisor/transitions.py",
+        "gives_way=succeeds and fleet.policy.changes_give_way",
+        "gives_way=False",
+    ),
+    Instead(
+        "supervisor/transitions.py",
+        "gives_way=bool(worker.successors) and policy.changes_give_way",
+        "gives_way=False",
+    ),
+)
 SPREAD = (
     HERE,
     Variant("no spreading", (_NO_LOOK,)),
+    Variant("the import alone gives way", _WORKERS_DO_NOT),
     Variant("usual priority", flags=("--reload-priority", "normal")),
 )
 
@@ -101,6 +114,7 @@ STANDBY = (
     HERE,
     Variant("no bookmark", (_NO_BOOKMARK,)),
     Variant("no spare", (_NO_SPARE,)),
+    Variant("spare without copied pages", (Body("template/warming.py", "copy_pages", "return 0"),)),
     Variant("base alone", (_NO_BOOKMARK, _NO_SPARE)),
     Variant("nothing kept", (_NO_BOOKMARK, _NO_SPARE, *_NO_BASE)),
 )
