@@ -1,7 +1,8 @@
 """How a variant of the server is made: edits of its sources that leave one mechanism out, or put it back. Pure.
 
-The server has no switch for most mechanisms, and gets none for a measurement. An edit that does not find what it
-edits is an error: the table of variants follows the sources, and a test holds it to them.
+The server has no switch for most mechanisms, and gets none for a measurement. Functions and texts are looked for in
+all modules, so that a module may move. An edit that does not find what it edits is an error: the table of variants
+follows the sources, and a test holds it to them.
 """
 
 import ast
@@ -25,21 +26,28 @@ class Edit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Another body for a function, or for a method named `Class.method`."""
+    """Another body for a function, or for a method named `Class.method`, that is defined once."""
 
-    path: str
     name: str
     text: str
 
     def __call__(self, sources: Sources) -> dict[str, str]:
-        source = _text(sources, self.path)
-        function = _find(ast.parse(source), self.name.split("."), self.path)
-        lines = source.splitlines(keepends=True)
+        names = self.name.split(".")
+        found = [
+            (path, function)
+            for path, source in sources.items()
+            if f"def {names[-1]}(" in source
+            and (function := _find(ast.parse(source), names)) is not None
+        ]
+        if len(found) != 1:
+            raise EditError(f"{self.name} is defined {len(found)} times, not once")
+        path, function = found[0]
+        lines = sources[path].splitlines(keepends=True)
         first, last = function.body[0], function.body[-1]
         assert last.end_lineno is not None
         body = indent(self.text.rstrip() + "\n", " " * first.col_offset)
         kept = [*lines[: first.lineno - 1], body, *lines[last.end_lineno :]]
-        return {self.path: "".join(kept)}
+        return {path: "".join(kept)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +63,41 @@ class Behind:
 
 @dataclass(frozen=True, slots=True)
 class Instead:
-    """Another text for one that stands in a module once."""
+    """Another text for one that stands in the modules once."""
 
-    path: str
     old: str
     new: str
 
     def __call__(self, sources: Sources) -> dict[str, str]:
-        source = _text(sources, self.path)
-        if source.count(self.old) != 1:
-            raise EditError(
-                f"{self.path} has {self.old!r} {source.count(self.old)} times, not once"
-            )
-        return {self.path: source.replace(self.old, self.new)}
+        count = sum(source.count(self.old) for source in sources.values())
+        if count != 1:
+            raise EditError(f"{self.old!r} stands there {count} times, not once")
+        path = next(path for path, source in sources.items() if self.old in source)
+        return {path: sources[path].replace(self.old, self.new)}
 
 
-@dataclass(frozen=True, slots=True)
-class Patterns:
-    """Compile the module's patterns, which are kept as texts, when the module is imported."""
-
-    path: str
-
-    def __call__(self, sources: Sources) -> dict[str, str]:
-        source = _text(sources, self.path)
+def compile_patterns(sources: Sources) -> dict[str, str]:
+    """Compile patterns that are kept as texts when their module is imported. Raise EditError for none."""
+    changed: dict[str, str] = {}
+    for path, source in sources.items():
         names = sorted(
             {
                 node.args[0].id
                 for node in ast.walk(ast.parse(source))
                 if isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and isinstance(node.func.value, ast.Name)
-                and node.func.value.id == "re"
+                and ast.unparse(node.func.value) == "re"
                 and node.args
                 and isinstance(node.args[0], ast.Name)
+                and node.args[0].id.isupper()
             }
         )
-        if not names:
-            raise EditError(f"{self.path} has no pattern that is kept as text")
-        compiled = "\n".join(f"{name} = re.compile({name})" for name in names)
-        return Behind(self.path, compiled)(sources)
+        if names:
+            compiled = "\n".join(f"{name} = re.compile({name})" for name in names)
+            changed |= Behind(path, compiled)(sources)
+    if not changed:
+        raise EditError("no module keeps a pattern as text")
+    return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,7 @@ class DataClasses:
     The classes themselves stay, so that the server works as before; their own definition takes little.
     """
 
-    is_candidate: Callable[[str, ast.ClassDef], bool]
-    """Given a path and a class of it."""
+    is_candidate: Callable[[ast.ClassDef], bool]
 
     def __call__(self, sources: Sources) -> dict[str, str]:
         changed: dict[str, str] = {}
@@ -112,7 +115,7 @@ class DataClasses:
             added = [
                 _data_class(node)
                 for node in ast.parse(source).body
-                if isinstance(node, ast.ClassDef) and self.is_candidate(path, node)
+                if isinstance(node, ast.ClassDef) and self.is_candidate(node)
             ]
             if added:
                 text = "from dataclasses import dataclass as _dataclass\n\n\n" + "\n\n".join(added)
@@ -122,7 +125,7 @@ class DataClasses:
         return changed
 
 
-def is_plain_struct(path: str, node: ast.ClassDef) -> bool:
+def is_plain_struct(node: ast.ClassDef) -> bool:
     """Whether a class is a Struct that is not sent: those that are have a tag, and are Structs for that."""
     bases = {ast.unparse(base) for base in node.bases}
     return "msgspec.Struct" in bases and all(keyword.arg != "tag" for keyword in node.keywords)
@@ -164,9 +167,7 @@ def _text(sources: Sources, path: str) -> str:
     return sources[path]
 
 
-def _find(
-    module: ast.Module, names: list[str], path: str
-) -> ast.FunctionDef | ast.AsyncFunctionDef:
+def _find(module: ast.Module, names: list[str]) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     *classes, name = names
     body: list[ast.stmt] = module.body
     for class_name in classes:
@@ -175,4 +176,4 @@ def _find(
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
             return node
-    raise EditError(f"{path} has no {'.'.join(names)}")
+    return None

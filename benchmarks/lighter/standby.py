@@ -1,4 +1,6 @@
-"""What the bookmark and the spare bring in development, on top of the base: from a save to the first new answer."""
+"""What import checkpoint and standby template bring in development, on top of the library base.
+
+From a save to the first new answer; CPU time and memory."""
 
 import time
 from collections.abc import Mapping
@@ -19,7 +21,7 @@ from .variants import Variant
 MODULES = 40
 """Of the application; each takes a millisecond or two, for a few models of pydantic."""
 WARM_UP = 3
-"""Saves before the first that counts: the base is built after a load, and a bookmark is left by one."""
+"""Saves before the first that counts: the base is built after a load, and a checkpoint is left by one."""
 REST = 1.0
 """Seconds after the saves of a round: a base is built anew half a second after a load."""
 ANSWER_TIMEOUT = 20.0

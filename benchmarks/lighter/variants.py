@@ -6,7 +6,7 @@ The first variant of each question is the server as it is, and the others are co
 import ast
 from dataclasses import dataclass
 
-from .edits import Behind, Body, DataClasses, Edit, Instead, Patterns, is_plain_struct
+from .edits import Behind, Body, DataClasses, Edit, Instead, compile_patterns, is_plain_struct
 
 AS_IT_IS = "as it is"
 
@@ -22,15 +22,13 @@ class Variant:
 HERE = Variant(AS_IT_IS)
 
 # Priorities in a reload: --reload-priority turns both off, so one edit is enough.
-_NO_LOOK = Body("supervisor/giving_way.py", "GivingWay._look", "self._is_looking = False")
+_NO_LOOK = Body("GivingWay._look", "self._is_looking = False")
 _WORKERS_DO_NOT = (
     Instead(
-        "supervisor/transitions.py",
         "gives_way=succeeds and fleet.policy.changes_give_way",
         "gives_way=False",
     ),
     Instead(
-        "supervisor/transitions.py",
         "gives_way=bool(worker.successors) and policy.changes_give_way",
         "gives_way=False",
     ),
@@ -42,11 +40,9 @@ SPREAD = (
     Variant("usual priority", flags=("--reload-priority", "normal")),
 )
 
-_SPAWNED = Body("supervisor/spawning.py", "can_fork", "return False")
-_NOT_EARLY = Body("supervisor/head_start.py", "HeadStart.begin", "return")
-_COLLECTS = Instead(
-    "supervisor/head_start.py", "if is_program and gc.isenabled():", "if is_program and False:"
-)
+_SPAWNED = Body("can_fork", "return False")
+_NOT_EARLY = Body("HeadStart.begin", "return")
+_COLLECTS = Instead("if is_program and gc.isenabled():", "if is_program and False:")
 EARLY = (
     HERE,
     Variant("spawned, not forked", (_SPAWNED,)),
@@ -54,23 +50,14 @@ EARLY = (
     Variant("early, with collection", (_COLLECTS,)),
 )
 
-_WRITTEN = {
-    ("http/parser.py", "RequestLimits"),
-    ("websocket/deflate.py", "DeflateParameters"),
-    ("websocket/session.py", "Closed"),
-    ("websocket/session.py", "SessionLimits"),
-    ("worker/acceptor.py", "Entrance"),
-}
+WRITTEN = {"Closed", "DeflateParameters", "Entrance", "RequestLimits", "SessionLimits"}
 """Classes that hold values, and whose methods are written out."""
 
 
-def _is_written(path: str, node: ast.ClassDef) -> bool:
-    return (path, node.name) in _WRITTEN
+def _is_written(node: ast.ClassDef) -> bool:
+    return node.name in WRITTEN
 
 
-_PATTERNS = tuple(
-    map(Patterns, ("config/kinds.py", "net/proxy_protocol.py", "net/tls.py", "net/x509.py"))
-)
 _COMMANDS = Behind(
     "cli/main.py",
     "import asgireload.cli.checking, asgireload.cli.command, asgireload.cli.control, asgireload.cli.parsing",
@@ -78,50 +65,56 @@ _COMMANDS = Behind(
 _ADMIN = Behind("supervisor/loop.py", "import asgireload.admin.server, asgireload.admin.metrics")
 _PAGES = Behind(
     "worker/main.py",
-    "import asgireload.devpage.exceptions, asgireload.devpage.failure, asgireload.devpage.reading\n"
-    "import asgireload.devpage.refresh, asgireload.devpage.stream",
+    "\n".join(
+        f"import asgireload.development.pages.{name}"
+        for name in ("exceptions", "failure", "reading", "refresh", "stream")
+    ),
 )
-_LIBRARY = (
-    Behind("errors.py", "import difflib"),
-    Behind("config/sources.py", "import tomllib"),
-    Behind("log/user_config.py", "import configparser, logging.config, tomllib"),
-    Behind("net/unix.py", "import grp, pwd"),
-    Behind("supervisor/interpreter.py", "import site"),
-    Behind("supervisor/spawning.py", "import runpy"),
-    Behind("libraries.py", "import sysconfig"),
-    Behind("worker/inherited.py", "import dis"),
-)
+_LIBRARY = {
+    "difflib": ("errors.py", "import difflib"),
+    "tomllib": ("config/sources.py", "import tomllib"),
+    "configparser and logging.config": (
+        "log/user_config.py",
+        "import configparser, logging.config",
+    ),
+    "grp and pwd": ("net/unix.py", "import grp, pwd"),
+    "site": ("supervisor/interpreter.py", "import site"),
+    "runpy": ("supervisor/spawning.py", "import runpy"),
+    "sysconfig": ("libraries.py", "import sysconfig"),
+    "dis": ("worker/inherited.py", "import dis"),
+}
+"""Modules of the standard library that are imported late, and by whom."""
 _FORMAT = Behind("cli/serve.py", "import asgireload.http.access_format")
 IMPORTS = (
     HERE,
-    Variant("patterns compiled at import", _PATTERNS),
+    Variant("patterns compiled at import", (compile_patterns,)),
     Variant("data classes, not Structs", (DataClasses(is_plain_struct),)),
     Variant("data classes, not written out", (DataClasses(_is_written),)),
     Variant("all commands imported", (_COMMANDS,)),
     Variant("admin server imported", (_ADMIN,)),
     Variant("development pages imported", (_PAGES,)),
-    Variant("rare standard modules imported", _LIBRARY),
     Variant("access formats imported", (_FORMAT,)),
+    *(Variant(f"{name} imported", (Behind(*place),)) for name, place in _LIBRARY.items()),
 )
 
-_NO_BOOKMARK = Body("supervisor/layers.py", "choose_bookmark", 'return ""')
-_NO_SPARE = Body("supervisor/foundation.py", "Foundation._renew_spare", "return")
+_NO_CHECKPOINT = Body("choose_bookmark", 'return ""')
+_NO_STANDBY = Body("Foundation._renew_spare", "return")
 _NO_BASE = (
-    Body("supervisor/foundation.py", "Foundation._rebuild_later", "return"),
-    Body("supervisor/foundation.py", "Foundation.begin", "return"),
+    Body("Foundation._rebuild_later", "return"),
+    Body("Foundation.begin", "return"),
 )
 STANDBY = (
     HERE,
-    Variant("no bookmark", (_NO_BOOKMARK,)),
-    Variant("no spare", (_NO_SPARE,)),
-    Variant("spare without copied pages", (Body("template/warming.py", "copy_pages", "return 0"),)),
-    Variant("base alone", (_NO_BOOKMARK, _NO_SPARE)),
-    Variant("nothing kept", (_NO_BOOKMARK, _NO_SPARE, *_NO_BASE)),
+    Variant("no import checkpoint", (_NO_CHECKPOINT,)),
+    Variant("no standby template", (_NO_STANDBY,)),
+    Variant("standby without copied pages", (Body("copy_pages", "return 0"),)),
+    Variant("library base alone", (_NO_CHECKPOINT, _NO_STANDBY)),
+    Variant("nothing kept", (_NO_CHECKPOINT, _NO_STANDBY, *_NO_BASE)),
 )
 
 DIRECT = (
     HERE,
-    Variant("through the loop", (Body("worker/direct.py", "Doorway.serve", "return False"),)),
+    Variant("through the loop", (Body("Doorway.serve", "return False"),)),
 )
 
 QUESTIONS = {

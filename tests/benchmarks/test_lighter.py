@@ -1,6 +1,7 @@
 """Variants of the server: every edit finds what it edits, and figures compare what was measured in one round."""
 
 import ast
+import importlib.util
 
 import pytest
 
@@ -13,13 +14,13 @@ from benchmarks.lighter.edits import (
     DataClasses,
     EditError,
     Instead,
-    Patterns,
     apply_all,
+    compile_patterns,
     fields_of,
     is_plain_struct,
 )
 from benchmarks.lighter.figures import Samples
-from benchmarks.lighter.variants import AS_IT_IS, QUESTIONS
+from benchmarks.lighter.variants import AS_IT_IS, QUESTIONS, WRITTEN
 
 SOURCES = {
     "a.py": '"""One."""\n\n\nclass Door:\n    async def open(self) -> None:\n        """Say."""\n'
@@ -39,8 +40,17 @@ def test_every_variant_finds_what_it_edits_and_leaves_python(what, variant):
     assert changed.keys() <= sources.keys()
     for path, text in changed.items():
         assert text != sources[path]
-        ast.parse(text)
+        for node in ast.walk(ast.parse(text)):
+            for alias in node.names if isinstance(node, ast.Import) else ():
+                if alias.name.startswith(PACKAGE):
+                    assert importlib.util.find_spec(alias.name) is not None
     assert bool(changed or variant.flags) == (variant.name != AS_IT_IS)
+
+
+def test_classes_that_are_written_out_are_there():
+    sources = sources_of(default_checkout() / PACKAGE).values()
+    nodes = [node for source in sources for node in ast.parse(source).body]
+    assert {node.name for node in nodes if isinstance(node, ast.ClassDef)} >= WRITTEN
 
 
 def test_the_server_as_it_is_comes_first_and_no_name_twice():
@@ -51,38 +61,38 @@ def test_the_server_as_it_is_comes_first_and_no_name_twice():
 
 
 def test_a_body_is_replaced_and_what_stands_around_it_stays():
-    changed = Body("a.py", "Door.open", "self.close()\nreturn")(SOURCES)["a.py"]
+    changed = Body("Door.open", "self.close()\nreturn")(SOURCES)["a.py"]
     assert changed == (
         '"""One."""\n\n\nclass Door:\n    async def open(self) -> None:\n        self.close()\n'
         "        return\n\n    def close(self) -> None:\n        return None\n\n\n"
         "def knock() -> int:\n    return 1\n"
     )
-    assert "return 2" in Body("a.py", "knock", "return 2")(SOURCES)["a.py"]
+    assert "return 2" in Body("knock", "return 2")(SOURCES)["a.py"]
 
 
 @pytest.mark.parametrize("name", ["Door", "Door.lock", "knock.knock", "lock", "Gate.open"])
 def test_a_function_that_is_not_there_is_an_error(name):
     with pytest.raises(EditError, match=name):
-        Body("a.py", name, "return")(SOURCES)
+        Body(name, "return")(SOURCES)
 
 
 def test_a_text_that_does_not_stand_there_once_is_an_error():
-    assert "return 3" in Instead("a.py", "return 1", "return 3")(SOURCES)["a.py"]
+    assert "return 3" in Instead("return 1", "return 3")(SOURCES)["a.py"]
     for old in ("return", "nothing"):
         with pytest.raises(EditError, match="not once"):
-            Instead("a.py", old, "")(SOURCES)
+            Instead(old, "")(SOURCES)
     with pytest.raises(EditError, match=r"no c\.py"):
         Behind("c.py", "")(SOURCES)
 
 
 def test_patterns_are_compiled_at_the_end_of_their_module():
-    changed = Patterns("b.py")(SOURCES)["b.py"]
+    changed = compile_patterns(SOURCES)["b.py"]
     assert changed.endswith("\n\n_NAME = re.compile(_NAME)\n")
     found = {}
     exec(changed, found)
     assert found["f"]("xx")
-    with pytest.raises(EditError, match="no pattern"):
-        Patterns("a.py")(SOURCES)
+    with pytest.raises(EditError, match="no module keeps"):
+        compile_patterns({"a.py": SOURCES["a.py"]})
 
 
 def test_data_classes_stand_beside_structs_that_are_not_sent():
@@ -105,7 +115,7 @@ def test_the_values_of_a_class_are_its_annotations_or_its_slots():
 
 
 def test_edits_build_on_each_other():
-    edits = (Body("a.py", "knock", "return 5"), Instead("a.py", "return 5", "return 6"))
+    edits = (Body("knock", "return 5"), Instead("return 5", "return 6"))
     assert "return 6" in apply_all(SOURCES, edits)["a.py"]
 
 
@@ -138,8 +148,8 @@ def test_instructions_are_read_from_what_cachegrind_says():
 
 
 def test_variants_are_chosen_by_name_beside_the_first():
-    options = run.parse_arguments(["--what", "standby", "--only", "no spare"])
-    assert [variant.name for variant in run.chosen(options)] == [AS_IT_IS, "no spare"]
+    options = run.parse_arguments(["--what", "standby", "--only", "no standby template"])
+    assert [variant.name for variant in run.chosen(options)] == [AS_IT_IS, "no standby template"]
     assert options.rounds == run.ROUNDS["standby"]
     options = run.parse_arguments(["--what", "direct", "--rounds", "2"])
     assert run.chosen(options) == list(QUESTIONS["direct"])
