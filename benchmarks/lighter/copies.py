@@ -15,7 +15,8 @@ from .edits import apply_all
 from .variants import Variant
 
 PACKAGE = "asgireload"
-COMPILE_TIMEOUT = 900.0
+COMPILE_TIMEOUT = 1800.0
+"""Seconds; two minutes where nothing else computes."""
 WITHOUT = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONPATH", *FOREIGN)
 """Variables that would configure a server, or leave it without bytecode."""
 
