@@ -15,7 +15,7 @@ class Heartbeat:
         loop: asyncio.AbstractEventLoop,
         record: Record,
         interval: float,
-        on_beat: Callable[[], None],
+        on_beat: Callable[[], None] | None,
     ) -> None:
         self._loop = loop
         self._record = record
@@ -28,7 +28,7 @@ class Heartbeat:
         self._record.values[Field.HEARTBEAT] = time.monotonic_ns()  # publishes all counts
         is_first = self._timer is None
         self._timer = self._loop.call_later(self._interval, self._beat)
-        if not is_first:
+        if self._on_beat is not None and not is_first:
             self._on_beat()
 
     def stop(self) -> None:

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import Literal, cast
 
 import msgspec
 
@@ -32,9 +32,9 @@ from asgireload.app import (
 )
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
-from asgireload.development.worker.request_hold import HeldBack
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
+from asgireload.failures import Failure
 from asgireload.http.access_log import open_access_log
 from asgireload.http.clock import Clock
 from asgireload.http.drain_state import DrainState
@@ -45,25 +45,23 @@ from asgireload.http1.connection import http_protocol
 from asgireload.http1.wire import Http1Wire
 from asgireload.ipc.app_signals import give_signals
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.exit_time import exit_deadline, exit_timeout_of, failed_exit_timeout
+from asgireload.ipc.exit_time import exit_deadline, failed_exit_timeout
 from asgireload.ipc.heartbeat import heartbeat_interval
 from asgireload.ipc.linux import (
     keep_freed_memory,
     move_to,
     raise_file_limit,
     signal_on_parent_death,
-    started_at,
     stop_giving_way,
 )
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AnyMessage,
-    AppImported,
     AssetsChanged,
+    ChildStarted,
     Drain,
     HandOver,
     Hold,
-    Mistake,
     MoveTo,
     Release,
     SuccessorSpent,
@@ -72,18 +70,14 @@ from asgireload.ipc.messages import (
     WorkerDrained,
     WorkerDraining,
     WorkerFailed,
-    WorkerImported,
     WorkerReady,
     WorkerStage,
-    WorkerStarted,
     WorkerWaits,
     shortened,
 )
 from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks, take_back
-from asgireload.ipc.records import ImportRecord, seal
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
-from asgireload.libraries import application_places, library_names
 from asgireload.log import configure_logging, keep_logging
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
@@ -107,13 +101,6 @@ from asgireload.worker.receiver import resumed_protocol
 from asgireload.worker.settings import connection_settings
 from asgireload.worker.tls import make_contexts
 
-if TYPE_CHECKING:
-    from asgireload.development.pages.report import Kind
-    from asgireload.development.pages.stream import Bulletin
-
-TELL_DELAY = 0.15
-"""Seconds before a worker that was the template tells what it has imported: requests that were held come
-first."""
 BOTH_WAYS_FAIL = (
     "the import was also tried the other way: it needs a running event loop, and it starts one of its own, which"
     " cannot be where one runs; do one of the two in the lifespan startup"
@@ -155,7 +142,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
     _reseed()
     keep_freed_memory(_HEAP_BLOCK_BYTES, _KEPT_BYTES)
     try:
-        channel.send(WorkerStarted(os.getpid()))
+        channel.send(ChildStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
         worker = _Worker(order, channel, orphaned, forked)
         runner = asyncio.Runner(loop_factory=loop_factory(config.loop))
@@ -177,16 +164,10 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
 def _time_to_exit(config: Config, drain_deadline: float | None = None) -> ExitTime:
     """Return the time to exit that begins now; without `drain_deadline` that of a worker that has not served."""
     now = time.monotonic()
-    timeout = exit_timeout_of(config)
+    timeout = config.exit_timeout
     if drain_deadline is None:
         return ExitTime(now, now + failed_exit_timeout(timeout))
     return ExitTime(now, exit_deadline(timeout, drain_deadline, now))
-
-
-def state_of(order: WorkerOrder) -> str:
-    """Return what pages tell this generation by: the same in all its workers, and in no other run of a server."""
-    began = started_at(order.supervisor)
-    return f"generation-{order.generation}-{order.supervisor}-{began}"
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -207,9 +188,6 @@ def import_what_runs(config: Config) -> None:
     import concurrent.futures.thread  # noqa: F401 - event loops load it when they are made
 
     loop_factory(config.loop)
-    if config.reload:
-        # Of no use in production, where it would only cost time and memory at the start.
-        from asgireload.development.pages import exceptions, failure, reading, refresh, stream  # noqa: F401
 
 
 def _reseed() -> None:
@@ -238,21 +216,17 @@ class _Worker:
         self._leave: asyncio.Future[_Leave] | None = None
         self._handover: Handover | None = None
         self._tells_waits = False
-        self._serving: HeldBack | None = None
-        self._held_until: float | None = None
-        """Newer code was on its way before this worker could serve, and is waited for until then."""
-        self._mistake: Mistake | None = None
+        self._failure: Failure | None = None
         self._drain_deadline: float | None = None
         """When drain and lifespan shutdown must be done; None before it is told to leave."""
         self._time_to_exit: ExitTime | None = None
         self._imported: ASGIApp | BaseException | None = None
         """What came of the import before the loop ran; None where there was none."""
         self._stage = "boot"
-        self._module_count = len(sys.modules)
-        self._record_imports = order.record_imports
+        self._hooks = order.hooks
+        if self._hooks is not None:
+            self._hooks.begin(order, channel)
         self._record = Record.detached()
-        self._bulletin: Bulletin | None = None
-        """What open pages are told; None where pages do not renew themselves."""
         self._entrances: list[Entrance] = []
         self._material = Material()
         if order.certificates is not None:
@@ -321,10 +295,9 @@ class _Worker:
         self._handover = handover
         self._begin_serving(wire, acceptor)
         interval = heartbeat_interval(self._config)
-        heartbeat = Heartbeat(loop, self._record, interval, self._look_at_imports)
-        self._channel.post(WorkerReady(self._mistake, lifespan.state is not None))
-        if self._record_imports is not None:
-            loop.call_later(TELL_DELAY, self._look_at_imports)
+        on_beat = self._hooks.beat if self._hooks is not None else None
+        heartbeat = Heartbeat(loop, self._record, interval, on_beat)
+        self._channel.post(WorkerReady(self._failure, lifespan.state is not None))
         command = await leave
 
         timeout = command.timeout
@@ -338,8 +311,8 @@ class _Worker:
             timeout = max(0.0, timeout - (loop.time() - begun_at))
         acceptor.stop()
         self._record.values[Field.ACCEPTING] = 0
-        assert self._serving is not None
-        self._serving.end(is_stale=self._config.reload and command.reason is DrainReason.RELOAD)
+        if self._hooks is not None:
+            self._hooks.end_serving(command.reason)
         if command.reason in (DrainReason.STOP, DrainReason.SCALE_DOWN, DrainReason.ORPHANED):
             acceptor.take_waiting()
         for entrance in self._entrances:
@@ -418,17 +391,12 @@ class _Worker:
         return reason in (DrainReason.STOP, DrainReason.ORPHANED)
 
     def _begin_serving(self, wire: Http1Wire, acceptor: Acceptor) -> None:
-        """Accept, unless newer code is on its way already."""
-        if self._config.reload:
-            self._channel.deliver()
-        serving = HeldBack(wire, acceptor)
-        self._serving = serving
         if not self._order.succeeds:
             self._record.values[Field.ACCEPTING] = 1
-        if self._held_until is None:
+        if self._hooks is None:
             acceptor.start()
         else:
-            serving.hold(max(0.0, self._held_until - wire.server.clock.loop.time()))
+            self._hooks.begin_serving(wire, acceptor)
 
     def _stop_giving_way(self) -> None:
         """From the first connection on this process works for clients."""
@@ -489,7 +457,7 @@ class _Worker:
         return fails(error)
 
     async def _start_app(self, app: ASGIApp) -> tuple[ASGIApp, Lifespan]:
-        if self._order.is_stand_in or self._mistake is not None:
+        if self._order.is_stand_in or self._failure is not None:
             return app, Lifespan(app, "off")
         try:
             return app, await self._run_lifespan(app)
@@ -497,16 +465,12 @@ class _Worker:
             app = self._replace_app(error, "lifespan")
             return app, Lifespan(app, "off")
 
-    def _replace_app(self, error: BaseException, kind: "Kind") -> ASGIApp:
-        """In development, return an application that says why the real one does not start."""
-        if not self._config.reload or isinstance(error, ChannelClosedError):
+    def _replace_app(self, error: BaseException, kind: Literal["import", "lifespan"]) -> ASGIApp:
+        """Return what the hooks serve instead of the application. Without hooks, raise the error."""
+        if self._hooks is None or isinstance(error, ChannelClosedError):
             raise error
-        from asgireload.development.pages.failure import make_failure_app
-        from asgireload.development.pages.reading import report_of
-
-        self._mistake = self._describe_failure(error)
-        stage = self._mistake.stage
-        return make_failure_app(report_of(error, self._order.app_dir, kind=kind, stage=stage))
+        self._failure = self._describe_failure(error)
+        return self._hooks.replace_app(error, kind, self._failure)
 
     async def _run_lifespan(self, app: ASGIApp) -> Lifespan:
         self._reach("lifespan")
@@ -522,28 +486,17 @@ class _Worker:
         return lifespan
 
     def _as_served(self, app: ASGIApp) -> ASGIApp:
-        """Return the application as it is served: in development with pages for its exceptions, and pages that
-        renew themselves if that is asked for."""
-        is_stand_in = self._order.is_stand_in or self._mistake is not None
-        if not self._config.reload or is_stand_in:
-            return app  # the page of a failure renews itself
-        from asgireload.development.pages.exceptions import showing_exceptions
-        from asgireload.development.pages.refresh import refreshing
-        from asgireload.development.pages.stream import Bulletin
-
-        self._bulletin = Bulletin(state_of(self._order))
-        if self._config.reload_browser:
-            app = refreshing(app, self._bulletin)
-        return showing_exceptions(app, self._order.app_dir, self._bulletin)
+        """Return the application as it is served: with what the hooks add, unless it replaces the real one."""
+        is_stand_in = self._order.is_stand_in or self._failure is not None
+        if self._hooks is None or is_stand_in:
+            return app
+        return self._hooks.wrap_app(app)
 
     def _report_failure(self, error: BaseException) -> None:
-        mistake = self._describe_failure(error)
         other_way = self._has_failed_for_loop(error) and self._order.has_other_way
-        self._channel.post(
-            WorkerFailed(mistake.stage, mistake.summary, mistake.traceback, other_way)
-        )
+        self._channel.post(WorkerFailed(self._describe_failure(error), other_way))
 
-    def _describe_failure(self, error: BaseException) -> Mistake:
+    def _describe_failure(self, error: BaseException) -> Failure:
         if isinstance(error, StartupError):
             summary, text = split_reason(str(error))
         else:
@@ -551,29 +504,7 @@ class _Worker:
         if self._has_failed_for_loop(error) and not self._order.has_other_way:
             summary = f"{summary}; {BOTH_WAYS_FAIL}"
         stage = "import" if isinstance(error, AppLoadError) else self._stage
-        return Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(text))
-
-    def _look_at_imports(self) -> None:
-        """In development, tell which libraries were imported while serving: the next worker has them."""
-        if self._record_imports is not None:
-            record_imports, self._record_imports = self._record_imports, None
-            is_whole = not self._order.is_stand_in
-            self._post_record(AppImported(is_whole), record_imports())
-        if not self._config.reload or len(sys.modules) == self._module_count:
-            return
-        names = list(sys.modules)[self._module_count :]
-        self._module_count = len(sys.modules)
-        modules = {name: sys.modules.get(name) for name in names}
-        libraries = library_names(modules, application_places(self._config))
-        if libraries:
-            self._post_record(WorkerImported(), ImportRecord(libraries))
-
-    def _post_record(self, message: AnyMessage, record: ImportRecord) -> None:
-        descriptor = seal(record)
-        try:
-            self._channel.post(message, [descriptor])
-        finally:
-            os.close(descriptor)
+        return Failure(stage, shortened(summary, SUMMARY_LIMIT), shortened(text))
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -595,18 +526,8 @@ class _Worker:
             case TakeOver():
                 self._record.values[Field.ACCEPTING] = 1
                 self._pass(descriptors[0], Handover.receive)
-            case Hold():
-                if self._serving is not None:
-                    self._serving.hold(message.timeout)
-                else:
-                    self._held_until = asyncio.get_running_loop().time() + message.timeout
-            case Release():
-                self._held_until = None
-                if self._serving is not None:
-                    self._serving.release()
-            case AssetsChanged():
-                if self._bulletin is not None:
-                    self._bulletin.tell_changes(message.names)
+            case Hold() | Release() | AssetsChanged() if self._hooks is not None:
+                self._hooks.hear(message)
             case UseCertificates():
                 self._use_certificates(_take_material(descriptors[0]))
             case MoveTo():

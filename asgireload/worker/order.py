@@ -1,15 +1,13 @@
 """What a forked worker is to do, as the template tells it."""
 
-from collections.abc import Callable
-
 import msgspec
 
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.ipc.app_signals import AppSignals
-from asgireload.ipc.records import ImportRecord
 from asgireload.log import Place, UserConfig
 from asgireload.net.addresses import ListenerTraits
+from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.settings import ConnectionSettings
 
 
@@ -50,8 +48,8 @@ class WorkerOrder(msgspec.Struct, frozen=True):
     """Where `app` is None: import it in the running event loop, and not before it runs."""
     has_other_way: bool = False
     """If the import fails because of that, a worker that imports the other way follows."""
-    record_imports: Callable[[], ImportRecord] | None = None
-    """Returns what the template has imported, where nobody else can tell: this was the template."""
+    hooks: WorkerHooks | None = None
+    """What the worker does beside serving; None in production."""
 
 
 def place_of(order: WorkerOrder) -> Place:

@@ -11,11 +11,6 @@ from asgireload.http1.parsers import choose_parser
 from asgireload.websocket.sessions import choose_session
 from asgireload.websocket.settings import WebSocketSettings
 
-DEVELOPMENT_GRACE = 0.1
-"""Seconds for idle connections of a worker that stops, under --reload: who presses Ctrl-C waits for them."""
-DEVELOPMENT_NOTICE = 1.0
-"""Seconds for event streams that cannot move, under --reload: an open page waits for the new code."""
-
 
 class ConnectionSettings(msgspec.Struct, frozen=True):
     """What the connections of a worker read of its configuration."""
@@ -67,18 +62,10 @@ def http_settings(config: Config, file_limit: int) -> HttpSettings:
         limit_connections=config.limit_connections or connections_for_files(file_limit),
         sendfile=config.sendfile,
         debug_extension=config.debug_extension,
-        drain_grace=min(
-            config.drain_grace,
-            config.drain_timeout,
-            DEVELOPMENT_GRACE if config.reload else config.drain_grace,
-        ),
+        drain_grace=min(config.drain_grace, config.drain_timeout),
         close_window=config.ws_close_window,
         event_stream_handover=config.event_stream_handover,
-        event_stream_notice=(
-            min(config.event_stream_notice, DEVELOPMENT_NOTICE)
-            if config.reload
-            else config.event_stream_notice
-        ),
+        event_stream_notice=config.event_stream_notice,
     )
 
 

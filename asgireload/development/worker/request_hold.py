@@ -14,7 +14,7 @@ from asgireload.worker.acceptor import Acceptor
 _logger = logging.getLogger("asgireload.error")
 
 
-class HeldBack:
+class RequestHold:
     """The switch of one worker. `end()` it when the worker drains."""
 
     def __init__(self, wire: Http1Wire, acceptor: Acceptor) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from asgireload.development.worker.request_hold import HeldBack
+from asgireload.development.worker.request_hold import RequestHold
 from asgireload.draining import DrainReason
 from asgireload.http.settings import HttpSettings
 from asgireload.http1.connection import http_protocol
@@ -41,7 +41,7 @@ class Worker(Wired):
             record=Record.detached(),
             handshake_timeout=5.0,
         )
-        self.held = HeldBack(self.wire, self.acceptor)
+        self.held = RequestHold(self.wire, self.acceptor)
         self.acceptor.start()
 
     async def app(self, scope, receive, send):
