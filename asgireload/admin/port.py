@@ -33,6 +33,7 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     waits_for: str = ""
     """What is open in a worker that drains, such as `1 event stream: GET /events for 21 s from 10.0.0.1:4711`;
     empty in the first seconds of a drain."""
+    role: str = "worker"
 
 
 class TemplateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +191,7 @@ class SlotCounters(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     values: tuple[int, ...]
     """Indexed by ipc.scoreboard.Field; gauges hold living workers only."""
+    role: str = "worker"
 
 
 class MetricsSnapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,8 @@
 `worker/handover.py` names the worker that follows; connections read it and take their places in the plans.
 """
 
+import math
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -74,3 +76,8 @@ class DrainState:
         """How many event streams were ended because the worker leaves."""
         self.websockets_moved = 0
         """How many WebSockets another worker goes on with."""
+
+    def seconds_left(self) -> float:
+        """Return the time until the deadline of the drain; infinite where it has none."""
+        deadline = self.notice.deadline
+        return math.inf if deadline is None else max(0.0, deadline - time.monotonic())

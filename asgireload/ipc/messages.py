@@ -2,13 +2,13 @@
 
     supervisor ──LoadApp, ForkWorker──▶ template
     supervisor ◀──AppLoaded, AppUnsafe, AppFailed, ForkFailed── template
-    supervisor ◀──TemplateStarted, AppImported, VariablesDiffer, CheckpointTaken── template (development)
+    supervisor ◀──ChildStarted, AppImported, VariablesDiffer, CheckpointTaken── template (development)
     supervisor ──BuildLibraryBase, ForkTemplate──▶ library base
     supervisor ◀──LibraryBaseBuilt, LibraryBaseUnfit── library base
     supervisor ──ForkTemplate──▶ import checkpoint
-    supervisor ◀──CheckpointStarted── import checkpoint
+    supervisor ◀──ChildStarted── import checkpoint
     supervisor ──HandOver, Drain, TakeOver, Hold, Release, UseCertificates, AssetsChanged, MoveTo──▶ worker
-    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerWaits,
+    supervisor ◀──ChildStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerWaits,
                   SuccessorSpent, WorkerDrained── worker
     supervisor ◀──WorkerImported── worker (development)
 
@@ -130,23 +130,11 @@ class ForkTemplate(msgspec.Struct, frozen=True, tag=True):
     """Fork a template. Descriptor: its channel."""
 
 
-class TemplateStarted(msgspec.Struct, frozen=True, tag=True):
-    """First message of a template that was forked: it is a child of the supervisor."""
-
-    pid: int
-
-
-class CheckpointStarted(msgspec.Struct, frozen=True, tag=True):
-    """First message of an import checkpoint."""
-
-    pid: int
-
-
 class ForkWorker(msgspec.Struct, frozen=True, tag=True):
     """Fork a worker. Descriptors: its channel, its fault file, what TLS is spoken with if `has_tls`
     (`net.tls.seal`), then the listening sockets."""
 
-    worker_id: int
+    child_id: int
     slot: int
     record: int
     """Index of its scoreboard record."""
@@ -165,12 +153,14 @@ class ForkWorker(msgspec.Struct, frozen=True, tag=True):
 
 
 class ForkFailed(msgspec.Struct, frozen=True, tag=True):
-    worker_id: int
+    """A child of this id could not be forked."""
+
+    child_id: int
     error: str
 
 
-class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
-    """First message of a worker: it runs and is a child of the supervisor."""
+class ChildStarted(msgspec.Struct, frozen=True, tag=True):
+    """First message of a process that was forked, whatever its role: it runs and is a child of the supervisor."""
 
     pid: int
 
@@ -302,18 +292,18 @@ FromTemplate = (
     | AppUnsafe
     | AppFailed
     | ForkFailed
-    | TemplateStarted
+    | ChildStarted
     | AppImported
     | VariablesDiffer
     | CheckpointTaken
 )
 ToForkSource = BuildLibraryBase | ForkTemplate
-FromForkSource = LibraryBaseBuilt | LibraryBaseUnfit | CheckpointStarted
+FromForkSource = LibraryBaseBuilt | LibraryBaseUnfit | ChildStarted
 ToWorker = HandOver | Drain | TakeOver | Hold | Release | UseCertificates | AssetsChanged | MoveTo
 FromWorker = (
     AppImported
     | WorkerImported
-    | WorkerStarted
+    | ChildStarted
     | WorkerStage
     | WorkerReady
     | WorkerFailed

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
-from asgireload.ipc.linux import can_give_way, give_way, stop_giving_way
+from asgireload.supervisor.system import System
 
 LONGEST = 10.0
 SHARE_OF_BOOT_TIMEOUT = 0.25
@@ -74,6 +74,7 @@ class CpuPriority:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        system: System,
         patience: float,
         spread: Callable[[Collection[int]], int] = lambda lowered: 0,
         *,
@@ -82,6 +83,7 @@ class CpuPriority:
         """`spread` is called every few milliseconds with those that give way, and returns how many others it
         has looked at. Where priorities must not even be asked for, it is not `is_allowed` and nobody does."""
         self._loop = loop
+        self._system = system
         self._patience = patience
         self._spread = spread
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -93,7 +95,7 @@ class CpuPriority:
         if pid in self._timers or not self._can_give_way():
             return
         try:
-            give_way(pid)
+            self._system.lower_priority(pid)
         except OSError as error:
             _logger.debug("Process [%d] keeps its priority: %s", pid, error)
             return
@@ -121,11 +123,11 @@ class CpuPriority:
             self._raise(pid)
 
     def _can_give_way(self) -> bool:
-        return self._is_allowed and can_give_way()
+        return self._is_allowed and self._system.can_lower_priority()
 
     def _raise(self, pid: int) -> None:
         try:
-            stop_giving_way(pid)
+            self._system.restore_priority(pid)
         except OSError as error:
             _logger.warning(
                 "Process [%d] and the processes that it starts keep the lowest CPU priority: %s."

@@ -7,29 +7,33 @@ import msgspec
 
 from asgireload.config import Config
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import ProcessHandle
 from asgireload.ipc.messages import AnyMessage, AppLoaded, LoadApp
 from asgireload.supervisor.early_template import Begun, EarlyTemplate
 from asgireload.supervisor.events import StartTemplate
 from asgireload.supervisor.load_requests import request_of
-from asgireload.supervisor.spawning import TEMPLATE_MODULE, leave_deleted_directory, spawn
+from asgireload.supervisor.spawning import TEMPLATE_MODULE
+from asgireload.supervisor.system import System
 from asgireload.supervisor.template_source import StartedTemplate, TemplateOrigin
 
 
-def start_fresh(module: str, end: socket.socket) -> StartedTemplate:
+def start_fresh(system: System, module: str, end: socket.socket) -> StartedTemplate:
     """Start a template in a fresh interpreter that runs `module`. Raise OSError."""
-    leave_deleted_directory()
-    return StartedTemplate(ProcessHandle(spawn(module, end.fileno())))
+    return StartedTemplate(system.spawn(module, end.fileno()))
 
 
 class FreshOrigin(msgspec.Struct, frozen=True):
     request: LoadApp
     early_template: EarlyTemplate
+    system: System
     is_fork: bool = False
 
     def start(self, end: socket.socket) -> StartedTemplate:
         begun = self.early_template.take(self.request)
-        return start_fresh(TEMPLATE_MODULE, end) if begun is None else _adopt(begun)
+        return (
+            start_fresh(self.system, TEMPLATE_MODULE, end)
+            if begun is None
+            else _adopt(self.system, begun)
+        )
 
     def record(self, message: AnyMessage, descriptors: list[int]) -> None:
         raise AssertionError(message)  # nobody has asked for it
@@ -44,16 +48,20 @@ class FreshOrigin(msgspec.Struct, frozen=True):
 class FreshTemplates:
     """The template source of production. The early template is the caller's to end."""
 
-    def __init__(self, config: Config, directory: str, early_template: EarlyTemplate) -> None:
+    def __init__(
+        self, config: Config, directory: str, early_template: EarlyTemplate, system: System
+    ) -> None:
         self._config = config
         self._directory = directory
         self._early_template = early_template
+        self._system = system
 
     def prepare(self, step: StartTemplate, on_ready: Callable[[TemplateOrigin], None]) -> None:
         on_ready(self.prepare_fresh(step))
 
     def prepare_fresh(self, step: StartTemplate) -> FreshOrigin:
-        return FreshOrigin(request_of(step, self._config, self._directory), self._early_template)
+        request = request_of(step, self._config, self._directory)
+        return FreshOrigin(request, self._early_template, self._system)
 
     def begin(self) -> None:
         """There is nothing to start before the first template."""
@@ -64,12 +72,6 @@ class FreshTemplates:
     def forget(self, template_id: int) -> None:
         """Nothing is kept of a template."""
 
-    def deliver(self) -> None:
-        """No process of this source is anything but a template."""
-
-    def collected(self, pid: int, code: int) -> bool:
-        return False
-
     def stop(self) -> None:
         """There is no process to kill."""
 
@@ -77,10 +79,10 @@ class FreshTemplates:
         return
 
 
-def _adopt(begun: Begun) -> StartedTemplate:
+def _adopt(system: System, begun: Begun) -> StartedTemplate:
     """Let a process that was begun before the supervisor stood be the template. Raise OSError."""
     try:
-        process = ProcessHandle(begun.pid)
+        process = system.open_process(begun.pid)
     except OSError:
         begun.socket.close()  # then it ends by itself
         raise

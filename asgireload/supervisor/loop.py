@@ -18,25 +18,31 @@ from typing import TYPE_CHECKING
 from asgireload.admin.entrances import announce
 from asgireload.config import Config
 from asgireload.errors import ControlError, LogConfigError, TlsError
-from asgireload.ipc.heartbeat import heartbeat_interval, stalled_after
-from asgireload.ipc.linux import descendants_of, resident_bytes
-from asgireload.ipc.messages import AnyMessage
+from asgireload.ipc.heartbeat import heartbeat_interval, silent_after, stalled_after
+from asgireload.ipc.linux import descendants_of
+from asgireload.ipc.messages import AnyMessage, Hold, Release
 from asgireload.log import begin_logging, log_fields
 from asgireload.net.holders import Holder, find_holders
 from asgireload.supervisor import events, signals
 from asgireload.supervisor.capacity import demand_of
 from asgireload.supervisor.certificates import CHECK_INTERVAL
-from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
+from asgireload.supervisor.cpu_priority import CpuPriority, patience_for
 from asgireload.supervisor.drain_limits import draining_of
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, new_fleet
+from asgireload.supervisor.handles import Handles
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
+from asgireload.supervisor.releases import Releases
 from asgireload.supervisor.reloads import Outcome
+from asgireload.supervisor.scoreboard_records import ScoreboardRecords
 from asgireload.supervisor.snapshots import Surroundings
+from asgireload.supervisor.system import LinuxSystem
+from asgireload.supervisor.template_handles import TemplateHandles
 from asgireload.supervisor.template_source import Mode
 from asgireload.supervisor.verdicts import describe_verdict
+from asgireload.supervisor.worker_handles import WorkerHandles, WorkerInputs
 
 if TYPE_CHECKING:
     from asgireload.admin.server import AdminServer
@@ -93,20 +99,36 @@ class _Supervisor:
         """Or has failed to, or is not to any more."""
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
-        parts = mode.join(loop, config, resources.directory, self)
+        self._system = LinuxSystem()
+        self._releases = Releases(os.path.join(resources.directory, config.app_dir))
+        may_give_way = not resources.refused_calls
+        cpu_priority = CpuPriority(
+            loop,
+            self._system,
+            patience_for(config.boot_timeout),
+            lambda lowered: self._workers.spread(lowered),
+            is_allowed=may_give_way,
+        )
+        self._handles = Handles(loop, self._system, cpu_priority, self._on_event)
+        self._workers = WorkerHandles(
+            self._handles,
+            ScoreboardRecords(resources.scoreboard),
+            WorkerInputs(
+                listeners.descriptors_for,
+                listeners.traits(),
+                certificates,
+                silent_after(config),
+                may_give_way=may_give_way,
+            ),
+        )
+        parts = mode.join(self._handles, config, resources.directory, self)
         self._templates = parts.templates
         self._mode_jobs = parts.jobs
-        self._children = Children(
-            loop,
-            config,
-            resources.directory,
-            resources.scoreboard,
-            listeners.descriptors_for,
-            self._on_event,
-            certificates,
-            listeners.traits(),
+        self._template_handles = TemplateHandles(
+            self._handles,
             self._templates,
-            may_give_way=not resources.refused_calls,
+            resources.scoreboard.descriptor,
+            self._check_generation,
         )
         self._fleet: Fleet = new_fleet(mode.make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(
@@ -115,9 +137,8 @@ class _Supervisor:
             listeners=tuple(listeners.urls()),
             accept=config.accept,
             wall_offset=time.time() - now,
-            record_of=self._children.record_of,
-            resident_bytes=resident_bytes,
-            template_pid=self._children.template_pid,
+            record_of=self._workers.record_of,
+            resident_bytes=self._system.resident_bytes,
             certificates=certificates,
             stalled_after=stalled_after(config),
             directory=resources.directory,
@@ -135,7 +156,7 @@ class _Supervisor:
         self._control = Control(
             loop,
             self._fleet,
-            self._children,
+            self._workers,
             self._surroundings,
             certificates,
             self._on_command,
@@ -165,7 +186,7 @@ class _Supervisor:
                 await admin.close()
             self._templates.stop()
             await self._templates.wait_stopped(ABORT_GRACE)
-            self._children.end_leftovers()
+            self._handles.end_leftovers()
         return status
 
     async def _start_admin(self) -> "AdminServer | None":
@@ -192,7 +213,12 @@ class _Supervisor:
         self._ask_reload(origin, supersede=supersede, is_watched=True)
 
     def tell_workers(self, message: AnyMessage) -> None:
-        self._children.tell_workers(message)
+        self._workers.tell_all(message)
+
+    def _check_generation(self, generation: int) -> None:
+        """A template of this generation is to be started. Raise TlsError where its certificates do not fit."""
+        self._workers.renew_for(generation)
+        self._releases.look(generation)
 
     async def _watch_certificates(self) -> None:
         while True:
@@ -200,7 +226,7 @@ class _Supervisor:
             if not self._certificates.has_settled_change():
                 continue
             try:
-                if self._children.renew_certificates():
+                if self._workers.renew_certificates():
                     _logger.info("Certificates have changed: new connections get the new ones")
             except TlsError as error:
                 _logger.error(  # noqa: TRY400 - the text says it all
@@ -252,36 +278,34 @@ class _Supervisor:
                 _logger.exception("The supervisor could not do %r", step)
 
     def _perform_one(self, step: events.Step) -> None:
-        children = self._children
+        handles, workers = self._handles, self._workers
         match step:
             case events.StartTemplate():
-                children.start_template(step)
-            case events.CloseTemplate():
-                children.close_template(step.template_id)
-            case events.KillTemplate():
-                children.kill_template(step.template_id, dump=step.dump)
-            case events.ForkWorker():
-                children.fork_worker(step)
-            case events.DrainWorker():
-                children.drain_worker(step)
-            case events.HandOver():
-                children.pair_workers(step.worker_id, step.successors)
+                self._template_handles.start(step)
+            case events.LetGo():
+                handles.let_go(step.child_id)
+            case events.KillChild():
+                handles.kill_child(step.child_id, dump=step.dump)
+            case events.ForkChild():
+                workers.fork(step)
+            case events.DrainChild():
+                workers.drain(step)
+            case events.NameTargets():
+                workers.pair(step.child_id, step.targets)
             case events.HoldWorker():
-                children.hold_worker(step.worker_id, self._fleet.policy.hold_timeout)
+                handles.post(step.child_id, Hold(self._fleet.policy.hold_timeout))
             case events.ReleaseWorker():
-                children.release_worker(step.worker_id)
-            case events.KillWorker():
-                children.kill_worker(step.worker_id, dump=step.dump)
+                handles.post(step.child_id, Release())
             case events.OpenSlot():
                 self._listeners.open_slot(step.slot)
             case events.SteerAway():
                 self._listeners.steer_away(step.slots)
             case events.CloseSlot():
                 self._close_slot(step.slot)
-            case events.Say():
-                _say(step)
-            case events.SpeakVerdict():
-                self._speak_verdict(step.reload_id)
+            case events.Log():
+                _log(step)
+            case events.ReportOutcome():
+                self._report_outcome(step.reload_id)
             case events.StopAccepting():
                 self._templates.stop()
                 self._stop_accepting()
@@ -322,7 +346,7 @@ class _Supervisor:
         """
         if not inodes:
             return []
-        own = self._children.pids()
+        own = self._handles.pids()
         try:
             others = [pid for pid in descendants_of(os.getpid()) if pid not in own]
         except OSError:
@@ -338,7 +362,7 @@ class _Supervisor:
                 ", ".join(dict.fromkeys(ended.values())),
             )
 
-    def _speak_verdict(self, reload_id: int) -> None:
+    def _report_outcome(self, reload_id: int) -> None:
         reload = next(known for known in self._fleet.history if known.reload_id == reload_id)
         if reload.outcome is Outcome.COMMITTED and self._announced:
             self._follow_log_config()
@@ -355,7 +379,7 @@ class _Supervisor:
             for url in self._surroundings.listeners:
                 _logger.info("asgireload running on %s (Press CTRL+C to quit)", url)
         self._has_started.set()
-        self._control.verdict_spoken(reload_id)
+        self._control.outcome_reported(reload_id)
 
     def _follow_log_config(self) -> None:
         """Log as the generation does that was just committed: its --log-config file has proved good."""
@@ -385,7 +409,7 @@ class _Supervisor:
         for other in signals.unused():
             add(other, _logger.debug, "Signal %d ignored", other)
         for number in signals.CHILD:
-            add(number, self._children.reap)
+            add(number, self._handles.reap)
         signals.release()
 
     def _ask_reload(
@@ -424,11 +448,13 @@ class _Supervisor:
                 # We were not running (a paused container, a suspended machine, a stopped terminal), so
                 # the workers were not either; their heartbeats get another round.
                 continue
-            for worker in list(self._fleet.workers.values()):
+            for child in list(self._fleet.children.values()):
                 is_patient = self._fleet.policy.is_patient
-                if worker.state is State.READY or (is_patient and worker.state is State.DRAINING):
-                    seen = self._children.observe(
-                        worker.worker_id,
+                if not child.role.has_heartbeat:
+                    continue
+                if child.state is State.READY or (is_patient and child.state is State.DRAINING):
+                    seen = self._workers.observe(
+                        child.child_id,
                         with_memory=self._config.max_rss is not None,
                         with_sleep=is_patient,
                     )
@@ -441,8 +467,8 @@ def _absolute(path: str | None, directory: str) -> str:
     return os.path.join(directory, path) if path else ""
 
 
-def _say(step: events.Say) -> None:
-    place = f"[w{step.slot}] " if step.slot is not None else ""
+def _log(step: events.Log) -> None:
+    place = f"[{step.role.log_prefix}{step.slot}] " if step.slot is not None else ""
     level = logging.getLevelNamesMapping()[step.level.upper()]
     fields = log_fields("supervisor", step.slot, step.generation)
     _logger.log(level, "%s%s", place, step.text, extra=fields)

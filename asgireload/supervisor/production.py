@@ -11,9 +11,8 @@ from asgireload.supervisor.early_template import EarlyTemplate
 from asgireload.supervisor.load_requests import first_request
 
 if TYPE_CHECKING:
-    import asyncio
-
     from asgireload.supervisor.fleet import Policy
+    from asgireload.supervisor.handles import Handles
     from asgireload.supervisor.start import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
 
@@ -44,7 +43,7 @@ class Production:
 
     def join(
         self,
-        loop: "asyncio.AbstractEventLoop",
+        handles: "Handles",
         config: Config,
         directory: str,
         supervisor: "SupervisorPort",
@@ -53,4 +52,4 @@ class Production:
         from asgireload.supervisor.fresh_templates import FreshTemplates
         from asgireload.supervisor.template_source import ModeParts
 
-        return ModeParts(FreshTemplates(config, directory, self._early_template))
+        return ModeParts(FreshTemplates(config, directory, self._early_template, handles.system))

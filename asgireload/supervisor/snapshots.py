@@ -12,9 +12,10 @@ from asgireload.ipc.scoreboard import Field
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.counter_totals import Values
 from asgireload.supervisor.drain_limits import draining_of
-from asgireload.supervisor.fleet import Fleet, Phase, Template, TemplateState, Worker
+from asgireload.supervisor.fleet import Fleet, Phase, Template, Worker
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Outcome, Reload
+from asgireload.supervisor.roles import WORKER
 from asgireload.supervisor.waiting import describe_open, describe_waiting, name_wait
 
 STALLED = "stalled"
@@ -32,7 +33,6 @@ class Surroundings(msgspec.Struct, frozen=True):
     """Wall clock minus monotonic clock, in seconds."""
     record_of: Callable[[int], Values | None]
     resident_bytes: Callable[[int], int | None]
-    template_pid: Callable[[int], int | None]
     certificates: Certificates | None = None
     stalled_after: float = float("inf")
     """Seconds without a heartbeat after which a worker is not ready, whatever it has said."""
@@ -47,7 +47,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
     workers = tuple(
         _worker(worker, around, now)
         for worker in sorted(
-            fleet.workers.values(), key=lambda worker: (worker.slot, worker.worker_id)
+            fleet.workers.values(), key=lambda worker: (worker.place, worker.child_id)
         )
     )
     ready = sum(worker.state == State.READY.value for worker in workers)
@@ -67,7 +67,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         workers_old=sum(worker.state is State.DRAINING for worker in fleet.workers.values()),
         listeners=around.listeners,
         accept=around.accept,
-        restarts_total=fleet.restarts,
+        restarts_total=fleet.restarts[WORKER.name],
         # A reload that was reverted had been counted when it was committed.
         reloads_total=sum(fleet.outcomes.values()) - fleet.outcomes.get("reverted", 0),
         workers=workers,
@@ -136,7 +136,7 @@ def _message(
 
 
 def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnapshot:
-    values = around.record_of(worker.worker_id)
+    values = around.record_of(worker.child_id)
     beat = values[Field.HEARTBEAT] if values else 0
     heartbeat_age = max(0.0, now - beat / 1e9) if beat else None
     is_stalled = (
@@ -145,7 +145,7 @@ def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnap
         and heartbeat_age >= around.stalled_after
     )
     return port.WorkerSnapshot(
-        slot=worker.slot,
+        slot=worker.place,
         generation=worker.generation,
         pid=worker.pid,
         state=STALLED if is_stalled else worker.state.value,
@@ -158,18 +158,21 @@ def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnap
         requests_total=values[Field.REQUESTS_TOTAL] if values else 0,
         rss_bytes=around.resident_bytes(worker.pid) if worker.pid is not None else None,
         waits_for=describe_open(worker, now),
+        role=worker.role.name,
     )
 
 
 def _template(template: Template, fleet: Fleet, around: Surroundings) -> port.TemplateSnapshot:
-    if template.state is not TemplateState.LOADED:
-        state = template.state.value
+    if template.state.is_booting:
+        state = "loading"
+    elif not template.state.is_live:
+        state = "leaving"
     else:
         state = "sleeping" if template.generation in fleet.previous else "serving"
     generation = fleet.generations[template.generation]
     return port.TemplateSnapshot(
         generation=template.generation,
-        pid=around.template_pid(template.template_id),
+        pid=template.pid,
         state=state,
         preload=template.preload,
         unsafe_reasons=generation.unsafe_reasons,

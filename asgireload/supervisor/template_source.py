@@ -6,7 +6,6 @@ supervisor's hands know neither: they ask for an origin, have a template started
 template says of its import and whether it died without a word.
 """
 
-import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Protocol
@@ -14,14 +13,15 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import ProcessHandle
 from asgireload.ipc.messages import AnyMessage, AppLoaded, LoadApp
 
 if TYPE_CHECKING:
     from asgireload.config import Config
     from asgireload.supervisor.events import StartTemplate
     from asgireload.supervisor.fleet import Policy
+    from asgireload.supervisor.handles import Handles
     from asgireload.supervisor.start import Resources
+    from asgireload.supervisor.system import Process
 
 Job = Callable[[], Coroutine[None, None, None]]
 """An endless job of the supervisor's."""
@@ -30,8 +30,8 @@ Job = Callable[[], Coroutine[None, None, None]]
 class StartedTemplate(msgspec.Struct, frozen=True):
     """A process that is the template from now on. Everything in it is the receiver's to close."""
 
-    process: ProcessHandle | None
-    """None: it says its pid itself, in its first message (`TemplateStarted`)."""
+    process: "Process | None"
+    """None: it says its pid itself, in its first message (`ChildStarted`)."""
     channel: Channel | None = None
     """It has waited with a channel of its own, which takes the place of the one that was opened for it."""
     fault_file: int | None = None
@@ -84,12 +84,6 @@ class TemplateSource(Protocol):
     def forget(self, template_id: int) -> None:
         """The template has ended, or become a worker."""
 
-    def deliver(self) -> None:
-        """Learn the pids of processes that have just begun, before any exit is collected."""
-
-    def collected(self, pid: int, code: int) -> bool:
-        """A child of the supervisor has ended; return whether it was a process of this source."""
-
     def stop(self) -> None:
         """Kill every process, and start none any more. Idempotent."""
 
@@ -129,9 +123,9 @@ class Mode(Protocol):
 
     def join(
         self,
-        loop: asyncio.AbstractEventLoop,
+        handles: "Handles",
         config: "Config",
         directory: str,
         supervisor: SupervisorPort,
     ) -> ModeParts:
-        """Return the parts. `directory` is the start directory."""
+        """Return the parts. Their processes are kept in `handles`; `directory` is the start directory."""

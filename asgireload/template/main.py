@@ -224,7 +224,7 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
         try:
             side = Side.CHILD if session.order.becomes_worker else fork_adopted()
         except OSError as error:
-            channel.send(ForkFailed(message.worker_id, str(error)))
+            channel.send(ForkFailed(message.child_id, str(error)))
             side = Side.PARENT
         if side is Side.CHILD:
             # The exit of the template must not be hidden from the supervisor by our copy.

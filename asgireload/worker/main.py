@@ -58,6 +58,7 @@ from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AnyMessage,
     AssetsChanged,
+    ChildStarted,
     Drain,
     HandOver,
     Hold,
@@ -71,7 +72,6 @@ from asgireload.ipc.messages import (
     WorkerFailed,
     WorkerReady,
     WorkerStage,
-    WorkerStarted,
     WorkerWaits,
     shortened,
 )
@@ -81,7 +81,7 @@ from asgireload.ipc.titles import set_title
 from asgireload.log import configure_logging, keep_logging
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
-from asgireload.websocket.connection import WebSocketUpgrade
+from asgireload.websocket.upgrade import WebSocketUpgrade
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.balance import Balance
 from asgireload.worker.direct import Doorway
@@ -142,7 +142,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
     _reseed()
     keep_freed_memory(_HEAP_BLOCK_BYTES, _KEPT_BYTES)
     try:
-        channel.send(WorkerStarted(os.getpid()))
+        channel.send(ChildStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
         worker = _Worker(order, channel, orphaned, forked)
         runner = asyncio.Runner(loop_factory=loop_factory(config.loop))

@@ -7,13 +7,13 @@ import pytest
 
 from asgireload.config import Config
 from asgireload.ipc.channel import Channel
-from asgireload.supervisor import fresh_templates
 from asgireload.supervisor.early_template import Begun
 from asgireload.supervisor.events import StartTemplate
 from asgireload.supervisor.fresh_templates import FreshTemplates
+from asgireload.supervisor.system import LinuxSystem
 
 CONFIG = Config(app="shop:app")
-STEP = StartTemplate(template_id=1, generation=1, preload=True)
+STEP = StartTemplate(child_id=1, generation=1, preload=True)
 
 
 class Early:
@@ -29,17 +29,20 @@ class Early:
         return begun
 
 
+class Spawner(LinuxSystem):
+    """Notes which modules were to be run in a fresh interpreter; this process stands for each."""
+
+    def __init__(self):
+        self.spawned = []
+
+    def spawn(self, module, channel):
+        self.spawned.append(module)
+        return self.open_process(os.getpid())
+
+
 @pytest.fixture
-def spawned(monkeypatch):
-    """Modules that were run in a fresh interpreter; this process stands for each."""
-    modules = []
-
-    def spawn(module, channel):
-        modules.append(module)
-        return os.getpid()
-
-    monkeypatch.setattr(fresh_templates, "spawn", spawn)
-    return modules
+def system():
+    return Spawner()
 
 
 @pytest.fixture
@@ -49,30 +52,30 @@ def end():
         yield one
 
 
-def origin_of(early, step=STEP):
+def origin_of(early, step=STEP, system=None):
     origins = []
-    FreshTemplates(CONFIG, "/srv", early).prepare(step, origins.append)
+    FreshTemplates(CONFIG, "/srv", early, system or LinuxSystem()).prepare(step, origins.append)
     return origins[0]
 
 
-def test_a_template_is_a_fresh_interpreter_whose_pid_is_known(spawned, end):
-    origin = origin_of(Early())
+def test_a_template_is_a_fresh_interpreter_whose_pid_is_known(system, end):
+    origin = origin_of(Early(), system=system)
     started = origin.start(end)
-    assert spawned == ["asgireload.template.main"]
+    assert system.spawned == ["asgireload.template.main"]
     assert started.process.pid == os.getpid()
     assert (started.channel, started.fault_file) == (None, None)
     assert not origin.is_fork
     started.process.close()
 
 
-def test_the_first_one_may_have_begun_with_its_request(spawned, end):
+def test_the_first_one_may_have_begun_with_its_request(system, end):
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     early = Early()
     request = origin_of(early).request
     early.begun = Begun(os.getpid(), ours, request, fault_file=77)
-    started = origin_of(early).start(end)
+    started = origin_of(early, system=system).start(end)
     assert early.asked == [request]
-    assert not spawned
+    assert not system.spawned
     assert started.fault_file == 77
     assert isinstance(started.channel, Channel)
     started.channel.close()
@@ -80,9 +83,9 @@ def test_the_first_one_may_have_begun_with_its_request(spawned, end):
     theirs.close()
 
 
-def test_one_that_has_begun_without_a_request_is_still_to_be_given_it(spawned, end):
+def test_one_that_has_begun_without_a_request_is_still_to_be_given_it(system, end):
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    started = origin_of(Early(Begun(os.getpid(), ours))).start(end)
+    started = origin_of(Early(Begun(os.getpid(), ours)), system=system).start(end)
     assert started.fault_file is None
     started.channel.close()
     started.process.close()
@@ -102,7 +105,7 @@ def test_one_that_ended_meanwhile_leaves_no_socket_behind(end):
 
 
 def test_the_request_says_what_was_decided():
-    step = StartTemplate(template_id=3, generation=7, preload=False)
+    step = StartTemplate(child_id=3, generation=7, preload=False)
     request = origin_of(Early(), step).request
     assert (request.generation, request.preload, request.directory) == (7, False, "/srv")
     assert (request.checkpoint, request.source_variables) == ("", None)

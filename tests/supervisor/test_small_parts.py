@@ -20,19 +20,20 @@ from asgireload.supervisor.fault import readable
 from asgireload.supervisor.lifecycle import Change, State, advance
 from asgireload.supervisor.pidfile import remove_pid_file, why_taken, write_pid_file
 from asgireload.supervisor.reloads import Reload, describe_steps
+from asgireload.supervisor.roles import WORKER
 from asgireload.supervisor.spawning import describe_exit
 from asgireload.supervisor.start import launch_directory
 
 
-def test_an_event_without_an_entry_names_both():
+def test_an_event_without_an_entry_names_them_and_the_role():
     with pytest.raises(ValueError, match="a worker that is ready cannot see 'started'"):
-        advance(State.READY, Change.STARTED)
+        advance(WORKER, State.READY, Change.STARTED)
 
 
 def test_every_state_but_the_last_can_end():
     for state in State:
         if state is not State.GONE:
-            assert advance(state, Change.EXITED) is State.GONE
+            assert advance(WORKER, state, Change.EXITED) is State.GONE
 
 
 @given(st.integers(0, 10_000), st.integers())
@@ -53,20 +54,30 @@ def test_totals_never_go_back_and_series_stay_bounded(exits):
         values = [0] * FIELD_COUNT
         values[Field.REQUESTS_TOTAL] = requests
         values[Field.CONNECTIONS] = 5
-        totals_kept.add_ended(slot, generation, values)
+        totals_kept.add_ended(("worker", slot, generation), values)
         expected += requests
         totals = totals_kept.totals([])
         assert sum(values[Field.REQUESTS_TOTAL] for values in totals.values()) == expected
         assert all(values[Field.CONNECTIONS] == 0 for values in totals.values())
-        assert len({generation for _, generation in totals} - {MERGED}) <= 4
+        assert len({generation for _, _, generation in totals} - {MERGED}) <= 4
 
 
 def test_living_workers_are_added_without_their_heartbeat():
     totals_kept = CounterTotals()
     values = tuple(range(FIELD_COUNT))
-    totals = totals_kept.totals([(0, 1, values), (0, 1, values)])
-    assert totals[0, 1][Field.CONNECTIONS] == 2
-    assert totals[0, 1][Field.HEARTBEAT] == 0
+    key = ("worker", 0, 1)
+    totals = totals_kept.totals([(key, values), (key, values)])
+    assert totals[key][Field.CONNECTIONS] == 2
+    assert totals[key][Field.HEARTBEAT] == 0
+
+
+def test_children_of_different_roles_are_counted_apart():
+    totals_kept = CounterTotals()
+    values = [0] * FIELD_COUNT
+    values[Field.REQUESTS_TOTAL] = 3
+    totals_kept.add_ended(("worker", 0, 1), values)
+    totals_kept.add_ended(("task worker", 0, 1), values)
+    assert {role for role, _, _ in totals_kept.totals([])} == {"worker", "task worker"}
 
 
 def test_no_signal_that_a_user_may_send_is_left_to_its_default():

@@ -653,7 +653,7 @@ def test_closes_of_a_drain_are_spread_and_served_until_then(run: Any, parser: st
     """Nobody waits longer than the window, and nobody is cut off before."""
 
     async def main() -> None:
-        async with serving(echo, parser, ws_close_window=0.3) as server:
+        async with serving(echo, parser, close_window=0.3) as server:
             clients = [await open_raw(server) for _ in range(30)]
             loop = asyncio.get_running_loop()
             times: list[float] = []
@@ -687,7 +687,7 @@ def test_a_close_waits_for_the_answer_to_a_message(run: Any, parser: str) -> Non
             await send({"type": "websocket.send", "text": message["text"]})
 
     async def main() -> None:
-        async with serving(app, parser, ws_close_window=0) as server:
+        async with serving(app, parser, close_window=0) as server:
             client = await open_raw(server)
             client.send(frame(1, b"asked"))
             await seen.wait()
@@ -701,7 +701,7 @@ def test_a_close_waits_for_the_answer_to_a_message(run: Any, parser: str) -> Non
 
 def test_a_close_waits_for_a_message_that_is_there_and_unread(run: Any, parser: str) -> None:
     async def main() -> None:
-        async with serving(echo, parser, ws_close_window=0) as server:
+        async with serving(echo, parser, close_window=0) as server:
             client = await open_raw(server)
             # Nothing but the kernel has it when the turn comes: the loop has looked at its sockets before.
             raw = client.writer.get_extra_info("socket")
@@ -724,7 +724,7 @@ def test_a_close_does_not_wait_for_ever(
         await asyncio.Event().wait()
 
     async def main() -> None:
-        async with serving(app, parser, ws_close_window=0, ws_close_timeout=0.05) as server:
+        async with serving(app, parser, close_window=0, ws_close_timeout=0.05) as server:
             client = await open_raw(server)
             drain(server)
             assert (await read_close(client))[0] == 1012

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from asgireload.config import Config
 
 if TYPE_CHECKING:
-    import asyncio
-
     from asgireload.supervisor.fleet import Policy
+    from asgireload.supervisor.handles import Handles
     from asgireload.supervisor.start import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
 
@@ -36,7 +35,7 @@ class Development:
 
     def join(
         self,
-        loop: "asyncio.AbstractEventLoop",
+        handles: "Handles",
         config: Config,
         directory: str,
         supervisor: "SupervisorPort",
@@ -47,7 +46,7 @@ class Development:
         from asgireload.supervisor.template_source import ModeParts
 
         watch = CodeWatch(config, supervisor)
-        watch.cache = PreloadCache(loop, config, directory, watch.watcher.watch_libraries)
+        watch.cache = PreloadCache(handles, config, directory, watch.watcher.watch_libraries)
         return ModeParts(watch.cache, (watch.watcher.run,))
 
 

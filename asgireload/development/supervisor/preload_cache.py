@@ -31,11 +31,10 @@ from asgireload.development.supervisor.template_origin import CachedOrigin
 from asgireload.development.watch.changes import NOTHING, Changes
 from asgireload.development.watch.watcher import watched_directories
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import ProcessHandle
 from asgireload.ipc.messages import (
     AnyMessage,
     BuildLibraryBase,
-    CheckpointStarted,
+    ChildStarted,
     LibraryBaseBuilt,
     LibraryBaseUnfit,
 )
@@ -48,8 +47,10 @@ from asgireload.ipc.records import (
     unseal,
 )
 from asgireload.supervisor.events import StartTemplate
+from asgireload.supervisor.handles import Handles
+from asgireload.supervisor.lifecycle import Change
 from asgireload.supervisor.load_requests import request_of
-from asgireload.supervisor.spawning import leave_deleted_directory, spawn
+from asgireload.supervisor.roles import FORK_SOURCE, IMPORT_CHECKPOINT
 from asgireload.supervisor.template_source import TemplateOrigin
 
 BASE_MODULE = "asgireload.development.template.library_base"
@@ -77,12 +78,13 @@ class PreloadCache:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        handles: Handles,
         config: Config,
         directory: str,
         on_libraries: Callable[[Iterable[str]], None],
     ) -> None:
-        self._loop = loop
+        self._loop = handles.loop
+        self.system = handles.system
         self._config = config
         self._directory = directory
         self._on_libraries = on_libraries
@@ -94,7 +96,7 @@ class PreloadCache:
         self._watched = watched_directories(config)
         self._cache = cache_path(config.app, self._roots[0]) if self._is_active else None
         self._sources = ForkSources()
-        self._processes = ForkSourceProcesses(loop, self._said, self._ended)
+        self._processes = ForkSourceProcesses(handles, self._said, self._ended)
         self._record = ImportRecord()
         """What the next base is built from, beside `_later`."""
         self._later: dict[str, None] = {}
@@ -142,7 +144,7 @@ class PreloadCache:
     def prepare(self, step: StartTemplate, on_ready: Callable[[TemplateOrigin], None]) -> None:
         """Call `on_ready` with the origin of a template: at once, or when the base that is being built is
         ready."""
-        self._since[step.template_id] = NOTHING
+        self._since[step.child_id] = NOTHING
         if self._building is not None and self._sources.library_base is None and self._is_active:
             self._waiting.append(lambda: on_ready(self._choose(step)))
         else:
@@ -151,7 +153,7 @@ class PreloadCache:
     def prepare_fresh(self, step: StartTemplate) -> CachedOrigin:
         """Return an origin that starts a fresh interpreter."""
         request = request_of(step, self._config, self._directory)
-        return CachedOrigin(self, step.template_id, request, None)
+        return CachedOrigin(self, step.child_id, request, None)
 
     def _choose(self, step: StartTemplate) -> CachedOrigin:
         fresh = self.prepare_fresh(step)
@@ -181,7 +183,7 @@ class PreloadCache:
             source_variables=source.variables if source is not None else None,
             ignored_variables=ignored,
         )
-        return CachedOrigin(self, step.template_id, request, source)
+        return CachedOrigin(self, step.child_id, request, source)
 
     def _drop_unseen(self) -> None:
         """Let go of sources with files that have changed where nobody watches."""
@@ -275,6 +277,7 @@ class PreloadCache:
             channel.close()  # it ends by itself
             return
         held = self._processes.add(
+            IMPORT_CHECKPOINT,
             channel,
             None,
             variables=source.variables if source is not None else None,
@@ -338,15 +341,18 @@ class PreloadCache:
         channel, theirs = Channel.pair()
         try:
             with theirs:
-                leave_deleted_directory()
-                process = ProcessHandle(spawn(BASE_MODULE, theirs.fileno()))
+                process = self.system.spawn(BASE_MODULE, theirs.fileno())
             record = seal(self._record)
         except OSError as error:
             channel.close()
             self._give_up(f"could not be started: {error}")
             return
         source = self._processes.add(
-            channel, process, variables=dict(self._record.variables), name="library base"
+            FORK_SOURCE,
+            channel,
+            process,
+            variables=dict(self._record.variables),
+            name="library base",
         )
         self._building, self._built_from = source, self._record
         try:
@@ -364,6 +370,7 @@ class PreloadCache:
 
     def _base_built(self, source: ForkSource, message: LibraryBaseBuilt, descriptor: int) -> None:
         contents = unseal(descriptor, LibraryBaseContents)
+        source.advance(Change.READY)
         self._end_build()
         source.signatures = contents.search_path
         base = LibraryBase(source.source_id, frozenset(contents.tops))
@@ -425,18 +432,10 @@ class PreloadCache:
 
     # --- what the processes say -------------------------------------------------------------------
 
-    def deliver(self) -> None:
-        """Learn the numbers of processes that have just begun, before any exit is collected."""
-        self._processes.hear()
-
-    def collected(self, pid: int, code: int) -> bool:
-        """A child of the supervisor has ended; return whether it was one of these."""
-        return self._processes.collected(pid, code)
-
     def _said(self, source: ForkSource, message: AnyMessage, descriptors: list[int]) -> None:
         match message:
-            case CheckpointStarted():
-                source.process = ProcessHandle(message.pid)
+            case ChildStarted():
+                source.advance(Change.READY)  # it waits for orders in the middle of an import
             case LibraryBaseBuilt():
                 self._base_built(source, message, descriptors[0])
             case LibraryBaseUnfit():

@@ -40,7 +40,7 @@ class CachedOrigin(msgspec.Struct, frozen=True, eq=False):
 
     def start(self, end: socket.socket) -> StartedTemplate:
         if self.source is None:
-            return start_fresh(TEMPLATE_MODULE, end)
+            return start_fresh(self.cache.system, TEMPLATE_MODULE, end)
         if (standby := self.source.take_standby()) is not None:
             return StartedTemplate(standby.process, standby.channel)
         self.source.channel.post(ForkTemplate(), [end.fileno()])

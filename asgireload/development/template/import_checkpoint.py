@@ -19,7 +19,7 @@ from asgireload.development.template.import_watch import ImportWatch
 from asgireload.errors import ChannelClosedError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import signal_on_parent_death
-from asgireload.ipc.messages import CheckpointStarted, CheckpointTaken
+from asgireload.ipc.messages import CheckpointTaken, ChildStarted
 from asgireload.ipc.records import FilesRead, seal
 from asgireload.ipc.titles import set_title
 from asgireload.template.ending import written_files
@@ -74,7 +74,7 @@ def _sleep(session: "DevelopmentSession", channel: Channel, module: str) -> None
         os._exit(1)
     set_title("checkpoint", f"{session.order.name} before {module}")
     try:
-        channel.send(CheckpointStarted(os.getpid()))
+        channel.send(ChildStarted(os.getpid()))
         session.channel = fork_templates(channel, session.order.name)
     except ChannelClosedError:
         os._exit(0)

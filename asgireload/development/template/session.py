@@ -24,7 +24,7 @@ from asgireload.development.worker.hooks import DevelopmentWorker
 from asgireload.failures import Failure
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import signal_on_parent_death
-from asgireload.ipc.messages import AppImported, TemplateStarted, VariablesDiffer
+from asgireload.ipc.messages import AppImported, ChildStarted, VariablesDiffer
 from asgireload.ipc.records import ImportRecord, seal
 from asgireload.libraries import Places, application_places
 from asgireload.log import keep_logging
@@ -56,7 +56,7 @@ class DevelopmentSession(Session):
             super().begin()
             return
         self._become_child()
-        self.channel.send(TemplateStarted(os.getpid()))
+        self.channel.send(ChildStarted(os.getpid()))
         copy_pages(self.channel.has_message)
         self._receive_order()
         # What finders remember of directories was seen before this process fell asleep.

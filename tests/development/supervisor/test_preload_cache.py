@@ -13,7 +13,10 @@ from asgireload.development.watch.changes import Changes
 from asgireload.failures import Failure
 from asgireload.ipc.messages import ForkTemplate
 from asgireload.ipc.records import FilesRead, ImportRecord, ModuleFile, seal, sign
+from asgireload.supervisor.cpu_priority import CpuPriority
 from asgireload.supervisor.events import StartTemplate
+from asgireload.supervisor.handles import Handles
+from asgireload.supervisor.system import LinuxSystem
 
 
 def in_loop(test):
@@ -39,7 +42,9 @@ def shop(tmp_path, monkeypatch):
 @contextmanager
 def serving(directory, **options):
     config = Config(app="main:app", reload=True, reload_dir=(str(directory),), **options)
-    cache = PreloadCache(asyncio.get_running_loop(), config, str(directory), lambda _: None)
+    loop, system = asyncio.get_running_loop(), LinuxSystem()
+    handles = Handles(loop, system, CpuPriority(loop, system, 10.0), lambda event: None)
+    cache = PreloadCache(handles, config, str(directory), lambda _: None)
     try:
         cache.begin()
         yield cache

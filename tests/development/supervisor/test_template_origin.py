@@ -4,10 +4,10 @@ import socket
 
 import pytest
 
-from asgireload.development.supervisor import template_origin
 from asgireload.development.supervisor.fork_source_processes import ForkSource, StandbyTemplate
 from asgireload.development.supervisor.template_origin import CachedOrigin
 from asgireload.ipc.messages import AppImported, AppLoaded, ForkTemplate, VariablesDiffer
+from asgireload.supervisor.roles import FORK_SOURCE
 from asgireload.supervisor.template_source import StartedTemplate
 
 
@@ -24,6 +24,11 @@ class Cache:
 
     def __init__(self):
         self.told = []
+        self.system = self
+
+    def spawn(self, module, channel):
+        """Stand for the operating system as well."""
+        return module, channel
 
     def take_record(self, descriptor, *, is_whole):
         self.told.append(("record", descriptor, is_whole))
@@ -35,9 +40,19 @@ class Cache:
         self.told.append(("distrust", source, next_too))
 
 
+class Processes:
+    """Those that the source belongs to."""
+
+    def take_standby(self, source):
+        standby, source.standby = source.standby, None
+        return standby
+
+
 @pytest.fixture
 def source():
-    return ForkSource(5, Channel(), None, {}, "library base")
+    return ForkSource(
+        FORK_SOURCE, 5, Channel(), Processes(), variables={}, name="library base", signatures={}
+    )
 
 
 @pytest.fixture
@@ -59,18 +74,18 @@ def test_a_template_is_forked_from_its_source_and_says_its_pid_itself(source, en
 
 
 def test_one_that_was_forked_ahead_is_taken_once(source, end):
-    source.standby = StandbyTemplate(Channel(), process="its process")
+    source.standby = StandbyTemplate(Channel(), source)
+    source.standby.process = "its process"
     waiting = source.standby.channel
     assert origin_from(source).start(end) == StartedTemplate("its process", waiting)
     assert source.standby is None
     assert not source.channel.posted
 
 
-def test_without_a_source_it_is_a_fresh_interpreter(monkeypatch, end):
-    started = StartedTemplate("its process")
-    monkeypatch.setattr(template_origin, "start_fresh", lambda module, end: (module, started))
+def test_without_a_source_it_is_a_fresh_interpreter(end):
     origin = origin_from(None)
-    assert origin.start(end) == ("asgireload.development.template.main", started)
+    started = origin.start(end)
+    assert started == StartedTemplate(("asgireload.development.template.main", end.fileno()))
     assert not origin.is_fork
 
 
