@@ -81,7 +81,7 @@ from asgireload.ipc.titles import set_title
 from asgireload.log import configure_logging, keep_logging
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
-from asgireload.websocket.connection import WebSocketUpgrade
+from asgireload.websocket.upgrade import WebSocketUpgrade
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.balance import Balance
 from asgireload.worker.direct import Doorway
