@@ -70,7 +70,7 @@ from asgireload.supervisor.spawning import (
     leave_deleted_directory,
     spawn,
 )
-from asgireload.supervisor.tally import Tally, Values
+from asgireload.supervisor.tally import Key, Tally, Values
 
 MOST_ASSETS = 64
 """Changed files of which pages are told by name; more of them are a build or a checkout."""
@@ -765,6 +765,10 @@ class Children:
         handles = [worker.process for worker in self._workers.values()]
         handles += [template.process for template in self._templates.values()]
         return {handle.pid for handle in handles if handle is not None}
+
+    def totals(self) -> dict[Key, Values]:
+        """Return what was counted by slot and generation, workers that have ended included."""
+        return self.tally.totals(self.living_records())
 
     def living_records(self) -> list[tuple[int, int, Values]]:
         return [

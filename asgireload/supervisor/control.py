@@ -50,7 +50,7 @@ class Control:
         return snapshots.take_status(self._fleet, self._around, self._loop.time())
 
     def metrics(self) -> port.MetricsSnapshot:
-        totals = self._children.tally.totals(self._children.living_records())
+        totals = self._children.totals()
         return port.MetricsSnapshot(
             status=self.status(),
             counters=tuple(

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from asgireload.draining import DrainReason
 from asgireload.ipc import messages
+from asgireload.supervisor.figures import Traffic
 from asgireload.supervisor.reloads import Failure
 
 # --- events ---------------------------------------------------------------------------------------
@@ -119,6 +120,12 @@ class WorkerObserved(Struct, frozen=True):
     """It waits for something outside its loop: as in a debugger, and unlike one that computes."""
 
 
+class TrafficObserved(Struct, frozen=True):
+    """What the workers of each generation have served since the first of them: read while a gate needs it."""
+
+    by_generation: dict[int, Traffic]
+
+
 class CodeChanging(Struct, frozen=True):
     """Development: files change, so what serves is out of date. A ReloadRequested follows."""
 
@@ -156,6 +163,7 @@ Event = (
     | WorkerDrained
     | WorkerExited
     | WorkerObserved
+    | TrafficObserved
     | CodeChanging
     | ReloadRequested
     | ScaleRequested

@@ -15,8 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from asgireload.admin.entrances import announce
 from asgireload.config import Config
 from asgireload.development.supervisor.preload_cache import Foundation
@@ -35,13 +33,16 @@ from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.drain_limits import draining_of
-from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
+from asgireload.supervisor.figures import sum_traffic
+from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, new_fleet
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
+from asgireload.supervisor.policy import Policy, for_development
 from asgireload.supervisor.reconcile import next_deadline, reconcile
 from asgireload.supervisor.reloads import Outcome
 from asgireload.supervisor.requirements import looks_like_production
+from asgireload.supervisor.rollout import reads_traffic
 from asgireload.supervisor.snapshots import Surroundings
 from asgireload.supervisor.verdicts import describe_verdict
 
@@ -73,31 +74,15 @@ def serve(config: Config, means: "Means", head_start: HeadStart) -> int:
             signals.hold()
 
 
-DEVELOPMENT_DRAIN = 5.0
-"""Seconds that old code may go on with what is open, under --reload: a page that listens to a stream has the
-new code's only when the old one has ended."""
-
-
 def make_policy(config: Config) -> Policy:
     """Return the slice of the configuration that decisions depend on."""
     policy = _serving_policy(config)
     if not config.reload:
         return policy
-    # The newest code counts: it is tried on everybody at once, and nothing goes back to what was before.
-    return replace(
+    return for_development(
         policy,
-        development=True,
-        is_patient=config.workers == 1 and os.isatty(0),
-        changes_give_way=False,
         hold_timeout=config.reload_hold_timeout,
-        coalesce_window=0.0,
-        probation=0.0,
-        surge=max(config.surge, config.workers),
-        drain_overlap=True,
-        drain_timeout=min(config.drain_timeout, DEVELOPMENT_DRAIN),
-        keep_generations=0,
-        revert_window=0.0,
-        give_up_after=0.0,
+        is_patient=config.workers == 1 and os.isatty(0),
     )
 
 
@@ -416,7 +401,7 @@ class _Supervisor:
             reload,
             self._fleet.ready_count,
             draining_count=draining_of(self._fleet, reload_id),
-            is_development=self._fleet.policy.development,
+            names_changes=self._fleet.policy.names_changes,
         )
         if verdict is not None:
             _logger.log(verdict.level, "%s", verdict.text)
@@ -504,6 +489,9 @@ class _Supervisor:
                     )
                     if seen is not None:
                         self._perform(apply(self._fleet, seen, self._loop.time()))
+            if reads_traffic(self._fleet):
+                traffic = events.TrafficObserved(sum_traffic(self._children.totals()))
+                self._perform(apply(self._fleet, traffic, self._loop.time()))
             self._reconcile()
 
 

@@ -19,13 +19,13 @@ from asgireload.supervisor.fleet import (
     TEMPLATE_END_GRACE,
     Fleet,
     KillReason,
-    Policy,
     Slot,
     Template,
     TemplateState,
     Worker,
 )
 from asgireload.supervisor.lifecycle import Change, State, advance
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.reloads import Failure
 from asgireload.supervisor.succession import choose_successors
 
@@ -49,7 +49,7 @@ def start_template(
         state=TemplateState.LOADING,
         deadline=_boot_deadline(fleet.policy, now),
         # Where there is one worker a fork would only take time. If it dies, the code is loaded again.
-        becomes_worker=fleet.policy.development and preload and fleet.wanted_count == 1,
+        becomes_worker=fleet.policy.template_becomes_worker and preload and fleet.wanted_count == 1,
     )
     fleet.templates[template.template_id] = template
     fleet.generations[generation].template_id = template.template_id

@@ -3,7 +3,7 @@
 import pytest
 
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Policy
+from asgireload.supervisor.policy import Policy
 from tests.supervisor.world import Code, World, started
 
 

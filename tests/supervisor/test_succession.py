@@ -9,8 +9,9 @@ from hypothesis import given, settings
 
 from asgireload.draining import DrainReason
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Policy, Slot, Worker, new_fleet
+from asgireload.supervisor.fleet import Slot, Worker, new_fleet
 from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.succession import SPREAD, choose_successors, renew_successions
 from tests.supervisor.world import GOOD, Code, World
 

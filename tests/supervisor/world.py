@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 from asgireload.draining import DrainReason
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Fleet, Phase, Policy, Worker, new_fleet
+from asgireload.supervisor.fleet import Fleet, Phase, Worker, new_fleet
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
+from asgireload.supervisor.plans import Plans
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.reconcile import next_deadline, reconcile
 from asgireload.supervisor.reloads import Failure
 
@@ -52,10 +54,13 @@ class World:
     policy: Policy = field(default_factory=Policy)
     releases: Callable[[int], Code] = lambda generation: GOOD
     seed: int = 0
+    plans: Plans | None = None
+    """Other ones than the policy's."""
 
     def __post_init__(self) -> None:
         self.now = 1000.0
-        self.fleet: Fleet = new_fleet(self.policy, random.Random(self.seed), self.now)
+        rng = random.Random(self.seed)
+        self.fleet: Fleet = new_fleet(self.policy, rng, self.now, plans=self.plans)
         self.queue: list[tuple[float, int, events.Event]] = []
         self.count = 0
         self.alive: set[int] = set()
@@ -206,7 +211,7 @@ class World:
             self.later(0.05, events.TemplateLoaded(number, 0.05))
         elif code.import_dies:
             self.later(code.imports, events.TemplateExited(number, "killed by SIGSEGV"))
-        elif code.import_fails and self.policy.development:
+        elif code.import_fails and self.policy.shows_failures:
             failure = Failure("import", "SyntaxError", "Traceback")
             self.later(code.imports, events.TemplateLoaded(number, 0.1, (), failure))
         elif code.import_fails:
@@ -238,7 +243,7 @@ class World:
         code = self.releases(step.generation)
         preload = self.templates[step.template_id].preload
         if self.templates[step.template_id].failure is not None or (
-            self.policy.development and code.import_fails
+            self.policy.shows_failures and code.import_fails
         ):
             code = GOOD  # what stands in for it
         self.later(0.0, events.WorkerStarted(number, 10_000 + number))
@@ -254,7 +259,7 @@ class World:
             self.later((code.boots or 0) + 0.2, exited)
         elif code.boot_dies or (code.needs_no_preload and preload):
             self.later(code.boots, events.WorkerExited(number, "killed by SIGSEGV", clean=False))
-        elif code.boot_fails and self.policy.development:
+        elif code.boot_fails and self.policy.shows_failures:
             failure = Failure("lifespan", "no database", "Traceback")
             self.later(code.boots, events.WorkerReady(number, failure))
         elif code.boot_fails:
