@@ -91,6 +91,11 @@ class Window(msgspec.Struct):
         self.traffic_until = now
         self.traffic_now = traffic
 
+    @property
+    def traffic_seconds(self) -> float:
+        """How long traffic was counted."""
+        return self.traffic_until - self.traffic_from if self.traffic_from is not None else 0.0
+
     def traffic_of(self, generation: int) -> Traffic | None:
         """Return what the generation has served in the window; None: traffic was not read."""
         if self.traffic_from is None:

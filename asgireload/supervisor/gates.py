@@ -37,10 +37,11 @@ class Gate(msgspec.Struct, frozen=True):
     """The base of all gates. A gate is a value: two with the same fields are the same."""
 
     reads_traffic: ClassVar[bool] = False
-    """Whether `GenerationFigures.traffic` must be there: it costs the supervisor a look at every record."""
+    """Whether it compares what both generations serve, which costs the supervisor a look at every record. False:
+    `judge` gets no traffic, and no figures of the old generation."""
 
     def judge(self, new: GenerationFigures, old: GenerationFigures | None) -> GateResult:
-        """Return the outcome. `old` is None when nothing serves yet."""
+        """Return the outcome. `old` is None when nothing served before, or traffic is not read."""
         raise NotImplementedError
 
 

@@ -58,6 +58,8 @@ class Reload(msgspec.Struct):
     row: int = 0
     window: Window = msgspec.field(default_factory=lambda: Window(0.0, {}))
     """What was counted when the row began."""
+    look_again_at: float | None = None
+    """When time alone changes what the gate of the row says; None: only an event does."""
     held_for: Failure | None = None
     """Why nothing more changes until the next reload takes its place."""
     refused: int | None = None

@@ -4,8 +4,6 @@ In each pass it lets the slots of the running stage change, as many at a time as
 stage's gate whether the next row begins. After the last row the reload is concluded.
 """
 
-from msgspec.structs import replace
-
 from asgireload.supervisor import rollout_transitions, transitions
 from asgireload.supervisor.drain_limits import describe_wait, has_room_for_reload, old_generations
 from asgireload.supervisor.events import Say, Step
@@ -49,7 +47,7 @@ def next_rollout_deadline(fleet: Fleet, now: float) -> float | None:
     """Return the moment at which `carry_reload` must be called again, event or not."""
     times: list[float | None] = []
     if fleet.reload is not None and fleet.reload.held_for is None:
-        times.append(_judge_stage(fleet, fleet.reload, now).look_again_at)
+        times.append(fleet.reload.look_again_at)
         times.append(_stage_deadline(fleet.reload))
     if fleet.pending is not None:
         until = _coalesce_until(fleet, fleet.pending)
@@ -161,12 +159,17 @@ def _is_changing(fleet: Fleet, slot: Slot, reload: Reload) -> bool:
 
 
 def _judge_stage(fleet: Fleet, reload: Reload, now: float) -> GateResult:
-    """Ask the gate of the running stage."""
+    """Ask the gate of the running stage, and note when to ask it again."""
     assert reload.towards is not None
-    other = reload.source if reload.refused is None else reload.refused
+    gate = reload.stage.gate
     new = _figures_of(fleet, reload, reload.towards, now)
-    old = _figures_of(fleet, reload, other, now) if other is not None else None
-    return reload.stage.gate.judge(new, old)
+    old = None
+    if gate.reads_traffic:
+        other = reload.source if reload.refused is None else reload.refused
+        old = _figures_of(fleet, reload, other, now) if other is not None else None
+    result = gate.judge(new, old)
+    reload.look_again_at = result.look_again_at
+    return result
 
 
 def _choose_action(reload: Reload, result: GateResult, now: float) -> FailureAction | None:
@@ -188,38 +191,33 @@ def _stage_deadline(reload: Reload) -> float | None:
 
 
 def _figures_of(fleet: Fleet, reload: Reload, number: int, now: float) -> GenerationFigures:
-    generation = fleet.generations.get(number)
+    known = fleet.generations.get(number)
     window = reload.window
     staying = [slot for slot in fleet.slots if not slot.leaving]
-    own = [worker for worker in fleet.workers.values() if worker.generation == number]
     kept = {slot.index for slot in staying}
-    figures = GenerationFigures(
+    ready = others_accepting = 0
+    can_start = known is not None and known.template_id is not None
+    for worker in fleet.workers.values():
+        if worker.generation != number:
+            others_accepting += not worker.stopped_accepting
+            continue
+        can_start = can_start or worker.state.is_live
+        ready += worker.state is State.READY and worker.slot in kept
+    traffic = window.traffic_of(number)
+    return GenerationFigures(
         number,
         window.opened_at,
         now,
         is_loaded=fleet.loaded_template(number) is not None,
+        is_broken=known is not None and known.broken is not None,
         changed_at=fleet.changed_at,
-        can_start=any(worker.state.is_live for worker in own),
+        can_start=can_start,
         places=len(staying),
         serving=sum(slot.serves == number and slot.next is None for slot in staying),
         changing=sum(slot.next == number for slot in staying),
-        ready=sum(worker.state is State.READY and worker.slot in kept for worker in own),
-        others_accepting=sum(
-            worker.generation != number and not worker.stopped_accepting
-            for worker in fleet.workers.values()
-        ),
-    )
-    if generation is not None:
-        figures = replace(
-            figures,
-            is_broken=generation.broken is not None,
-            can_start=figures.can_start or generation.template_id is not None,
-            deaths=generation.deaths - window.deaths.get(number, 0),
-        )
-    if window.traffic_from is None:
-        return figures
-    return replace(
-        figures,
-        traffic=window.traffic_of(number),
-        traffic_seconds=window.traffic_until - window.traffic_from,
+        ready=ready,
+        others_accepting=others_accepting,
+        deaths=known.deaths - window.deaths.get(number, 0) if known is not None else 0,
+        traffic=traffic,
+        traffic_seconds=window.traffic_seconds,
     )

@@ -97,8 +97,10 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
     for worker in list(fleet.workers.values()):
         if worker.generation == generation.number and worker.state.is_live:
             steps += kill_worker(worker, KillReason.DISCARDED, now)
+    reload = fleet.reload
+    is_refused = reload is None or reload.refused is not None
     for slot in fleet.slots:
-        if slot.serves == generation.number:
+        if slot.serves == generation.number and not is_refused:
             slot.next = generation.number  # it has to prove itself there again
         elif slot.next == generation.number:
             slot.next = None
@@ -111,8 +113,8 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
             else:
                 template.state = TemplateState.LEAVING
                 steps += kill_template(template, now)
-    if fleet.reload is not None:
-        _begin_stage(fleet, fleet.reload, 0, now)
+    if reload is not None and not is_refused:
+        _begin_stage(fleet, reload, 0, now)
     return steps
 
 
@@ -132,6 +134,7 @@ def _begin_stage(fleet: Fleet, reload: Reload, row: int, now: float) -> None:
     reload.phase = reload.stage.phase
     deaths = {number: known.deaths for number, known in fleet.generations.items()}
     reload.window = Window(now, deaths)
+    reload.look_again_at = None
 
 
 def respond(fleet: Fleet, action: FailureAction, failure: Failure, now: float) -> list[Step]:

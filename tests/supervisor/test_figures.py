@@ -49,7 +49,7 @@ def test_figures_are_what_was_added_in_the_window_for_both_generations():
     assert window.traffic_of(1) == Traffic(requests=30)
     assert window.traffic_of(2) == Traffic(requests=10, errors_5xx=4)
     assert window.traffic_of(3) == Traffic()
-    assert window.traffic_until - window.traffic_from == 10.0
+    assert window.traffic_seconds == 10.0
 
 
 def test_figures_are_never_negative():
