@@ -99,7 +99,7 @@ def start(policy: Policy, plan: Plans, releases: list[Code]) -> World:
 
 
 @given(policies, plans(), st.lists(codes, min_size=1, max_size=3), actions)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_path_ends(policy, plan, releases, doings):
     """A reload is over or held after some time, and a stop leaves nothing behind."""
     world = start(policy, plan, releases)
@@ -124,7 +124,7 @@ without_show = (FailureAction.RESTORE, FailureAction.GO_ON, FailureAction.HOLD)
     st.lists(gentle, min_size=1, max_size=3),
     st.lists(st.floats(0, 12), max_size=6),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_reloads_alone_never_undercut_capacity(policy, plan, releases, pauses):
     """While nobody crashes, the accepting workers are never fewer than promised, good code or bad.
 
@@ -140,7 +140,7 @@ def test_reloads_alone_never_undercut_capacity(policy, plan, releases, pauses):
 
 
 @given(policies, plans(), st.lists(codes, min_size=1, max_size=3), actions)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_end_is_uniform_when_good_code_follows(policy, plan, releases, doings):
     """Whatever happened and was held: a reload of good code by a plan of ours leaves all slots with it."""
     world = start(policy, plan, releases)
