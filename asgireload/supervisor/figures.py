@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field
+from asgireload.supervisor.counter_totals import Key
 
 _BUCKETS = slice(Field.LATENCY_BUCKET_0, Field.LATENCY_BUCKET_0 + len(LATENCY_BOUNDS) + 1)
 
@@ -53,13 +54,13 @@ class Traffic(msgspec.Struct, frozen=True):
         )
 
 
-def sum_traffic(totals: Mapping[tuple[int, int], Sequence[int]]) -> dict[int, Traffic]:
+def sum_traffic(totals: Mapping[Key, Sequence[int]]) -> dict[int, Traffic]:
     """Return the traffic of each generation, all its slots together.
 
-    `totals`: values of a scoreboard record by slot and generation, with those of workers that have ended.
+    `totals`: values of a scoreboard record by role, slot and generation, with those of workers that have ended.
     """
     sums: dict[int, Traffic] = {}
-    for (_, generation), values in totals.items():
+    for (_, _, generation), values in totals.items():
         traffic = Traffic(
             values[Field.REQUESTS_TOTAL],
             values[Field.RESPONSES_5XX_TOTAL],

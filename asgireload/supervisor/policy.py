@@ -1,16 +1,11 @@
 """The part of the configuration that decisions depend on, as a value: they branch on its fields alone."""
 
-from typing import Final
-
 import msgspec
+
+from asgireload.config import Config
 
 BROKEN_MOMENT = 0.06
 """Seconds without further changes before broken code is shown: it may be half a checkout."""
-OLD_GENERATIONS: Final = 4
-"""`Policy.old_generations` in development."""
-DEVELOPMENT_DRAIN: Final = 5.0
-"""Seconds that old code may go on with what is open, under --reload: a page that listens to a stream has the
-new code's only when the old one has ended."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -68,33 +63,26 @@ class Policy(msgspec.Struct, frozen=True):
     """How long workers let new requests wait for newer code; 0: they do not."""
 
 
-def for_development(
-    policy: Policy, *, hold_timeout: float = 0.0, is_patient: bool = False
-) -> Policy:
-    """Return the policy under a file watcher, where only the newest code counts.
-
-    It is tried in all slots at once, a mistake in it is shown, and nothing goes back to what was before.
-    """
-    return msgspec.structs.replace(
-        policy,
-        tries_everywhere=True,
-        shows_failures=True,
-        waits_after_failed_start=True,
-        awaits_superseded=True,
-        old_generations=OLD_GENERATIONS,
-        template_becomes_worker=True,
-        replaces_from_disk=True,
-        remembers_unsafe=True,
-        names_changes=True,
-        is_patient=is_patient,
-        changes_give_way=False,
-        hold_timeout=hold_timeout,
-        coalesce_window=0.0,
-        probation=0.0,
-        surge=max(policy.surge, policy.workers),
-        drain_overlap=True,
-        drain_timeout=min(policy.drain_timeout, DEVELOPMENT_DRAIN),
-        keep_generations=0,
-        revert_window=0.0,
-        give_up_after=0.0,
+def make_policy(config: Config) -> Policy:
+    """Return the policy of a production server."""
+    return Policy(
+        workers=config.workers,
+        preload=config.preload,
+        boot_timeout=config.boot_timeout,
+        changes_give_way=config.reload_priority == "low",
+        probation=config.probation,
+        surge=config.surge,
+        drain_overlap=config.drain_overlap,
+        drain_generations=config.drain_generations,
+        keep_generations=config.keep_generations,
+        revert_window=config.revert_window,
+        give_up_after=config.give_up_after,
+        heartbeat_timeout=config.timeout_worker_healthcheck,
+        drain_timeout=config.drain_timeout,
+        lifespan_timeout=config.lifespan_timeout,
+        exit_timeout=config.exit_timeout,
+        max_requests=config.max_requests,
+        max_requests_jitter=config.max_requests_jitter,
+        max_rss=config.max_rss,
+        worker_lifetime=config.worker_lifetime,
     )

@@ -7,6 +7,7 @@ from enum import Enum
 
 import msgspec
 
+from asgireload.failures import Failure
 from asgireload.supervisor.figures import Window
 from asgireload.supervisor.plans import Plan, ReloadPhase, Stage
 
@@ -20,15 +21,6 @@ class Outcome(Enum):
     SUPERSEDED = "superseded"
     ABANDONED = "abandoned"
     """The server stopped before the verdict."""
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """Why a generation was refused."""
-
-    stage: str
-    summary: str
-    traceback: str = ""
-    slot: int | None = None
 
 
 class SlotStep(msgspec.Struct, frozen=True):

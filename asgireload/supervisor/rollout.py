@@ -4,21 +4,21 @@ In each pass it lets the slots of the running stage change, as many at a time as
 stage's gate whether the next row begins. After the last row the reload is concluded.
 """
 
+from asgireload.failures import Failure
 from asgireload.supervisor import rollout_transitions, transitions
 from asgireload.supervisor.drain_limits import describe_wait, has_room_for_reload, old_generations
-from asgireload.supervisor.events import Say, Step
+from asgireload.supervisor.events import Log, Step
 from asgireload.supervisor.figures import GenerationFigures
 from asgireload.supervisor.fleet import (
     SUPERSEDED_PATIENCE,
     Fleet,
     KillReason,
     Slot,
-    TemplateState,
 )
 from asgireload.supervisor.gates import GateOutcome, GateResult
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.plans import FailureAction
-from asgireload.supervisor.reloads import Failure, Outcome, Reload
+from asgireload.supervisor.reloads import Outcome, Reload
 
 
 def carry_reload(fleet: Fleet, now: float) -> list[Step]:
@@ -73,7 +73,7 @@ def is_ready(fleet: Fleet, slot: Slot, generation: int) -> bool:
     """A worker of the generation serves, be it one that shall be recycled."""
     return any(
         worker.generation == generation and worker.state is State.READY
-        for worker in fleet.workers_of(slot.index)
+        for worker in fleet.children_of(slot)
     )
 
 
@@ -102,25 +102,19 @@ def _wait_for_room(fleet: Fleet, pending: Reload, now: float) -> list[Step]:
         steps: list[Step] = []
         for worker in fleet.workers.values():
             if worker.generation == oldest and worker.state is State.DRAINING:
-                steps += transitions.kill_worker(worker, KillReason.CROWDED, now)
+                steps += transitions.kill_child(worker, KillReason.CROWDED, now)
         return steps
     if pending.delayed_at is not None:
         return []
     pending.delayed_at = now
-    return [Say("info", f"Reload {pending.reload_id} waits for {describe_wait(fleet, now)}")]
+    return [Log("info", f"Reload {pending.reload_id} waits for {describe_wait(fleet, now)}")]
 
 
 def _is_importing_old_code(fleet: Fleet) -> bool:
     """Something that was killed in the middle of its import has not ended yet, and that is waited for."""
-    return fleet.policy.awaits_superseded and (
-        any(
-            template.state is TemplateState.LEAVING and not template.was_loaded
-            for template in fleet.templates.values()
-        )
-        or any(
-            worker.state is State.DYING and worker.ready_at is None
-            for worker in fleet.workers.values()
-        )
+    return fleet.policy.awaits_superseded and any(
+        child.state in (State.DRAINING, State.DYING) and child.ready_at is None
+        for child in fleet.children.values()
     )
 
 
@@ -155,7 +149,7 @@ def _is_changing(fleet: Fleet, slot: Slot, reload: Reload) -> bool:
         return True
     if slot.serves != reload.towards or fleet.policy.drain_overlap:
         return False
-    return any(worker.generation != reload.towards for worker in fleet.workers_of(slot.index))
+    return any(worker.generation != reload.towards for worker in fleet.children_of(slot))
 
 
 def _judge_stage(fleet: Fleet, reload: Reload, now: float) -> GateResult:
@@ -202,7 +196,7 @@ def _figures_of(fleet: Fleet, reload: Reload, number: int, now: float) -> Genera
             others_accepting += not worker.stopped_accepting
             continue
         can_start = can_start or worker.state.is_live
-        ready += worker.state is State.READY and worker.slot in kept
+        ready += worker.state is State.READY and worker.place in kept
     traffic = window.traffic_of(number)
     return GenerationFigures(
         number,

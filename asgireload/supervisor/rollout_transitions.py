@@ -3,17 +3,17 @@
 `rollout` and `observe` decide when; this file says what follows. Nothing here waits or does I/O.
 """
 
+from asgireload.failures import Failure
 from asgireload.supervisor.backoff import delay
-from asgireload.supervisor.events import Say, SpeakVerdict, Step
+from asgireload.supervisor.events import Log, ReportOutcome, Step
 from asgireload.supervisor.figures import Window
-from asgireload.supervisor.fleet import Fleet, Generation, KillReason, TemplateState
+from asgireload.supervisor.fleet import Fleet, Generation, KillReason
 from asgireload.supervisor.plans import FailureAction, ReloadPhase
-from asgireload.supervisor.reloads import Failure, Outcome, Reload
+from asgireload.supervisor.reloads import Outcome, Reload
 from asgireload.supervisor.transitions import (
-    close_template,
-    discard_worker,
-    kill_template,
-    kill_worker,
+    discard_child,
+    kill_child,
+    let_go,
     start_template,
 )
 
@@ -43,7 +43,7 @@ def begin(fleet: Fleet, now: float) -> list[Step]:
         text = f"Reload {reload.reload_id} begins ({asked})"
         if reload.delayed_at is not None:
             text += f" after it waited {reload.waited(now):.1f} s for old workers to drain"
-        steps.append(Say("info", text, generation=reload.target))
+        steps.append(Log("info", text, generation=reload.target))
     if reload.shows is not None:
         fleet.generations[reload.target].broken = reload.shows
         return steps + start_template(fleet, reload.target, now, preload=True, failure=reload.shows)
@@ -96,7 +96,7 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
     steps: list[Step] = []
     for worker in list(fleet.workers.values()):
         if worker.generation == generation.number and worker.state.is_live:
-            steps += kill_worker(worker, KillReason.DISCARDED, now)
+            steps += kill_child(worker, KillReason.DISCARDED, now)
     reload = fleet.reload
     is_refused = reload is None or reload.refused is not None
     for slot in fleet.slots:
@@ -107,12 +107,11 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
     if generation.template_id is not None:
         template = fleet.templates.get(generation.template_id)
         if template is not None:
-            if template.was_loaded or generation.unsafe_reasons:
+            if template.ready_at is not None or generation.unsafe_reasons:
                 # It waits for orders, and ends what its import has started.
-                steps += close_template(template, now)
+                steps += let_go(template, now)
             else:
-                template.state = TemplateState.LEAVING
-                steps += kill_template(template, now)
+                steps += kill_child(template, KillReason.DISCARDED, now)
     if reload is not None and not is_refused:
         _begin_stage(fleet, reload, 0, now)
     return steps
@@ -164,7 +163,7 @@ def _hold_rollout(reload: Reload, failure: Failure) -> list[Step]:
         f"Reload {reload.reload_id} is held at its stage {reload.stage.name}: {failure.summary}; "
         "it ends with the next reload"
     )
-    return [Say("warning", text, generation=reload.target)]
+    return [Log("warning", text, generation=reload.target)]
 
 
 def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[Step]:
@@ -183,8 +182,8 @@ def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[St
             slot.not_before = now
     keep = {slot.index for slot in changed}
     for worker in list(fleet.workers.values()):
-        if worker.generation == reload.target and worker.slot not in keep:
-            steps += discard_worker(fleet, worker, now)
+        if worker.generation == reload.target and worker.place not in keep:
+            steps += discard_child(fleet, worker, now)
     if not changed:
         return steps + _conclude(fleet, reload, ending, now)
     if fleet.loaded_template(reload.source) is None:
@@ -207,7 +206,7 @@ def restore(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
     else:
         place = "without preloading, so with what its files on disk say now"
     text = f"Generation {reload.target} is taken back: generation {reload.source} returns, {place}"
-    return [Say("warning", text, generation=reload.target)]
+    return [Log("warning", text, generation=reload.target)]
 
 
 def revert(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
@@ -276,7 +275,7 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
         del fleet.history[HISTORY_LIMIT:]
     if not reload.is_first_load:
         fleet.outcomes[outcome.value] = fleet.outcomes.get(outcome.value, 0) + 1
-    steps: list[Step] = [SpeakVerdict(reload.reload_id)]
+    steps: list[Step] = [ReportOutcome(reload.reload_id)]
     if outcome is Outcome.FAILED and fleet.serving != reload.target:
         # The first try of our own to replace a lost template comes soon, later ones back off.
         fleet.own_reloads += 1
@@ -286,5 +285,5 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
         and outcome is Outcome.FAILED
         and fleet.policy.waits_after_failed_start
     ):
-        steps.append(Say("warning", "Nothing serves yet; waiting for the next change"))
+        steps.append(Log("warning", "Nothing serves yet; waiting for the next change"))
     return steps

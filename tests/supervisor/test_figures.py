@@ -1,8 +1,8 @@
 """What a generation has served: sums of scoreboard records, and differences between two moments."""
 
 from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field, Record
+from asgireload.supervisor.counter_totals import CounterTotals
 from asgireload.supervisor.figures import Traffic, Window, sum_traffic
-from asgireload.supervisor.tally import Tally
 
 
 def served(*responses, app_errors=0):
@@ -17,9 +17,9 @@ def served(*responses, app_errors=0):
 
 def test_traffic_of_a_generation_is_the_sum_of_its_slots():
     totals = {
-        (0, 3): served((200, 0.0005), (503, 20.0)),
-        (1, 3): served((500, 0.002), app_errors=1),
-        (0, 2): served((200, 0.0005)),
+        ("worker", 0, 3): served((200, 0.0005), (503, 20.0)),
+        ("worker", 1, 3): served((500, 0.002), app_errors=1),
+        ("worker", 0, 2): served((200, 0.0005)),
     }
     traffic = sum_traffic(totals)
     assert traffic[3].requests == 3
@@ -31,10 +31,10 @@ def test_traffic_of_a_generation_is_the_sum_of_its_slots():
 
 
 def test_traffic_of_workers_that_have_ended_is_kept():
-    tally = Tally()
-    tally.fold(0, 3, served((200, 0.0005), (500, 0.0005)))
-    living = [(0, 3, served((200, 0.0005)))]
-    traffic = sum_traffic(tally.totals(living))
+    totals = CounterTotals()
+    totals.add_ended(("worker", 0, 3), served((200, 0.0005), (500, 0.0005)))
+    living = [(("worker", 0, 3), served((200, 0.0005)))]
+    traffic = sum_traffic(totals.totals(living))
     assert traffic[3].requests == 3
     assert traffic[3].errors_5xx == 1
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from asgireload.development.supervisor.policy import for_development
 from asgireload.supervisor import events
 from asgireload.supervisor.figures import Traffic
 from asgireload.supervisor.gates import (
@@ -29,7 +30,7 @@ from asgireload.supervisor.plans import (
     Stage,
     make_plans,
 )
-from asgireload.supervisor.policy import BROKEN_MOMENT, Policy, for_development
+from asgireload.supervisor.policy import BROKEN_MOMENT, Policy
 from asgireload.supervisor.rollout import reads_traffic
 from tests.supervisor.world import GOOD, Code, World
 
@@ -270,7 +271,7 @@ def test_a_canary_without_traffic_is_held_until_the_next_reload():
     assert any("is held at its stage canary: no traffic was seen" in line for line in world.lines)
     assert not reads_traffic(world.fleet)
     for number, worker in list(world.fleet.workers.items()):
-        if worker.slot == 2:
+        if worker.place == 2:
             world.kill_worker(number)
     world.run(1)
     assert sorted(world.serving) == [1, 1, 1, 2], "slots are filled as ever"
