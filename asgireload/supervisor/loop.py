@@ -29,6 +29,7 @@ from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.cpu_priority import CpuPriority, patience_for
 from asgireload.supervisor.drain_limits import draining_of
+from asgireload.supervisor.figures import sum_traffic
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, new_fleet
 from asgireload.supervisor.handles import Handles
 from asgireload.supervisor.lifecycle import State
@@ -36,6 +37,7 @@ from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
 from asgireload.supervisor.releases import Releases
 from asgireload.supervisor.reloads import Outcome
+from asgireload.supervisor.rollout import reads_traffic
 from asgireload.supervisor.scoreboard_records import ScoreboardRecords
 from asgireload.supervisor.snapshots import Surroundings
 from asgireload.supervisor.system import LinuxSystem
@@ -370,7 +372,7 @@ class _Supervisor:
             reload,
             self._fleet.ready_count,
             draining_count=draining_of(self._fleet, reload_id),
-            is_development=self._fleet.policy.development,
+            names_changes=self._fleet.policy.names_changes,
         )
         if verdict is not None:
             _logger.log(verdict.level, "%s", verdict.text)
@@ -460,6 +462,9 @@ class _Supervisor:
                     )
                     if seen is not None:
                         self._perform(apply(self._fleet, seen, self._loop.time()))
+            if reads_traffic(self._fleet):
+                traffic = events.TrafficObserved(sum_traffic(self._workers.counter_totals()))
+                self._perform(apply(self._fleet, traffic, self._loop.time()))
             self._reconcile()
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from asgireload.draining import DrainReason
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Child, Policy, Slot, Template, Worker
+from asgireload.supervisor.fleet import Child, Slot, Template, Worker
 from asgireload.supervisor.lifecycle import TRANSITIONS, Change, State, advance
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.roles import ROLES, WORKER, Origin, Role
 from tests.supervisor.world import Code, World
 
