@@ -40,7 +40,7 @@ from asgireload.supervisor.reloads import Outcome
 from asgireload.supervisor.rollout import reads_traffic
 from asgireload.supervisor.scoreboard_records import ScoreboardRecords
 from asgireload.supervisor.snapshots import Surroundings
-from asgireload.supervisor.system import LinuxSystem
+from asgireload.supervisor.system import System
 from asgireload.supervisor.template_handles import TemplateHandles
 from asgireload.supervisor.template_source import Mode
 from asgireload.supervisor.verdicts import describe_verdict
@@ -58,7 +58,7 @@ RESTART_PAUSE = 1.0
 _logger = logging.getLogger("asgireload.error")
 
 
-def serve(config: Config, resources: "Resources", mode: Mode) -> int:
+def serve(config: Config, resources: "Resources", mode: Mode, system: System) -> int:
     """Serve until told to stop; return the exit status. Raise AsgireloadError when the server cannot start.
 
     The caller closes the resources, and what the mode holds. Signals are held until there are handlers, and
@@ -66,7 +66,7 @@ def serve(config: Config, resources: "Resources", mode: Mode) -> int:
     """
     with asyncio.Runner() as runner:
         try:
-            return runner.run(_serve(config, resources, mode))
+            return runner.run(_serve(config, resources, mode, system))
         finally:
             # A loop that closes forgets where signals are written to before it forgets their handlers, and then
             # they have their default actions again.
@@ -74,8 +74,8 @@ def serve(config: Config, resources: "Resources", mode: Mode) -> int:
             signals.hold()
 
 
-async def _serve(config: Config, resources: "Resources", mode: Mode) -> int:
-    return await _Supervisor(asyncio.get_running_loop(), config, resources, mode).run()
+async def _serve(config: Config, resources: "Resources", mode: Mode, system: System) -> int:
+    return await _Supervisor(asyncio.get_running_loop(), config, resources, mode, system).run()
 
 
 class _Supervisor:
@@ -87,6 +87,7 @@ class _Supervisor:
         config: Config,
         resources: "Resources",
         mode: Mode,
+        system: System,
     ) -> None:
         now = loop.time()
         certificates, listeners = resources.certificates, resources.listeners
@@ -101,7 +102,7 @@ class _Supervisor:
         """Or has failed to, or is not to any more."""
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
-        self._system = LinuxSystem()
+        self._system = system
         self._releases = Releases(os.path.join(resources.directory, config.app_dir))
         may_give_way = not resources.refused_calls
         cpu_priority = CpuPriority(

@@ -32,7 +32,7 @@ from asgireload.supervisor.handover_targets import renew_targets
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import SERVING_STEADILY, apply
 from asgireload.supervisor.reloads import Outcome
-from asgireload.supervisor.roles import Origin
+from asgireload.supervisor.roles import BegunFrom
 from asgireload.supervisor.rollout import (
     allows_promotion,
     carry_reload,
@@ -342,7 +342,7 @@ def _is_outdated(fleet: Fleet, worker: Worker) -> bool:
 def _is_last_to_leave(fleet: Fleet, template: Template) -> bool:
     """Return whether children of the template still use what it will remove at its end."""
     return template.cleans_up and any(
-        child.role.begun_from is Origin.TEMPLATE and child.generation == template.generation
+        child.role.begun_from is BegunFrom.TEMPLATE and child.generation == template.generation
         for child in fleet.children.values()
     )
 

@@ -352,7 +352,7 @@ class NativeThread(msgspec.Struct, frozen=True):
     """File names of the libraries on its stack, innermost first, without the C library and Python."""
 
 
-class Child(msgspec.Struct, frozen=True):
+class RunningChild(msgspec.Struct, frozen=True):
     pid: int
     command: str
     is_resource_tracker: bool = False
@@ -363,7 +363,7 @@ class Contents(msgspec.Struct, frozen=True):
 
     threads: tuple[PythonThread, ...] = ()
     native_threads: tuple[NativeThread, ...] = ()
-    children: tuple[Child, ...] = ()
+    children: tuple[RunningChild, ...] = ()
     descriptors: tuple[Descriptor, ...] = ()
     posix_timers: int = 0
 
@@ -441,7 +441,7 @@ def judge_native_thread(thread: NativeThread) -> Finding:
     )
 
 
-def judge_child(child: Child) -> Finding:
+def judge_child(child: RunningChild) -> Finding:
     text = f"process {child.pid} ({child.command}) was started at import"
     kind = "resource tracker" if child.is_resource_tracker else "child process"
     return Finding(kind, text, pid=child.pid)

@@ -26,7 +26,7 @@ from asgireload.http.aside import run_aside
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.addresses import PLAIN, ListenerTraits
 from asgireload.net.deferring import fixed_address, holds_back, is_deferred, stop_deferring
-from asgireload.net.proxy_protocol import Header, Origin
+from asgireload.net.proxy_protocol import Origin, ProxyHeader
 from asgireload.worker.balance import LEAD, Balance
 from asgireload.worker.connecting import BareSocket, Connecting, takes_bare_sockets, wait_ended
 from asgireload.worker.direct import Doorway
@@ -346,7 +346,9 @@ class Acceptor:
             else:
                 sock.close()
 
-    async def _greet(self, greeter: Greeter, sock: socket.socket, deadline: float) -> Header | None:
+    async def _greet(
+        self, greeter: Greeter, sock: socket.socket, deadline: float
+    ) -> ProxyHeader | None:
         task = asyncio.current_task()
         assert task is not None
         self._silent.add(task)
