@@ -58,9 +58,9 @@ MODULES = (
     "websocket/stalling.py",
     "websocket/states.py",
     "worker/acceptor.py",
-    "worker/balance.py",
+    "worker/accept_balance.py",
     "worker/connecting.py",
-    "worker/direct.py",
+    "worker/inline_serving.py",
 )
 PACKAGE = "asgireload"
 SCRIPT = """

@@ -1,7 +1,7 @@
 """The PROXY header, with which a proxy that only passes bytes on says for whom it connects.
 
 Pure. Source: haproxy.org, proxy-protocol.txt, sections 2.1 (version 1, a line of text) and 2.2 (version
-2, binary). Reading it from a socket is `worker/greeting.py`.
+2, binary). Reading it from a socket is `worker/proxy_header.py`.
 """
 
 import re

@@ -121,7 +121,8 @@ class WebSocketConnection:
         self._written_bytes = 0
         self._stall_watch = StallWatch(server.settings.write_timeout)
         self._stall_timer: asyncio.TimerHandle | None = None
-        self._keep_alive = KeepAlive(self._clock, settings, self)
+        self._keep_alive: KeepAlive | None = None
+        """From the time that the connection is open until it is lost."""
         self._close_timer: asyncio.TimerHandle | None = None
         self._lingering: LingeringClose | None = None
         self._denial_start: Message
@@ -142,7 +143,8 @@ class WebSocketConnection:
         self._takes_part = False
         """The application knows `websocket.handover`."""
         self._leaving: WebSocketLeaving | None = None
-        self._drain_close = DrainClose(self._clock, self._drain, server.settings.close_window, self)
+        self._drain_close: DrainClose | None = None
+        """Where the drain closes the connection, until it is lost."""
         self._pace = Pace()
 
     def begin(self, data: bytes) -> None:
@@ -219,8 +221,9 @@ class WebSocketConnection:
     def connection_lost(self, error: Exception | None) -> None:
         self._set_disconnected(ABNORMAL, "")
         self._move(WebSocketEvent.LOSE)
-        self._keep_alive.stop()
-        self._drain_close.cancel()
+        self._stop_waiting()
+        # They refer to this connection, which is not to wait for the garbage collector.
+        self._keep_alive = self._drain_close = None
         for timer in (self._close_timer, self._stall_timer):
             if timer is not None:
                 timer.cancel()
@@ -325,17 +328,29 @@ class WebSocketConnection:
         """Be handed over, or closed at the time that is due to this connection."""
         successor = self._drain.successor
         if successor is not None and self._takes_part:
-            self._drain_close.cancel()
+            self._stop_waiting()
             self._pause_reading()
-            self._keep_alive.stop()
             self._leaving = WebSocketLeaving(self._clock.loop, successor, self)
             self._wake_receivers()
-        elif not self._drain_close.is_due:
+        elif self._drain_close is None or not self._drain_close.is_due:
+            drain_close = self._make_drain_close()
             if self._takes_part and self._drain.awaits_successor:
                 # As those wait that have given their state to the one that is gone; this one serves on meanwhile.
-                self._drain_close.begin_after(self.patience())
+                drain_close.begin_after(self.patience())
             else:
-                self._drain_close.begin(is_late=False)
+                drain_close.begin(is_late=False)
+
+    def _make_drain_close(self) -> DrainClose:
+        window = self._server.settings.close_window
+        self._drain_close = drain_close = DrainClose(self._clock, self._drain, window, self)
+        return drain_close
+
+    def _stop_waiting(self) -> None:
+        """Send no ping, and forget when the drain would close the connection."""
+        if self._keep_alive is not None:
+            self._keep_alive.stop()
+        if self._drain_close is not None:
+            self._drain_close.cancel()
 
     def patience(self) -> float:
         """Half of what is left until the deadline, at most: a close has to be in time."""
@@ -361,7 +376,7 @@ class WebSocketConnection:
         continuation = Continuation(
             self._session.export(),
             queued(self._queue.messages),
-            ping_at=self._keep_alive.ping_at,
+            ping_at=self._keep_alive.ping_at if self._keep_alive is not None else None,
             started_ns=self._started_ns,
             sent_bytes=self._written_bytes,
             request_id=self._request_id,
@@ -385,7 +400,7 @@ class WebSocketConnection:
             self._move(WebSocketEvent.KEEP)
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
-        self._drain_close.begin(is_late=True)
+        self._make_drain_close().begin(is_late=True)
 
     # Its close in a drain calls these; see `DrainedConnection`.
 
@@ -581,7 +596,7 @@ class WebSocketConnection:
         values[_WEBSOCKETS] += 1
         values[_WEBSOCKETS_TOTAL] += 1
         self.write(head)
-        self._keep_alive.begin(self._session)
+        self._begin_keep_alive(None)
         self._resume_reading()
         self._take_early()
         if self._drain.notice and self.state is WebSocketState.OPEN:
@@ -621,11 +636,15 @@ class WebSocketConnection:
         self._move(WebSocketEvent.ACCEPT)
         for waiting in resumption.messages:
             self._queue.put(waiting)
-        self._keep_alive.begin(self._session, resumption.continuation.ping_at)
+        self._begin_keep_alive(resumption.continuation.ping_at)
         self._resume_reading()
         self._take_early()
         if self._drain.notice and self.state is WebSocketState.OPEN:
             self.begin_drain()
+
+    def _begin_keep_alive(self, ping_at: float | None) -> None:
+        self._keep_alive = KeepAlive(self._clock, self._settings, self._session, self)
+        self._keep_alive.begin(ping_at)
 
     def _take_early(self) -> None:
         early, self._early_bytes = self._early_bytes, b""
@@ -775,8 +794,7 @@ class WebSocketConnection:
 
     def _bound_close(self) -> None:
         """Make sure that a peer that neither answers nor reads does not hold the connection."""
-        self._keep_alive.stop()
-        self._drain_close.cancel()
+        self._stop_waiting()
         if self._close_timer is None:
             self._close_timer = self._clock.loop.call_later(
                 self._settings.close_timeout, self._give_up_close
@@ -863,8 +881,7 @@ class WebSocketConnection:
     def _linger(self) -> None:
         """Close behind what was written, so that a client which still sends can read it."""
         self._wake_writers()
-        self._keep_alive.stop()
-        self._drain_close.cancel()
+        self._stop_waiting()
         self._is_reading_paused = False
         self._lingering = LingeringClose(self._transport, self._clock.loop)
         self._lingering.begin()
@@ -926,7 +943,8 @@ class WebSocketConnection:
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self._transport.is_closing():
             self._is_reading_paused = True
-            self._keep_alive.was_readable = False
+            if self._keep_alive is not None:
+                self._keep_alive.was_readable = False
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:

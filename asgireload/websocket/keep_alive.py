@@ -45,27 +45,30 @@ class KeepAlive:
     )
 
     def __init__(
-        self, clock: Clock, settings: WebSocketSettings, connection: PingedConnection
+        self,
+        clock: Clock,
+        settings: WebSocketSettings,
+        session: Session,
+        connection: PingedConnection,
     ) -> None:
         self._clock = clock
         self._settings = settings
         self._connection = connection
-        self._session: Session
+        self._session = session
         self._timer: asyncio.TimerHandle | None = None
         self.ping_at: float | None = None
         """When the timer fires on the loop's clock, or would have before `stop`; not every loop's timers tell."""
         self.was_readable = False
         """The socket was read all the time since the last ping; whoever pauses reading sets it to False."""
 
-    def begin(self, session: Session, ping_at: float | None = None) -> None:
-        """Keep `session` alive. `ping_at`: what another worker had this attribute at when it handed it over."""
-        self._session = session
+    def begin(self, ping_at: float | None) -> None:
+        """Begin to send pings. `ping_at`: where another worker was with that when it handed the connection over."""
         if ping_at is None or self._settings.ping_interval is None:
             self._arm()
         else:
             self._set_timer(
                 max(ping_at, self._clock.loop.time()),
-                self._look_for_pong if session.is_pong_awaited else self._send_ping,
+                self._look_for_pong if self._session.is_pong_awaited else self._send_ping,
             )
 
     def stop(self) -> None:
