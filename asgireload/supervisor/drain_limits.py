@@ -77,10 +77,7 @@ def _has_booting_successor(fleet: Fleet, child: Child) -> bool:
     return (
         child.recycle != ""
         and child.state.is_live
-        and any(
-            other is not child and not other.recycle and other.state.is_live
-            for other in fleet.children_of(fleet.slot_of(child))
-        )
+        and any(not other.recycle and other.state.is_live for other in fleet.siblings_of(child))
     )
 
 

@@ -263,6 +263,7 @@ class Fleet(msgspec.Struct):
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add(self, child: Child) -> None:
+        assert (child.place is not None) == child.role.has_places
         self.children[child.child_id] = child
         if isinstance(child, Worker):
             self.workers[child.child_id] = child
@@ -281,6 +282,13 @@ class Fleet(msgspec.Struct):
     def children_of(self, slot: Slot) -> list[Child]:
         """Return the children in a slot, those that leave it included."""
         return list(self._by_place.get((slot.role.name, slot.index), {}).values())
+
+    def siblings_of(self, child: Child) -> list[Child]:
+        """Return the other children in the place of a child that has one."""
+        if child.place is None:
+            return []
+        there = self._by_place.get((child.role.name, child.place), {})
+        return [other for other in there.values() if other is not child]
 
     def slots_of(self, role: Role) -> list[Slot]:
         """Return the places of a role, in order; the list itself, to be changed by whoever scales."""
