@@ -51,9 +51,9 @@ def to_spread(
 ) -> dict[int, int]:
     """Return which workers are to go to which CPU. Pure.
 
-    `lowered` are the CPUs of processes with low priority. To a CPU that has only such work one worker goes, from
-    the CPU that has most of them; no worker leaves a CPU of its own. A worker that was told a moment ago is waited
-    for, and then another one is told: the first may be busy for longer.
+    `lowered` are the CPUs of processes with low priority. To a CPU that has only such work one worker goes,
+    from the CPU that has most of them; no worker leaves a CPU of its own. A worker that was told a moment ago is
+    waited for, and then another one is told: the first may be busy for longer.
     """
     crowds: dict[int, list[int]] = {}
     for worker, place in serving.items():
@@ -116,13 +116,12 @@ class CpuPriority:
         self._loop.call_later(interval, self._look)
 
     def restore(self, pid: int) -> None:
-        """Give a child whose priority was lowered, and what it has started, the usual one; others are left
-        alone."""
+        """Give a child whose priority was lowered, and what it has started, the usual one again."""
         if self.forget(pid):
             self._restore(pid)
 
     def restore_inherited(self, pid: int) -> None:
-        """Give a child the usual priority whose own was not lowered, but may be inherited from a template."""
+        """Give a child the usual priority whose own was not lowered: it may have inherited that of a template."""
         if pid not in self._timers and self._can_lower():
             self._restore(pid)
 
