@@ -26,7 +26,7 @@ from asgireload.http.aside import run_aside
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.addresses import PLAIN, ListenerTraits
 from asgireload.net.deferring import fixed_address, holds_back, is_deferred, stop_deferring
-from asgireload.net.proxy_protocol import Header, Origin
+from asgireload.net.proxy_protocol import Origin, ProxyHeader
 from asgireload.worker.accept_balance import LEAD, AcceptBalance
 from asgireload.worker.connecting import BareSocket, Connecting, takes_bare_sockets, wait_ended
 from asgireload.worker.inline_serving import InlineServing
@@ -348,7 +348,7 @@ class Acceptor:
 
     async def _read_proxy_header(
         self, proxy_headers: ProxyHeaderReader, sock: socket.socket, deadline: float
-    ) -> Header | None:
+    ) -> ProxyHeader | None:
         task = asyncio.current_task()
         assert task is not None
         self._silent.add(task)

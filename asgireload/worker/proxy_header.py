@@ -11,7 +11,7 @@ import socket
 from asgireload.errors import ProxyHeaderError
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.networks import Client, TrustedNetworks
-from asgireload.net.proxy_protocol import MAX_HEADER_BYTES, Header, read_header
+from asgireload.net.proxy_protocol import MAX_HEADER_BYTES, ProxyHeader, read_header
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -29,7 +29,7 @@ class ProxyHeaderReader:
         self._trusted = trusted
         self._record = record
 
-    async def read(self, sock: socket.socket, deadline: float) -> Header | None:
+    async def read(self, sock: socket.socket, deadline: float) -> ProxyHeader | None:
         """Return the header of a non-blocking, accepted socket; the socket remains the caller's.
 
         `deadline`, on the loop's clock, is for the complete header.
@@ -69,7 +69,7 @@ class ProxyHeaderReader:
 
 async def read_proxy_header(
     loop: asyncio.AbstractEventLoop, sock: socket.socket, deadline: float
-) -> Header:
+) -> ProxyHeader:
     """Take the PROXY header, and nothing behind it, from a non-blocking socket. Works on both loops.
 
     `deadline` is on the clock of `loop.time()`. Raise ProxyHeaderError for a malformed header or one

@@ -9,7 +9,7 @@ import pytest
 from asgireload.errors import ProxyHeaderError
 from asgireload.ipc.scoreboard import Field, Limit, Record
 from asgireload.net.networks import TrustedNetworks
-from asgireload.net.proxy_protocol import Header, Origin
+from asgireload.net.proxy_protocol import Origin, ProxyHeader
 from asgireload.worker.proxy_header import ProxyHeaderReader, read_proxy_header
 
 LINE = b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 443\r\n"
@@ -65,7 +65,7 @@ def test_exactly_the_header_is_taken(run, data, origin):
     async def main():
         with Connection() as connection:
             connection.client.sendall(data + REQUEST)
-            assert await read(connection) == Header(len(data), origin)
+            assert await read(connection) == ProxyHeader(len(data), origin)
             assert connection.accepted.recv(1000) == REQUEST
 
     run(main())
@@ -81,7 +81,7 @@ def test_a_header_may_come_byte_by_byte_and_its_reader_sleeps_meanwhile(run, dat
                 # Left in the socket, bytes of an unfinished header would wake the loop for ever.
                 await wait_until(lambda: not is_waiting(connection))
             connection.client.sendall(REQUEST)
-            assert await reading == Header(len(data), ORIGIN)
+            assert await reading == ProxyHeader(len(data), ORIGIN)
             await wait_until(lambda: is_waiting(connection))
             assert connection.accepted.recv(1000) == REQUEST
 
@@ -173,7 +173,7 @@ class TestProxyHeaderReader:
         return header, counts, is_closed
 
     def test_a_trusted_proxy_is_heard(self, run):
-        assert self.read(run, BINARY) == (Header(len(BINARY), ORIGIN), set(), False)
+        assert self.read(run, BINARY) == (ProxyHeader(len(BINARY), ORIGIN), set(), False)
 
     @pytest.mark.parametrize(
         ("data", "options", "limit", "text"),
