@@ -46,7 +46,7 @@ class Address(msgspec.Struct, frozen=True):
     pid_file: str | None = None
 
 
-class Server(msgspec.Struct, frozen=True):
+class FoundServer(msgspec.Struct, frozen=True):
     """A server that was found. `client` sends to its process only."""
 
     client: AdminClient
@@ -69,12 +69,12 @@ class Found(msgspec.Struct, frozen=True):
     """A server that runs, for `choose`."""
 
     path: str
-    server: Server | None
+    server: FoundServer | None
     problem: str = ""
     """Why it is not known."""
 
 
-def find_server(address: Address, words: str, *, acts: bool) -> Server:
+def find_server(address: Address, words: str, *, acts: bool) -> FoundServer:
     """Return the server that is meant. `words` is the command, for advice; `acts`: it changes something.
 
     Raise ControlError, saying what to do, where no server is meant for certain. Socket files that dead servers of
@@ -97,7 +97,7 @@ def choose(
     *,
     acts: bool,
     others: Sequence[int] = (),
-) -> Server:
+) -> FoundServer:
     """Return the server of those `found` that a command without an address means, given in `directory`.
 
     `others` are pids of servers of other users. Raise ControlError.
@@ -139,7 +139,7 @@ def _advice(entry: Found, words: str) -> str:
     return f"  asgireload {words} --pid {server.pid}    {_app(server)}{place}, {state}"
 
 
-def _app(server: Server) -> str:
+def _app(server: FoundServer) -> str:
     # Told by the server, which may be another user's.
     return printable(str(server.status.get("app") or "(no app)"))
 
@@ -148,7 +148,7 @@ def _advice_for_others(others: Iterable[int], words: str) -> list[str]:
     return [f"  asgireload {words} --pid {pid}    a server of another user" for pid in others]
 
 
-def _belongs(server: Server, directory: str | None) -> bool:
+def _belongs(server: FoundServer, directory: str | None) -> bool:
     """Whether the server was started in this directory, or has its application from there."""
     if directory is None:
         return False
@@ -159,7 +159,7 @@ def _belongs(server: Server, directory: str | None) -> bool:
 # --- by pid ---------------------------------------------------------------------------------------
 
 
-def _find_by_pid_file(pid_file: str) -> Server:
+def _find_by_pid_file(pid_file: str) -> FoundServer:
     pid, written_at = _read_pid(pid_file)
     began = begun_at(pid)
     if began is None:
@@ -196,7 +196,7 @@ def why_stale(told: str, *, written_at: float, began_at: float, is_its_own: bool
     return ""
 
 
-def _find_by_pid(pid: int) -> Server:
+def _find_by_pid(pid: int) -> FoundServer:
     if not os.path.exists(f"/proc/{pid}"):
         raise ControlError(f"there is no process {pid}: check the pid, or start the server")
     candidates = _candidates(pid)
@@ -352,7 +352,7 @@ def _pid_in(path: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _ask(path: str, pid: int | None = None, timeout: float = ANSWER_TIMEOUT) -> Server:
+def _ask(path: str, pid: int | None = None, timeout: float = ANSWER_TIMEOUT) -> FoundServer:
     """Return the server behind a socket; with `pid`, only if this process listens there. Raise ControlError."""
     client = AdminClient(path, pid)
     status, answer = client.request("GET", "/status", timeout)
@@ -364,7 +364,7 @@ def _ask(path: str, pid: int | None = None, timeout: float = ANSWER_TIMEOUT) -> 
     peer = client.peer
     # 0: behind a pid namespace. Its own pid is all that is known then, and cannot be asked of the kernel.
     known = peer.pid if peer is not None else 0
-    return Server(AdminClient(path, known or None), known or answer["pid"], answer)
+    return FoundServer(AdminClient(path, known or None), known or answer["pid"], answer)
 
 
 def _here() -> str | None:

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 import click
 
 from asgireload.admin.client import SILENCE_INTERVAL, is_stopped
-from asgireload.admin.servers import Address, Server, find_server
+from asgireload.admin.servers import Address, FoundServer, find_server
 from asgireload.cli.commands import COMMAND_HELP
 from asgireload.cli.progress import Progress
 from asgireload.cli.render import (
@@ -49,7 +49,7 @@ def _read_seconds(
     return seconds
 
 
-def _reload(server: Server, *, wait: bool, timeout: float | None) -> int:
+def _reload(server: FoundServer, *, wait: bool, timeout: float | None) -> int:
     path = "/reload"
     if wait:
         path += "?wait=1" if timeout is None else f"?wait=1&timeout={timeout:g}"
@@ -70,7 +70,7 @@ def _reload(server: Server, *, wait: bool, timeout: float | None) -> int:
     return _refused(server, answer, status)
 
 
-def _reload_certificates(server: Server) -> int:
+def _reload_certificates(server: FoundServer) -> int:
     status, answer = server.client.request("POST", "/tls/reload")
     if status != 200 or not isinstance(answer, dict):
         return _refused(server, answer, status)
@@ -79,7 +79,7 @@ def _reload_certificates(server: Server) -> int:
     return DONE
 
 
-def _status(server: Server, *, as_json: bool) -> int:
+def _status(server: FoundServer, *, as_json: bool) -> int:
     answer = server.status
     if as_json:
         click.echo(json.dumps(answer, indent=2))
@@ -88,7 +88,7 @@ def _status(server: Server, *, as_json: bool) -> int:
     return DONE if answer["state"] in _AT_FULL_STRENGTH else NOT_DONE
 
 
-def _stop(server: Server, *, wait: bool, timeout: float | None) -> int:
+def _stop(server: FoundServer, *, wait: bool, timeout: float | None) -> int:
     handle = _open_process(server) if wait else None
     try:
         status, answer = server.client.request("POST", "/stop")
@@ -110,7 +110,7 @@ def _stop(server: Server, *, wait: bool, timeout: float | None) -> int:
     return DONE
 
 
-def _scale(server: Server, *, workers: int) -> int:
+def _scale(server: FoundServer, *, workers: int) -> int:
     status, answer = server.client.request("POST", f"/scale?workers={workers}")
     if status != 202:
         return _refused(server, answer, status)
@@ -119,7 +119,7 @@ def _scale(server: Server, *, workers: int) -> int:
     return DONE
 
 
-def _open_process(server: Server) -> int:
+def _open_process(server: FoundServer) -> int:
     """Return a descriptor that becomes readable when the server's process ends (pidfd_open(2))."""
     try:
         return os.pidfd_open(server.pid)
@@ -129,7 +129,7 @@ def _open_process(server: Server) -> int:
         ) from error
 
 
-def _wait_ended(server: Server, handle: int, timeout: float | None) -> bool:
+def _wait_ended(server: FoundServer, handle: int, timeout: float | None) -> bool:
     """Return whether the process has ended within `timeout` seconds.
 
     Raise ControlError when it is stopped, or does not answer any more: it would not end by itself.
@@ -161,12 +161,12 @@ def _show(text: str) -> None:
     click.echo(block(text), nl=False)
 
 
-def _name(server: Server) -> None:
+def _name(server: FoundServer) -> None:
     """Say which server has done it: one that was found without an address may be another than was meant."""
     click.echo(f"  server: {server.name}")
 
 
-def _refused(server: Server, answer: object, status: int) -> int:
+def _refused(server: FoundServer, answer: object, status: int) -> int:
     """Report a problem document (RFC 9457) of the server."""
     detail = _member(answer, "detail") or _member(answer, "title")
     return _error(f"{detail or f'the server answered with status {status}'} ({server.name})")

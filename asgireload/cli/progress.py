@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import click
 
-from asgireload.admin.servers import Server
+from asgireload.admin.servers import FoundServer
 from asgireload.cli.render import render_waiting
 from asgireload.errors import ControlError
 from asgireload.log.escaping import block
@@ -21,7 +21,7 @@ LOOK_TIMEOUT = 5.0
 class Progress:
     """`with Progress(server):` around what waits. Lines go to standard error: what is printed is the verdict."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: FoundServer) -> None:
         self._server = server
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)

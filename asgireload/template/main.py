@@ -44,10 +44,11 @@ from asgireload.template.ending import end_template, needs_end
 from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.hazard_search import Hazards, find_hazards
 from asgireload.template.session import Session
+from asgireload.worker.event_loop import import_what_runs
 from asgireload.worker.fast_exit import end_process, flush_files
 from asgireload.worker.forked import end_in_import
 from asgireload.worker.inherited import disown, flush_all, renew
-from asgireload.worker.main import import_what_runs, run_worker
+from asgireload.worker.main import run_worker
 from asgireload.worker.order import WorkerOrder
 from asgireload.worker.settings import connection_settings
 

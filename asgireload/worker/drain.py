@@ -7,6 +7,7 @@ connection ends in its own way, or moves to the worker that follows; `http.conne
 """
 
 import asyncio
+import logging
 import time
 
 import msgspec
@@ -17,6 +18,8 @@ from asgireload.http.server import Server
 from asgireload.ipc.scoreboard import Field
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.handover import Handover
+
+_logger = logging.getLogger("asgireload.error")
 
 CUT_GRACE = 1.0
 """Seconds for connections that are cut to flush their last bytes."""
@@ -95,3 +98,24 @@ async def _cut(live: Live) -> None:
         live.cancel_background()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+
+
+def log_drain(result: DrainResult) -> None:
+    """Say what became of the connections."""
+    if result.exchanges_cut:
+        _logger.warning(
+            "Cut %d exchanges that were still open at the deadline of the drain (drain_timeout)",
+            result.exchanges_cut,
+        )
+    said = [
+        f"{count} {what}"
+        for count, what in (
+            (result.handed_over, "connections handed over"),
+            (result.streams_moved, "of them with an event stream"),
+            (result.came_back, "connections not taken by the new worker"),
+            (result.streams_ended, "event streams ended"),
+        )
+        if count
+    ]
+    if said:
+        _logger.info("Drained: %s", ", ".join(said))

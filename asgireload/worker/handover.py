@@ -14,8 +14,8 @@ from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.passage import Passage
 from asgireload.ipc.scoreboard import Field
 from asgireload.worker.gc_pause import GcPause
-from asgireload.worker.receiver import Receiver
-from asgireload.worker.sender import SLICE_SECONDS, Sender, ignore
+from asgireload.worker.receiver import HandoverReceiver
+from asgireload.worker.sender import SLICE_SECONDS, HandoverSender, ignore
 from asgireload.worker.spread import Spread
 
 
@@ -38,10 +38,10 @@ class Handover:
         self._drain = server.drain
         self._resume = resume
         self._on_spent = on_spent
-        self._senders: list[Sender] = []
+        self._senders: list[HandoverSender] = []
         self._spread: Spread | None = None
         """Of those that follow now."""
-        self._receivers: set[Receiver] = set()
+        self._receivers: set[HandoverReceiver] = set()
         self._is_over = False
         self._gc_pause = GcPause(loop, self._running)
 
@@ -57,7 +57,7 @@ class Handover:
             sock.close()  # the other worker sees end of file
             return
         self._receivers.add(
-            Receiver(
+            HandoverReceiver(
                 self._loop,
                 Passage(sock),
                 self._resume,
@@ -83,7 +83,7 @@ class Handover:
             sock.close()
             return
         former = self._spread.senders if beside and self._spread is not None else []
-        sender = Sender(
+        sender = HandoverSender(
             self._loop,
             Passage(sock),
             self._successor_gone,
@@ -96,7 +96,7 @@ class Handover:
         if self._drain.notice:
             self.begin_drain()
 
-    def _follow(self, senders: list[Sender]) -> None:
+    def _follow(self, senders: list[HandoverSender]) -> None:
         if self._spread is not None:
             self._spread.retire()
         self._spread = Spread(senders) if senders else None
@@ -124,7 +124,7 @@ class Handover:
     def _count(self) -> None:
         self._live.record.values[Field.HANDED_OVER_TOTAL] += 1
 
-    def _successor_full(self, sender: Sender) -> None:
+    def _successor_full(self, sender: HandoverSender) -> None:
         if not self._is_following(sender):
             return
         self._on_spent(sender.number)
@@ -134,7 +134,7 @@ class Handover:
             self._follow(others)
             self._begin_anew()
 
-    def _successor_gone(self, sender: Sender) -> None:
+    def _successor_gone(self, sender: HandoverSender) -> None:
         if not self._is_following(sender):
             return
         if not sender.is_full:
@@ -144,7 +144,7 @@ class Handover:
         self._follow([each for each in others if not each.is_spent] or others)
         self._begin_anew()
 
-    def _is_following(self, sender: Sender) -> bool:
+    def _is_following(self, sender: HandoverSender) -> bool:
         return self._spread is not None and sender in self._spread.senders
 
     def _begin_anew(self) -> None:

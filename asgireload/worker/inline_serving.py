@@ -6,7 +6,7 @@ one, the socket closed: without a transport of the loop, which costs more than t
 waited for is the loop's: more bytes from the client, a client that takes its response slowly, or an application
 that is not done within a moment. Then the socket moves there, which neither the client nor the application notices.
 
-    DIRECT ──anything to wait for──▶ MOVING ──connection_made──▶ MOVED: every call is passed on
+    INLINE ──anything to wait for──▶ MOVING ──connection_made──▶ MOVED: every call is passed on
        └──closed, or lost──▶ ENDED ◀── lost ──┘
 """
 
@@ -40,8 +40,8 @@ acknowledgement (send(2))."""
 _logger = logging.getLogger("asgireload.error")
 
 
-class Stage(Enum):
-    DIRECT = auto()
+class SocketState(Enum):
+    INLINE = auto()
     MOVING = auto()
     """The loop has the socket, and has yet to say so: nothing is read or written until then."""
     MOVED = auto()
@@ -68,7 +68,7 @@ class InlineTransport:
         "_peer",
         "_protocol",
         "_socket",
-        "_stage",
+        "_socket_state",
         "_transport",
     )
 
@@ -87,7 +87,7 @@ class InlineTransport:
         self._peer = peer
         self._local = local
         self._protocol: HttpConnection | None = protocol
-        self._stage = Stage.DIRECT
+        self._socket_state = SocketState.INLINE
         self._connecting: Connecting | None = None
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
@@ -102,11 +102,11 @@ class InlineTransport:
             return self._transport.get_extra_info(name, default)
         if name == "peername":
             return self._peer
-        if name == "sockname" and self._stage is Stage.DIRECT:
+        if name == "sockname" and self._socket_state is SocketState.INLINE:
             if self._local is None:
                 self._local = self._socket.getsockname()
             return self._local
-        if name == "socket" and self._stage is Stage.DIRECT:
+        if name == "socket" and self._socket_state is SocketState.INLINE:
             return self._socket
         return default
 
@@ -137,11 +137,11 @@ class InlineTransport:
     def _write(self, data: bytes, flags: int) -> None:
         if self._transport is not None:
             self._transport.write(data)
-        elif self._stage is Stage.MOVING:
+        elif self._socket_state is SocketState.MOVING:
             if not self._is_closing:
                 self._buffer += data
                 self._pause_protocol()
-        elif self._stage is Stage.DIRECT and data:
+        elif self._socket_state is SocketState.INLINE and data:
             try:
                 sent = self._socket.send(data, flags)
             except (BlockingIOError, InterruptedError):
@@ -161,7 +161,7 @@ class InlineTransport:
         """Raise OSError when the peer has reset the connection."""
         if self._transport is not None:
             self._transport.write_eof()
-        elif self._stage is Stage.DIRECT:
+        elif self._socket_state is SocketState.INLINE:
             self._socket.shutdown(socket.SHUT_WR)
         else:
             self._ends_writing = True
@@ -180,7 +180,7 @@ class InlineTransport:
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-        elif self._stage is Stage.DIRECT:
+        elif self._socket_state is SocketState.INLINE:
             self._release()
             # At once, where the loops tell it in their next turn: nobody closes and goes on afterwards.
             self._tell_lost(None)
@@ -190,16 +190,16 @@ class InlineTransport:
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-        elif self._stage is Stage.DIRECT:
+        elif self._socket_state is SocketState.INLINE:
             self._end(None)
         else:
             self._is_closing = self._is_aborted = True
 
     def move(self) -> None:
         """Give the socket to the loop, once. `HttpConnection.move_to` is called when it has it."""
-        if self._stage is not Stage.DIRECT:
+        if self._socket_state is not SocketState.INLINE:
             return
-        self._stage = Stage.MOVING
+        self._socket_state = SocketState.MOVING
         self._inline.discard(self)
         family, kind = int(self._socket.family), int(self._socket.type)
         moved = BareSocket(self._socket.detach(), family, kind)
@@ -215,7 +215,7 @@ class InlineTransport:
         protocol = self._protocol
         assert protocol is not None
         self._protocol = None
-        self._stage = Stage.MOVED
+        self._socket_state = SocketState.MOVED
         self._transport = transport
         transport.set_protocol(cast("asyncio.BaseProtocol", protocol))
         if transport.is_closing():
@@ -250,7 +250,7 @@ class InlineTransport:
         """The loop has closed the socket before it has told that it has it."""
         self._is_closing = True
         self._buffer = b""
-        self._stage = Stage.ENDED
+        self._socket_state = SocketState.ENDED
         self._loop.call_soon(self._tell_lost, error)
 
     def _end(self, error: Exception | None) -> None:
@@ -259,7 +259,7 @@ class InlineTransport:
 
     def _release(self) -> None:
         self._is_closing = True
-        self._stage = Stage.ENDED
+        self._socket_state = SocketState.ENDED
         self._inline.discard(self)
         self._socket.close()
 

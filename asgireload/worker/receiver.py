@@ -54,7 +54,7 @@ class _Arrival(msgspec.Struct, frozen=True):
     make_protocol: Callable[[], asyncio.BaseProtocol]
 
 
-class Receiver:
+class HandoverReceiver:
     """Takes over what comes through one passage until the other worker has ended. Owns the passage.
 
     `resume` returns what makes the protocol of a connection, and raises ParcelError for what cannot go on here.
@@ -69,7 +69,7 @@ class Receiver:
         resume: Callable[[Parcel], Callable[[], asyncio.BaseProtocol]],
         accepts: Callable[[], bool],
         on_arrived: Callable[[int], None],
-        on_done: Callable[["Receiver"], None],
+        on_done: Callable[["HandoverReceiver"], None],
     ) -> None:
         self._loop = loop
         self.passage = passage

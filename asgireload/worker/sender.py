@@ -27,7 +27,7 @@ RETRY_SECONDS = 0.02
 _logger = logging.getLogger("asgireload.error")
 
 
-class Sender:
+class HandoverSender:
     """A worker that follows.
 
     `on_gone` is called when it can take nothing more, before the connections that came back are told; not
@@ -39,9 +39,9 @@ class Sender:
         self,
         loop: asyncio.AbstractEventLoop,
         passage: Passage,
-        on_gone: Callable[["Sender"], None],
+        on_gone: Callable[["HandoverSender"], None],
         on_taken: Callable[[], None],
-        on_full: Callable[["Sender"], None],
+        on_full: Callable[["HandoverSender"], None],
         number: int = 0,
     ) -> None:
         """`on_taken` is called for each connection that has gone over."""

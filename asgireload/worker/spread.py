@@ -4,7 +4,7 @@ from functools import partial
 
 from asgireload.ipc.parcels import Parcel
 from asgireload.worker.offers import Settle, Turn
-from asgireload.worker.sender import Sender
+from asgireload.worker.sender import HandoverSender
 
 
 class Spread:
@@ -14,10 +14,10 @@ class Spread:
     connections ask that one for their turn.
     """
 
-    def __init__(self, senders: list[Sender]) -> None:
+    def __init__(self, senders: list[HandoverSender]) -> None:
         self.senders = senders
         self._next = 0
-        self._giving: Sender | None = None
+        self._giving: HandoverSender | None = None
         self._is_retired = False
 
     @property
@@ -41,7 +41,7 @@ class Spread:
         for sender in self.senders:
             sender.retire()
 
-    def _give(self, sender: Sender, turn: Turn) -> None:
+    def _give(self, sender: HandoverSender, turn: Turn) -> None:
         self._giving = sender
         try:
             turn()

@@ -13,7 +13,7 @@ from admin_listeners import http, serve
 
 from asgireload.admin import servers as servers_module
 from asgireload.admin.client import AdminClient
-from asgireload.admin.servers import Address, Found, Server, choose, find_server, why_stale
+from asgireload.admin.servers import Address, Found, FoundServer, choose, find_server, why_stale
 from asgireload.admin.sockets import make_runtime_directory, open_admin_unix
 from asgireload.errors import ControlError
 from asgireload.net.unix_table import parse_unix_table
@@ -35,7 +35,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def found(pid: int, directory: Path | str = "", **status: object) -> Found:
     path = f"/run/{pid}.sock"
     told = {**STATUS, "directory": str(directory), **status}
-    return Found(path, Server(AdminClient(path), pid, told))
+    return Found(path, FoundServer(AdminClient(path), pid, told))
 
 
 class TestChoosing:

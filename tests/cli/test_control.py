@@ -13,7 +13,7 @@ from asgireload.admin.port import (
     Step,
     WorkerSnapshot,
 )
-from asgireload.admin.servers import Server as Found
+from asgireload.admin.servers import FoundServer as Found
 from asgireload.cli import control as control_module
 from asgireload.cli.main import main
 from asgireload.errors import ControlError

@@ -19,8 +19,8 @@ from asgireload.worker import sender as sender_module
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.drain import drain
 from asgireload.worker.handover import Handover
-from asgireload.worker.receiver import Receiver, resumed_protocol
-from asgireload.worker.sender import Sender
+from asgireload.worker.receiver import HandoverReceiver, resumed_protocol
+from asgireload.worker.sender import HandoverSender
 from tests.http.server import Client
 from tests.wired import Wired, make_wire
 
@@ -687,7 +687,7 @@ def test_what_a_killed_worker_had_offered_is_taken(run):
             theirs.close()
             one.close()
             receivers = []
-            receiver = Receiver(
+            receiver = HandoverReceiver(
                 asyncio.get_running_loop(),
                 other,
                 partial(resumed_protocol, pair.new.wire),
@@ -837,7 +837,7 @@ def test_successor_that_answers_promptly_after_a_pause_is_not_taken_for_stuck(ru
         async with workers():
             loop = asyncio.get_running_loop()
             one, other = Passage.pair()
-            sender = Sender(loop, one, lambda gone: None, lambda: None, lambda full: None)
+            sender = HandoverSender(loop, one, lambda gone: None, lambda: None, lambda full: None)
             parcel = HttpParcel(Facts(("192.0.2.1", 1), ("192.0.2.2", 80)), "silent", 1e12)
             settled = []
             with socket.socket() as offered:
@@ -949,7 +949,7 @@ def test_a_thousand_connections_move_in_slices(run):
             offers = []
             pair.link()
             (sender,) = pair.old.served.drain.successor.senders
-            assert isinstance(sender, Sender)
+            assert isinstance(sender, HandoverSender)
             pair.old.begin_drain()
             while pair.old.live.connections:
                 offers.append(len(sender._offers.unsettled))

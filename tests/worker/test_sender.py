@@ -9,7 +9,7 @@ from asgireload.errors import ParcelError
 from asgireload.ipc.parcels import Settled
 from asgireload.ipc.passage import Sent
 from asgireload.worker import sender
-from asgireload.worker.sender import Sender
+from asgireload.worker.sender import HandoverSender
 
 
 class Handle:
@@ -90,7 +90,7 @@ class Scene:
     def __init__(self, *answers):
         self.loop, self.passage = Loop(), Passage(*answers)
         self.settled, self.taken, self.gone = {}, [], []
-        self.sender = Sender(
+        self.sender = HandoverSender(
             self.loop,
             self.passage,
             self.gone.append,

@@ -36,8 +36,8 @@ from asgireload.template.forking import fork_templates
 from asgireload.template.hazard_search import find_hazards, native_tasks, open_descriptors
 from asgireload.template.main import be_template
 from asgireload.template.session import enter_directory, load_env_file
+from asgireload.worker.event_loop import import_what_runs
 from asgireload.worker.inherited import has_cleanup
-from asgireload.worker.main import import_what_runs
 
 
 def main() -> int:
