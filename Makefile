@@ -35,7 +35,7 @@ test-compiled: $(STAMP)
 	$(PYTHON) -m venv $(COMPILED)/venv
 	$(COMPILED)/venv/bin/pip install --quiet --disable-pip-version-check "$$(echo $(COMPILED)/dist/*.whl)[standard,test]"
 	cp -r tests docs examples benchmarks pyproject.toml $(COMPILED)/tree
-	cd $(COMPILED)/tree && ../venv/bin/python -m pytest -n 2 --dist worksteal -m 'not soak' tests/http tests/websocket tests/worker tests/admin tests/fuzz tests/ipc tests/process tests/cli
+	cd $(COMPILED)/tree && ../venv/bin/python -m pytest -n 2 --dist worksteal -m 'not soak' tests/http tests/http1 tests/websocket tests/worker tests/admin tests/fuzz tests/ipc tests/process tests/cli
 
 # Tests that take large libraries and tools through a fork or a start for real. They are skipped by `make test` where these are
 # not installed, and have an environment of their own: some of them change every program of theirs.
@@ -61,7 +61,7 @@ docs: $(STAMP)
 	$(BIN)/python -m asgireload.config.reference docs/reference/options.md
 
 fuzz: $(STAMP)
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 0 tests/fuzz tests/http/test_differential.py
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 0 tests/fuzz tests/http1/test_differential.py
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak -n 0 -s

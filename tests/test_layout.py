@@ -10,10 +10,10 @@ PACKAGE = Path(asgireload.__file__).parent
 LAYERS = [
     {"cli"},
     {"supervisor", "template"},
-    {"worker", "admin", "watch"},
+    {"worker", "admin", "development"},
     {"websocket"},
+    {"http1"},
     {"http"},
-    {"devpage"},
     {"ipc", "net", "app", "draining", "handover"},
     {"log"},
     {"libraries"},
@@ -22,14 +22,20 @@ LAYERS = [
 ]
 """A room imports rooms of lower layers, and of its own layer only where ALLOWED says so."""
 ALLOWED = {
-    # The supervisor's decisions never import the code of its children; it joins admin and watch.
+    # The exchange frames its responses itself, and the value that connections share holds what the wire caches.
+    ("http", "http1"),
+    # The supervisor's decisions never import the code of its children; it joins admin and development.
     ("template", "worker"),
     ("supervisor", "admin"),
-    ("supervisor", "watch"),
+    ("supervisor", "development"),
+    # Development lies above the processes that it changes; they still name its parts themselves.
+    ("development", "supervisor"),
+    ("development", "template"),
+    ("development", "worker"),
+    ("worker", "development"),
     ("ipc", "config"),
     # Messages carry values of the rooms they are about.
     ("ipc", "net"),
-    ("ipc", "devpage"),
 }
 TOP = {"__init__", "__main__"}
 """The package's own front door may import what it offers."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from asgireload.config import OPTIONS, load_config
-from asgireload.http import chunked, exchange, write_scheduling
+from asgireload.http import exchange
+from asgireload.http1 import chunked, write_scheduling
 from asgireload.net import proxy_protocol
 from asgireload.websocket import connection as websocket_connection
 from asgireload.websocket import deflate

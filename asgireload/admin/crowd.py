@@ -14,8 +14,8 @@ from typing import cast
 
 import msgspec
 
-from asgireload.http.connection import HttpConnection, http_protocol
 from asgireload.http.context import ServingContext
+from asgireload.http1.connection import HttpConnection, http_protocol
 from asgireload.ipc.linux import count_descriptors, file_limit
 
 MAX_CONNECTIONS = 256

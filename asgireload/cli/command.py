@@ -12,7 +12,7 @@ from asgireload.cli.serve import check, load_words
 from asgireload.cli.words import Words
 from asgireload.config import render_config
 from asgireload.errors import ConfigError
-from asgireload.http import reader
+from asgireload.http1 import reader
 
 
 def is_compiled() -> bool:

@@ -20,18 +20,18 @@ from asgireload.asgi import ASGI_VERSION, HTTP_SPEC_VERSION, ASGIApp
 from asgireload.draining import DrainNotice
 from asgireload.http.access_log import AccessLog
 from asgireload.http.close_plan import ClosePlan
+from asgireload.http.eager_start import FirstSteps
 from asgireload.http.endpoints import Endpoints
-from asgireload.http.first_step import FirstSteps
 from asgireload.http.forwarded import Forwarding
-from asgireload.http.heads import HeadCache
 from asgireload.http.hosts import HostRules
 from asgireload.http.late_heads import LateHeads
-from asgireload.http.parser import RequestHead, RequestLimits
-from asgireload.http.parsers import ParserName, fields_parser
+from asgireload.http.request import RequestHead, RequestLimits
 from asgireload.http.request_id import RequestIds
 from asgireload.http.timer_wheel import TimerWheel
-from asgireload.http.write_scheduling import TurnScheduler
-from asgireload.http.writer import PreparedHeads
+from asgireload.http1.head_cache import HeadCache
+from asgireload.http1.parsers import ParserName, fields_parser
+from asgireload.http1.write_scheduling import TurnScheduler
+from asgireload.http1.writer import PreparedHeads
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.scoreboard import Field, Limit, Record

@@ -23,13 +23,13 @@ from asgireload.http.event_stream import BOM, EventStream, is_event_stream
 from asgireload.http.files import open_file, send_span, span_of
 from asgireload.http.messages import bytes_of, kind_of, pairs_of, start_of, value_of
 from asgireload.http.pace import Pace
-from asgireload.http.parser import RequestHead
 from asgireload.http.refusals import application_error, let_go
+from asgireload.http.request import RequestHead
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.running import run
 from asgireload.http.scope import full_path, http_scope
-from asgireload.http.write_scheduling import APART_BYTES, ConnectionWriter
-from asgireload.http.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
+from asgireload.http1.write_scheduling import APART_BYTES, ConnectionWriter
+from asgireload.http1.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import EventStreamParcel
 from asgireload.ipc.scoreboard import Field, Limit

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from asgireload.config import Config
 from asgireload.http.endpoints import Endpoints
-from asgireload.http.parser import Headers, RequestHead
+from asgireload.http.request import Headers, RequestHead
 from asgireload.net.networks import Client, TrustedNetworks, unmapped
 
 MAX_HOPS = 64

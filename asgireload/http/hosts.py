@@ -13,7 +13,7 @@ from asgireload.config.kinds import ANYBODY, HostPattern, MismatchError
 from asgireload.errors import ConfigError
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding, read_forwarded
-from asgireload.http.parser import RequestHead
+from asgireload.http.request import RequestHead
 
 MAX_HOST_BYTES = 261
 """The longest domain name, 253 (RFC 1035 section 2.3.4), with a final dot, a colon and a port."""

@@ -7,7 +7,7 @@ from asgireload.asgi import Scope
 from asgireload.http.context import ServingContext
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarded, read_forwarded, replace_host
-from asgireload.http.parser import RequestHead
+from asgireload.http.request import RequestHead
 
 
 def http_scope(head: RequestHead, context: ServingContext, endpoints: Endpoints) -> Scope:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import msgspec
 
 from asgireload.config import Config
+from asgireload.development.supervisor.fork_source_processes import Layer, Plan, Spare
+from asgireload.development.supervisor.preload_cache import Foundation
 from asgireload.errors import TlsError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.heartbeat import silent_after
@@ -55,10 +57,8 @@ from asgireload.net.addresses import ListenerTraits
 from asgireload.supervisor import events
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.fault import make_fault_file, read_fault_file
-from asgireload.supervisor.foundation import Foundation
 from asgireload.supervisor.giving_way import GivingWay, Place, patience_for, to_spread
 from asgireload.supervisor.head_start import Begun, HeadStart
-from asgireload.supervisor.layer_processes import Layer, Plan, Spare
 from asgireload.supervisor.leftovers import Leftovers
 from asgireload.supervisor.orders import order_of
 from asgireload.supervisor.out_of_memory import OutOfMemory, read_counters

@@ -19,6 +19,10 @@ from msgspec.structs import replace
 
 from asgireload.admin.entrances import announce
 from asgireload.config import Config
+from asgireload.development.supervisor.preload_cache import Foundation
+from asgireload.development.watch.changes import Changes
+from asgireload.development.watch.filters import describe
+from asgireload.development.watch.watcher import Watcher
 from asgireload.errors import ControlError, LogConfigError, TlsError
 from asgireload.ipc.exit_time import exit_timeout_of
 from asgireload.ipc.heartbeat import heartbeat_interval, stalled_after
@@ -32,7 +36,6 @@ from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.drain_limits import draining_of
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
-from asgireload.supervisor.foundation import Foundation
 from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
@@ -41,9 +44,6 @@ from asgireload.supervisor.reloads import Outcome
 from asgireload.supervisor.requirements import looks_like_production
 from asgireload.supervisor.snapshots import Surroundings
 from asgireload.supervisor.verdicts import describe_verdict
-from asgireload.watch.changes import Changes
-from asgireload.watch.filters import describe
-from asgireload.watch.watcher import Watcher
 
 if TYPE_CHECKING:
     from asgireload.admin.server import AdminServer

@@ -6,7 +6,7 @@
 from asgireload.draining import DrainReason
 from asgireload.errors import join_clauses
 from asgireload.ipc.exit_time import exit_deadline, failed_exit_timeout
-from asgireload.supervisor import transitions
+from asgireload.supervisor import rollout_transitions, stopping, transitions
 from asgireload.supervisor.backoff import STEADY_AFTER, delay
 from asgireload.supervisor.events import (
     CodeChanging,
@@ -77,7 +77,7 @@ def apply(fleet: Fleet, event: Event, now: float) -> list[Step]:
         case ScaleRequested():
             return _scale_requested(fleet, event)
         case StopRequested():
-            return transitions.stop(fleet, now, exit_code=event.exit_code, at_once=event.at_once)
+            return stopping.stop(fleet, now, exit_code=event.exit_code, at_once=event.at_once)
         case _:
             worker = fleet.workers.get(event.worker_id)
             return _worker_event(fleet, worker, event, now) if worker is not None else []
@@ -128,7 +128,7 @@ def _template_unsafe(fleet: Fleet, event: TemplateUnsafe, now: float) -> list[St
         + ". Move this into the lifespan startup, or silence this with --no-preload.",
         generation=template.generation,
     )
-    return [warning, *transitions.retry_without_preload(fleet, generation, now)]
+    return [warning, *rollout_transitions.retry_without_preload(fleet, generation, now)]
 
 
 def _template_failed(fleet: Fleet, event: TemplateFailed, now: float) -> list[Step]:
@@ -191,8 +191,8 @@ def _loading_failed(fleet: Fleet, template: Template, failure: Failure, now: flo
 def _refuse(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
     """The generation that is being loaded cannot be started. In development that is shown, once."""
     if fleet.policy.development and generation.broken is None:
-        return transitions.show_failure(fleet, generation, failure, now)
-    return transitions.fail(fleet, failure, Outcome.FAILED, now)
+        return rollout_transitions.show_failure(fleet, generation, failure, now)
+    return rollout_transitions.fail(fleet, failure, Outcome.FAILED, now)
 
 
 # --- workers --------------------------------------------------------------------------------------
@@ -460,7 +460,7 @@ def _boot_failed(
             "trying once without preloading"
         )
         warning = Say("warning", text, slot=slot.index, generation=generation.number)
-        return [warning, *transitions.retry_without_preload(fleet, generation, now)]
+        return [warning, *rollout_transitions.retry_without_preload(fleet, generation, now)]
     if reload.source is None and any(other.serves == generation.number for other in fleet.slots):
         # The first load, and others serve already: this slot is filled like after a crash.
         slot.serves, slot.next = generation.number, None
@@ -506,7 +506,7 @@ def _crashed(
             reload.note(slot.index, "crashed", now, generation.number, what)
             stage = "probation" if reload.phase is ReloadPhase.PROBATION else "roll"
             failure = Failure(stage, failure.summary, failure.traceback, slot.index)
-            return transitions.fail(fleet, failure, Outcome.FAILED, now)
+            return rollout_transitions.fail(fleet, failure, Outcome.FAILED, now)
         if reload.phase is ReloadPhase.RESTORING:
             return []
     if age >= STEADY_AFTER:
@@ -516,7 +516,7 @@ def _crashed(
     steps = _fill_later(fleet, slot, worker, failure, now)
     is_hopeless = fleet.own_reloads >= 1 or slot.failures > CRASHES_SHOWN_AFTER
     if fleet.policy.development and is_hopeless and fleet.reload is None and age < STEADY_AFTER:
-        return steps + transitions.show_crash(fleet, failure, now)
+        return steps + rollout_transitions.show_crash(fleet, failure, now)
     return steps + _count_early_death(fleet, generation, failure, now)
 
 
@@ -533,7 +533,7 @@ def _count_early_death(
     limit = EARLY_DEATHS_LIMIT if fleet.wanted_count >= EARLY_DEATHS_LIMIT else 2
     if generation.early_deaths < limit or not _can_revert(fleet):
         return []
-    return transitions.revert(fleet, generation, failure, now)
+    return rollout_transitions.revert(fleet, generation, failure, now)
 
 
 def _can_revert(fleet: Fleet) -> bool:
@@ -591,14 +591,14 @@ def _supersede(fleet: Fleet, now: float) -> list[Step]:
     if running is None or running.phase not in (ReloadPhase.PREPARING, ReloadPhase.PROVING):
         return []
     failure = Failure("import", "newer code arrived while this one was starting")
-    return transitions.fail(fleet, failure, Outcome.SUPERSEDED, now)
+    return rollout_transitions.fail(fleet, failure, Outcome.SUPERSEDED, now)
 
 
 def _reload_requested(fleet: Fleet, event: ReloadRequested, now: float) -> list[Step]:
     if fleet.phase is not Phase.SERVING:
         return []
     fleet.is_changing = False
-    transitions.ask_reload(fleet, event.origin, now).shows = None
+    rollout_transitions.ask_reload(fleet, event.origin, now).shows = None
     return _supersede(fleet, now) if event.supersede else []
 
 

@@ -6,8 +6,8 @@ from asgireload.config import Config
 from asgireload.ipc.messages import LoadApp, Mistake
 
 if TYPE_CHECKING:
+    from asgireload.development.supervisor.fork_source_processes import Plan
     from asgireload.supervisor.events import StartTemplate
-    from asgireload.supervisor.layer_processes import Plan
 
 FIRST_GENERATION = 1
 

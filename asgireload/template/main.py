@@ -1,10 +1,11 @@
 """The template: a process that imports the application once and forks workers on command.
 
 Run by the supervisor in an interpreter of its own (`supervisor/interpreter.py`), whose only argument is the
-descriptor of its channel, and in development also forked: from a base, which holds the libraries (`base.py`), or
-from a bookmark in the middle of an earlier import (`bookmark.py`). It runs no event loop and no thread of its own:
-it waits in `recvmsg`, forks, and waits again, until its channel closes. A worker returns out of the waiting
-loop and runs at the bottom of the stack, and ends with all exit handlers (`worker/ending.py`).
+descriptor of its channel, and in development also forked: from a base, which holds the libraries
+(`library_base.py`), or from a bookmark in the middle of an earlier import (`import_checkpoint.py`). It runs no
+event loop and no thread of its own: it waits in `recvmsg`, forks, and waits again, until its channel closes. A
+worker returns out of the waiting loop and runs at the bottom of the stack, and ends with all exit handlers
+(`worker/ending.py`).
 """
 
 import contextlib
@@ -23,6 +24,12 @@ from asgireload.app import (
     summarize,
 )
 from asgireload.asgi import ASGIApp
+from asgireload.development.template.import_checkpoint import take_bookmark
+from asgireload.development.template.import_watch import (
+    ImportWatch,
+    changed_variables,
+    record_imports,
+)
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
 from asgireload.ipc.app_signals import take_signals
 from asgireload.ipc.channel import Channel
@@ -41,11 +48,9 @@ from asgireload.ipc.messages import (
 )
 from asgireload.ipc.quiet_signals import begin_quiet
 from asgireload.ipc.records import ImportRecord, seal
-from asgireload.template.bookmark import take_bookmark
 from asgireload.template.ending import end_template, needs_end
 from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.hazard_search import Hazards, find_hazards
-from asgireload.template.importing import ImportWatch, changed_variables, record_imports
 from asgireload.template.session import Session
 from asgireload.worker.ending import end_process, flush_files
 from asgireload.worker.forked import end_in_import
@@ -110,8 +115,8 @@ def _load(session: Session) -> ASGIApp | None:
     try:
         session.prepare()
         if mistake is not None:
-            from asgireload.devpage.failure import make_failure_app
-            from asgireload.devpage.reading import report_from_text
+            from asgireload.development.pages.failure import make_failure_app
+            from asgireload.development.pages.reading import report_from_text
 
             app_dir = session.app_dir
             report = report_from_text(
@@ -236,8 +241,8 @@ def _failed(session: Session, error: BaseException, advice: str = "") -> ASGIApp
     summary = f"{_summary(error)}; {advice}" if advice else _summary(error)
     mistake = Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(_traceback(error)))
     if session.order.config.reload and stage == "import":
-        from asgireload.devpage.failure import make_failure_app
-        from asgireload.devpage.reading import report_of
+        from asgireload.development.pages.failure import make_failure_app
+        from asgireload.development.pages.reading import report_of
 
         report = report_of(error, session.app_dir, kind="import", stage=stage)
         return _loaded(session, make_failure_app(report), mistake=mistake)

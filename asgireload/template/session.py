@@ -10,6 +10,8 @@ import signal
 import time
 
 from asgireload.bytecode import remove_doubtful_bytecode
+from asgireload.development.template.import_watch import ImportWatch
+from asgireload.development.template.page_copies import copy_pages
 from asgireload.errors import AppLoadError
 from asgireload.http.context import HttpSettings
 from asgireload.ipc.app_signals import AppSignals, Handler, signal_handlers
@@ -21,8 +23,6 @@ from asgireload.ipc.titles import set_title
 from asgireload.libraries import Places, application_places
 from asgireload.log import Place, UserConfig, configure_logging, keep_logging, read_user_config
 from asgireload.template.hazard_search import open_descriptors
-from asgireload.template.importing import ImportWatch
-from asgireload.template.warming import copy_pages
 from asgireload.worker.ending import open_files
 
 

@@ -44,17 +44,17 @@ from asgireload.http.close_plan import ClosePlan, close_reason, late_close_at
 from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of, resumed_endpoints
 from asgireload.http.exchange import RETRY_AFTER
-from asgireload.http.leaving import LeavingState
-from asgireload.http.lingering import LingeringClose
 from asgireload.http.messages import bytes_of, kind_of, pairs_of
 from asgireload.http.pace import Pace
-from asgireload.http.parser import RequestHead
 from asgireload.http.refusals import application_error
+from asgireload.http.request import RequestHead
 from asgireload.http.request_id import EXTENSION
-from asgireload.http.resuming import Resuming
 from asgireload.http.running import run
 from asgireload.http.scope import full_path, websocket_scope
-from asgireload.http.writer import ResponseFramer, frame_error, frame_switch
+from asgireload.http1.leaving import LeavingState
+from asgireload.http1.lingering_close import LingeringClose
+from asgireload.http1.resuming import Resuming
+from asgireload.http1.writer import ResponseFramer, frame_error, frame_switch
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.scoreboard import Field, Limit

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 import msgspec
 
 from asgireload.errors import ParcelError, PeerError
-from asgireload.http.parser import RequestHead, read_head, read_request_line
+from asgireload.http.request import RequestHead
+from asgireload.http1.parser import read_head, read_request_line
 from asgireload.ipc.parcels import Facts, WebSocketParcel
 from asgireload.websocket.deflate import DeflateParameters, negotiate
 from asgireload.websocket.handshake import Handshake, parse_extensions

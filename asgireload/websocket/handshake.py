@@ -7,8 +7,8 @@ import re
 from typing import Any, Final
 
 from asgireload.errors import AppProtocolError, PeerError
-from asgireload.http.parser import RequestHead
-from asgireload.http.writer import AppHeaders
+from asgireload.http.request import RequestHead
+from asgireload.http1.writer import AppHeaders
 from asgireload.websocket.deflate import DeflateParameters, Offer, negotiate
 
 _ACCEPT_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3

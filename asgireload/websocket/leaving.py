@@ -1,6 +1,6 @@
 """An open WebSocket that leaves for the worker that follows, and what it waits for before.
 
-    ASKED ──state──▶ ANSWERED ──application has returned, all is sent──▶ LEAVING (`http/leaving.py`) ──▶ DONE
+    ASKED ──state──▶ ANSWERED ──application has returned, all is sent──▶ LEAVING (`http1/leaving.py`) ──▶ DONE
       ASKED, ANSWERED ──too late, failed, declined──▶ DONE, to be closed here
 
 Nothing is read from the moment of asking, so that what the client sends waits for the other worker.
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from asgireload.errors import AppProtocolError
 from asgireload.http.context import Successor
-from asgireload.http.leaving import Leaving, LeavingSocket, LeavingState
+from asgireload.http1.leaving import Leaving, LeavingSocket, LeavingState
 
 
 class HandoverStage(Enum):

@@ -17,9 +17,9 @@ import struct
 from enum import Enum, auto
 from typing import Any, Final, cast
 
-from asgireload.http.connection import HttpConnection
 from asgireload.http.context import ServingContext
-from asgireload.http.resuming import Resuming
+from asgireload.http1.connection import HttpConnection
+from asgireload.http1.resuming import Resuming
 from asgireload.worker.connecting import BareSocket, Connecting
 
 READ_BYTES: Final = 16 * 1024

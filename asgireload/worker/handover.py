@@ -15,8 +15,8 @@ from functools import partial
 import msgspec
 
 from asgireload.errors import ParcelError
-from asgireload.http.connection import resumed_http_protocol, resumed_stream_protocol
 from asgireload.http.context import LiveConnection, ServingContext
+from asgireload.http1.connection import resumed_http_protocol, resumed_stream_protocol
 from asgireload.ipc.parcels import (
     EventStreamParcel,
     HttpParcel,

@@ -34,16 +34,17 @@ from asgireload.app import (
 )
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
+from asgireload.development.worker.request_hold import HeldBack
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
 from asgireload.http.access_log import open_access_log
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
-from asgireload.http.parser import RequestLimits
-from asgireload.http.parsers import choose_parser
+from asgireload.http.request import RequestLimits
 from asgireload.http.request_id import RequestIds
+from asgireload.http1.connection import http_protocol
+from asgireload.http1.parsers import choose_parser
 from asgireload.ipc.app_signals import AppSignals, give_signals
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.exit_time import exit_deadline, exit_timeout_of, failed_exit_timeout
@@ -100,15 +101,14 @@ from asgireload.worker.forked import ForkedCopies, end_in_import
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
-from asgireload.worker.holding import HeldBack
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.loop_end import close_loop
 from asgireload.worker.open_work import WaitReports
 from asgireload.worker.tls import make_contexts
 
 if TYPE_CHECKING:
-    from asgireload.devpage.report import Kind
-    from asgireload.devpage.stream import Bulletin
+    from asgireload.development.pages.report import Kind
+    from asgireload.development.pages.stream import Bulletin
 
 TELL_DELAY = 0.15
 """Seconds before a worker that was the template tells what it has imported: requests that were held come
@@ -262,7 +262,7 @@ def import_what_runs(config: Config) -> None:
     loop_factory(config.loop)
     if config.reload:
         # Of no use in production, where it would only cost time and memory at the start.
-        from asgireload.devpage import exceptions, failure, reading, refresh, stream  # noqa: F401
+        from asgireload.development.pages import exceptions, failure, reading, refresh, stream  # noqa: F401
 
 
 def _reseed() -> None:
@@ -593,8 +593,8 @@ class _Worker:
         """In development, return an application that says why the real one does not start."""
         if not self._config.reload or isinstance(error, ChannelClosedError):
             raise error
-        from asgireload.devpage.failure import make_failure_app
-        from asgireload.devpage.reading import report_of
+        from asgireload.development.pages.failure import make_failure_app
+        from asgireload.development.pages.reading import report_of
 
         self._mistake = self._describe_failure(error)
         stage = self._mistake.stage
@@ -619,9 +619,9 @@ class _Worker:
         is_stand_in = self._order.is_stand_in or self._mistake is not None
         if not self._config.reload or is_stand_in:
             return app  # the page of a failure renews itself
-        from asgireload.devpage.exceptions import showing_exceptions
-        from asgireload.devpage.refresh import refreshing
-        from asgireload.devpage.stream import Bulletin
+        from asgireload.development.pages.exceptions import showing_exceptions
+        from asgireload.development.pages.refresh import refreshing
+        from asgireload.development.pages.stream import Bulletin
 
         self._bulletin = Bulletin(state_of(self._order))
         if self._config.reload_browser:

@@ -7,8 +7,8 @@ with a letter. Somebody who typed http: for https: gets an answer that says so.
 import asyncio
 from typing import cast
 
-from asgireload.http.lingering import LingeringClose
-from asgireload.http.writer import frame_error
+from asgireload.http1.lingering_close import LingeringClose
+from asgireload.http1.writer import frame_error
 
 TLS_HANDSHAKE = 0x16
 

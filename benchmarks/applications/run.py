@@ -439,7 +439,7 @@ def versions_of(application: Application) -> str:
 
 def is_compiled(application: Application) -> bool:
     """Return whether the asgireload in the environment of an application has compiled modules."""
-    code = "import asgireload.http.reader as reader; print(reader.__file__)"
+    code = "import asgireload.http1.reader as reader; print(reader.__file__)"
     return machine.first_line([str(python_of(application)), "-c", code]).endswith(".so")
 
 

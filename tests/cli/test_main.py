@@ -294,7 +294,7 @@ def test_a_start_imports_no_event_loop_before_the_first_order_and_no_click_at_al
         " load_words(read_plain(['main:app', '--workers', '2'])); import asgireload.supervisor.start;"
         " print(*{'asyncio', 'asgireload.supervisor.reconcile'} & {*sys.modules});"
         " import asgireload.supervisor.loop;"
-        " print(*{'click', 'http.client', 'tomllib', 'asgireload.http.connection', 'uvloop'} & {*sys.modules})"
+        " print(*{'click', 'http.client', 'tomllib', 'asgireload.http1.connection', 'uvloop'} & {*sys.modules})"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asgireload.http.parser import RequestLimits
+from asgireload.http.request import RequestLimits
 
 FOLDER = Path(__file__).parent
 ENDS = ("kept", "closed", "refused", "incomplete", "upgraded")

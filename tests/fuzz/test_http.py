@@ -1,7 +1,7 @@
 """Fuzz targets for what reads HTTP/1 requests. Each says what may be raised; anything else is a fault.
 
 What streams mean, to whom, and that they mean it however they are split, is held by
-`tests/http/test_differential.py`, which `make fuzz` runs, too.
+`tests/http1/test_differential.py`, which `make fuzz` runs, too.
 """
 
 from itertools import pairwise
@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.errors import PeerError
-from asgireload.http.chunked import LINE_BYTES, ChunkedBody
-from asgireload.http.parser import RequestLimits
-from asgireload.http.parsers import fields_parser
-from asgireload.http.reader import RequestReader
+from asgireload.http.request import RequestLimits
+from asgireload.http1.chunked import LINE_BYTES, ChunkedBody
+from asgireload.http1.parsers import fields_parser
+from asgireload.http1.reader import RequestReader
 from tests.fuzz.requests import ANY_STREAMS, FRAGMENTS, chunked_bodies, mutated
-from tests.http.oracles import RefusedError, ask_h11, is_explained
-from tests.http.reading import Requests
+from tests.http1.oracles import RefusedError, ask_h11, is_explained
+from tests.http1.reading import Requests
 
 PARSERS: list[Any] = ["builtin", "httptools", "h11"]
 STATUSES = {400, 413, 414, 417, 431, 501, 505}

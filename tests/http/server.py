@@ -12,10 +12,10 @@ import msgspec
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.http.access_log import open_access_log
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.request_id import RequestIds
-from asgireload.http.write_scheduling import TurnScheduler
+from asgireload.http1.connection import http_protocol
+from asgireload.http1.write_scheduling import TurnScheduler
 from asgireload.ipc.scoreboard import Field
 from asgireload.log import Place
 from asgireload.net.deferring import defer

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.http.server import serving
-from tests.http.test_connection import cut
+from tests.http1.test_connection import cut
 
 
 @pytest.mark.parametrize("status", [400, 408, 503])

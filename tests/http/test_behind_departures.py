@@ -16,7 +16,7 @@ from starlette.routing import Route
 from asgireload.errors import AppProtocolError, ClientDisconnectedError
 from asgireload.http.messages import pairs_of
 from asgireload.http.refusals import application_error
-from asgireload.http.writer import PreparedHeads
+from asgireload.http1.writer import PreparedHeads
 from tests.http.server import serving
 from tests.http.test_exchange import GET, OK
 from tests.http.test_senders import leave

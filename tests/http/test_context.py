@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from asgireload.http.context import HttpSettings, ServingContext
-from asgireload.http.parsers import choose_parser
+from asgireload.http1.parsers import choose_parser
 from asgireload.ipc.scoreboard import Field
 
 

@@ -7,7 +7,7 @@ from asgireload.errors import ConfigError
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules, names_served_host
-from asgireload.http.parser import Headers, RequestHead, RequestLine
+from asgireload.http.request import Headers, RequestHead, RequestLine
 from asgireload.net.networks import TrustedNetworks
 
 RULES = HostRules.parse(["shop.example", "*.shop.example", "localhost", "127.0.0.1", "[::1]"])

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from asgireload.http.late_heads import MOMENT, LateHeads
-from tests.http.test_stream_leaving import Loop
+from tests.http1.test_stream_leaving import Loop
 
 
 class Starting:

@@ -8,7 +8,7 @@ from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
-from asgireload.http.parser import Headers, RequestHead, RequestLine
+from asgireload.http.request import Headers, RequestHead, RequestLine
 from asgireload.http.scope import http_scope, websocket_scope
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import TrustedNetworks

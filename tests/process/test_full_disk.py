@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
+from asgireload.development.supervisor.import_cache import read_record, write_record
 from asgireload.errors import StartupError
 from asgireload.ipc.records import ImportRecord
 from asgireload.supervisor.pidfile import write_pid_file
-from asgireload.supervisor.recollection import read_record, write_record
 from tests.process.running import Server, wait_until, write_version
 
 pytestmark = pytest.mark.process

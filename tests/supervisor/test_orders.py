@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.config import Config
+from asgireload.development.supervisor.fork_source_processes import Plan
 from asgireload.supervisor.events import StartTemplate
 from asgireload.supervisor.fleet import new_fleet
-from asgireload.supervisor.layer_processes import Plan
 from asgireload.supervisor.loop import make_policy
 from asgireload.supervisor.orders import first_order, order_of
 from asgireload.supervisor.reconcile import reconcile

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asgireload.errors import FrameError, ParcelError
-from asgireload.http.parser import read_head, read_request_line
+from asgireload.http1.parser import read_head, read_request_line
 from asgireload.ipc.parcels import Facts, decode_parcel, encode_parcel
 from asgireload.websocket._wsproto import WsprotoSession
 from asgireload.websocket.deflate import DeflateParameters, Inflater

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.errors import AppProtocolError, PeerError
-from asgireload.http.parser import Headers, RequestHead, RequestLine
+from asgireload.http.request import Headers, RequestHead, RequestLine
 from asgireload.websocket.deflate import DeflateParameters
 from asgireload.websocket.handshake import Handshake, parse_extensions
 

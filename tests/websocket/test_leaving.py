@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.errors import AppProtocolError
-from asgireload.http.leaving import LeavingState
+from asgireload.http1.leaving import LeavingState
 from asgireload.websocket.leaving import HandoverStage, WebSocketLeaving
 
 

@@ -34,7 +34,7 @@ def test_what_is_missing_is_told_by_the_choice(monkeypatch: pytest.MonkeyPatch) 
 
 def test_libraries_that_were_not_chosen_are_not_loaded() -> None:
     code = (
-        "import sys, asgireload.worker.main, asgireload.supervisor.loop, asgireload.watch.watcher\n"
+        "import sys, asgireload.worker.main, asgireload.supervisor.loop, asgireload.development.watch.watcher\n"
         "from asgireload.config import Config\n"
         "asgireload.worker.main.http_settings(Config(app='a:b'), 1000)\n"
         "print([name for name in ('wsproto', 'watchfiles', 'h11', 'httptools') if name in sys.modules])"

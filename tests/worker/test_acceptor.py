@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from asgireload.http import context
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Field, Limit, Record
 from asgireload.net.addresses import ListenerTraits
 from asgireload.net.networks import TrustedNetworks

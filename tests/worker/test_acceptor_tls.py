@@ -16,8 +16,8 @@ import websockets.asyncio.client
 
 from asgireload.config import Config
 from asgireload.draining import DrainReason
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Field, Limit, Record
 from asgireload.net.addresses import ListenerTraits
 from asgireload.net.tls import Material, files_of, read_material

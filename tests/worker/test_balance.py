@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Field, Scoreboard
 from asgireload.worker.acceptor import ACCEPT_BURST, Acceptor, Entrance
 from asgireload.worker.balance import (

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from asgireload.http.connection import HttpConnection
+from asgireload.http1.connection import HttpConnection
 from asgireload.ipc.scoreboard import Field
 from asgireload.worker import collection
 from asgireload.worker.collection import FREEZE_FROM, PutOff, may_freeze

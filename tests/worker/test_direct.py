@@ -1,7 +1,7 @@
 """Connections that are answered before the event loop has their socket.
 
-Everything in tests/http is run in this way, too (`direct` there). Here is what is particular: when the loop gets
-the socket, and that nothing tells a client on which way it was served.
+Everything in tests/http and tests/http1 is run in this way, too (`direct` there). Here is what is particular: when
+the loop gets the socket, and that nothing tells a client on which way it was served.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.draining import DrainReason
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Field
 from asgireload.net.deferring import defer
 from asgireload.websocket.connection import WebSocketConnection

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from asgireload.draining import DrainReason
-from asgireload.http.connection import http_protocol
 from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http1.connection import http_protocol
 from asgireload.ipc.parcels import Facts, HttpParcel, Settled, encode_parcel
 from asgireload.ipc.passage import Passage
 from asgireload.ipc.scoreboard import Field

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from asgireload.http.connection import HttpConnection
 from asgireload.http.exchange import BODY_HIGH_WATER_BYTES
-from asgireload.http.write_scheduling import PIECES_LEAST_BYTES, PIECES_MOST_BYTES
+from asgireload.http1.connection import HttpConnection
+from asgireload.http1.write_scheduling import PIECES_LEAST_BYTES, PIECES_MOST_BYTES
 from asgireload.ipc.scoreboard import Field
 from asgireload.websocket.connection import EARLY_BYTES, WebSocketConnection
 from tests.websocket.client_frames import frame

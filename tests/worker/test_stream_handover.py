@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asgireload.draining import DrainReason
-from asgireload.http.parser import RequestLimits
+from asgireload.http.request import RequestLimits
 from asgireload.ipc.scoreboard import Field
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.drain import drain

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.asyncio.client import connect
 
-from asgireload.http.connection import http_protocol
-from asgireload.http.leaving import LeavingState
+from asgireload.http1.connection import http_protocol
+from asgireload.http1.leaving import LeavingState
 from asgireload.ipc.scoreboard import Field, Limit
 from tests.http.server import Client
 from tests.websocket.client_frames import frame

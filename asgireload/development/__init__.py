@@ -1,0 +1,1 @@
+"""What only `--reload` needs, in each process, and the watcher and pages that come with it."""

@@ -1,0 +1,251 @@
+"""Directory trees under watchfiles: it tells which paths something has happened to, and looking tells what.
+
+`wait` blocks, in a thread of its own, and that thread does everything else, too: file systems may be slow. Which
+files count is decided as everywhere, by the filter. watchfiles does not tell that a writer has closed its file, nor
+that notices were lost; it watches every directory below those it is given, also those whose files never count.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+
+from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
+
+from asgireload.development.watch.changes import NOTHING, Changes
+from asgireload.development.watch.filters import PathFilter
+from asgireload.development.watch.polling import (
+    Picture,
+    add_to_picture,
+    compare,
+    take_picture,
+    tell_environment,
+)
+from asgireload.development.watch.tree import CLOCK_GRAIN, changed_at, identity_of, is_of_library
+
+STEP_MILLISECONDS = 20
+"""Between two looks whether there is more, or an end: a change is told after one or two of them."""
+LONGEST_MILLISECONDS = 100
+"""For how long changes that follow one another are gathered; what is made of them is decided in `bursts.py`."""
+LOOK_MILLISECONDS = 1000
+"""Between two looks at the libraries, and whether the watched directories are still the same ones."""
+
+
+class WatchfilesTree:
+    """Watches and tells the same as `Tree`, but for what is said above.
+
+    A file that vanished with its directory is told of by its own path. The target of a link to a single file is not
+    watched. `begin` and `wait` raise OSError when the kernel or watchfiles cannot watch so much. `stop` may be
+    called from anywhere; the `wait` that hears of it gives back the descriptors and threads of watchfiles.
+    """
+
+    def __init__(
+        self,
+        directories: Iterable[str],
+        chosen: PathFilter,
+        environment_file: str | None = None,
+        project_file: str | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._directories = tuple(directories)
+        self._filter = chosen
+        self._environment_file = environment_file
+        self._project_file = project_file
+        self._others = frozenset(
+            path for path in (environment_file, project_file) if path is not None
+        )
+        self._polling = _polling(environ)
+        self._has_ended = threading.Event()
+        self._trees: RustNotify | None = None
+        self._identities: dict[str, tuple[int, int] | None] = {}
+        self._picture: Picture = {}
+        self._entries: RustNotify | None = None
+        """Of directories whose entries matter, not what is below: libraries, and where `others` lie."""
+        self._libraries: tuple[str, ...] = ()
+        self._libraries_since = float("inf")
+        self._is_outdated = True
+        """`_entries` is not of these libraries."""
+
+    def begin(self, since: float) -> Changes:
+        """Watch everything; return what has changed since that wall clock time, in seconds."""
+        self._open_trees()
+        files = (path for path in self._picture if path not in self._others)
+        return Changes(arrived=frozenset(path for path in files if changed_at(path) >= since))
+
+    def watch_libraries(self, directories: Iterable[str]) -> None:
+        """Tell of libraries that come, go or change in these directories from now on."""
+        self._libraries_since = time.time() - CLOCK_GRAIN
+        self._libraries = tuple(directories)
+        self._is_outdated = True
+
+    def wait(self) -> Changes | None:
+        """Return what has happened, perhaps nothing; None behind `stop`."""
+        changes = NOTHING
+        if self._is_outdated:
+            self._is_outdated = False
+            changes = self._open_entries()
+        if self._trees is None:
+            self._has_ended.wait(LOOK_MILLISECONDS / 1000)
+        else:
+            changes |= self._read_trees(self._ask(self._trees, LOOK_MILLISECONDS))
+        if self._entries is not None:
+            changes |= self._read_entries(self._ask(self._entries, 1))
+        if self._has_ended.is_set():
+            self._close()
+            return None
+        return self._told(changes | self._check())
+
+    def stop(self) -> None:
+        self._has_ended.set()
+
+    def _told(self, changes: Changes) -> Changes:
+        return tell_environment(changes, self._filter, self._environment_file, self._project_file)
+
+    # --- what watchfiles tells --------------------------------------------------------------------
+
+    def _ask(self, notify: RustNotify, timeout: int) -> set[str]:
+        try:
+            told = notify.watch(
+                LONGEST_MILLISECONDS, min(STEP_MILLISECONDS, timeout), timeout, self._has_ended
+            )
+        except WatchfilesRustInternalError as error:
+            raise OSError(str(error)) from error
+        return set() if isinstance(told, str) else {path for _, path in told}
+
+    def _read_trees(self, paths: Iterable[str]) -> Changes:
+        changes = NOTHING
+        for path in paths:
+            if path in self._directories:
+                self._identities[path] = None  # gone, or another one: watchfiles does not follow
+            elif path in self._others or (
+                self._is_within_reach(path) and self._filter.accepts(path)
+            ):
+                changes |= self._look_at_file(_resolved(path))
+            elif self._is_within_reach(path):
+                changes |= self._look_at_directory(path)
+        return changes
+
+    def _read_entries(self, paths: Iterable[str]) -> Changes:
+        changes = NOTHING
+        for path in paths:
+            if path in self._others:
+                changes |= self._look_at_file(path)
+            elif os.path.dirname(path) in self._libraries:
+                changes |= Changes(is_environment=is_of_library(path))
+        return changes
+
+    def _look_at_file(self, path: str) -> Changes:
+        """Told of twice, it counts twice: two saves may have the same time."""
+        self._picture.pop(path, None)
+        add_to_picture(self._picture, path)
+        if path in self._picture:
+            return Changes(arrived=frozenset({path}))
+        return Changes(vanished=frozenset({path}))
+
+    def _look_at_directory(self, path: str) -> Changes:
+        """Files that came or went with their directory are not told of."""
+        is_there = os.path.isdir(path) and _may_hold_code(path, self._filter)
+        path = _resolved(path)
+        below = path + os.sep
+        before = {known: seen for known, seen in self._picture.items() if known.startswith(below)}
+        after = take_picture((path,), self._filter, ()) if is_there else {}
+        for known in before:
+            del self._picture[known]
+        self._picture.update(after)
+        return compare(before, after)
+
+    def _is_within_reach(self, path: str) -> bool:
+        """Whether every directory between a watched one and this path may hold code."""
+        for top in self._directories:
+            if path.startswith(top + os.sep):
+                parent = os.path.dirname(path)
+                while parent != top and _may_hold_code(parent, self._filter):
+                    parent = os.path.dirname(parent)
+                return parent == top
+        return False
+
+    def _check(self) -> Changes:
+        identities = {directory: identity_of(directory) for directory in self._directories}
+        if identities == self._identities:
+            return NOTHING
+        has_come_back = any(
+            identity is not None and identity != self._identities.get(directory)
+            for directory, identity in identities.items()
+        )
+        before = self._picture
+        self._open_trees()
+        return compare(before, self._picture) | Changes(is_vague=has_come_back)
+
+    # --- what is watched --------------------------------------------------------------------------
+
+    def _open_trees(self) -> None:
+        if self._trees is not None:
+            self._trees.close()
+        self._identities = {directory: identity_of(directory) for directory in self._directories}
+        self._trees = self._open(self._directories, recursive=True)
+        # Behind it: what changes meanwhile is told.
+        self._picture = take_picture(self._directories, self._filter, self._others)
+
+    def _open_entries(self) -> Changes:
+        """Return what has changed in the libraries since they are to be watched, and in other files before this."""
+        if self._entries is not None:
+            self._entries.close()
+        places = {os.path.dirname(path) for path in self._others if not self._is_below(path)}
+        self._entries = self._open((*places, *self._libraries), recursive=False)
+        since = self._libraries_since
+        before = {path: self._picture.pop(path) for path in self._others if path in self._picture}
+        after: Picture = {}
+        for path in self._others:
+            add_to_picture(after, path)
+        self._picture.update(after)
+        return compare(before, after) | Changes(
+            is_environment=any(
+                is_of_library(path) and changed_at(path) >= since
+                for directory in self._libraries
+                for path in _entries_of(directory)
+            )
+        )
+
+    def _open(self, directories: Iterable[str], *, recursive: bool) -> RustNotify | None:
+        existing = [directory for directory in directories if os.path.isdir(directory)]
+        if not existing:
+            return None
+        try:
+            return RustNotify(existing, False, *self._polling, recursive, True)
+        except FileNotFoundError:
+            return None  # one is gone this moment: `_check` sees it
+        except WatchfilesRustInternalError as error:
+            raise OSError(str(error)) from error
+
+    def _is_below(self, path: str) -> bool:
+        return any(path.startswith(directory + os.sep) for directory in self._directories)
+
+    def _close(self) -> None:
+        for notify in (self._trees, self._entries):
+            if notify is not None:
+                notify.close()
+        self._trees = self._entries = None
+
+
+def _may_hold_code(directory: str, chosen: PathFilter) -> bool:
+    return chosen.enters(directory) and not os.path.exists(os.path.join(directory, "pyvenv.cfg"))
+
+
+def _resolved(path: str) -> str:
+    """Return the path as an import knows it, whichever link watchfiles has come by."""
+    directory, name = os.path.split(path)
+    return os.path.join(os.path.realpath(directory), name)
+
+
+def _entries_of(directory: str) -> list[str]:
+    try:
+        return [os.path.join(directory, name) for name in os.listdir(directory)]
+    except OSError:
+        return []
+
+
+def _polling(environ: Mapping[str, str]) -> tuple[bool, int]:
+    """Return whether watchfiles is to poll, and every how many milliseconds: by its own variables."""
+    forced = environ.get("WATCHFILES_FORCE_POLLING", "").lower()
+    delay = environ.get("WATCHFILES_POLL_DELAY_MS", "")
+    return forced not in ("", "0", "false", "disable"), int(delay) if delay.isdecimal() else 300

@@ -1,0 +1,251 @@
+"""Watch the application's files: say at once that something changes, and when to load it.
+
+The kernel tells (`tree.py`), or watchfiles if that is asked for (`_watchfiles.py`); where the kernel cannot, files
+are looked at (`polling.py`). What follows from a change is decided in `bursts.py`; this file waits, and carries the
+news to whoever reloads.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from asgireload.config import Config
+from asgireload.development.watch.bursts import Bursts, Verdict
+from asgireload.development.watch.changes import Changes
+from asgireload.development.watch.filters import make_filter
+from asgireload.development.watch.polling import (
+    Picture,
+    compare,
+    is_remote,
+    take_picture,
+    tell_environment,
+)
+from asgireload.development.watch.tree import CLOCK_GRAIN, Tree
+
+if TYPE_CHECKING:
+    from asgireload.development.watch._watchfiles import WatchfilesTree
+
+LOOK_INTERVAL = 3.0
+"""Seconds between two looks whether the watched directories are still the same ones."""
+PROJECT_FILE = "pyproject.toml"
+"""In the working directory; says which libraries there shall be."""
+POLL_INTERVAL = 0.5
+"""Seconds between two looks at every file, where the kernel cannot tell and nothing else is asked for."""
+POLL_SHARE = 20
+"""Looking takes at most one part in so many of the time: a slow file system is asked less often."""
+
+_logger = logging.getLogger("asgireload.error")
+
+
+class ChangeListener(Protocol):
+    """Who is told."""
+
+    def on_changing(self, changes: Changes, *, gives_up: bool) -> None:
+        """Files have changed and more may follow. `gives_up`: a load that has begun may be half and half."""
+
+    def on_settled(self, changes: Changes, *, gives_up: bool) -> None:
+        """Load what is there now: `changes` since the load before."""
+
+    def on_assets(self, paths: frozenset[str]) -> None:
+        """Style sheets or images were saved, which open pages can exchange (--reload-browser)."""
+
+
+class Watcher:
+    """Watches what `config` says and tells `listener`, within `run()`."""
+
+    def __init__(self, config: Config, listener: ChangeListener) -> None:
+        self._listener = listener
+        self._directories = watched_directories(config)
+        self._filter = make_filter(
+            self._directories,
+            config.reload_include,
+            config.reload_exclude,
+            with_assets=config.reload_browser,
+        )
+        self._environment_file = (
+            os.path.realpath(config.env_file) if config.env_file is not None else None
+        )
+        self._project_file = os.path.realpath(PROJECT_FILE)
+        self._poll_interval = _poll_interval(config, self._directories)
+        self._is_watchfiles = config.reload_watcher == "watchfiles"
+        self._bursts = Bursts(config.reload_delay)
+        self._libraries: tuple[str, ...] = ()
+        self._tree: Tree | WatchfilesTree | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._began_at = time.time()
+
+    def watch_libraries(self, directories: Iterable[str]) -> None:
+        """Tell of libraries that change in these directories from now on, where the kernel can tell."""
+        self._libraries = tuple(directories)
+        if self._tree is not None:
+            self._watch_libraries(self._tree)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        _logger.info("Watching %s for changes", ", ".join(self._directories))
+        try:
+            if self._poll_interval is None:
+                try:
+                    await (self._follow_watchfiles() if self._is_watchfiles else self._follow())
+                except OSError as error:
+                    _logger.warning(
+                        "The kernel cannot watch so much (%s): files are looked at every %g s."
+                        " Raise fs.inotify.max_user_watches and max_user_instances (sysctl), or name"
+                        " fewer directories with --reload-dir",
+                        error.strerror or error,
+                        POLL_INTERVAL,
+                    )
+            await self._poll(self._poll_interval or POLL_INTERVAL)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    # --- the kernel tells -------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Raise OSError when a limit of the kernel is reached, also later on."""
+        tree = Tree(self._directories, self._filter, self._environment_file, self._project_file)
+        # Seconds, for a tree of a hundred thousand directories.
+        found = await asyncio.to_thread(tree.begin, self._began_at - CLOCK_GRAIN)
+        loop = asyncio.get_running_loop()
+        broken: asyncio.Future[None] = loop.create_future()
+
+        def on_readable() -> None:
+            try:
+                changes = tree.read()
+            except OSError as error:
+                loop.remove_reader(tree.fileno())
+                if not broken.done():
+                    broken.set_exception(error)
+            else:
+                self._take(changes)
+
+        self._tree = tree
+        try:
+            self._watch_libraries(tree)
+            self._take(found)
+            loop.add_reader(tree.fileno(), on_readable)
+            while True:
+                done, _ = await asyncio.wait((broken,), timeout=LOOK_INTERVAL)
+                if done:
+                    broken.result()
+                self._take(tree.check())
+        finally:
+            self._tree = None
+            loop.remove_reader(tree.fileno())
+            tree.close()
+
+    async def _follow_watchfiles(self) -> None:
+        """The same, by watchfiles, which waits in a thread."""
+        tree = await asyncio.to_thread(self._make_watchfiles_tree)
+        try:
+            changes: Changes | None = await asyncio.to_thread(
+                tree.begin, self._began_at - CLOCK_GRAIN
+            )
+            self._tree = tree
+            self._watch_libraries(tree)
+            while changes is not None:
+                self._take(changes)
+                changes = await asyncio.to_thread(tree.wait)
+        finally:
+            self._tree = None
+            tree.stop()  # the thread hears of it within milliseconds, and closes everything
+
+    def _make_watchfiles_tree(self) -> "WatchfilesTree":
+        # The library is an extra: loaded only when chosen. It brings others, which takes its time.
+        from asgireload.development.watch._watchfiles import WatchfilesTree
+
+        return WatchfilesTree(
+            self._directories, self._filter, self._environment_file, self._project_file
+        )
+
+    def _watch_libraries(self, tree: "Tree | WatchfilesTree") -> None:
+        try:
+            tree.watch_libraries(self._libraries)
+        except OSError as error:
+            _logger.debug("Libraries are not watched: %s", error)
+
+    # --- looking at files -------------------------------------------------------------------------
+
+    async def _poll(self, interval: float) -> None:
+        others = [path for path in (self._environment_file, self._project_file) if path is not None]
+        loop = asyncio.get_running_loop()
+        before: Picture | None = None
+        while True:
+            began = loop.time()
+            after = await asyncio.to_thread(take_picture, self._directories, self._filter, others)
+            if before is not None:
+                self._take(
+                    tell_environment(
+                        compare(before, after),
+                        self._filter,
+                        self._environment_file,
+                        self._project_file,
+                    )
+                )
+            before = after
+            await asyncio.sleep(max(interval, POLL_SHARE * (loop.time() - began)))
+
+    # --- the news ---------------------------------------------------------------------------------
+
+    def _take(self, changes: Changes) -> None:
+        assets = frozenset(filter(self._filter.is_asset, changes.arrived))
+        if assets:
+            self._listener.on_assets(assets)
+        changes = changes.without(self._filter.is_asset)
+        if not changes:
+            return
+        if not changes.asks_for_reload:
+            self._listener.on_changing(changes, gives_up=False)
+            return
+        loop = asyncio.get_running_loop()
+        verdict = self._bursts.add(changes, loop.time())
+        self._listener.on_changing(changes, gives_up=verdict.gives_up)
+        self._pass_on(verdict)
+        self._set_timer(loop)
+
+    def _on_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        # A timer may fire a clock tick early.
+        self._pass_on(self._bursts.expire(loop.time() + 0.001))
+        self._set_timer(loop)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._bursts.deadline is not None:
+            self._timer = loop.call_at(self._bursts.deadline, self._on_timer)
+
+    def _pass_on(self, verdict: Verdict) -> None:
+        if verdict.load is not None:
+            self._listener.on_settled(verdict.load, gives_up=verdict.gives_up)
+
+
+def watched_directories(config: Config) -> tuple[str, ...]:
+    """Return what is watched: --reload-dir, or where the application is imported from."""
+    names = config.reload_dir or (config.app_dir or ".",)
+    return tuple(dict.fromkeys(os.path.realpath(name) for name in names))
+
+
+def _poll_interval(config: Config, directories: tuple[str, ...]) -> float | None:
+    """Return how often to look at files, None where the kernel or watchfiles tells."""
+    if config.reload_watcher == "polling":
+        return config.reload_poll or POLL_INTERVAL
+    if config.reload_watcher != "auto":
+        return None
+    if config.reload_poll is not None:
+        return config.reload_poll or None
+    # Many who mount a project into a container have this set already.
+    if os.environ.get("WATCHFILES_FORCE_POLLING", "").lower() not in ("", "0", "false", "disable"):
+        return POLL_INTERVAL
+    try:
+        with open("/proc/self/mountinfo") as file:
+            mountinfo = file.read()
+    except OSError:
+        return None
+    return POLL_INTERVAL if any(is_remote(name, mountinfo) for name in directories) else None

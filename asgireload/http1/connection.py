@@ -1,0 +1,1309 @@
+"""One accepted HTTP/1 connection: moves bytes, keeps time, and keeps requests in order.
+
+Parsing, framing and ASGI live elsewhere; this file decides when to read, when to write, when to close.
+
+    SILENT ──bytes──▶ HEAD ──head──▶ EXCHANGE ──response──▶ IDLE ──bytes──▶ HEAD …
+       any of them ──last response, fault, deadline──▶ CLOSING
+       HEAD ──WebSocket handshake──▶ UPGRADED (another protocol owns the socket)
+       SILENT, IDLE, HEAD ──offer──▶ OFFERED ──taken──▶ CLOSING, or back to where it was
+
+It may begin before the loop has its socket (`begin_directly`), with the bytes that came first. Then it is the same
+but for two things: it cannot be offered, and reading on moves the socket to the loop first.
+
+One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
+complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read. When responses
+are written is decided by `write_scheduling.py`.
+
+A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
+(`context.successor`): between two requests it asks for a turn, and when that comes it is offered with the
+bytes that were read and not served. Until its turn it serves on. An event stream moves in the middle of its
+response, or ends between two events (`StreamLeaving`). TLS, a client that has closed its sending side, and what the
+successor refuses stay here.
+
+Such a connection ends without losing a request: a response begun after the drain says `Connection: close`
+when nothing is known to follow, and a connection without a request stays open for `drain_grace` seconds,
+because a request may be on its way.
+"""
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, cast
+
+from asgireload.errors import ClientDisconnectedError, PeerError, UnservedHostError
+from asgireload.http.close_plan import ClosePlan, late_close_at
+from asgireload.http.context import ServingContext, Successor, error_logger
+from asgireload.http.endpoints import Endpoints, resumed_endpoints
+from asgireload.http.event_stream import with_last_event_id
+from asgireload.http.exchange import Carrier, HttpExchange
+from asgireload.http.hosts import names_served_host
+from asgireload.http.request import RequestHead
+from asgireload.http1.disconnect_watch import DepartureWatch
+from asgireload.http1.lingering_close import LingeringClose, reset, unsent_bytes
+from asgireload.http1.reader import RequestReader
+from asgireload.http1.resuming import Resuming
+from asgireload.http1.stream_leaving import StreamLeaving
+from asgireload.http1.timeouts import CLOCK_TICK, NEVER, ConnectionTimer, Expired
+from asgireload.http1.write_scheduling import ConnectionWriter
+from asgireload.http1.writer import frame_error
+from asgireload.ipc.messages import OpenWork
+from asgireload.ipc.parcels import EventStreamParcel, HttpParcel, HttpParcelState, Parcel
+from asgireload.ipc.scoreboard import Field, Limit
+from asgireload.net.proxy_protocol import Origin
+
+DISCARD_BYTES: Final = 64 * 1024
+"""The rest of a request body that no one reads is received and dropped up to this size, so that the
+connection can be kept; for more than that, closing is cheaper for both sides."""
+
+_PEER_ERRORS_TOTAL: Final = int(Field.PEER_ERRORS_TOTAL)
+_CUT_TOTAL: Final = int(Field.CUT_TOTAL)
+_LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
+_STREAM_MOMENT: Final = 1.0
+"""Seconds from telling an application that its event stream is over here until it is cancelled, if it does not
+listen."""
+_STREAM_PATIENCE: Final = 5.0
+"""Seconds that an event stream on its way waits for its client to take what was sent, and for a worker that
+follows."""
+_UNREAD_PATIENCE: Final = 0.1
+"""Seconds, a few turns of the loop, for what came in time while nobody read: on a connection that was on
+its way between two workers, or waited for its turn."""
+
+
+class ConnectionState(Enum):
+    SILENT = auto()
+    """Accepted; nothing was received."""
+    IDLE = auto()
+    """Between two requests."""
+    HEAD = auto()
+    """Part of a request head was received."""
+    EXCHANGE = auto()
+    """A request is being answered, or the unread rest of its body is awaited."""
+    CLOSING = auto()
+    """The last byte was written; what arrives is dropped."""
+    OFFERED = auto()
+    """Offered to the worker that follows; nothing is read or written until it has answered."""
+    UPGRADED = auto()
+    """A WebSocket connection has taken over the socket."""
+
+
+_STATE_OF_PARCEL = {
+    "silent": ConnectionState.SILENT,
+    "idle": ConnectionState.IDLE,
+    "head": ConnectionState.HEAD,
+}
+
+
+class HttpConnection(Carrier):
+    """Made by `http_protocol` for the loop, which calls it as an asyncio.Protocol.
+
+    It does not inherit from that class, whose methods do nothing, because a class that does cannot be
+    compiled into a native one.
+    """
+
+    # Thousands of connections wait at once: without a dictionary each they take a third less memory.
+    __slots__ = (
+        "_current",
+        "_departure",
+        "_has_peer_closed",
+        "_incoming",
+        "_is_holding",
+        "_is_reading_paused",
+        "_is_waiting_to_deliver",
+        "_leaving",
+        "_lingering",
+        "_origin",
+        "_reader",
+        "_refused_by",
+        "_resumed",
+        "_state_before",
+        "_successor",
+        "_task_name",
+        "_timer",
+        "_transport",
+        "_unread",
+        "_upgrade_head",
+        "_write_waiters",
+        "state",
+    )
+
+    def __init__(self, context: ServingContext, origin: Origin | None) -> None:
+        self.context = context
+        self.state = ConnectionState.SILENT
+        self.writer = ConnectionWriter(context.turn)
+        self._origin = origin
+        self._task_name = ""
+        self._transport: asyncio.Transport
+        self._reader = self._new_reader()
+        self._current: HttpExchange | None = None
+        """The exchange in hand: being answered, or waiting for the rest of its body to be dropped."""
+        self._incoming: HttpExchange | None = None
+        """The exchange whose request body is being received: the current one, or one about to be."""
+        self._unread = b""
+        """What the client sent behind the request in hand."""
+        self._upgrade_head: RequestHead | None = None
+        self._is_waiting_to_deliver = False
+        """The response in hand is complete, and the client has yet to take enough of it."""
+        self._has_peer_closed = False
+        self._is_reading_paused = False
+        self._write_waiters: list[asyncio.Future[None]] = []
+        self._timer = ConnectionTimer(context.loop, context.timer_wheel)
+        self._lingering: LingeringClose | None = None
+        self._departure: DepartureWatch | None = None
+        self._successor: Successor | None = None
+        """Where the connection is enlisted, or offered."""
+        self._refused_by: Successor | None = None
+        self._leaving: StreamLeaving | None = None
+        """Of the event stream in hand, while the worker drains."""
+        self._resumed: EventStreamParcel | None = None
+        """A stream that another worker has begun, until its request is read here."""
+        self._is_holding = False
+        """Between two requests, and not reading because the turn to leave comes at once."""
+        self._state_before = ConnectionState.SILENT
+        """While OFFERED: what it was."""
+
+    # asyncio calls these.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = self.writer.transport = cast("asyncio.Transport", transport)
+        self.endpoints = Endpoints(transport, self._origin)
+        self.context.register(self)
+        self._set_timeout(self.context.settings.head_timeout)
+        if self.context.is_held:
+            self.hold()
+        if self.context.drain:
+            self.begin_drain()
+
+    def begin_directly(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Begin with the first bytes of a client whose socket the loop has not got.
+
+        Called in place of `connection_made`. `transport`, a `DirectWriter`, too, reads nothing. Asked to resume
+        reading, it gives the socket to the loop, and calls `move_to` later; so it may at any other time.
+        """
+        self.writer.is_direct = True
+        self._is_reading_paused = True
+        self._transport = self.writer.transport = transport
+        self.endpoints = Endpoints(transport, self._origin)
+        self.context.register(self)
+        self.data_received(data)
+        if self.state is ConnectionState.SILENT:
+            self._set_timeout(self.context.settings.head_timeout)
+            self._resume_reading()
+        elif self.state is ConnectionState.HEAD or self._awaits_body():
+            self._resume_reading()
+
+    def _awaits_body(self) -> bool:
+        exchange = self._current
+        return exchange is not None and self._incoming is exchange and exchange.can_keep_reading
+
+    def move_to(self, transport: asyncio.Transport) -> None:
+        """Go on with a transport of the loop, which reads, for the same socket."""
+        self._transport = self.writer.transport = transport
+        self.writer.is_direct = False
+        self._wake_writers()
+        if self.state is ConnectionState.CLOSING:
+            return
+        exchange = self._current
+        if exchange is not None:
+            self._is_reading_paused = bool(self._unread) or not exchange.can_keep_reading
+        if self._is_reading_paused:
+            transport.pause_reading()
+        if exchange is not None and exchange.awaits_departure:
+            self.watch_departure()
+        if self.context.is_held:
+            self.hold()
+        if self.context.drain:
+            self.begin_drain()
+        if exchange is None and self._unread and not self._is_holding:
+            self._read_on()
+
+    def resume(self, transport: asyncio.Transport, parcel: HttpParcel) -> None:
+        """Go on with a connection that another worker handed over. Called in place of `connection_made`,
+        when the transport reads already."""
+        self._transport = self.writer.transport = transport
+        self.endpoints = resumed_endpoints(transport, parcel.facts)
+        self.context.register(self, is_new=False)
+        self.state = _STATE_OF_PARCEL[parcel.state]
+        settings = self.context.settings
+        timeout = (
+            settings.keep_alive_timeout
+            if self.state is ConnectionState.IDLE
+            else settings.head_timeout
+        )
+        now = self.context.loop.time()
+        # What the client has waited already counts; no more is granted than this worker grants.
+        self._timer.wait = max(min(parcel.deadline, now + timeout), now + _UNREAD_PATIENCE)
+        self._timer.arm(self, self._timer.wait)
+        if self.context.is_held:
+            self._unread = parcel.unread
+            self.hold()
+        elif parcel.unread:
+            self._unread = parcel.unread
+            self._read_on()
+        if self.context.drain:
+            self.begin_drain()
+
+    def resume_stream(self, transport: asyncio.Transport, parcel: EventStreamParcel) -> None:
+        """Go on with an event stream that another worker has begun. Called in place of `connection_made`, when the
+        transport reads already."""
+        self._transport = self.writer.transport = transport
+        self.endpoints = resumed_endpoints(transport, parcel.facts)
+        self.context.register(self, is_new=False)
+        self._resumed = parcel
+        self._read(parcel.head + parcel.unread, is_first=False)
+        if self._resumed is not None:
+            # What is no request to this worker, whose limits may be other ones, was refused, or lacks its end.
+            self._end_resumed()
+
+    def _end_resumed(self) -> None:
+        """End a stream that cannot go on here, before there is an exchange for it."""
+        parcel = self._resumed
+        self._resumed = None
+        if parcel is not None and parcel.is_chunked:
+            self.write(b"0\r\n\r\n")
+        self._close(lingers=True)
+
+    def data_received(self, data: bytes) -> None:
+        self.context.record.bytes_received += len(data)
+        if self._lingering is not None:
+            self._lingering.drop(data)
+        elif self._current is not None and self._incoming is None:
+            self._unread += data
+            self._pause_reading()
+        elif self._is_holding:
+            # It was on its way when reading was paused.
+            self._unread += data
+        elif self.state is not ConnectionState.CLOSING:
+            self._read(data, is_first=True)
+
+    def eof_received(self) -> bool:
+        """Keep the sending side open while complete requests wait for their answers.
+
+        A client may close its sending side behind its last request and still read. One that has left
+        altogether is known only once something is written to it.
+        """
+        self._has_peer_closed = True
+        self.writer.flush()
+        # A TLS transport closes both sides whatever is returned, and warns about True.
+        if self.endpoints.is_encrypted:
+            self._drop_exchange()
+            return False
+        if self._lingering is not None or self.state is ConnectionState.CLOSING:
+            return self._lingering is not None  # it sees to the end
+        if self._incoming is not None or self._current is None:
+            # The rest of this body, or another request, will never come.
+            self._close(lingers=False)
+        else:
+            self._current.note_peer_closed()
+            self._begin_departure_watch(on_hang_up=None)
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.state = ConnectionState.CLOSING
+        self._timer.disarm(self)
+        if self._lingering is not None:
+            self._lingering.cancel()
+        if self._departure is not None:
+            self._departure.cancel()
+        self.writer.drop()
+        self._is_waiting_to_deliver = False
+        self._reader.let_go()
+        # Whatever the log makes of the exchange, nothing waits for this connection any more.
+        self.context.unregister(self)
+        self._drop_exchange()
+        self._wake_writers()
+
+    def pause_writing(self) -> None:
+        self.writer.is_paused = True
+        deadline = self.context.loop.time() + self.context.settings.write_timeout
+        self._timer.begin_write(deadline, unsent_bytes(self._transport))
+        self._timer.arm(self, deadline)
+
+    def resume_writing(self) -> None:
+        self.writer.is_paused = False
+        self._timer.write = NEVER
+        self._wake_writers()
+        if self._leaving is not None:
+            self._leaving.advance()
+        if self._is_waiting_to_deliver:
+            self._is_waiting_to_deliver = False
+            self._release_current()
+            self._go_on()
+        elif self._is_holding and self._is_between_requests():
+            self._enlist()
+
+    def _wake_writers(self) -> None:
+        waiters, self._write_waiters = self._write_waiters, []
+        for waiter in waiters:
+            _wake(waiter)
+
+    # The reader calls these, within `_read`.
+
+    def on_head(self, head: RequestHead) -> bool:
+        settings = self.context.settings
+        rules = settings.host_rules
+        if rules is not None and not names_served_host(
+            head, self.endpoints, rules, settings.forwarding
+        ):
+            raise UnservedHostError(400, "the Host header names no host that is served here")
+        if head.is_websocket and self.context.speaks_websocket:
+            self._upgrade_head = head
+            return True
+        exchange = HttpExchange(self, head)
+        if self._resumed is not None:
+            exchange.resume(self._resumed)
+            self._resumed = None
+        self._incoming = exchange
+        return False
+
+    def on_body(self, data: bytes) -> None:
+        exchange = self._incoming
+        if exchange is not None and exchange.feed_body(data):
+            self._pause_reading()
+
+    def on_complete(self) -> None:
+        exchange = self._incoming
+        if exchange is None:
+            return
+        exchange.complete_request()
+        if exchange is self._current:
+            self._incoming = None
+
+    # The exchange calls these.
+
+    def task_name(self) -> str:
+        if not self._task_name:
+            self.context.named += 1
+            name = f"http-{self.context.named} {self.endpoints.client_label}"
+            self._task_name = name.rstrip()
+        return self._task_name
+
+    def write(self, data: bytes) -> None:
+        self.context.record.bytes_sent += len(data)
+        self.writer.write(data)
+
+    def write_large(self, pieces: list[bytes]) -> None:
+        self.context.record.bytes_sent += sum(map(len, pieces))
+        self.writer.write_large(pieces)
+
+    def flush(self) -> None:
+        self.writer.flush()
+
+    def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
+        self.context.record.bytes_sent += len(data)
+        self.writer.write_end(data, now_ns, closes=closes, is_pipelined=bool(self._unread))
+
+    async def wait_writable(self) -> None:
+        while self.writer.is_paused and self.state is not ConnectionState.CLOSING:
+            await self._wait_for_write_side()
+
+    async def wait_movable(self) -> None:
+        while self.writer.is_direct and self.state is not ConnectionState.CLOSING:
+            self._transport.resume_reading()
+            await self._wait_for_write_side()
+
+    async def wait_flushed(self) -> None:
+        self.writer.flush()
+        transport = self._transport
+        if not transport.get_write_buffer_size():
+            return
+        transport.set_write_buffer_limits(0)
+        try:
+            while transport.get_write_buffer_size() and self.state is not ConnectionState.CLOSING:
+                await self._wait_for_write_side()
+        finally:
+            if not transport.is_closing():
+                transport.set_write_buffer_limits()
+
+    async def wait_socket_writable(self, descriptor: int) -> None:
+        loop = self.context.loop
+        waiter: asyncio.Future[None] = loop.create_future()
+        # Woken by the loss of the connection, too.
+        self._write_waiters.append(waiter)
+        loop.add_writer(descriptor, _wake, waiter)
+        try:
+            # The kernel says writable in jumps of a third of its buffer; what it got rid of meanwhile counts.
+            unsent = unsent_bytes(self._transport)
+            while not await self._is_done_in_time(waiter):
+                before, unsent = unsent, unsent_bytes(self._transport)
+                if unsent >= before:
+                    self._drop_stalled()
+                    break
+        finally:
+            loop.remove_writer(descriptor)
+            if waiter in self._write_waiters:
+                self._write_waiters.remove(waiter)
+        if self.state is ConnectionState.CLOSING:
+            raise ClientDisconnectedError("the client has left")
+
+    async def _is_done_in_time(self, waiter: "asyncio.Future[None]") -> bool:
+        done, _ = await asyncio.wait([waiter], timeout=self.context.settings.write_timeout)
+        return bool(done)
+
+    def is_gone(self) -> bool:
+        return self.state is ConnectionState.CLOSING or self._transport.is_closing()
+
+    def plain_socket(self) -> int | None:
+        if self.writer.is_direct:
+            return None
+        own_socket: socket.socket | None = self._transport.get_extra_info("socket")
+        if self.endpoints.is_encrypted or own_socket is None:
+            return None
+        return own_socket.fileno()
+
+    def count_sent(self, size: int) -> None:
+        self.context.record.bytes_sent += size
+
+    def drop_departed(self) -> None:
+        self._transport.abort()
+
+    def send_interim(self, data: bytes) -> None:
+        self.write(data)
+        self.writer.flush()
+        self._restart_body_timeout()
+        if self._departure is not None:
+            self._departure.hurry()
+
+    def resume_body(self) -> None:
+        if not self._unread:
+            self._resume_reading()
+            self._restart_body_timeout()
+
+    def event_stream_begun(self, exchange: HttpExchange) -> None:
+        if self.context.drain and exchange is self._current:
+            self._leave_stream()
+
+    def event_sent(self, exchange: HttpExchange) -> None:
+        if self._leaving is not None and exchange is self._current:
+            self._leaving.advance()
+
+    def watch_departure(self) -> None:
+        if self.writer.is_direct:
+            self._transport.resume_reading()
+        elif self._is_reading_paused and self._departure is None:
+            self._begin_departure_watch(on_hang_up=self._note_hang_up)
+
+    def must_close_after(self, exchange: HttpExchange, *, is_last_piece: bool) -> bool:
+        if not exchange.head.keep_alive:
+            return True
+        if not exchange.is_request_complete and (
+            exchange.needs_continue or (is_last_piece and not self._can_discard_rest(exchange))
+        ):
+            # The body may never come, or is too long to wait for it.
+            return True
+        return not self._unread and (
+            self._has_peer_closed or (bool(self.context.drain) and not self._may_leave())
+        )
+
+    def response_completed(self, exchange: HttpExchange, *, closes: bool) -> None:
+        self._forget_leaving()
+        self._timer.request = NEVER
+        if not exchange.is_request_complete and not closes and self._can_discard_rest(exchange):
+            self._resume_reading()
+            settings = self.context.settings
+            self._set_timeout(
+                settings.drain_grace if self.context.drain else settings.keep_alive_timeout
+            )
+            return
+        if closes or not exchange.is_request_complete:
+            is_input_possible = self.context.drain or exchange.head.keep_alive or self._incoming
+            self._release_current()
+            self._close(
+                lingers=bool(is_input_possible), expects_input=not exchange.is_request_complete
+            )
+        elif self.writer.is_paused:
+            # The next request has its turn when the client has taken this response.
+            self._is_waiting_to_deliver = True
+        else:
+            self._release_current()
+            self._go_on()
+
+    def response_broken(self, exchange: HttpExchange, *, needs_reset: bool) -> None:
+        self._release_current()
+        if needs_reset:
+            self._reset()
+        else:
+            self._close(lingers=True)
+
+    # The drain, and whoever needs room, call these; see `LiveConnection`.
+
+    @property
+    def idle_since(self) -> float | None:
+        settings = self.context.settings
+        if self.state is ConnectionState.IDLE:
+            return self._timer.wait - settings.keep_alive_timeout
+        if self.state is ConnectionState.SILENT or self.state is ConnectionState.HEAD:
+            return self._timer.wait - settings.head_timeout
+        return None
+
+    def make_way(self) -> None:
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        elif self.state is ConnectionState.HEAD:
+            self._answer(503, "Service Unavailable")
+        else:
+            self._close(lingers=False)
+
+    def hold(self) -> None:
+        self.writer.flush()
+        if self._is_between_requests() and not self._transport.is_closing():
+            self._timer.wait = NEVER
+            self._is_holding = True
+            self._pause_reading()
+
+    def release(self) -> None:
+        if self._is_holding and self.state is not ConnectionState.OFFERED:
+            settings = self.context.settings
+            is_idle = self.state is ConnectionState.IDLE
+            self._set_timeout(settings.keep_alive_timeout if is_idle else settings.head_timeout)
+            self._stop_holding()
+
+    def begin_drain(self) -> None:
+        if self.state is ConnectionState.OFFERED or self.writer.is_direct:
+            return  # `move_to` calls again
+        self.writer.flush()
+        if self._may_leave():
+            if self._is_between_requests():
+                self._timer.unbound_wait()
+                if self._timer.wait < NEVER:
+                    self._timer.arm(self, self._timer.wait)
+                if not self._enlist() and not self.context.is_held:
+                    self._stop_holding()
+            elif self._has_event_stream():
+                self._leave_stream()
+            elif not self._is_waiting_to_deliver:
+                self._bound_rest()
+            return
+        self._stop_holding()
+        if self._has_event_stream():
+            self._leave_stream()
+            return
+        if self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE:
+            self._bound(self.context.settings.drain_grace)
+        elif self.state is ConnectionState.HEAD:
+            self._bound(self._seconds_to_drain_deadline())
+        else:
+            self._bound_rest()
+
+    def _bound_rest(self) -> None:
+        """Where all that is waited for is the rest of a body that nobody reads, the drain does not wait long."""
+        if self._current is not None and self._current.is_response_complete:
+            self._set_timeout(self.context.settings.drain_grace)
+
+    # An event stream that leaves: see `LeavingStream`.
+
+    def _has_event_stream(self) -> bool:
+        exchange = self._current
+        return (
+            exchange is not None
+            and exchange.events is not None
+            and (not exchange.is_response_complete)
+        )
+
+    def _leave_stream(self) -> None:
+        leaving = self._leaving
+        if leaving is None:
+            leaving = self._leaving = StreamLeaving(self.context.loop, self)
+        leaving.follow(self.context.successor)
+
+    def _forget_leaving(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    def can_move(self) -> bool:
+        exchange = self._current
+        return (
+            self.context.settings.event_stream_handover
+            and exchange is not None
+            and exchange.events is not None
+            and exchange.events.can_move
+            and not self.writer.is_direct
+            # The worker that follows reads the head once more, and would wait for a body.
+            and exchange.is_request_complete
+            and not exchange.head.chunked
+            and not exchange.head.content_length
+            and self._may_leave()
+        )
+
+    def is_between_events(self) -> bool:
+        exchange = self._current
+        return (
+            exchange is not None
+            and exchange.events is not None
+            and exchange.events.is_at_boundary
+            and not exchange.has_pending_piece
+        )
+
+    def end_at(self) -> float:
+        context = self.context
+        settings = context.settings
+        left = self._stream_seconds_left()
+        notice = min(settings.event_stream_notice, left / 2)
+        window = min(settings.ws_close_window, (left - notice) / 2)
+        now = context.loop.time() + notice
+        jitter = random.random()  # it spreads load; nobody gains by guessing it
+        plan = context.stream_plan
+        if plan is None:
+            plan = context.stream_plan = ClosePlan(now, self._count_streams(), window)
+        if plan.is_full:
+            return late_close_at(now, self._count_streams(), window, jitter)
+        return plan.next_at(jitter)
+
+    def _count_streams(self) -> int:
+        """Return how many event streams this worker has, this one included."""
+        count = 0
+        for connection in self.context.connections:
+            if isinstance(connection, HttpConnection) and connection._has_event_stream():
+                count += 1
+        return max(count, 1)
+
+    def _stream_seconds_left(self) -> float:
+        """Return the time until the deadline of the drain; long where it has none."""
+        deadline = self.context.drain.deadline
+        return 3600.0 if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def patience(self) -> float:
+        return min(_STREAM_PATIENCE, self._stream_seconds_left() / 2)
+
+    def detach(self) -> None:
+        exchange = self._current
+        assert exchange is not None
+        self._pause_reading()
+        self.writer.flush()
+        self._let_go(exchange)
+
+    def _let_go(self, exchange: HttpExchange) -> None:
+        """Tell the application that its stream is over here, and cancel it a moment later if it does not listen."""
+        exchange.detach()
+        self.context.loop.call_later(
+            min(_STREAM_MOMENT, self._stream_seconds_left() / 4), exchange.cancel_unless_told
+        )
+
+    def is_settled(self) -> bool:
+        transport = self._transport
+        if not transport.get_write_buffer_size():
+            return True
+        transport.set_write_buffer_limits(0)  # says so when it is empty
+        return False
+
+    def descriptor(self) -> int:
+        descriptor = self.plain_socket()
+        return -1 if descriptor is None or self._transport.is_closing() else descriptor
+
+    def make_parcel(self) -> Parcel | None:
+        if not self.can_move():
+            return None
+        exchange = self._current
+        assert exchange is not None
+        events = exchange.events
+        assert events is not None
+        return EventStreamParcel(
+            self.endpoints.facts(),
+            with_last_event_id(exchange.head.to_bytes(), events.last_event_id),
+            exchange.is_chunked,
+            exchange.closes,
+            events.last_event_id,
+            events.has_events,
+            events.first_event_id or b"",
+            self._unread,
+            exchange.started_ns,
+            exchange.sent_bytes,
+            exchange.request_id,
+        )
+
+    def release_socket(self) -> None:
+        self._leaving = None
+        self.context.streams_moved += 1
+        self._release_current()
+        self.state = ConnectionState.CLOSING
+        self._timer.disarm(self)
+        self._unread = b""
+        # Without shutdown(): the socket lives on in the other worker.
+        self._transport.close()
+
+    def keep(self) -> None:
+        exchange = self._current
+        if exchange is None:
+            return
+        self._leaving = None
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits()
+        if not exchange.is_detached:
+            self._let_go(exchange)
+        self._resume_reading()
+        self.context.streams_ended += 1
+        exchange.end_stream()
+
+    def cut(self) -> None:
+        exchange = self._current
+        if exchange is not None and not exchange.is_response_complete:
+            if self._has_event_stream() and (exchange.is_detached or self.is_between_events()):
+                self.keep()
+                if self.state is not ConnectionState.CLOSING:
+                    self._close(lingers=True)
+                return
+            self.context.record.values[_CUT_TOTAL] += 1
+            is_begun = exchange.is_response_begun
+            is_hidden = exchange.is_delimited_by_close
+            self._drop_exchange(503)
+            if not is_begun:
+                self._answer(503, "Service Unavailable")
+            elif is_hidden:
+                self._reset()  # an unfinished body must not look complete
+            else:
+                self._close(lingers=True)
+        elif self.state is ConnectionState.HEAD:
+            self._answer(503, "Service Unavailable")
+        elif self._lingering is None:
+            self._close(lingers=True)
+
+    def open_work(self, now_ns: int) -> OpenWork:
+        exchange = self._current
+        if exchange is None or exchange.is_response_complete:
+            return OpenWork("connection", "", self.endpoints.client_label)
+        return exchange.open_work(now_ns)
+
+    def abort(self) -> None:
+        self.writer.flush()
+        exchange = self._current
+        is_hidden = exchange is not None and exchange.is_delimited_by_close
+        self._drop_exchange(cancel=True)
+        if self._lingering is not None:
+            self._lingering.abort()
+        elif is_hidden:
+            reset(self._transport)
+        else:
+            self._transport.abort()
+
+    # Requests in their order.
+
+    def _read(self, data: bytes, *, is_first: bool) -> None:
+        """Read on in a request, or begin the next one.
+
+        `is_first`: the loop has called, and not the exchange before. Exchanges that run at once within one
+        another would pile up on the stack, and keep other clients waiting.
+        """
+        rest = b""
+        try:
+            head = self._reader.read_again(data)
+            if head is None:
+                rest = self._reader.feed(data)
+            else:
+                # As `feed` would call us, but directly: calls by way of the sink cost as much as the rest.
+                self.on_head(head)
+                self.on_complete()
+        except PeerError as error:
+            self._refuse(error)
+            return
+        if rest and rest != b"\r\n" and self._upgrade_head is None:
+            self._unread = rest
+            self._pause_reading()
+        exchange = self._incoming
+        if self._current is not None:
+            if exchange is not None:
+                self._restart_body_timeout()
+            elif self._current.is_response_complete:
+                # The unread rest of its body has arrived: the connection can be used again.
+                self._release_current()
+                self._go_on()
+        elif exchange is not None:
+            self._start(exchange, at_once=is_first)
+        elif self._upgrade_head is not None:
+            self._upgrade(self._upgrade_head, rest)
+        else:
+            self._note_partial_head()
+
+    def _start(self, exchange: HttpExchange, *, at_once: bool) -> None:
+        self._current = exchange
+        self.state = ConnectionState.EXCHANGE
+        if not exchange.is_resumed:
+            self.context.count_request()
+        if exchange.is_request_complete:
+            self._incoming = None
+            self._timer.wait = NEVER
+        else:
+            self._set_timeout(self.context.settings.body_timeout)
+        request_timeout = self.context.settings.request_timeout
+        if request_timeout is not None:
+            elapsed = (self.context.now_ns() - exchange.started_ns) / 1e9
+            self._timer.request = self.context.loop.time() + request_timeout - elapsed
+            self._timer.arm(self, self._timer.request)
+        exchange.start(at_once=at_once)
+
+    def _go_on(self) -> None:
+        """The exchange in hand is over: take the next request, or wait for one."""
+        self.state = ConnectionState.IDLE
+        settings = self.context.settings
+        self._set_timeout(settings.keep_alive_timeout)
+        if self.context.drain:
+            self.writer.flush()
+            self._timer.forget_bound()  # was of the wait before
+            if not self._may_leave():
+                self._bound(settings.drain_grace)
+            elif not self.writer.is_direct and self._hold():
+                return
+        if self.context.is_held and (not self.context.drain or self._may_leave()):
+            self.hold()
+            return
+        self._read_on()
+
+    def _read_on(self) -> None:
+        data, self._unread = self._unread, b""
+        if data:
+            self._read(data, is_first=False)
+            if self.state is ConnectionState.CLOSING or self.state is ConnectionState.UPGRADED:
+                return
+        exchange = self._current
+        if exchange is None:
+            self.writer.release_pipeline()
+        if self._has_peer_closed and (exchange is None or self._incoming is not None):
+            # What is missing will never come.
+            self._close(lingers=False)
+        elif not self._unread and (exchange is None or exchange.can_keep_reading):
+            self._resume_reading()
+
+    def _release_current(self) -> None:
+        """Make room for the next exchange. Its application may still run, in the background."""
+        exchange = self._current
+        if exchange is None:
+            return
+        self._current = None
+        self._timer.request = NEVER
+        self._forget_leaving()
+        if self._departure is not None:
+            self._departure.cancel()
+            self._departure = None
+        if self._incoming is exchange:
+            self._incoming = None
+
+    def _drop_exchange(self, status: int = 0, *, cancel: bool = False) -> None:
+        """Let go of the exchange in hand because the client will get no more of its response.
+
+        `status`: what it is answered with instead.
+        """
+        exchange = self._current or self._incoming
+        self._release_current()
+        self._incoming = None
+        self._unread = b""
+        if exchange is not None:
+            if cancel:
+                exchange.abandon(status)
+            else:
+                exchange.disconnect(status)
+
+    def _can_discard_rest(self, exchange: HttpExchange) -> bool:
+        head = exchange.head
+        return (
+            head.keep_alive
+            and not head.chunked
+            and not exchange.needs_continue
+            and not self._has_peer_closed
+            and self._incoming is exchange
+            and head.content_length - exchange.body_received <= DISCARD_BYTES
+        )
+
+    def _begin_departure_watch(self, on_hang_up: Callable[[], None] | None) -> None:
+        own_socket: socket.socket | None = self._transport.get_extra_info("socket")
+        if self._departure is not None:
+            self._departure.cancel()
+        if own_socket is not None and not self._transport.is_closing():
+            loop = self.context.loop
+            self._departure = DepartureWatch(own_socket, loop, self._transport.abort, on_hang_up)
+
+    def _note_hang_up(self) -> None:
+        """Behind what was not read yet the client has closed its sending side, or has left."""
+        if self._current is not None:
+            self._current.note_peer_closed()
+
+    # Faults of the peer.
+
+    def _refuse(self, error: PeerError) -> None:
+        """Answer a malformed or oversized request, unless its response was begun, and close."""
+        if self._resumed is not None:
+            error_logger.info(
+                "An event stream of %s ends, since this worker does not take its request: %s",
+                self.endpoints.client_label or "a local client",
+                error.reason,
+            )
+            self._end_resumed()
+            return
+        record = self.context.record
+        limit = (
+            Limit.HOST
+            if isinstance(error, UnservedHostError)
+            else _LIMIT_OF_STATUS.get(error.status)
+        )
+        if limit is None:
+            record.values[_PEER_ERRORS_TOTAL] += 1
+        else:
+            record.count_limit(limit)
+        error_logger.warning(
+            "Invalid HTTP request received from %s: %s",
+            self.endpoints.client_label or "a local client",
+            error.reason,
+        )
+        self._break_off(error.status, error.reason)
+
+    def _break_off(self, status: int, reason: str) -> None:
+        """End the exchange in hand, whose request cannot be completed, and the connection."""
+        exchange = self._current
+        is_begun = exchange is not None and exchange.is_response_begun
+        self._drop_exchange(status)
+        if is_begun:
+            self._close(lingers=True)
+        else:
+            self._answer(status, reason)
+
+    def _answer(self, status: int, text: str) -> None:
+        """Answer in the server's own name and end the connection."""
+        context = self.context
+        if self._resumed is not None:
+            self._end_resumed()
+            return
+        context.record.observe_response(status, 0)
+        self.write(
+            frame_error(
+                status,
+                text,
+                default_lines=context.default_lines,
+                date_line=context.date_line(context.now_ns()),
+            )
+        )
+        self._close(lingers=True, expects_input=True)
+
+    # WebSocket.
+
+    def _upgrade(self, head: RequestHead, rest: bytes) -> None:
+        if self._has_peer_closed:
+            self._close(lingers=False)  # half a connection is of no use to a WebSocket
+            return
+        if self.writer.is_direct:
+            # A WebSocket is open for long: it begins with the loop's own transport.
+            self._put_back_handshake(head, rest)
+            self._transport.resume_reading()
+            return
+        if self.context.drain and self._may_leave():
+            self._hold_handshake(head, rest)
+            return
+        make_successor = self.context.websocket_factory
+        assert make_successor is not None
+        self.writer.flush()
+        self.state = ConnectionState.UPGRADED
+        self._reader.let_go()
+        self._timer.disarm(self)
+        self._resume_reading()
+        successor = make_successor(self.context, self._transport, self.endpoints, head)
+        self.context.replace(self, successor)
+        self._transport.set_protocol(cast("asyncio.BaseProtocol", successor))
+        successor.begin(rest)
+
+    # The way to the worker that follows.
+
+    def _may_leave(self) -> bool:
+        """Whether the worker that follows may take this connection."""
+        successor = self.context.successor
+        return (
+            successor is not None
+            and successor is not self._refused_by
+            and not self._has_peer_closed
+            and not self._transport.is_closing()
+            and (self.writer.is_direct or self.plain_socket() is not None)
+        )
+
+    def _is_between_requests(self) -> bool:
+        return self._current is None and (
+            self.state is ConnectionState.SILENT
+            or self.state is ConnectionState.IDLE
+            or self.state is ConnectionState.HEAD
+        )
+
+    def _enlist(self) -> bool:
+        """Ask for a turn, once. True: it comes before anything else would be read."""
+        successor = self.context.successor
+        if successor is None or self._successor is successor:
+            return False
+        self._successor = successor
+        return successor.enlist(self._take_turn)
+
+    def _hold(self) -> bool:
+        """Wait for the turn without reading if it comes at once; else go on until then."""
+        if not self._enlist():
+            return False
+        self._is_holding = True
+        self._pause_reading()
+        return True
+
+    def _hold_handshake(self, head: RequestHead, rest: bytes) -> None:
+        """A WebSocket that would begin here would have to end at once; let it begin over there."""
+        self._put_back_handshake(head, rest)
+        self._timer.forget_bound()
+        self._is_holding = True
+        self._pause_reading()
+        self._enlist()
+
+    def _put_back_handshake(self, head: RequestHead, rest: bytes) -> None:
+        """Be as if the handshake was received, and not read yet."""
+        self._upgrade_head = None
+        self._reader = self._new_reader()
+        self._unread = head.to_bytes() + rest
+        self.state = ConnectionState.HEAD
+        self._set_timeout(self.context.settings.head_timeout)
+
+    def _stop_holding(self) -> None:
+        if self._is_holding:
+            self._is_holding = False
+            if not self._transport.is_closing():
+                self._transport.set_write_buffer_limits()
+            if self._is_between_requests():
+                self._read_on()
+
+    def _take_turn(self) -> None:
+        successor = self._successor
+        self._successor = None
+        if not self._is_between_requests():
+            return
+        if successor is None or not self._may_leave():
+            self._stop_holding()
+            return
+        # Held until it has gone, or is refused: what comes now is for the other worker to read.
+        self._is_holding = True
+        self._pause_reading()
+        transport = self._transport
+        if transport.get_write_buffer_size():
+            # The other worker could write before the rest of this one's: asks again when all is out.
+            transport.set_write_buffer_limits(0)
+            return
+        descriptor = self.plain_socket()
+        assert descriptor is not None
+        state: HttpParcelState = "idle"
+        if self.state is ConnectionState.SILENT:
+            state = "silent"
+        elif self.state is ConnectionState.HEAD:
+            state = "head"
+        unread = self._reader.partial_bytes() + self._unread
+        parcel = HttpParcel(self.endpoints.facts(), state, self._timer.wait, unread)
+        self._state_before = self.state
+        self.state = ConnectionState.OFFERED
+        self._successor = successor
+        if successor.take(descriptor, parcel, self._settle):
+            self._timer.disarm(self)
+        else:
+            self._settle(False)
+
+    def _settle(self, is_taken: bool) -> None:  # noqa: FBT001 - the port's call has one value
+        """Hear what became of the offer."""
+        successor = self._successor
+        self._successor = None
+        if self.state is not ConnectionState.OFFERED:
+            return
+        if is_taken:
+            self.state = ConnectionState.CLOSING
+            self._timer.disarm(self)
+            self._unread = b""
+            # Without shutdown(): the socket lives on in the other worker.
+            self._transport.close()
+            return
+        self._refused_by = successor
+        self.state = self._state_before
+        self.begin_drain()
+
+    def _new_reader(self) -> RequestReader:
+        context = self.context
+        return RequestReader(
+            self, context.parse_fields, context.settings.request_limits, context.heads
+        )
+
+    # Reading and time.
+
+    def _note_partial_head(self) -> None:
+        if self._reader.has_partial_head and self.state is not ConnectionState.HEAD:
+            self.state = ConnectionState.HEAD
+            self._set_timeout(self.context.settings.head_timeout)
+            self._timer.forget_bound()
+            if self.context.drain and not self._may_leave():
+                self._bound(self._seconds_to_drain_deadline())
+
+    def _pause_reading(self) -> None:
+        if not self._is_reading_paused and not self._has_peer_closed:
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            if self.writer.is_direct:
+                self.writer.flush()  # now: a reset may overtake what waits until the loop has the socket
+            if not self._transport.is_closing():  # uvloop raises for a closed transport
+                self._transport.resume_reading()
+
+    async def _wait_for_write_side(self) -> None:
+        waiter = self.context.loop.create_future()
+        self._write_waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self._write_waiters:
+                self._write_waiters.remove(waiter)
+            raise
+
+    def _seconds_to_drain_deadline(self) -> float:
+        deadline = self.context.drain.deadline
+        if deadline is None:
+            return self.context.settings.head_timeout
+        # The notice uses time.monotonic(), which a loop's own clock need not agree with.
+        return max(0.0, deadline - time.monotonic())
+
+    def _set_timeout(self, seconds: float) -> None:
+        """Set when the connection is given up unless its state changes."""
+        timer = self._timer
+        timer.wait = deadline = self.context.loop.time() + seconds
+        timer.arm(self, deadline)
+
+    def _bound(self, seconds: float) -> None:
+        """Set another timeout because no worker follows that could take the connection."""
+        deadline = self.context.loop.time() + seconds
+        self._timer.bound_wait(deadline)
+        self._timer.arm(self, deadline)
+
+    def _restart_body_timeout(self) -> None:
+        if self._incoming is not None:
+            self._timer.wait = self.context.loop.time() + self.context.settings.body_timeout
+
+    def on_deadline(self) -> None:
+        timer = self._timer
+        if not timer.is_armed:
+            return  # the wheel may call once more behind a `remove`
+        timer.disarm(self)
+        now = self.context.loop.time() + CLOCK_TICK
+        if now >= timer.write and not self._makes_write_progress():
+            self._drop_stalled()
+            return
+        expired = timer.take_expired(now)
+        if expired is Expired.REQUEST:
+            if self._current is not None:
+                self._current.time_out()
+        elif expired is Expired.WAIT:
+            self._give_up_waiting()
+        if self.state is not ConnectionState.CLOSING:
+            deadline = timer.earliest
+            if deadline < NEVER:
+                timer.arm(self, deadline)
+
+    def _makes_write_progress(self) -> bool:
+        deadline = self.context.loop.time() + self.context.settings.write_timeout
+        return self._timer.extend_write(deadline, unsent_bytes(self._transport))
+
+    def _drop_stalled(self) -> None:
+        """The client reads nothing of what it asked for."""
+        if self.state is not ConnectionState.CLOSING:
+            self.context.record.count_limit(Limit.WRITE_TIMEOUT)
+            self.state = ConnectionState.CLOSING
+            exchange = self._current
+            if exchange is not None and exchange.is_delimited_by_close:
+                reset(self._transport)  # what it got must not look whole
+            else:
+                self._transport.abort()
+
+    def _give_up_waiting(self) -> None:
+        """What the state waited for did not come in time."""
+        record = self.context.record
+        exchange = self._current
+        if exchange is not None:
+            if exchange.is_response_complete:
+                self._close(lingers=True)
+            elif self._incoming is None:
+                return
+            elif self._is_reading_paused or exchange.needs_continue:
+                # It is the application that keeps the client waiting.
+                self._restart_body_timeout()
+            else:
+                record.count_limit(Limit.BODY_TIMEOUT)
+                self._break_off(408, "the request body did not arrive in time")
+        elif self._is_holding:
+            self._set_timeout(_UNREAD_PATIENCE)
+        elif self.context.drain and not self._may_leave():
+            if self.state is ConnectionState.HEAD:
+                self._answer(503, "Service Unavailable")
+            else:
+                self._close(lingers=True)
+        elif self.state is ConnectionState.HEAD:
+            record.count_limit(Limit.HEAD_TIMEOUT)
+            self._answer(408, "the request head did not arrive in time")
+        else:
+            is_silent = self.state is ConnectionState.SILENT
+            record.count_limit(Limit.HEAD_TIMEOUT if is_silent else Limit.KEEP_ALIVE_TIMEOUT)
+            self._close(lingers=True)
+
+    # The end.
+
+    def _close(self, *, lingers: bool, expects_input: bool = False, resets: bool = False) -> None:
+        """End the connection behind what was written.
+
+        `expects_input`: the client was perhaps sending, and the response says itself where it ends. `resets`: as
+        soon as the client has taken what was written, it sees an error.
+        """
+        self.state = ConnectionState.CLOSING
+        self._timer.disarm(self)
+        self._drop_exchange()
+        self._wake_writers()
+        self.writer.flush()
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if resets or (lingers and not self._has_peer_closed) or transport.get_write_buffer_size():
+            # Also without anything to linger for: a client that reads nothing must not stay for good.
+            self._is_reading_paused = False
+            self._lingering = LingeringClose(
+                transport,
+                self.context.loop,
+                self.context.settings.write_timeout,
+                expects_input=expects_input,
+                resets=resets,
+            )
+            self._lingering.begin()
+        else:
+            transport.close()
+
+    def _reset(self) -> None:
+        """Close so that the peer sees an error, behind what was written: that is the peer's to read."""
+        self._close(lingers=True, resets=True)
+
+
+def http_protocol(context: ServingContext, origin: Origin | None = None) -> asyncio.BaseProtocol:
+    """Return the protocol of a new connection: `loop.create_server(lambda: http_protocol(context), …)`.
+
+    `origin`: whom a PROXY header names as the ends of the connection.
+    """
+    return cast("asyncio.BaseProtocol", HttpConnection(context, origin))
+
+
+def resumed_stream_protocol(
+    context: ServingContext, parcel: EventStreamParcel
+) -> asyncio.BaseProtocol:
+    """Return the protocol for the socket of an event stream that another worker has begun."""
+
+    def begin(transport: asyncio.Transport) -> None:
+        connection = HttpConnection(context, None)
+        transport.set_protocol(cast("asyncio.BaseProtocol", connection))
+        connection.resume_stream(transport, parcel)
+
+    return Resuming(context.loop, begin)
+
+
+def resumed_http_protocol(context: ServingContext, parcel: HttpParcel) -> asyncio.BaseProtocol:
+    """Return the protocol for the socket of a connection that another worker handed over."""
+
+    def begin(transport: asyncio.Transport) -> None:
+        connection = HttpConnection(context, None)
+        transport.set_protocol(cast("asyncio.BaseProtocol", connection))
+        connection.resume(transport, parcel)
+
+    return Resuming(context.loop, begin)
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

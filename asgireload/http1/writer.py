@@ -1,0 +1,422 @@
+"""Framing of one HTTP/1 response: status, headers and body pieces in, bytes out. No I/O, no clock.
+
+Who decides that a connection must close, and what time it is, hands that in. Sources: RFC 9110
+sections 6.4 and 15, RFC 9112 sections 6 and 7.
+"""
+
+import http
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final
+
+from asgireload.errors import AppProtocolError
+from asgireload.http1.chunked import FORBIDDEN_TRAILERS
+
+AppHeaders = Iterable[Any]
+"""Headers as an application gives them: they should be pairs of bytes, and may be anything."""
+
+
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
+STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii")
+    for status in range(100, 600)
+}
+
+MOST_PREPARED: Final = 256
+MOST_PREPARED_BYTES: Final = 2048
+"""Larger heads are prepared anew each time, so the table stays below some 2 MiB."""
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9110 section 5.5: CR, LF and NUL are dangerous. Other controls only look odd and are let through.
+_DANGEROUS_IN_VALUE = re.compile(rb"[\x00\r\n]")
+_LENGTH = re.compile(rb"[0-9]{1,19}")
+
+
+def _taken_apart(pair: Any) -> tuple[Any, Any]:
+    try:
+        name, value = pair
+    except (TypeError, ValueError):
+        raise AppProtocolError(f"a header is a pair of name and value, not {pair!r:.100}") from None
+    return name, value
+
+
+def checked_header(name: Any, value: Any) -> bytes:
+    """Return the name in lowercase. Raise AppProtocolError for what cannot be sent as a header."""
+    if type(name) is not bytes or type(value) is not bytes:
+        raise AppProtocolError(
+            f"header names and values must be bytes, not {name!r:.100} and {value!r:.100}"
+        )
+    if _DANGEROUS_IN_VALUE.search(value) is not None:
+        raise AppProtocolError(f"the value of {name!r} has a line break or NUL in it")
+    lowered: bytes = _checked_name(name)
+    return lowered
+
+
+# Applications use few header names; the bound is for those that invent them.
+@lru_cache(maxsize=1024)
+def _checked_name(name: bytes) -> bytes:
+    if _TOKEN.fullmatch(name) is None:
+        raise AppProtocolError(f"{name!r} cannot be the name of a header")
+    return name.lower()
+
+
+def frame_switch(
+    headers: AppHeaders,
+    *,
+    default_lines: tuple[tuple[bytes, bytes], ...] = (),
+    date_line: bytes = b"",
+) -> bytes:
+    """Return the head of a 101 response. Raise AppProtocolError for an illegal header."""
+    parts = [STATUS_LINES[101]]
+    names = set()
+    for pair in headers:
+        name, value = _taken_apart(pair)
+        names.add(checked_header(name, value))
+        parts += (name, b": ", value, b"\r\n")
+    if date_line and b"date" not in names:
+        parts.append(date_line)
+    parts += [line for name, line in default_lines if name not in names]
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def frame_early_hints(links: Iterable[Any]) -> bytes:
+    """Return a 103 response with one Link header for each of `links` (RFC 8297).
+
+    Raise AppProtocolError for what cannot be sent as a header value.
+    """
+    parts = [STATUS_LINES[103]]
+    for link in links:
+        checked_header(b"link", link)
+        parts += (b"link: ", link, b"\r\n")
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+class PreparedHead:
+    """Status line and header lines as they go on the wire, checked, without what depends on the request."""
+
+    __slots__ = ("closes", "has_date", "length", "lines", "status")
+
+    def __init__(
+        self, status: int, lines: bytes, length: int, *, closes: bool, has_date: bool
+    ) -> None:
+        self.status = status
+        self.lines = lines
+        """The default lines included, without Date, framing and Connection."""
+        self.length = length
+        """The announced Content-Length; -1 when there is none."""
+        self.closes = closes
+        """The application asks for the end of the connection."""
+        self.has_date = has_date
+
+
+def prepare_head(
+    status: int,
+    headers: AppHeaders,
+    default_lines: tuple[tuple[bytes, bytes], ...] = (),
+) -> PreparedHead:
+    """Check what the application says of its response. Raise AppProtocolError for what cannot be sent."""
+    if not 200 <= status <= 599:
+        raise AppProtocolError(f"{status} is not the status of a final response")
+    parts = [STATUS_LINES[status]]
+    names = set()
+    length = -1
+    closes = False
+    for pair in headers:
+        name, value = _taken_apart(pair)
+        lowered = checked_header(name, value)
+        if lowered == b"content-length":
+            if length >= 0 or _LENGTH.fullmatch(value) is None:
+                raise AppProtocolError("Content-Length is not one number")
+            length = int(value)
+            if status == 204 or status == 205:
+                continue  # RFC 9110 section 8.6: 204 has none; that of 205 can only be 0
+        elif lowered == b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise AppProtocolError("the server frames the body; no other coding can be set")
+            continue
+        elif lowered == b"connection":
+            # The connection is the server's; only the wish to end it is heard.
+            closes = closes or b"close" in value.lower()
+            continue
+        names.add(lowered)
+        parts += (name, b": ", value, b"\r\n")
+    for name, line in default_lines:
+        if name not in names:
+            parts.append(line)
+    return PreparedHead(status, b"".join(parts), length, closes=closes, has_date=b"date" in names)
+
+
+class PreparedHeads:
+    """Heads that were prepared before: applications say the same few over and over.
+
+    Bounded; a full table is emptied, and what is still in use comes back at once. The last one is compared
+    first, which costs a fifth of a look into the table: that hashes each name and value.
+    """
+
+    __slots__ = ("_default_lines", "_heads", "_last", "_last_headers")
+
+    def __init__(self, default_lines: tuple[tuple[bytes, bytes], ...]) -> None:
+        self._default_lines = default_lines
+        self._heads: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], PreparedHead] = {}
+        self._last: PreparedHead | None = None
+        self._last_headers: tuple[Any, ...] = ()
+
+    def prepare(self, status: int, headers: AppHeaders) -> PreparedHead:
+        """Return the head. Raise AppProtocolError as `prepare_head` does."""
+        given = tuple(headers)
+        last = self._last
+        if last is not None and last.status == status and _are_same(given, self._last_headers):
+            return last
+        key = (status, given)
+        try:
+            head = self._heads.get(key)
+        except TypeError:  # pairs that are lists, as some applications write them
+            return prepare_head(status, given, self._default_lines)
+        if head is None:
+            head = prepare_head(status, given, self._default_lines)
+            if len(head.lines) > MOST_PREPARED_BYTES:
+                return head
+            if len(self._heads) >= MOST_PREPARED:
+                self._heads.clear()
+            self._heads[key] = head
+        self._last = head
+        self._last_headers = given
+        return head
+
+
+def _are_same(given: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
+    """Whether `given` are the headers `known`, which were found right. Equal is not enough: a bytearray is
+    equal to bytes, and must not be sent or refused by what was sent before."""
+    if len(given) != len(known):
+        return False
+    for index in range(len(given)):
+        pair = given[index]
+        if pair is known[index]:
+            continue
+        if type(pair) is not tuple or pair != known[index]:
+            return False
+        if type(pair[0]) is not bytes or type(pair[1]) is not bytes:
+            return False
+    return True
+
+
+class ResponseFramer:
+    """Frames one response: `begin` once, then `frame` for each body piece or `frame_span` around one that
+    the kernel sends, then `frame_trailers` while `owes_trailers`.
+
+    `closes` tells whether the connection must be closed after the last byte; it is final after
+    `begin`. `is_delimited_by_close` tells that only the close marks the end of the body.
+    """
+
+    __slots__ = (
+        "_remaining",
+        "_sends_trailers",
+        "closes",
+        "is_chunked",
+        "is_delimited_by_close",
+        "omits_body",
+        "owes_trailers",
+    )
+
+    def __init__(self) -> None:
+        self.closes = False
+        self.is_delimited_by_close = False
+        self.owes_trailers = False
+        """The body has ended and the trailer section has not."""
+        self.is_chunked = False
+        self.omits_body = False
+        self._sends_trailers = False
+        self._remaining = -1
+        """Bytes the announced Content-Length still asks for; -1 when none was announced."""
+
+    def resume(self, *, is_chunked: bool, closes: bool) -> None:
+        """Go on with a body of which a part was sent by another framer. Called in place of `begin`."""
+        self.is_chunked = is_chunked
+        self.is_delimited_by_close = not is_chunked
+        self.closes = closes
+
+    def begin(
+        self,
+        status: int,
+        headers: AppHeaders,
+        body: bytes,
+        *,
+        more_body: bool,
+        is_head_request: bool,
+        http_version: str,
+        close: bool,
+        default_lines: tuple[tuple[bytes, bytes], ...] = (),
+        date_line: bytes = b"",
+        body_length: int | None = None,
+        sends_trailers: bool = False,
+    ) -> bytes:
+        """Return the head together with the first body piece.
+
+        A response whose length is known, because it is complete with its first piece or `body_length`
+        says so, gets a Content-Length when the application gave none. `close` asks for `Connection:
+        close`; the application may ask for it too. `sends_trailers` makes room for trailers, where
+        HTTP/1.1 can carry them. Raise AppProtocolError, with nothing framed, for an illegal header or a
+        body that does not fit.
+        """
+        lines = self.begin_head(
+            prepare_head(status, headers, default_lines),
+            len(body),
+            more_body=more_body,
+            is_head_request=is_head_request,
+            http_version=http_version,
+            close=close,
+            date_line=date_line,
+            body_length=body_length,
+            sends_trailers=sends_trailers,
+        )
+        return lines + self.frame(body, more_body=more_body)
+
+    def begin_head(
+        self,
+        head: "PreparedHead",
+        size: int,
+        *,
+        more_body: bool,
+        is_head_request: bool,
+        http_version: str,
+        close: bool,
+        date_line: bytes,
+        body_length: int | None = None,
+        sends_trailers: bool = False,
+    ) -> bytes:
+        """Return the head of a response whose first body piece has `size` bytes; see `begin`.
+
+        The piece is for `frame` or `frame_span`, which may still find that it does not fit.
+        """
+        status = head.status
+        lines = head.lines if head.has_date else head.lines + date_line
+        close = close or head.closes
+        length = head.length
+        if is_head_request or status == 304 or status == 204:
+            self.omits_body = True
+        elif status == 205:
+            self.omits_body = True
+            lines += b"content-length: 0\r\n"  # RFC 9110 section 15.3.6
+        elif length >= 0:
+            if body_length is not None and body_length != length:
+                raise AppProtocolError(
+                    f"the body has {body_length} bytes and its Content-Length is {length}"
+                )
+            self._remaining = length
+        elif sends_trailers and http_version == "1.1":
+            self.is_chunked = True
+            self._sends_trailers = True
+            lines += b"transfer-encoding: chunked\r\n"
+        elif body_length is not None or not more_body:
+            if body_length is None:
+                body_length = size
+            self._remaining = body_length
+            lines += b"content-length: %d\r\n" % body_length
+        elif http_version == "1.1":
+            self.is_chunked = True
+            lines += b"transfer-encoding: chunked\r\n"
+        else:
+            self.is_delimited_by_close = True
+            close = True
+        self.closes = close
+        if close:
+            end = b"connection: close\r\n\r\n"
+        elif http_version == "1.1":
+            end = b"\r\n"
+        else:
+            end = b"connection: keep-alive\r\n\r\n"  # RFC 9112 section 9.3
+        return lines + end
+
+    def frame(self, body: bytes, *, more_body: bool) -> bytes:
+        """Return a body piece as it goes on the wire; the last one with the end of the body.
+
+        Raise AppProtocolError, with nothing framed, when the body turns out longer or shorter than
+        the announced Content-Length.
+        """
+        if self.omits_body:
+            return b""
+        if self.is_chunked:
+            end = b"" if more_body else self._end_of_chunks()
+            return b"%x\r\n%b\r\n%b" % (len(body), body, end) if body else end
+        if self._remaining >= 0:
+            self._take(len(body), more_body=more_body)
+        return body
+
+    def frame_span(self, size: int, *, more_body: bool) -> tuple[bytes, bytes] | None:
+        """Return what goes before and behind a body piece of `size` bytes that is sent by other means.
+
+        None: this response has no body, so the piece must not be sent. Raise AppProtocolError as `frame`
+        does.
+        """
+        if self.omits_body:
+            return None
+        if self.is_chunked:
+            end = b"" if more_body else self._end_of_chunks()
+            return (b"%x\r\n" % size, b"\r\n" + end) if size else (b"", end)
+        if self._remaining >= 0:
+            self._take(size, more_body=more_body)
+        return b"", b""
+
+    def frame_trailers(self, headers: AppHeaders, *, more_trailers: bool) -> bytes:
+        """Return trailer lines, with the end of the response unless more follow.
+
+        Raise AppProtocolError for a field that is not allowed in a trailer (RFC 9110 section 6.5.1).
+        """
+        parts = []
+        for pair in headers:
+            name, value = _taken_apart(pair)
+            if checked_header(name, value) in FORBIDDEN_TRAILERS:
+                raise AppProtocolError(f"{name!r} is not allowed in a trailer")
+            parts += [name, b": ", value, b"\r\n"]
+        if not more_trailers:
+            self.owes_trailers = False
+            parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def _end_of_chunks(self) -> bytes:
+        if self._sends_trailers:
+            self.owes_trailers = True
+            return b"0\r\n"
+        return b"0\r\n\r\n"
+
+    def _take(self, size: int, *, more_body: bool) -> None:
+        """Account for a piece of a body whose length was announced."""
+        remaining = self._remaining - size
+        if remaining < 0:
+            raise AppProtocolError(f"the body is {-remaining} bytes longer than its Content-Length")
+        if remaining and not more_body:
+            raise AppProtocolError(f"the body is {remaining} bytes shorter than its Content-Length")
+        self._remaining = remaining
+
+
+def frame_error(
+    status: int,
+    text: str,
+    *,
+    is_head_request: bool = False,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    default_lines: tuple[tuple[bytes, bytes], ...] = (),
+    date_line: bytes = b"",
+) -> bytes:
+    """Return a complete plain-text response of the server itself that ends the connection."""
+    body = text.encode()
+    return ResponseFramer().begin(
+        status,
+        (
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(body)),
+            *headers,
+        ),
+        body,
+        more_body=False,
+        is_head_request=is_head_request,
+        http_version="1.1",
+        close=True,
+        default_lines=default_lines,
+        date_line=date_line,
+    )

@@ -1,0 +1,238 @@
+"""How a reload begins, fails, goes back and is committed: changes of the picture, with the steps they ask for.
+
+`rollout` and `observe` decide when; this file says what follows. Nothing here waits or does I/O.
+"""
+
+from asgireload.supervisor.backoff import delay
+from asgireload.supervisor.events import Say, SpeakVerdict, Step
+from asgireload.supervisor.fleet import Fleet, Generation, KillReason, Slot, TemplateState
+from asgireload.supervisor.reloads import Failure, Outcome, Reload, ReloadPhase
+from asgireload.supervisor.transitions import (
+    close_template,
+    discard_worker,
+    kill_template,
+    kill_worker,
+    start_template,
+)
+
+HISTORY_LIMIT = 100
+"""Reloads remembered; a record is a few kilobytes, a traceback included."""
+ORIGIN_LIMIT = 100
+"""Requests named in one record; a storm of signals must not grow it without bound."""
+
+
+def begin(fleet: Fleet, now: float) -> list[Step]:
+    """Turn the pending reload into the running one: start a template for the next generation."""
+    reload = fleet.pending
+    assert reload is not None
+    fleet.pending = None
+    fleet.reload = reload
+    fleet.last_generation += 1
+    reload.source = fleet.serving
+    reload.target = fleet.last_generation
+    reload.phase = ReloadPhase.PREPARING
+    reload.outcome = Outcome.RUNNING
+    reload.started_at = now
+    fleet.generations[reload.target] = Generation(reload.target, None)
+    steps: list[Step] = []
+    if reload.reload_id:
+        asked = ", ".join(dict.fromkeys(reload.origins))
+        text = f"Reload {reload.reload_id} begins ({asked})"
+        if reload.delayed_at is not None:
+            text += f" after it waited {reload.waited(now):.1f} s for old workers to drain"
+        steps.append(Say("info", text, generation=reload.target))
+    if reload.shows is not None:
+        fleet.generations[reload.target].broken = reload.shows
+        return steps + start_template(fleet, reload.target, now, preload=True, failure=reload.shows)
+    preload = fleet.policy.preload is not False
+    if fleet.policy.development and fleet.policy.preload is None and fleet.is_unsafe:
+        # It was so a moment ago; finding out anew would cost each save a second load.
+        preload = False
+    return steps + start_template(fleet, reload.target, now, preload=preload)
+
+
+def replace_lost_worker(fleet: Fleet, now: float) -> list[Step]:
+    """Development: the only worker has died, and it was its own template: load what is there now."""
+    fleet.own_reloads += 1
+    fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
+    ask_reload(fleet, "a worker is missing", now)
+    return []
+
+
+def show_crash(fleet: Fleet, failure: Failure, now: float) -> list[Step]:
+    """Development: what serves keeps dying, so the next generation only says so."""
+    ask_reload(fleet, "a worker died", now).shows = failure
+    return []
+
+
+def ask_reload(fleet: Fleet, origin: str, now: float) -> Reload:
+    """Return the pending reload, new or not, with one more who asks for it."""
+    if fleet.pending is None:
+        fleet.last_reload_id += 1
+        fleet.pending = Reload(fleet.last_reload_id, now, [origin])
+    elif len(fleet.pending.origins) < ORIGIN_LIMIT:
+        fleet.pending.origins.append(origin)
+    return fleet.pending
+
+
+def retry_without_preload(fleet: Fleet, generation: Generation, now: float) -> list[Step]:
+    """Start the generation again in a template that imports nothing; workers import by themselves."""
+    steps = _begin_again(fleet, generation, now)
+    generation.retried = True
+    return steps + start_template(fleet, generation.number, now, preload=False)
+
+
+def show_failure(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
+    """Start the generation again in a template that imports nothing and shows why it could not."""
+    steps = _begin_again(fleet, generation, now)
+    generation.broken = failure
+    return steps + start_template(fleet, generation.number, now, preload=True, failure=failure)
+
+
+def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]:
+    """Let go of what there is of a generation that is being loaded."""
+    steps: list[Step] = []
+    for worker in list(fleet.workers.values()):
+        if worker.generation == generation.number and worker.state.is_live:
+            steps += kill_worker(worker, KillReason.DISCARDED, now)
+    for slot in fleet.slots:
+        if slot.next == generation.number:
+            slot.next = None
+    if generation.template_id is not None:
+        template = fleet.templates.get(generation.template_id)
+        if template is not None:
+            if template.was_loaded or generation.unsafe_reasons:
+                # It waits for orders, and ends what its import has started.
+                steps += close_template(template, now)
+            else:
+                template.state = TemplateState.LEAVING
+                steps += kill_template(template, now)
+    if fleet.reload is not None:
+        fleet.reload.phase = ReloadPhase.PREPARING
+        fleet.reload.probation_until = None
+    return steps
+
+
+def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[Step]:
+    """Give the running reload up: what has changed goes back, what is new leaves."""
+    reload = fleet.reload
+    assert reload is not None
+    assert reload.target is not None
+    reload.failure = failure
+    reload.ending = ending
+    steps: list[Step] = []
+    changed = [slot for slot in fleet.slots if slot.serves == reload.target and not slot.leaving]
+    for slot in fleet.slots:
+        if slot.next == reload.target:
+            slot.next = None
+            slot.not_before = now
+    keep = {slot.index for slot in changed}
+    for worker in list(fleet.workers.values()):
+        if worker.generation == reload.target and worker.slot not in keep:
+            steps += discard_worker(fleet, worker, now)
+    if not changed:
+        return steps + _conclude(fleet, reload, ending, now)
+    if fleet.loaded_template(reload.source) is None:
+        # Nothing to go back to: the generation that served has lost its template.
+        return steps + _conclude(fleet, reload, ending, now)
+    return steps + restore(fleet, changed, reload, now)
+
+
+def restore(fleet: Fleet, slots: list[Slot], reload: Reload, now: float) -> list[Step]:
+    """Let `slots` go back to the reload's source, all at once, from its template."""
+    reload.phase = ReloadPhase.RESTORING
+    reload.restore_deadline = now + fleet.policy.boot_timeout
+    for slot in slots:
+        slot.next = reload.source
+        slot.not_before = now
+        slot.failures = 0
+    template = fleet.loaded_template(reload.source)
+    if template is not None and template.preload:
+        place = "from memory"
+    else:
+        place = "without preloading, so with what its files on disk say now"
+    text = f"Generation {reload.target} is taken back: generation {reload.source} returns, {place}"
+    return [Say("warning", text, generation=reload.target)]
+
+
+def finish_restore(fleet: Fleet, now: float) -> list[Step]:
+    """Every slot serves the source again, or the time for it is over."""
+    assert fleet.reload is not None
+    return _conclude(fleet, fleet.reload, fleet.reload.ending, now)
+
+
+def revert(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
+    """Take back a committed generation that keeps dying. The caller has checked that one can go back."""
+    reload = next(
+        (known for known in fleet.history if known.target == generation.number),
+        None,
+    )
+    if reload is None:
+        return []
+    reload.failure = failure
+    reload.ending = Outcome.REVERTED
+    reload.source = fleet.previous[0]
+    fleet.reload = reload
+    slots = [slot for slot in fleet.slots if not slot.leaving]
+    return restore(fleet, slots, reload, now)
+
+
+def commit(fleet: Fleet, now: float) -> list[Step]:
+    """Every slot serves the target and nothing old accepts connections."""
+    reload = fleet.reload
+    assert reload is not None
+    assert reload.target is not None
+    target = fleet.generations[reload.target]
+    target.committed_at = now
+    if reload.source is not None:
+        target.trial_until = now + fleet.policy.revert_window
+        fleet.previous.insert(0, reload.source)
+        del fleet.previous[fleet.policy.keep_generations :]
+    fleet.serving = reload.target
+    if target.broken is not None:
+        reload.failure = target.broken
+        return _conclude(fleet, reload, Outcome.FAILED, now)
+    if not fleet.policy.development:
+        fleet.own_reloads = 0
+    return _conclude(fleet, reload, Outcome.COMMITTED, now)
+
+
+def abandon(fleet: Fleet, now: float) -> list[Step]:
+    """The server stops: whoever waits for a reload is told so."""
+    steps: list[Step] = []
+    for reload in (fleet.reload, fleet.pending):
+        if reload is not None:
+            steps += _conclude(fleet, reload, Outcome.ABANDONED, now)
+    fleet.pending = None
+    return steps
+
+
+def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> list[Step]:
+    """Speak the verdict."""
+    reload.phase = ReloadPhase.DONE
+    reload.outcome = outcome
+    reload.ended_at = now
+    if fleet.reload is reload:
+        fleet.reload = None
+    if outcome is Outcome.REVERTED and reload.source is not None:
+        fleet.serving = reload.source
+        fleet.previous = [number for number in fleet.previous if number != reload.source]
+    reload.serving = fleet.serving
+    reload.uniform = outcome is not Outcome.ABANDONED and all(
+        slot.serves == fleet.serving and slot.next is None
+        for slot in fleet.slots
+        if not slot.leaving
+    )
+    if reload not in fleet.history:
+        fleet.history.insert(0, reload)
+        del fleet.history[HISTORY_LIMIT:]
+    if not reload.is_first_load:
+        fleet.outcomes[outcome.value] = fleet.outcomes.get(outcome.value, 0) + 1
+    steps: list[Step] = [SpeakVerdict(reload.reload_id)]
+    if outcome is Outcome.FAILED and fleet.serving != reload.target:
+        # The first try of our own to replace a lost template comes soon, later ones back off.
+        fleet.own_reloads += 1
+        fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
+    if fleet.serving is None and outcome is Outcome.FAILED and fleet.policy.development:
+        steps.append(Say("warning", "Nothing serves yet; waiting for the next change"))
+    return steps
