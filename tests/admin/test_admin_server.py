@@ -224,9 +224,9 @@ def get(path: str, *, token: bool = False) -> bytes:
     return b"GET %s HTTP/1.0\r\nhost: localhost\r\n%s\r\n" % (path.encode(), header)
 
 
-CROWD = 2000
+CROWD = 4 * MAX_CONNECTIONS
 HALF_A_HEAD = b"GET /live HTTP/1.1\r\nhost: localhost\r\nx-slow: "
-PIPELINED = b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n" * 200
+PIPELINED = b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n" * 40
 
 
 @pytest.mark.parametrize("said", [b"", HALF_A_HEAD, PIPELINED], ids=["silent", "half", "unread"])
