@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from admin_fakes import FakePort, make_reload, make_status, make_worker
 
 from asgireload.admin import server as server_module
 from asgireload.admin.client import AdminClient
@@ -20,6 +19,7 @@ from asgireload.admin.entrances import open_admin
 from asgireload.admin.server import AdminServer, start_admin
 from asgireload.config import Config
 from asgireload.errors import ConfigError, ControlError, ListenError
+from tests.admin.admin_fakes import FakePort, make_reload, make_status, make_worker
 
 Scenario = Callable[[FakePort, AdminServer], Awaitable[None]]
 
