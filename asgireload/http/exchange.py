@@ -6,6 +6,7 @@ framing is HTTP/1's, in one place (`_begin_response`, `_continue_response`).
 """
 
 import asyncio
+import logging
 import os
 import sys
 from asyncio import Task
@@ -17,10 +18,11 @@ from typing import Any, Final
 from asgireload.asgi import Message, Scope
 from asgireload.errors import AppProtocolError, ClientDisconnectedError
 from asgireload.http.access_format import AccessEntry
-from asgireload.http.context import ServingContext, error_logger
+from asgireload.http.clock import Clock
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.event_stream import BOM, EventStream, is_event_stream
 from asgireload.http.files import open_file, send_span, span_of
+from asgireload.http.live import Live
 from asgireload.http.messages import bytes_of, kind_of, pairs_of, start_of, value_of
 from asgireload.http.pace import Pace
 from asgireload.http.refusals import application_error, let_go
@@ -28,12 +30,16 @@ from asgireload.http.request import RequestHead
 from asgireload.http.request_id import EXTENSION
 from asgireload.http.running import run
 from asgireload.http.scope import full_path, http_scope
+from asgireload.http.server import Server
+from asgireload.http1.wire import Http1Wire
 from asgireload.http1.write_scheduling import APART_BYTES, ConnectionWriter
 from asgireload.http1.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import EventStreamParcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
+
+_logger = logging.getLogger("asgireload.error")
 
 BODY_HIGH_WATER_BYTES: Final = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
@@ -94,10 +100,13 @@ class Carrier:
     A class and no protocol: compiled, its attributes and methods are then found without a lookup.
     """
 
-    __slots__ = ("context", "endpoints", "writer")
+    __slots__ = ("clock", "endpoints", "live", "server", "wire", "writer")
 
-    context: ServingContext
+    clock: Clock
     endpoints: Endpoints
+    live: Live
+    server: Server
+    wire: Http1Wire
     writer: ConnectionWriter
 
     def write(self, data: bytes) -> None:
@@ -115,7 +124,7 @@ class Carrier:
     def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
         """Write the end of a response, and of its connection if it `closes`: `response_completed` follows.
 
-        `now_ns`: what `context.now_ns` says.
+        `now_ns`: what `Clock.now_ns` says.
         """
         raise NotImplementedError
 
@@ -201,7 +210,7 @@ class HttpExchange:
         "_cancellation",
         "_carrier",
         "_client",
-        "_context",
+        "_clock",
         "_dropped_bytes",
         "_dropped_messages",
         "_framer",
@@ -216,14 +225,17 @@ class HttpExchange:
         "_is_resumed",
         "_is_told",
         "_known_ids",
+        "_live",
         "_omits_rest",
         "_pace",
         "_receive_waiters",
         "_sends_trailers",
+        "_server",
         "_stage",
         "_start",
         "_started_ns",
         "_status",
+        "_wire",
         "body_received",
         "events",
         "head",
@@ -235,7 +247,10 @@ class HttpExchange:
 
     def __init__(self, carrier: Carrier, head: RequestHead) -> None:
         self._carrier = carrier
-        self._context = context = carrier.context
+        self._server = carrier.server
+        self._clock = carrier.clock
+        self._live = carrier.live
+        self._wire = carrier.wire
         self.head = head
         self.task: Task[None] | None = None
         self.needs_continue = head.expects_continue
@@ -283,9 +298,9 @@ class HttpExchange:
         self._client: Client | None = carrier.endpoints.client
         """For the log; a trusted proxy may name another than the peer."""
         self.request_id: str | None = None
-        self._started_ns = context.now_ns()
+        self._started_ns = self._clock.now_ns()
         self._is_counted = True
-        record = context.record
+        record = self._live.record
         record.exchanges += 1
         record.note_time(self._started_ns)
 
@@ -320,8 +335,7 @@ class HttpExchange:
         `at_once`: its first step may run before this returns, and with it the whole exchange. Only where no
         task is being run already.
         """
-        context = self._context
-        loop = context.loop
+        loop = self._clock.loop
         self._is_beginning = at_once
         # Whoever calls may be called by another request, or by a callback of the loop that one has registered:
         # its context variables are not for this one.
@@ -329,9 +343,11 @@ class HttpExchange:
             # What the loop would do, but for a name that is not made anew for each request.
             name = self._carrier.task_name()
             if not at_once:
-                task = _make_task(run(self), loop=loop, name=name, context=context.variables.copy())
+                task = _make_task(
+                    run(self), loop=loop, name=name, context=self._server.variables.copy()
+                )
             elif _HAS_EAGER_START:
-                variables = context.variables.copy()
+                variables = self._server.variables.copy()
                 task = _make_task(
                     run(self), loop=loop, name=name, context=variables, eager_start=True
                 )
@@ -339,16 +355,18 @@ class HttpExchange:
                     return
                 self._note_first_wait()
             else:
-                begun = context.first_steps.begin(run(self), name, context.variables.copy())
+                begun = self._clock.first_steps.begin(
+                    run(self), name, self._server.variables.copy()
+                )
                 if begun is None:
                     return
                 self._note_first_wait()
                 task = begun
         else:
-            task = context.variables.copy().run(loop.create_task, run(self))
+            task = self._server.variables.copy().run(loop.create_task, run(self))
         self.task = task
         # A drain waits for applications, also for what frameworks run behind the response.
-        context.background.add(task)
+        self._live.background.add(task)
 
     def _note_first_wait(self) -> None:
         """The application has begun, and waits for something."""
@@ -397,8 +415,8 @@ class HttpExchange:
         self._uncount()
         self._wake_receivers()
         if was_open:
-            self._gone_ns = self._context.now_ns()
-            self._log_end(self._context.now_ns() - self._started_ns, is_complete=False)
+            self._gone_ns = self._clock.now_ns()
+            self._log_end(self._clock.now_ns() - self._started_ns, is_complete=False)
 
     def abandon(self, status: int = 0) -> None:
         """Cancel the application. It may refuse; nobody waits for it here. `status` as in `disconnect`."""
@@ -409,13 +427,12 @@ class HttpExchange:
         """The application has taken too long: answer in its place, or break off, and cancel it."""
         if self._is_detached:
             return  # on its way to another worker, which keeps the time from then on
-        context = self._context
-        context.record.count_limit(Limit.REQUEST_TIMEOUT)
-        error_logger.error(
+        self._live.record.count_limit(Limit.REQUEST_TIMEOUT)
+        _logger.error(
             "%s %s took longer than %g s (timeout_request): the application was cancelled",
             self.head.method,
-            full_path(self.head, context),
-            context.settings.request_timeout,
+            full_path(self.head, self._server),
+            self._server.settings.request_timeout,
         )
         if self.is_response_begun and not self._is_resumed:
             self._break_response()
@@ -492,7 +509,7 @@ class HttpExchange:
     def detach(self) -> None:
         """To the application the client has left: its stream ends elsewhere, or by `end_stream`."""
         self._is_disconnected = self._is_detached = True
-        self._gone_ns = self._context.now_ns()
+        self._gone_ns = self._clock.now_ns()
         self._uncount()
         self._wake_receivers()
 
@@ -500,7 +517,7 @@ class HttpExchange:
         """End an event stream that is between two events, as its framing does."""
         framer = self._framer
         assert framer is not None
-        now_ns = self._context.now_ns()
+        now_ns = self._clock.now_ns()
         self._is_resumed = self._is_detached = False
         end = framer.frame(b"", more_body=False)
         self._carrier.write_end(end, now_ns, closes=framer.closes)
@@ -518,16 +535,15 @@ class HttpExchange:
 
     def call(self) -> Awaitable[None] | None:
         """Call the application; return None when there are too many requests for it."""
-        context = self._context
-        scope: Scope = http_scope(self.head, context, self._carrier.endpoints)
+        scope: Scope = http_scope(self.head, self._server, self._carrier.endpoints)
         if self.head.is_forwarded:
             self._client = scope["client"]
-        if context.request_ids is not None:
+        if self._server.request_ids is not None:
             if self.request_id is None:
-                self.request_id = context.request_ids.of(self.head.headers)
+                self.request_id = self._server.request_ids.of(self.head.headers)
             scope["extensions"][EXTENSION] = {"id": self.request_id}
-        if context.admits():
-            return context.app(scope, self.receive, self.send)
+        if self._live.admits():
+            return self._server.app(scope, self.receive, self.send)
         self._is_refused = True
         return None
 
@@ -552,17 +568,17 @@ class HttpExchange:
     def note_end(self) -> None:
         self._uncount()
         if self.task is not None:
-            self._context.remove_background(self.task)
+            self._live.remove_background(self.task)
             self.task = None
         if self._cancellation is not None:
-            self._context.loop.call_soon(let_go, self._cancellation)
+            self._clock.loop.call_soon(let_go, self._cancellation)
             self._cancellation = None
 
     def _cancel(self) -> None:
         task = self.task
         if task is not None:
             # One that is cancelled before its first step never comes to the end of `run`.
-            task.add_done_callback(self._context.remove_background)
+            task.add_done_callback(self._live.remove_background)
             task.cancel()
 
     async def receive(self) -> Message:
@@ -595,7 +611,7 @@ class HttpExchange:
             await self._wait_for_news()
 
     async def _wait_for_news(self) -> None:
-        waiter = self._context.loop.create_future()
+        waiter = self._clock.loop.create_future()
         if self._receive_waiters is None:
             self._receive_waiters = [waiter]
         else:
@@ -672,10 +688,10 @@ class HttpExchange:
                     self.end_stream()
                     return None
             self._body_sent += len(body)
-            now_ns = 0 if more_body and framer is not None else self._context.now_ns()
+            now_ns = 0 if more_body and framer is not None else self._clock.now_ns()
             if len(body) >= APART_BYTES:
                 self._write_apart(body, now_ns, more_body=more_body)
-                now_ns = self._context.now_ns()
+                now_ns = self._clock.now_ns()
             else:
                 if framer is None:
                     data = self._begin_response(body, now_ns, more_body=more_body)
@@ -726,14 +742,14 @@ class HttpExchange:
         for pair in self._start[1]:
             if type(pair) is tuple and pair[0] in _LENGTH_NAMES:
                 return
-        self._context.late_heads.add(self)
+        self._clock.late_heads.add(self)
 
     # The late heads call this.
 
     def flush_head(self) -> None:
         if self._stage is not ResponseStage.STARTED or self._is_disconnected:
             return
-        now_ns = self._context.now_ns()
+        now_ns = self._clock.now_ns()
         try:
             data = self._begin_response(b"", now_ns, more_body=True)
         except AppProtocolError:
@@ -770,7 +786,7 @@ class HttpExchange:
     def _go_on_with_events(self) -> None:
         """The application has begun to answer for a stream that another worker had begun."""
         status, headers = self._start
-        self._context.prepared_heads.prepare(
+        self._wire.prepared_heads.prepare(
             status, headers
         )  # what could not be sent is an error here, too
         if status == 200 and not self._sends_trailers and is_event_stream(headers):
@@ -799,7 +815,7 @@ class HttpExchange:
         pace = self._pace
         if pace is None:
             pace = self._pace = Pace()
-        return pace.must_yield(self._context.now_ns)
+        return pace.must_yield(self._clock.now_ns)
 
     def _take_in_vain(self, kind: str, message: Message) -> Coroutine[Any, Any, None] | None:
         """Take a message for a client that has left, or of a body that it does not get, up to a bound."""
@@ -808,7 +824,7 @@ class HttpExchange:
             self._dropped_bytes += len(bytes_of(value_of(message, "body", b""), kind))
         self._dropped_messages += 1
         if self._stage is not ResponseStage.COMPLETE and not self._gone_ns:
-            self._gone_ns = self._context.now_ns()
+            self._gone_ns = self._clock.now_ns()
         if goes_on or self._dropped_messages > DROPPED_MESSAGES:
             return self._drop()
         return self._let_others() if self._must_yield() else None
@@ -828,7 +844,7 @@ class HttpExchange:
         if (
             self._dropped_messages > DROPPED_MESSAGES
             or self._dropped_bytes > DROPPED_BYTES
-            or (self._gone_ns and self._context.now_ns() - self._gone_ns > DROPPED_NS)
+            or (self._gone_ns and self._clock.now_ns() - self._gone_ns > DROPPED_NS)
         ):
             raise ClientDisconnectedError("the client has left")
 
@@ -895,12 +911,12 @@ class HttpExchange:
         elif (
             kind == "http.response.debug"
             and stage is ResponseStage.WAITING
-            and self._context.settings.debug_extension
+            and self._server.settings.debug_extension
         ):
-            error_logger.debug(
+            _logger.debug(
                 "Debug information of %s %s: %r",
                 self.head.method,
-                full_path(self.head, self._context),
+                full_path(self.head, self._server),
                 message.get("info"),
             )
         else:
@@ -912,7 +928,7 @@ class HttpExchange:
         carrier = self._carrier
         head = b""
         framer = self._framer
-        now_ns = self._context.now_ns()
+        now_ns = self._clock.now_ns()
         if framer is None:
             length = None if more_body else size
             framer, head = self._frame_head(size, now_ns, more_body=True, body_length=length)
@@ -946,7 +962,7 @@ class HttpExchange:
             if behind:
                 carrier.write(behind)
         if not more_body:
-            self._end_body(self._context.now_ns())
+            self._end_body(self._clock.now_ns())
 
     def _send_trailers(self, message: Message) -> None:
         framer = self._framer
@@ -957,7 +973,7 @@ class HttpExchange:
             self._carrier.write(framer.frame_trailers(headers, more_trailers=more_trailers))
         # Otherwise the client did not ask for them, or the body left no room: they are dropped.
         if not more_trailers:
-            self._complete_response(self._context.now_ns())
+            self._complete_response(self._clock.now_ns())
 
     def _begin_response(self, body: bytes, now_ns: int, *, more_body: bool) -> bytes:
         framer, head = self._frame_head(len(body), now_ns, more_body=more_body, body_length=None)
@@ -999,12 +1015,11 @@ class HttpExchange:
         """Frame the head before a body piece of `size` bytes. Nothing has happened yet when this raises."""
         status, headers = self._start
         carrier = self._carrier
-        context = self._context
         head = self.head
         is_head_request = head.method == "HEAD"
         framer = ResponseFramer()
         data = framer.begin_head(
-            context.prepared_heads.prepare(status, headers)
+            self._wire.prepared_heads.prepare(status, headers)
             if self.request_id is None
             else prepare_head(status, headers, self._default_lines()),
             size,
@@ -1012,7 +1027,7 @@ class HttpExchange:
             is_head_request=is_head_request,
             http_version=head.http_version,
             close=carrier.must_close_after(self, is_last_piece=not more_body or is_head_request),
-            date_line=context.date_line(now_ns),
+            date_line=self._clock.date_line(now_ns),
             body_length=body_length,
             sends_trailers=self._sends_trailers and head.takes_trailers,
         )
@@ -1023,23 +1038,21 @@ class HttpExchange:
         self._framer = framer
         self._stage = ResponseStage.BODY
         self._status = self._start[0]
-        context = self._context
-        access_log = context.access_log
+        access_log = self._server.access_log
         if access_log is not None and access_log.logs_at_start:
             access_log.response_begun(
                 self._client_label(),
                 self.head.method,
-                full_path(self.head, context),
+                full_path(self.head, self._server),
                 self.head.http_version,
                 self._status,
                 self.request_id,
             )
 
     def _default_lines(self) -> tuple[tuple[bytes, bytes], ...]:
-        context = self._context
-        if self.request_id is None or context.request_ids is None:
-            return context.default_lines
-        return (*context.default_lines, context.request_ids.default_line(self.request_id))
+        if self.request_id is None or self._server.request_ids is None:
+            return self._wire.default_lines
+        return (*self._wire.default_lines, self._server.request_ids.default_line(self.request_id))
 
     def _client_label(self) -> str:
         endpoints = self._carrier.endpoints
@@ -1049,26 +1062,24 @@ class HttpExchange:
 
     def _log_end(self, duration_ns: int, *, is_complete: bool) -> None:
         """Give the access log its entry, if it wants one of a request that took so long."""
-        context = self._context
-        access_log = context.access_log
+        access_log = self._server.access_log
         if access_log is None or duration_ns < access_log.entry_from_ns:
             return
         try:
             access_log.response_ended(self._entry(duration_ns, is_complete=is_complete))
-        except Exception:  # noqa: BLE001 - whatever a header makes of it, the response comes to its end
-            error_logger.exception(
+        except Exception:
+            _logger.exception(
                 "The access log has no line of %s %s",
                 self.head.method,
-                full_path(self.head, context),
+                full_path(self.head, self._server),
             )
 
     def _entry(self, duration_ns: int, *, is_complete: bool) -> AccessEntry:
-        context = self._context
         head = self.head
         return AccessEntry(
             client=self._client,
             method=head.method,
-            target=full_path(head, context),
+            target=full_path(head, self._server),
             http_version=head.http_version,
             scheme="https" if self._carrier.endpoints.is_secure else "http",
             status=self._status,
@@ -1106,7 +1117,7 @@ class HttpExchange:
         self._stage = ResponseStage.COMPLETE
         self._body = b""
         duration_ns = now_ns - self._started_ns
-        record = self._context.record
+        record = self._live.record
         record.observe_response(self._status, duration_ns)
         self._log_end(duration_ns, is_complete=True)
         self._uncount()
@@ -1115,12 +1126,11 @@ class HttpExchange:
         self._carrier.response_completed(self, closes=self._framer.closes)
 
     def _report_error(self, error: BaseException, what: str) -> None:
-        context = self._context
-        context.record.values[_APP_ERRORS_TOTAL] += 1
-        error_logger.error(
+        self._live.record.values[_APP_ERRORS_TOTAL] += 1
+        _logger.error(
             "Exception in ASGI application: %s %s %s",
             self.head.method,
-            full_path(self.head, context),
+            full_path(self.head, self._server),
             what,
             exc_info=error,
         )
@@ -1128,11 +1138,11 @@ class HttpExchange:
 
     def _end_unanswered(self) -> None:
         """The application returned and owes the response, or the rest of it."""
-        error_logger.error(
+        _logger.error(
             "The application returned without %s its response to %s %s.",
             "starting" if self._stage is ResponseStage.WAITING else "completing",
             self.head.method,
-            full_path(self.head, self._context),
+            full_path(self.head, self._server),
         )
         self._fail()
 
@@ -1166,14 +1176,14 @@ class HttpExchange:
         self._start = (status, ((b"content-type", b"text/plain; charset=utf-8"), *headers))
         self._sends_trailers = False
         self._body_sent = len(body)
-        now_ns = self._context.now_ns()
+        now_ns = self._clock.now_ns()
         self._carrier.write(self._begin_response(body, now_ns, more_body=False))
         self._complete_response(now_ns)
 
     def _uncount(self) -> None:
         if self._is_counted:
             self._is_counted = False
-            self._context.record.exchanges -= 1
+            self._live.record.exchanges -= 1
 
     def _wake_receivers(self) -> None:
         waiters = self._receive_waiters
