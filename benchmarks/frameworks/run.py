@@ -249,8 +249,7 @@ def main(words: Sequence[str] | None = None) -> int:
                     place = Path(directory) / f"{framework.module}-{first}"
                     place.mkdir()
                     future = pool.submit(
-                        *(compare, framework, tasks, SERVERS),
-                        *(options.checkout, certificate, place),
+                        compare, framework, tasks, SERVERS, options.checkout, certificate, place
                     )
                     pending.append((framework, future))
             for framework, future in pending:
