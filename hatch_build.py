@@ -47,15 +47,20 @@ MODULES = (
     "ipc/scoreboard.py",
     "websocket/connection.py",
     "websocket/deflate.py",
+    "websocket/drain_close.py",
     "websocket/frames.py",
     "websocket/handshake.py",
+    "websocket/keep_alive.py",
+    "websocket/messages.py",
+    "websocket/receive_queue.py",
     "websocket/session.py",
     "websocket/sessions.py",
     "websocket/stalling.py",
+    "websocket/states.py",
     "worker/acceptor.py",
-    "worker/balance.py",
+    "worker/accept_balance.py",
     "worker/connecting.py",
-    "worker/direct.py",
+    "worker/inline_serving.py",
 )
 PACKAGE = "asgireload"
 SCRIPT = """
