@@ -62,7 +62,7 @@ $(LIBRARIES_STAMP): pyproject.toml
 
 test-libraries: $(LIBRARIES_STAMP)
 	$(LIBRARIES)/bin/python -m pytest -n 2 -p no:ddtrace tests/template/test_fork_hazards.py tests/worker/test_inherited.py \
-	  tests/process/test_launchers.py tests/process/test_wrappers.py tests/process/streams/test_mcp.py
+	  tests/process/starting/test_launchers.py tests/process/starting/test_wrappers.py tests/process/streams/test_mcp.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
