@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` tries each property; FUZZ_SEED repeats a run.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test test-compiled test-libraries lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet dev-bench frameworks applications autobahn wheel clean
+.PHONY: demo test check pure test-compiled test-libraries lint types docs fuzz soak bench bench-quick reload-bench reload-bench-kill reload-bench-quiet dev-bench frameworks applications autobahn wheel clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("asgireload needs Python 3.11 or later; say make PYTHON=python3.12")'
@@ -21,11 +21,25 @@ demo: $(STAMP)
 	@echo 'Edit examples/demo/app.py, then in another terminal: $(BIN)/asgireload reload --wait'
 	$(BIN)/asgireload app:app --app-dir examples/demo --workers 4 --admin-port 9000 --access-log-exclude /version
 
+# Half of a process test is waiting, so more of them run at once than there are CPUs.
+JOBS ?= 4
+# pytest rewrites the assertions of all test files, and each of its processes does it anew where nothing is kept.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --dist worksteal
+
 test: $(STAMP) lint types
 	$(BIN)/python -m tests.prerequisites
 	@# Hundreds of servers are started: none compiles our modules again, also where PYTHONDONTWRITEBYTECODE is set.
 	$(BIN)/python -m compileall -q asgireload
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not soak'
+	$(PYTEST) -n $(JOBS) -m 'not soak'
+
+# The inner loop: what can be judged without starting a server.
+PURE := $(addprefix tests/,admin benchmarks cli config development http http1 ipc log net supervisor websocket) \
+  tests/test_layout.py tests/test_docs.py
+check: $(STAMP)
+	@$(MAKE) --no-print-directory -j 2 --output-sync lint types pure
+
+pure: $(STAMP)
+	$(PYTEST) -q -n 3 -m 'not process' $(PURE)
 
 # The same tests over an installed wheel whose hot modules are compiled; needs a C compiler.
 COMPILED := build/compiled
@@ -48,7 +62,7 @@ $(LIBRARIES_STAMP): pyproject.toml
 
 test-libraries: $(LIBRARIES_STAMP)
 	$(LIBRARIES)/bin/python -m pytest -n 2 -p no:ddtrace tests/template/test_fork_hazards.py tests/worker/test_inherited.py \
-	  tests/process/test_launchers.py tests/process/test_wrappers.py tests/process/streams/test_mcp.py
+	  tests/process/starting/test_launchers.py tests/process/starting/test_wrappers.py tests/process/streams/test_mcp.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """How workers share the accepting: `--accept shared` beside `--accept per-slot`, in one run.
 
-    python benchmarks/accepting.py [--rounds 3] [--seconds 4] [--workers 4]
+    python -m benchmarks.accepting [--rounds 3] [--seconds 4] [--workers 4]
 
 Three questions. What does a new connection cost: wrk opens one for each request, CPU time is that of the
 whole process tree. And who waits behind a worker that blocks: an open-loop client sends 100 connections
@@ -21,9 +21,9 @@ import sys
 import tempfile
 import time
 
-from suite.load import wait_answer
-from suite.measure import cpu_seconds
-from suite.running import free_port
+from benchmarks.common.asking import wait_answer
+from benchmarks.common.measure import cpu_seconds
+from benchmarks.common.serving import free_port
 
 START_TIMEOUT = 20.0
 TRIES = 10

@@ -74,7 +74,8 @@ def measure(way: str, workers: int, connections: int) -> float:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     counts = [struct.unpack_from("QQ", board, index * 16) for index in range(workers)]
-    return sum(wakeups for wakeups, _ in counts) / sum(accepted for _, accepted in counts)
+    woken = sum(int(wakeups) for wakeups, _ in counts)
+    return woken / sum(int(accepted) for _, accepted in counts)
 
 
 def main() -> None:

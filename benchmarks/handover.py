@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 APP = '''
 import asyncio
@@ -77,9 +79,10 @@ async def app(scope, receive, send):
 '''
 GET = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 WAIT = 60.0
+Kept = TypeVar("Kept")
 
 
-def wait_for(what, condition):
+def wait_for(what: str, condition: Callable[[], Kept]) -> Kept:
     """Poll until `condition()` is true; give up after WAIT seconds."""
     until = time.monotonic() + WAIT
     while not (value := condition()):
@@ -89,7 +92,7 @@ def wait_for(what, condition):
     return value
 
 
-def ask_all(clients, data=GET):
+def ask_all(clients: Sequence[socket.socket], data: bytes = GET) -> list[bytes]:
     """Send a request on each connection and return the bodies; each answer fits into one read."""
     chosen = selectors.DefaultSelector()
     bodies = []
@@ -103,15 +106,17 @@ def ask_all(clients, data=GET):
             if not ready:
                 raise SystemExit("a connection was not answered")
             for key, _ in ready:
-                answer = key.fileobj.recv(65536)
+                asked = key.fileobj
+                assert isinstance(asked, socket.socket)
+                answer = asked.recv(65536)
                 if not answer.startswith(b"HTTP/1.1 200"):
                     raise SystemExit(f"a connection was answered with {answer!r}")
                 bodies.append(answer.partition(b"\r\n\r\n")[2])
-                chosen.unregister(key.fileobj)
+                chosen.unregister(asked)
     return bodies
 
 
-def measure(loop, count, port):
+def measure(loop: str, count: int, port: int) -> tuple[dict[str, float], dict[str, float]]:
     """Return the figures of the old and the new worker for one reload."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "app.py").write_text(APP)
@@ -123,7 +128,7 @@ def measure(loop, count, port):
         process = subprocess.Popen(
             [*command, "app:app", *options], cwd=directory, stdout=log, stderr=log
         )
-        clients = []
+        clients: list[socket.socket] = []
         try:
             wait_for("start", lambda: "running on" in (Path(directory) / "log").read_text())
             clients += [socket.create_connection(("127.0.0.1", port), WAIT) for _ in range(count)]
@@ -135,7 +140,7 @@ def measure(loop, count, port):
                 stdout=subprocess.DEVNULL,
             )
             left = Path(directory) / "old.json"
-            old = json.loads(wait_for("drain", lambda: left.exists() and left.read_text()))
+            old = json.loads(wait_for("drain", lambda: left.read_text() if left.exists() else ""))
             with socket.create_connection(("127.0.0.1", port), WAIT) as another:
                 (figures,) = ask_all([another], GET.replace(b"/ ", b"/figures "))
             if len(set(ask_all(clients))) != 1:
@@ -149,12 +154,13 @@ def measure(loop, count, port):
             log.close()
 
 
-def free_port():
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+        port: int = taken.getsockname()[1]
+        return port
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--connections", type=int, default=10_000)
     count = parser.parse_args().connections

@@ -1,6 +1,6 @@
 """What an idle connection costs, and what others notice of thousands of them, with both event loops.
 
-    python benchmarks/idle_connections.py [--connections 10000]
+    python -m benchmarks.idle_connections [--connections 10000]
 
 One worker of each server, started afresh. So many clients send one request each, read the answer, and then
 stay connected. Told are the memory of the server's process tree (PSS from /proc/PID/smaps_rollup) per
@@ -14,11 +14,12 @@ import dataclasses
 import sys
 import tempfile
 
-from suite.cases import Setting
-from suite.clients import LoadError
-from suite.run import measure_idle, missing
-from suite.running import free_port, running
-from suite.servers import SERVERS, Place, Server
+from benchmarks.common.asking import LoadError
+from benchmarks.common.serving import free_port
+from benchmarks.suite.cases import Setting
+from benchmarks.suite.run import measure_idle, missing
+from benchmarks.suite.running import running
+from benchmarks.suite.servers import SERVERS, Place, Server
 
 IDLE_SECONDS = 10.0
 SETTING = Setting(many=True, pinned=False)

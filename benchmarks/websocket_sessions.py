@@ -9,6 +9,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 from asgireload.websocket.session import SessionLimits
 from asgireload.websocket.sessions import choose_session, new_session
@@ -58,7 +59,7 @@ def main() -> None:
                 choose_session(name), SessionLimits(), None, None, is_movable=False
             )
 
-            def echo(session=session, data=data, payload=payload) -> None:
+            def echo(session: Any = session, data: bytes = data, payload: bytes = payload) -> None:
                 (received,) = session.receive(data, ROOM)
                 assert received == payload
                 session.send_bytes(received)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 APP = """
@@ -81,7 +81,7 @@ def place_of(file: str, symbol: str) -> str:
 
 def shares_of(report: str) -> dict[str, float]:
     """Return the share of each place from what `perf report` prints, in the order of PLACES. Pure."""
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for line in report.splitlines():
         row = re.match(r"\s*([\d.]+)%\s+(\S+)\s+\[.\]\s+(\S.*)", line)
         if row is not None:

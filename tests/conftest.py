@@ -1,11 +1,18 @@
 """Fixtures that every part of the suite may use."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import uvloop
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collecting has made out of every later look of the garbage collector: twelve thousand tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

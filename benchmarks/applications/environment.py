@@ -17,7 +17,7 @@ import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.suite.peers import ROOT
+from benchmarks.common.machine import ROOT
 
 from .known import APPLICATIONS, Application, choose
 

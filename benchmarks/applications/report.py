@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from benchmarks.suite.load import ROOT
-from benchmarks.suite.report import filled, table
+from benchmarks.common.machine import ROOT
+from benchmarks.common.tables import table, write_page
 
 from .judging import PRELOADED, Result, problems
 
@@ -124,5 +124,4 @@ def _cell(text: str) -> str:
 
 def write(results: Sequence[Result]) -> None:
     """Write the tables into the documentation."""
-    PAGE.write_text(filled(PAGE.read_text(), body(results)))
-    print(f"written: {PAGE.relative_to(ROOT)}")
+    write_page(PAGE, body(results))

@@ -24,10 +24,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from benchmarks.suite.clients import LoadError
-from benchmarks.suite.load import ROOT
-from benchmarks.suite.run import first_line
-from benchmarks.suite.running import free_port, last_words
+from benchmarks.common import machine
+from benchmarks.common.asking import LoadError
+from benchmarks.common.serving import free_port, last_words
 
 from . import report
 from .asking import Held, Load, ask_once, failure_of
@@ -435,13 +434,13 @@ def versions_of(application: Application) -> str:
     """Return the name and version of the distribution that an application is."""
     distribution = application.packages[0].partition("[")[0]
     code = f"import importlib.metadata as m; print(m.version({distribution!r}))"
-    return f"{distribution} {first_line([str(python_of(application)), '-c', code])}"
+    return f"{distribution} {machine.first_line([str(python_of(application)), '-c', code])}"
 
 
 def is_compiled(application: Application) -> bool:
     """Return whether the asgireload in the environment of an application has compiled modules."""
     code = "import asgireload.http1.reader as reader; print(reader.__file__)"
-    return first_line([str(python_of(application)), "-c", code]).endswith(".so")
+    return machine.first_line([str(python_of(application)), "-c", code]).endswith(".so")
 
 
 def examine(application: Application, digest: str, failures: dict[str, str]) -> Result:
@@ -451,7 +450,7 @@ def examine(application: Application, digest: str, failures: dict[str, str]) -> 
         asgireload=digest,
         asked=application.asked,
         python=platform.python_version(),
-        commit=first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]),
+        commit=machine.commit(),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     if application.name in failures:

@@ -1,6 +1,6 @@
 """From results to what people read.
 
-    python -m benchmarks.development.report benchmarks/results/FILE.json     writes docs/ anew from kept results
+    python -m benchmarks.development.report benchmarks/results/development.json     writes the page anew
 
 Everything here is pure but `write` and `main`.
 """
@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.suite.figures import percentile
-from benchmarks.suite.load import ROOT
-from benchmarks.suite.report import NOT_MEASURED, about, failures, filled, table
-from benchmarks.suite.results import Run, load
+from benchmarks.common.figures import percentile
+from benchmarks.common.machine import ROOT
+from benchmarks.common.results import Run, failures_table, load
+from benchmarks.common.tables import NOT_MEASURED, about, table, write_page
 
 from .judging import PROBES
 from .projects import PROJECTS
@@ -142,7 +142,7 @@ def fresh_table(run: Run) -> str:
     return table(["server", *(project.title for project in PROJECTS)], rows)
 
 
-def failures_table(run: Run) -> str:
+def questions_table(run: Run) -> str:
     """Return what became of the steady questions over all projects."""
     rows = []
     for name in servers_of(run):
@@ -201,11 +201,11 @@ def body(run: Run | None) -> str:
         *("### Goals", goals_table(run)),
         "### Save to first new answer, ms: median / 95th percentile (least)",
         fresh_table(run),
-        *("### Questions while files are saved", failures_table(run)),
+        *("### Questions while files are saved", questions_table(run)),
         *("### Asked shortly after a save", probes_table(run)),
         *("### The right code, and the cost of watching", others_table(run)),
     ]
-    failed = failures(run)
+    failed = failures_table(run)
     if failed:
         parts += ["### Not measured", failed]
     return "\n\n".join(parts)
@@ -213,8 +213,7 @@ def body(run: Run | None) -> str:
 
 def write(run: Run | None) -> None:
     """Write the tables into the documentation."""
-    PAGE.write_text(filled(PAGE.read_text(), body(run)))
-    print(f"written: {PAGE.relative_to(ROOT)}")
+    write_page(PAGE, body(run))
 
 
 def main() -> None:

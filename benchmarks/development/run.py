@@ -2,30 +2,20 @@
 
 import argparse
 import asyncio
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.suite.clients import LoadError
-from benchmarks.suite.load import ROOT, wait_answer
-from benchmarks.suite.measure import cpu_seconds, wait_settled
-from benchmarks.suite.results import Failure, Run, Sample, dump
-from benchmarks.suite.run import RESULTS, cpu_model, first_line, installed_version
-from benchmarks.suite.running import (
-    START_TIMEOUT,
-    free_port,
-    last_words,
-    server_environment,
-    stop,
-)
+from benchmarks.common import keeping, machine
+from benchmarks.common.asking import LoadError
+from benchmarks.common.machine import ROOT, installed_version
+from benchmarks.common.measure import cpu_seconds, wait_settled
+from benchmarks.common.results import Failure, Run, Sample, dump, summary
+from benchmarks.common.serving import Started, free_port, server_environment, started
 
 from . import projects as project_table
 from . import report
@@ -60,12 +50,8 @@ STRANGE = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "WATCHFILES_")
 class Live:
     """A server that answers, and the directory whose files it watches."""
 
-    process: subprocess.Popen[bytes]
-    port: int
+    server: Started
     directory: Path
-
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
 
 
 @contextmanager
@@ -81,32 +67,21 @@ def running(server: Reloader, project: Project, *, from_checkout: bool) -> Itera
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         port = free_port()
-        environment = server_environment({}, from_checkout=from_checkout and server.name == OURS)
-        with log_path.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, *server.arguments(project.app, port)],
-                cwd=directory,
-                env={n: v for n, v in environment.items() if not n.startswith(STRANGE)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        live = Live(process, port, directory)
-        try:
-            try:
-                wait_answer(port, live.is_alive, tls=False, timeout=START_TIMEOUT)
-            except LoadError as error:
-                raise LoadError(f"{error}: {last_words(log_path)}") from None
-            wait_settled(process.pid, SETTLE_TIMEOUT)
-            yield live
-        finally:
-            stop(process)
+        is_from_checkout = from_checkout and server.name == OURS
+        with started(
+            [sys.executable, *server.arguments(project.app, port)],
+            port,
+            log_path,
+            cwd=directory,
+            environment=server_environment(*([ROOT] if is_from_checkout else []), without=STRANGE),
+        ) as live:
+            wait_settled(live.pid, SETTLE_TIMEOUT)
+            yield Live(live, directory)
 
 
 def run_session(live: Live, project: Project, edits: int) -> Judgement:
     """Edit and ask; return what came of it."""
-    session = Session(live.port, live.is_alive)
+    session = Session(live.server.port, live.server.is_alive)
     path = live.directory / project.edited
     asyncio.run(session.edit(path, project.text, pauses(edits, SEED), first=1))
     return judge(session.saves, session.answers)
@@ -121,7 +96,7 @@ def save_twice(live: Live, path: Path, text: Callable[[int], str], number: int) 
     save(path, text(number + 1))
 
     async def look() -> bool:
-        session = Session(live.port, live.is_alive)
+        session = Session(live.server.port, live.server.is_alive)
         deadline = time.monotonic() + TWICE_TIMEOUT
         while time.monotonic() < deadline:
             if (await session.ask()).version == number + 1:
@@ -150,7 +125,7 @@ def measure_edits(
             for number, fresh in enumerate(judged.fresh_ms):
                 run.samples.append(Sample(project.name, server.name, number, {"fresh_ms": fresh}))
             run.samples.append(Sample(project.name, server.name, 0, metrics_of(judged)))
-            if project.name == TWICE_PROJECT and live.is_alive():
+            if project.name == TWICE_PROJECT and live.server.is_alive():
                 path = live.directory / project.edited
                 right = sum(
                     save_twice(live, path, tiny_same_size, TWICE_FROM + 2 * attempt)
@@ -158,8 +133,8 @@ def measure_edits(
                 )
                 twice = {"twice_right": float(right), "twice_tried": float(TWICE)}
                 run.samples.append(Sample(project.name, server.name, 0, twice))
-            if not live.is_alive():
-                reason = f"it ended with {live.process.returncode}"
+            if not live.server.is_alive():
+                reason = f"it ended with {live.server.process.returncode}"
                 run.failures.append(Failure(project.name, server.name, 0, reason))
     except LoadError as error:
         run.failures.append(Failure(project.name, server.name, 0, str(error)))
@@ -177,7 +152,7 @@ def measure_idle(
             except LoadError as error:
                 run.failures.append(Failure("idle", server.name, 0, str(error)))
                 continue
-            resting[server.name] = live.process.pid
+            resting[server.name] = live.server.process.pid
         time.sleep(IDLE_AFTER)
         before = {name: cpu_seconds(pid) for name, pid in resting.items()}
         time.sleep(seconds)
@@ -187,14 +162,9 @@ def measure_idle(
 
 
 def describe(options: argparse.Namespace) -> dict[str, str]:
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": f"{cpu_model()}, {os.cpu_count()} CPUs, {memory:.0f} GB",
-        "load before": f"{os.getloadavg()[0]:.2f}",
-        "kernel": f"{platform.system()} {platform.release()}",
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "commit": first_line(["git", "describe", "--always", "--dirty"]),
+        **machine.describe(),
+        "commit": machine.commit(),
         "edits": f"{options.edits} for each server and application",
     }
 
@@ -265,10 +235,7 @@ def main() -> None:
     run = carry_out(options)
     run.about["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
     print(report.body(run))
-    RESULTS.mkdir(exist_ok=True)
-    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%M")
-    path = RESULTS / f"development-{stamp}.json"
-    path.write_text(dump(run))
-    print(f"kept in {path.relative_to(ROOT)}")
+    keeping.keep(dump(run), "development")
     if options.docs:
+        keeping.keep_latest(summary(run), "development")
         report.write(run)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
 
 from .asking import (
@@ -352,7 +353,7 @@ def background(target: Target, stack: str) -> Facts:
 # WebSockets.
 
 
-def _websocket(target: Target, stack: str, path: str):
+def _websocket(target: Target, stack: str, path: str) -> ClientConnection:
     plain = request_bytes(stack, path).split()[1].decode()
     scheme = "wss" if target.is_tls else "ws"
     return connect_websocket(
@@ -407,7 +408,10 @@ def _declined(path: str) -> Check:
                 websocket.recv(2)
         except InvalidStatus as error:
             response = error.response
-            return {"status": str(response.status_code), "body": digest(response.body or b"")}
+            return {
+                "status": str(response.status_code),
+                "body": digest(bytes(response.body or b"")),
+            }
         except ConnectionClosed as error:
             return {"closed": str(error.rcvd.code if error.rcvd else "without a frame")}
         return {"status": "accepted"}

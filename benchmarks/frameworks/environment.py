@@ -11,7 +11,8 @@ import sys
 import venv
 from pathlib import Path
 
-from benchmarks.suite.peers import ROOT, install
+from benchmarks.common.machine import ROOT
+from benchmarks.common.packages import install
 
 NEEDED = (
     f"{ROOT}[standard]",

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.suite.load import ROOT
-from benchmarks.suite.report import filled, table
+from benchmarks.common.machine import ROOT
+from benchmarks.common.tables import table, write_page
 
 from .checks import FEATURES
 from .judging import Group, Row, Verdict, grouped
@@ -116,5 +116,4 @@ def _cell(text: str) -> str:
 
 def write(outcome: Outcome) -> None:
     """Write the tables into the documentation."""
-    PAGE.write_text(filled(PAGE.read_text(), body(outcome)))
-    print(f"written: {PAGE.relative_to(ROOT)}")
+    write_page(PAGE, body(outcome))

@@ -8,7 +8,6 @@ differs every time.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -16,21 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from benchmarks.suite.clients import LoadError
-from benchmarks.suite.load import ROOT, wait_answer
-from benchmarks.suite.run import cpu_model, first_line, installed_version
-from benchmarks.suite.running import (
-    START_TIMEOUT,
-    free_port,
-    last_words,
-    make_certificate,
-    server_environment,
-    stop,
-)
+from benchmarks.common import machine
+from benchmarks.common.asking import LoadError
+from benchmarks.common.machine import ROOT, installed_version
+from benchmarks.common.serving import free_port, make_certificate, server_environment, started
 
 from . import report
 from . import servers as tables
@@ -70,32 +61,22 @@ def running(
     os.utime(data / "data.txt", (MODIFIED_AT, MODIFIED_AT))
     log_path, notes = place / "server.log", place / "notes"
     port = free_port()
-    more = {"FRAMEWORKS_NOTES": str(notes), "FRAMEWORKS_DATA": str(data)}
-    environment = server_environment(more, from_checkout=False)
+    more = {
+        "FRAMEWORKS_NOTES": str(notes),
+        "FRAMEWORKS_DATA": str(data),
+        # Where a deprecation is told once per process would be told by whichever check comes first.
+        "PYTHONWARNINGS": "ignore",
+    }
     places = [str(APPS)] + ([checkout] if checkout and server.is_ours else [])
-    environment["PYTHONPATH"] = os.pathsep.join(places)
-    # Where a deprecation is told once per process would be told by whichever check comes first.
-    environment["PYTHONWARNINGS"] = "ignore"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, *arguments(server, f"{framework.module}:app", port, certificate)],
-            cwd=data,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        try:
-            wait_answer(
-                port, lambda: process.poll() is None, tls=server.is_tls, timeout=START_TIMEOUT
-            )
-        except LoadError as error:
-            raise LoadError(f"{error}: {last_words(log_path)}") from None
+    with started(
+        [sys.executable, *arguments(server, f"{framework.module}:app", port, certificate)],
+        port,
+        log_path,
+        cwd=data,
+        environment=server_environment(*places, extra=more),
+        is_tls=server.is_tls,
+    ):
         yield Target(server.name, port, server.is_tls, log_path, notes, DATA)
-    finally:
-        stop(process)
 
 
 def stacks_of(framework: Framework, data: str) -> list[str]:
@@ -213,14 +194,9 @@ def _rows(
 
 
 def describe(options: argparse.Namespace) -> dict[str, str]:
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
-    where = options.checkout or str(ROOT)
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": f"{cpu_model()}, {os.cpu_count()} CPUs, {memory:.0f} GB",
-        "kernel": f"{platform.system()} {platform.release()}",
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "commit": first_line(["git", "-C", where, "describe", "--always", "--dirty"]),
+        **machine.describe(has_load=False),
+        "commit": machine.commit(options.checkout or ROOT),
         "asgireload": "as it lies in a checkout" if options.checkout else "as installed",
     }
 
@@ -273,8 +249,7 @@ def main(words: Sequence[str] | None = None) -> int:
                     place = Path(directory) / f"{framework.module}-{first}"
                     place.mkdir()
                     future = pool.submit(
-                        *(compare, framework, tasks, SERVERS),
-                        *(options.checkout, certificate, place),
+                        compare, framework, tasks, SERVERS, options.checkout, certificate, place
                     )
                     pending.append((framework, future))
             for framework, future in pending:

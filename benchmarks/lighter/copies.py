@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from benchmarks.suite.load import ROOT
-from benchmarks.suite.running import FOREIGN
+from benchmarks.common.machine import ROOT
+from benchmarks.common.serving import FOREIGN
 
 from .edits import apply_all
 from .variants import Variant
@@ -50,7 +51,7 @@ def make_copy(checkout: Path, variant: Variant, place: Path, *, is_compiled: boo
 
 def _compile(checkout: Path, home: Path) -> None:
     """Compile the copy as a wheel's modules are. Needs mypy, setuptools and a C compiler."""
-    words = {"MODULES": (), "SCRIPT": "", "PACKAGE": ""}
+    words: dict[str, Any] = {"MODULES": (), "SCRIPT": "", "PACKAGE": ""}
     for node in ast.parse((checkout / "hatch_build.py").read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in words:
             words[ast.unparse(node.targets[0])] = ast.literal_eval(node.value)

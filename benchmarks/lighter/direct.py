@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.suite.load import parse_wrk, pinned
-from benchmarks.suite.measure import cpu_seconds
+from benchmarks.common.machine import pinned
+from benchmarks.common.measure import cpu_seconds
+from benchmarks.suite.load import parse_wrk
 from benchmarks.suite.running import APPS
 
 from .early import turned

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.suite.measure import cpu_seconds, pss_bytes, wait_settled
+from benchmarks.common.measure import cpu_seconds, pss_bytes, wait_settled
 from benchmarks.suite.running import APPS
 
 from .figures import Samples

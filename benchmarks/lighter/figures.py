@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.suite.figures import Figure, figure
+from benchmarks.common.figures import Figure, figure
 
 
 @dataclass(slots=True)

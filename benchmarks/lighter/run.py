@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.suite.run import cpu_model
+from benchmarks.common.machine import cpu_model
 
 from . import direct, early, imports, spread, standby
 from .copies import default_checkout, make_copy

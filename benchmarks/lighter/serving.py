@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.suite.clients import LoadError
-from benchmarks.suite.running import free_port, last_words, stop
+from benchmarks.common.asking import LoadError
+from benchmarks.common.serving import free_port, last_words, stop
 
 from .copies import environment
 from .variants import Variant

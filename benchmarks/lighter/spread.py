@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asgireload.admin.client import AdminClient
+from benchmarks.common.asking import LoadError
+from benchmarks.common.figures import percentile
+from benchmarks.common.measure import cpu_seconds, tree
 from benchmarks.reloads.quiet import PATH, find_saturation
 from benchmarks.reloads.records import STEADY, Outcome
 from benchmarks.reloads.servers import APP, OURS, SERVERS, WORKERS, socket_path
 from benchmarks.reloads.trial import Live as TrialLive
 from benchmarks.reloads.trial import Machine, loaded, write_code
-from benchmarks.suite.clients import LoadError
-from benchmarks.suite.figures import percentile
-from benchmarks.suite.measure import cpu_seconds, tree
 
 from .early import turned
 from .figures import Samples

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.common.asking import LoadError
+from benchmarks.common.measure import cpu_seconds, pss_bytes, wait_settled
 from benchmarks.development.asking import save
 from benchmarks.development.projects import VERSION, versioned
-from benchmarks.suite.clients import LoadError
-from benchmarks.suite.measure import cpu_seconds, pss_bytes, wait_settled
 
 from .early import turned
 from .figures import Samples

@@ -22,14 +22,14 @@ class Variant:
 HERE = Variant(AS_IT_IS)
 
 # Priorities in a reload: --reload-priority turns both off, so one edit is enough.
-_NO_LOOK = Body("GivingWay._look", "self._is_looking = False")
+_NO_LOOK = Body("CpuPriority._look", "self._is_looking = False")
 _WORKERS_DO_NOT = (
     Instead(
         "gives_way=succeeds and fleet.policy.changes_give_way",
         "gives_way=False",
     ),
     Instead(
-        "gives_way=bool(worker.successors) and policy.changes_give_way",
+        "gives_way=bool(targets) and policy.changes_give_way",
         "gives_way=False",
     ),
 )
@@ -41,7 +41,7 @@ SPREAD = (
 )
 
 _SPAWNED = Body("can_fork", "return False")
-_NOT_EARLY = Body("HeadStart.begin", "return")
+_NOT_EARLY = Body("EarlyTemplate.begin", "return")
 _COLLECTS = Instead("if is_program and gc.isenabled():", "if is_program and False:")
 EARLY = (
     HERE,
@@ -97,11 +97,11 @@ IMPORTS = (
     *(Variant(f"{name} imported", (Behind(*place),)) for name, place in _LIBRARY.items()),
 )
 
-_NO_CHECKPOINT = Body("choose_bookmark", 'return ""')
-_NO_STANDBY = Body("Foundation._renew_spare", "return")
+_NO_CHECKPOINT = Body("choose_checkpoint", 'return ""')
+_NO_STANDBY = Body("PreloadCache._renew_standby", "return")
 _NO_BASE = (
-    Body("Foundation._rebuild_later", "return"),
-    Body("Foundation.begin", "return"),
+    Body("PreloadCache._rebuild_later", "return"),
+    Body("PreloadCache.begin", "return"),
 )
 STANDBY = (
     HERE,
@@ -114,7 +114,7 @@ STANDBY = (
 
 DIRECT = (
     HERE,
-    Variant("through the loop", (Body("Doorway.serve", "return False"),)),
+    Variant("through the loop", (Body("InlineServing.serve", "return False"),)),
 )
 
 QUESTIONS = {

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.suite.figures import percentile
+from benchmarks.common.figures import percentile
 
 from . import records, wire
 from .event_stream import Body, End, Event, EventParser

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from benchmarks.suite.plots import COLOURS, FONT, OTHERS, OURS, WIDTH
+from benchmarks.common.plots import COLOURS, FONT, OTHERS, OURS, WIDTH
 
 from .judge import BIN
 from .servers import OURS as OUR_NAME

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.suite.figures import percentile
+from benchmarks.common.figures import percentile
 
 from .event_stream import End
 from .records import BROKEN, COMPLETION, MOVED, Outcome, Record

@@ -9,7 +9,7 @@ from typing import Any
 
 from asgireload.admin.client import AdminClient
 from asgireload.errors import ControlError
-from benchmarks.suite.clients import LoadError
+from benchmarks.common.asking import LoadError
 
 from .judge import Figures, Kill, Reload, is_explained, judge, total
 from .records import BROKEN, CROSSED, WHILE_IDLE, Outcome, Record, kinds_for

@@ -34,7 +34,8 @@ class LightConnection(asyncio.Protocol):
         else:
             self._transport.write(request)
         try:
-            return await waiter
+            head: wire.Head = await waiter
+            return head
         finally:
             timer.cancel()
             self._waiter = None

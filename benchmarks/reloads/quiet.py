@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from benchmarks.suite.clients import LoadError
-from benchmarks.suite.load import pinned
+from benchmarks.common.asking import LoadError
+from benchmarks.common.machine import pinned
 
 from .clients import Effort
 from .judge import Figures, Mark, Reload, judge, time_line

@@ -1,6 +1,6 @@
 """From results to what people read: tables for the terminal, a page and plots for the documentation.
 
-    python -m benchmarks.reloads.report benchmarks/results/FILE.json …     writes docs/ anew from kept results
+    python -m benchmarks.reloads.report benchmarks/results/reloads-*.json     writes docs/ anew from kept results
 
 Everything here is pure but `write` and `main`.
 """
@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.suite.figures import Figure
-from benchmarks.suite.load import ROOT
-from benchmarks.suite.plots import bars, number
-from benchmarks.suite.report import short, table
+from benchmarks.common.figures import Figure
+from benchmarks.common.machine import ROOT
+from benchmarks.common.plots import bars, number
+from benchmarks.common.tables import about, short, table, write_page
 
 from .drawing import time_lines
 from .judge import Figures, total
@@ -186,14 +186,6 @@ def failures(trials: Sequence[Trial]) -> str:
     return table(["server", "what happened", "its log"], rows) if rows else ""
 
 
-def about(run: Run) -> str:
-    """Return where and how the figures came about."""
-    rows = [[name, value] for name, value in run.about.items()]
-    rows.append(["versions", ", ".join(f"{name} {v}" for name, v in run.versions.items())])
-    rows += [[f"left out: {name}", reason] for name, reason in run.left_out.items()]
-    return table(["", ""], rows)
-
-
 def started(trials: Sequence[Trial]) -> str:
     """Return how each server is told to reload, and when it counts as complete."""
     names = [trial.server for trial in trials]
@@ -211,7 +203,14 @@ def mixed_text(run: Run) -> str:
         f"Every server had {WORKERS} workers, {DRAIN_SECONDS} s to finish open exchanges, and "
         f"{KEEP_ALIVE_SECONDS} s for idle connections."
     )
-    parts = [about(run), words, started(trials), kinds, "### All clients together", summary(trials)]
+    parts = [
+        about(run),
+        words,
+        started(trials),
+        kinds,
+        "### All clients together",
+        summary(trials),
+    ]
     parts += [f"![{title}]({name})" for name, (title, _) in drawings(run).items()]
     parts += ["### Broken / closed, by kind", by_kind(trials, losses)]
     if streamed := streams(trials):
@@ -227,7 +226,13 @@ def mixed_text(run: Run) -> str:
 def kill_text(run: Run) -> str:
     """Return the section on killed processes."""
     assert run.kill is not None
-    return "\n\n".join([about(run), kill_table(run.kill), *kill_words(run.kill)])
+    return "\n\n".join(
+        [
+            about(run),
+            kill_table(run.kill),
+            *kill_words(run.kill),
+        ]
+    )
 
 
 def kill_table(trial: KillTrial) -> str:
@@ -264,7 +269,13 @@ def kill_words(trial: KillTrial) -> list[str]:
 
 def quiet_text(run: Run) -> str:
     """Return the section on the quiet minute."""
-    return "\n\n".join([about(run), quiet_table(run.quiet), *quiet_words(run.quiet)])
+    return "\n\n".join(
+        [
+            about(run),
+            quiet_table(run.quiet),
+            *quiet_words(run.quiet),
+        ]
+    )
 
 
 def quiet_table(trials: Sequence[QuietTrial]) -> str:
@@ -323,16 +334,6 @@ def drawings(run: Run) -> dict[str, tuple[str, str]]:
 TEXTS = {MIXED: mixed_text, KILL: kill_text, QUIET: quiet_text}
 
 
-def filled(page: str, part: str, text: str) -> str:
-    """Return the page with `text` between the markers of a part. Raise ValueError when they are not there."""
-    start, stop = MARKERS[part]
-    head, begin, rest = page.partition(start)
-    _, end, tail = rest.partition(stop)
-    if not begin or not end:
-        raise ValueError(f"the page lacks its markers: {start} and {stop}")
-    return f"{head}{start}\n\n{text}\n\n{stop}{tail}"
-
-
 def console(run: Run) -> str:
     """Return the tables for the terminal."""
     parts = ["; ".join(f"{name}: {value}" for name, value in run.about.items())]
@@ -362,13 +363,12 @@ def aligned(text: str) -> str:
 
 def write(run: Run) -> None:
     """Write the section of a run's part into the documentation; plots of earlier runs are removed."""
-    PAGE.write_text(filled(PAGE.read_text(), run.part, TEXTS[run.part](run)))
+    write_page(PAGE, TEXTS[run.part](run), *MARKERS[run.part])
     if run.part == MIXED:
         for old in PAGE.parent.glob("reload-measured-*.svg"):
             old.unlink()
         for name, (_, drawing) in drawings(run).items():
             (PAGE.parent / name).write_text(drawing)
-    print(f"written: {PAGE.relative_to(ROOT)}")
 
 
 def main() -> None:

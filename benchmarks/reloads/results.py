@@ -1,9 +1,11 @@
 """What a run leaves behind: one JSON file for each part. Pure, but for reading and writing it."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import keeping
 
 from .clients import Effort
 from .judge import Figures, Kill, Mark, Reload
@@ -12,6 +14,8 @@ from .quiet import Minute, QuietTrial
 from .trial import Trial
 
 FORMAT = 1
+LINE_DIGITS = 4
+"""Significant digits in the summary of a time line: more than a plot can show."""
 MIXED, KILL, QUIET = "mixed", "kill", "quiet"
 PARTS = (MIXED, KILL, QUIET)
 
@@ -35,6 +39,32 @@ def dump(run: Run) -> str:
     return json.dumps({"format": FORMAT, **asdict(run)}, indent=1) + "\n"
 
 
+def summary(run: Run) -> str:
+    """Return the run as JSON of few lines, its numbers rounded: enough to write the documentation again."""
+    values = asdict(run)
+    for trial in values["trials"]:
+        trial["line"] = _columns(trial["line"])
+    for trial in values["quiet"]:
+        for minute in (trial["still"], trial["disturbed"]):
+            if minute is not None:
+                minute["line"] = _columns(minute["line"])
+    return keeping.compact(keeping.rounded({"format": FORMAT, **values})) + "\n"
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {
+        field.name: keeping.rounded([row[field.name] for row in rows], LINE_DIGITS)
+        for field in fields(Mark)
+    }
+
+
+def _marks(told: list[dict[str, Any]] | dict[str, list[Any]]) -> list[Mark]:
+    """Return the time line of dump(), a list of marks, or of summary(), a list for each of their fields."""
+    if isinstance(told, list):
+        return [Mark(**row) for row in told]
+    return [Mark(*row) for row in zip(*(told[f.name] for f in fields(Mark)), strict=True)]
+
+
 def _reloads(rows: list[dict[str, Any]]) -> list[Reload]:
     return [Reload(**row) for row in rows]
 
@@ -44,7 +74,7 @@ def _trial(row: dict[str, Any]) -> Trial:
     return Trial(
         reloads=_reloads(row.pop("reloads")),
         kinds={kind: Figures(**figures) for kind, figures in row.pop("kinds").items()},
-        line=[Mark(**mark) for mark in row.pop("line")],
+        line=_marks(row.pop("line")),
         effort=Effort(**effort) if effort is not None else None,
         **row,
     )
@@ -68,7 +98,7 @@ def _minute(row: dict[str, Any] | None) -> Minute | None:
         Effort(**row["effort"]),
         row["others_share"],
         row["began"],
-        [Mark(**mark) for mark in row["line"]],
+        _marks(row["line"]),
     )
 
 
@@ -78,7 +108,7 @@ def _quiet(row: dict[str, Any]) -> QuietTrial:
 
 
 def parse(text: str) -> Run:
-    """Read what dump() wrote. Raise ValueError for anything else."""
+    """Read what dump() or summary() wrote. Raise ValueError for anything else."""
     try:
         values = json.loads(text)
         if values.pop("format", None) != FORMAT:
@@ -95,8 +125,5 @@ def parse(text: str) -> Run:
 
 
 def load(path: Path) -> Run:
-    """Read a file of results. Raise ValueError, naming it, for what is none."""
-    try:
-        return parse(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    """Read a file of results. Raise ValueError, naming it, for what holds none."""
+    return keeping.load(path, parse)

@@ -3,25 +3,16 @@
 
 import argparse
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from benchmarks.suite.load import ROOT
-from benchmarks.suite.run import (
-    BUSY_LOAD,
-    RESULTS,
-    cpu_model,
-    default_cpus,
-    first_line,
-    installed_version,
-)
+from benchmarks.common import keeping, machine
+from benchmarks.common.machine import installed_version
 
 from . import kill, quiet, report, trial
 from .records import kinds_for
-from .results import KILL, MIXED, QUIET, Run, dump
+from .results import KILL, MIXED, QUIET, Run, dump, summary
 from .servers import OURS, Server, choose, competing
 from .trial import Machine
 
@@ -34,17 +25,11 @@ TARGETS = {MIXED: "reload-bench", KILL: "reload-bench-kill", QUIET: "reload-benc
 
 def describe(options: argparse.Namespace) -> dict[str, str]:
     """Return what one must know to repeat the run and to judge it."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
     words = ["make", TARGETS[options.part]]
     words += [f"{name.upper()}={value}" for name, value in options.given.items()]
     rows = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(words),
-        "machine": f"{cpu_model()}, {os.cpu_count()} CPUs, {memory:.0f} GB",
-        "load before": f"{os.getloadavg()[0]:.2f}",
-        "kernel": f"{platform.system()} {platform.release()}",
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "commit": first_line(["git", "describe", "--always", "--dirty"]),
+        **machine.describe(" ".join(words)),
+        "commit": machine.commit(),
         "pinned": (
             "nothing"
             if options.server_cpus is None
@@ -64,7 +49,7 @@ def versions(chosen: Sequence[Server]) -> dict[str, str]:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    server_cpus, load_cpus = default_cpus()
+    server_cpus, load_cpus = machine.default_cpus()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reloads", description=__doc__)
     parser.add_argument("--kill", action="store_true", help="kill processes of ours meanwhile")
     parser.add_argument("--quiet", action="store_true", help="a steady load, with and without")
@@ -107,8 +92,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def carry_out(options: argparse.Namespace) -> Run:
     """Run one part and return what came of it."""
     run = Run(options.part, describe(options), versions(options.chosen))
-    machine = Machine(options.server_cpus, options.load_cpus, options.checkout)
-    if os.getloadavg()[0] > BUSY_LOAD:
+    where = Machine(options.server_cpus, options.load_cpus, options.checkout)
+    if os.getloadavg()[0] > machine.BUSY_LOAD:
         print("the machine is not quiet: the figures will not be worth much", flush=True)
     for server in options.chosen:
         if installed_version(server.distribution) is None:
@@ -121,13 +106,13 @@ def carry_out(options: argparse.Namespace) -> Run:
             if options.part == MIXED:
                 kinds = kinds_for(server.name)
                 done = trial.carry_out(
-                    server, kinds, options.reloads, directory, machine, options.seed
+                    server, kinds, options.reloads, directory, where, options.seed
                 )
                 run.trials.append(done)
             elif options.part == KILL:
-                run.kill = kill.carry_out(options.reloads, directory, machine, options.seed)
+                run.kill = kill.carry_out(options.reloads, directory, where, options.seed)
             else:
-                run.quiet.append(quiet.carry_out(server, options.seconds, directory, machine))
+                run.quiet.append(quiet.carry_out(server, options.seconds, directory, where))
             print(f"{server.name}: {time.monotonic() - began:.0f} s", flush=True)
     return run
 
@@ -138,10 +123,7 @@ def main() -> None:
     run = carry_out(options)
     run.about["took"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
     print(report.console(run))
-    RESULTS.mkdir(exist_ok=True)
-    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%M")
-    path = RESULTS / f"reloads-{run.part}-{stamp}.json"
-    path.write_text(dump(run))
-    print(f"kept in {path.relative_to(ROOT)}")
+    keeping.keep(dump(run), f"reloads-{run.part}")
     if options.docs:
+        keeping.keep_latest(summary(run), f"reloads-{run.part}")
         report.write(run)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from asgireload.admin.client import AdminClient
 from asgireload.errors import ControlError
-from benchmarks.suite.clients import LoadError
-from benchmarks.suite.load import ROOT, pinned, wait_answer
-from benchmarks.suite.measure import TICK, cpu_seconds, tree, wait_settled
-from benchmarks.suite.running import free_port, last_words, server_environment, stop
+from benchmarks.common.asking import LoadError, read_line
+from benchmarks.common.machine import ROOT, pinned
+from benchmarks.common.measure import TICK, cpu_seconds, tree, wait_settled
+from benchmarks.common.serving import StartError, free_port, last_words, server_environment, started
 
 from . import records
 from .clients import STOP_TIMEOUT, Effort, Order
@@ -111,7 +111,7 @@ def environment_for(server: Server, directory: str, machine: Machine) -> dict[st
     """Return the environment of a server: its code is found in `directory`."""
     from_checkout = server.distribution == OURS and machine.from_checkout
     places = [directory, str(ROOT)] if from_checkout else [directory]
-    return {**server_environment({}), "PYTHONPATH": os.pathsep.join(places)}
+    return server_environment(*places)
 
 
 def write_code(directory: str, version: int) -> None:
@@ -137,26 +137,20 @@ def serving(server: Server, directory: str, machine: Machine) -> Iterator[Live]:
     """
     write_code(directory, 1)
     port = free_port()
-    log_path = Path(directory) / "server.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            pinned([sys.executable, *server.command(port, directory)], machine.server_cpus),
-            cwd=directory,
-            env=environment_for(server, directory, machine),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            process_group=0,
-        )
     try:
-        try:
-            wait_answer(port, lambda: process.poll() is None, tls=False, timeout=START_TIMEOUT)
-        except LoadError as error:
-            raise LoadError(f"it did not start: {error}: {last_words(log_path)}") from None
-        wait_settled(process.pid, SETTLE_TIMEOUT)
-        yield Live(server, process.pid, port, directory, machine, process)
-    finally:
-        stop(process)
+        with started(
+            pinned([sys.executable, *server.command(port, directory)], machine.server_cpus),
+            port,
+            Path(directory) / "server.log",
+            cwd=directory,
+            environment=environment_for(server, directory, machine),
+            timeout=START_TIMEOUT,
+            own_session=False,
+        ) as live:
+            wait_settled(live.pid, SETTLE_TIMEOUT)
+            yield Live(server, live.pid, port, directory, machine, live.process)
+    except StartError as error:
+        raise LoadError(f"it did not start: {error}") from None
 
 
 class Load:
@@ -175,18 +169,8 @@ class Load:
         )
 
     def line(self, timeout: float) -> str:
-        """Return the next line that the clients say. Raise LoadError when they say none."""
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        # One line at a time is written and flushed, so nothing waits in our buffer unseen.
-        if not select.select([self.process.stdout], [], [], timeout)[0]:
-            raise LoadError(f"the clients were silent for {timeout:g} s")
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait(READY_TIMEOUT)
-            told = self.process.stderr.read().strip().rpartition("\n")[2]
-            raise LoadError(f"the clients ended: {told}")
-        return line
+        """Return the next line of the clients. Raise LoadError when they print none within `timeout` seconds."""
+        return read_line(self.process, timeout)
 
     def finish(self) -> tuple[list[Record], Effort]:
         """End the load and return what the clients noted."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.suite.frames import FINAL, MASK
+from benchmarks.common.frames import FINAL, MASK
 
 MAX_FRAME = 1 << 20
 """Bytes; an echo has less than a hundred."""

@@ -13,7 +13,6 @@ import base64
 import ctypes
 import json
 import os
-import re
 import select
 import socket
 import sys
@@ -24,8 +23,9 @@ from typing import Any, cast
 
 import uvloop
 
-from .figures import percentile
-from .frames import BINARY, TEXT, masked_frame, payload_of, whole_frames
+from benchmarks.common.asking import LoadError, answer_length
+from benchmarks.common.figures import percentile
+from benchmarks.common.frames import BINARY, TEXT, masked_frame, payload_of, whole_frames
 
 PR_SET_TIMERSLACK = 29
 CONNECT_BATCH = 100
@@ -63,10 +63,6 @@ class Outcome:
     """By how much the paced client itself missed its schedule while a connection was free."""
 
 
-class LoadError(Exception):
-    """The server gave an answer that makes the run worthless."""
-
-
 def request_bytes(order: Order) -> bytes:
     """Return one request as it goes over the wire."""
     method = "POST" if order.body_bytes else "GET"
@@ -75,19 +71,6 @@ def request_bytes(order: Order) -> bytes:
     if order.body_bytes:
         lines.append(f"Content-Length: {order.body_bytes}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + b"x" * order.body_bytes
-
-
-def answer_length(head: bytes) -> int:
-    """Return the length of a whole answer, given its head with the empty line.
-
-    Raise LoadError for a status other than 200, or a body without Content-Length.
-    """
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise LoadError(f"answer {head[:60]!r}")
-    found = re.search(rb"\r\ncontent-length: *(\d+)\r\n", head, re.IGNORECASE)
-    if found is None:
-        raise LoadError("an answer without Content-Length cannot be counted")
-    return len(head) + int(found[1])
 
 
 class Counter:

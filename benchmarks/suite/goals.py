@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .results import Run
+from benchmarks.common.results import Run
+
 from .servers import SERVERS
 
 OURS = "asgireload"

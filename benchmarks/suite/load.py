@@ -4,9 +4,7 @@ import json
 import os
 import re
 import resource
-import select
 import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -15,21 +13,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .cases import Case, request_headers
-from .clients import LoadError, Order, Outcome, answer_length, request_bytes
+from benchmarks.common.asking import HELLO, LoadError, ask, connected, read_line
+from benchmarks.common.machine import ROOT, pinned
 
-ROOT = Path(__file__).parents[2]
+from .cases import Case, request_headers
+from .clients import Order, Outcome, request_bytes
+
 SATURATED = 0.9
 """A client that used more of its CPU than this may have been the bottleneck."""
 LATE_LIMIT = 0.001
 """Seconds by which the paced client may miss its schedule (99th percentile) before its run is refused."""
-CONNECT_TIMEOUT = 10.0
-POLL_INTERVAL = 0.005
-"""Between two attempts to reach a starting server; start-up is measured no finer than this."""
 WARM_REQUESTS, WARM_SECONDS = 200, 0.1
-HELLO = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
-CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
-LAST_CHUNK = b"\r\n0\r\n\r\n"
 STEP_TIMEOUT = 90.0
 """Seconds after the measuring time in which a client must be done."""
 
@@ -90,11 +84,6 @@ def wrk_script(case: Case) -> str | None:
             "function request() return whole end",
         ]
     return "\n".join(lines) + "\n" if lines else None
-
-
-def pinned(command: list[str], cpus: str | None) -> list[str]:
-    """Return the command bound to these CPUs, as taskset(1) takes them."""
-    return ["taskset", "-c", cpus, *command] if cpus is not None else command
 
 
 def run_wrk(
@@ -176,7 +165,7 @@ def run_client(kind: str, order: Order, cpus: str | None, server_cpu: Callable[[
         before = server_cpu()
         process.stdin.write("go\n")
         process.stdin.flush()
-        line = _read_line(process, order.seconds + STEP_TIMEOUT)
+        line = read_line(process, order.seconds + STEP_TIMEOUT)
         used = server_cpu() - before
     finally:
         process.kill()
@@ -194,22 +183,9 @@ def run_client(kind: str, order: Order, cpus: str | None, server_cpu: Callable[[
 
 
 def _expect(process: subprocess.Popen[str], wanted: str, timeout: float) -> None:
-    line = _read_line(process, timeout)
+    line = read_line(process, timeout)
     if line != wanted:
         raise LoadError(f"the client said {line!r}")
-
-
-def _read_line(process: subprocess.Popen[str], timeout: float) -> str:
-    assert process.stdout is not None
-    assert process.stderr is not None
-    # The client writes one line at a time and flushes it, so nothing waits in our buffer unseen.
-    if not select.select([process.stdout], [], [], timeout)[0]:
-        raise LoadError(f"the client was silent for {timeout:g} s")
-    line = process.stdout.readline()
-    if not line:
-        process.wait(10)
-        raise LoadError(process.stderr.read().strip().rpartition("\n")[2] or "the client ended")
-    return line
 
 
 def raise_descriptor_limit(wanted: int) -> None:
@@ -219,32 +195,6 @@ def raise_descriptor_limit(wanted: int) -> None:
         raise LoadError(f"{wanted} descriptors are needed and {hard} allowed (ulimit -n)")
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def ask(client: socket.socket, request: bytes) -> bytes:
-    """Send a request and return the body of the answer, with the marks of chunks where it has them.
-
-    Raise LoadError when it is not a good one.
-    """
-    client.sendall(request)
-    answer = bytearray()
-    start = wanted = 0
-    is_chunked = False
-    while True:
-        piece = client.recv(1 << 18)
-        if not piece:
-            raise LoadError("the server closed a connection")
-        answer += piece
-        if not start:
-            start = answer.find(b"\r\n\r\n") + 4
-            if start < 4:
-                start = 0
-                continue
-            head = bytes(answer[:start])
-            is_chunked = CHUNKED.search(head) is not None
-            wanted = 0 if is_chunked else answer_length(head)
-        if answer.endswith(LAST_CHUNK) if is_chunked else len(answer) >= wanted:
-            return bytes(answer[start:])
 
 
 def warm_up(case: Case, port: int) -> None:
@@ -259,18 +209,6 @@ def warm_up(case: Case, port: int) -> None:
                 break
     if case.body_bytes and body != b"%d" % case.body_bytes:
         raise LoadError(f"of {case.body_bytes} bytes the application read {body[:20]!r}")
-
-
-def connected(port: int, *, tls: bool = False) -> socket.socket:
-    """Return a new connection to the server; its certificate is not verified."""
-    client = socket.create_connection(("127.0.0.1", port), CONNECT_TIMEOUT)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if not tls:
-        return client
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context.wrap_socket(client)
 
 
 @contextmanager
@@ -312,18 +250,3 @@ def call_without_server(
         raise LoadError(done.stderr.strip().rpartition("\n")[2])
     outcome = json.loads(done.stdout)
     return outcome["units"], outcome["cpu"]
-
-
-def wait_answer(port: int, is_alive: Callable[[], bool], *, tls: bool, timeout: float) -> None:
-    """Wait until the server answers a request. Raise LoadError when it ends or stays silent."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if not is_alive():
-            raise LoadError("the server ended")
-        try:
-            with connected(port, tls=tls) as client:
-                ask(client, HELLO)
-                return
-        except OSError:
-            time.sleep(POLL_INTERVAL)
-    raise LoadError(f"no answer within {timeout:g} s")

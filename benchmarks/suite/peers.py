@@ -8,13 +8,13 @@ not install is named and skipped; without what the suite itself needs, this fail
 """
 
 import argparse
-import subprocess
 import sys
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-INSTALL_TIMEOUT = 600
+from benchmarks.common.machine import ROOT
+from benchmarks.common.packages import install
+
 BASE = (f"{ROOT}[standard]", "fastapi", "django")
 PEERS: tuple[tuple[str, ...], ...] = (
     ("uvicorn", "httptools", "uvloop", "websockets", "wsproto"),
@@ -31,25 +31,6 @@ PEERS: tuple[tuple[str, ...], ...] = (
 """Each group is installed or skipped as one."""
 DEVELOPMENT = ("watchfiles", "fastapi", "sqlalchemy", "pandas", "numpy", "django")
 """What the applications of `make dev-bench` import, and what servers watch files with."""
-
-
-def install(python: Path, packages: tuple[str, ...]) -> str | None:
-    """Install with pip and return its last words when it failed."""
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    try:
-        done = subprocess.run(
-            [*pip, *packages],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_TIMEOUT,
-        )
-    except subprocess.TimeoutExpired:
-        return f"not installed within {INSTALL_TIMEOUT} s"
-    if done.returncode == 0:
-        return None
-    lines = done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"]
-    return next((line for line in reversed(lines) if "ERROR" in line), lines[-1])
 
 
 def main() -> None:

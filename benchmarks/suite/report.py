@@ -1,6 +1,6 @@
 """From results to what people read: tables and plots for the documentation, ratios for the terminal.
 
-    python -m benchmarks.suite.report benchmarks/results/FILE.json     writes docs/ anew from kept results
+    python -m benchmarks.suite.report benchmarks/results/suite.json     writes docs/ anew from kept results
 
 Everything here is pure but `write` and `main`.
 """
@@ -8,18 +8,17 @@ Everything here is pure but `write` and `main`.
 import sys
 from pathlib import Path
 
+from benchmarks.common.figures import Figure, ratio
+from benchmarks.common.machine import ROOT
+from benchmarks.common.plots import bars, lines, number
+from benchmarks.common.results import Run, failures_table, load, summary
+from benchmarks.common.tables import NOT_MEASURED, about, table, write_page
+
 from .cases import CASES, Case, Kind
-from .figures import Figure, ratio
 from .goals import APP_ALONE, GOALS, OURS
-from .load import ROOT
-from .plots import bars, lines, number
-from .results import Run, load
 from .servers import SERVERS
 
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
-BEGIN = "<!-- what follows is written by a script in benchmarks/ -->"
-END = "<!-- what make bench writes ends here -->"
-NOT_MEASURED = "–"
 BARS = {
     "hello-7": ("hello", "CPU per request, hello with 7 headers"),
     "fastapi": ("fastapi", "CPU per request, FastAPI hello"),
@@ -31,6 +30,24 @@ BARS = {
 }
 """Case to the name of its file and its title."""
 METRICS = {"memory-fast-4": ("pss_mib", "MB"), "startup": ("startup_ms", "ms")}
+LOADS = (Kind.WRK, Kind.CLOSED, Kind.ECHO, Kind.BROADCAST)
+SECTIONS: tuple[tuple[str, tuple[Kind, ...], str, bool], ...] = (
+    ("CPU µs per unit", LOADS, "cpu_us", True),
+    ("Requests, messages or deliveries per second", LOADS, "rate", False),
+    ("Latency at a fixed rate, median, ms", LOADS, "p50_ms", True),
+    ("Latency at a fixed rate, 99th percentile, ms", LOADS, "p99_ms", True),
+    ("Memory of the process tree, MB", (Kind.MEMORY,), "pss_mib", True),
+    ("Start, ms", (Kind.STARTUP,), "startup_ms", True),
+    ("Memory of an idle connection, KB", (Kind.IDLE,), "connection_kib", True),
+    ("CPU of 10,000 idle connections, ms per second", (Kind.IDLE,), "idle_cpu_ms_per_s", True),
+    (
+        "Answer to one client beside 10,000 idle ones, 99th percentile, ms",
+        (Kind.IDLE,),
+        "p99_ms",
+        True,
+    ),
+)
+"""The tables of the page: title, kinds of case, metric, and whether a low figure is the better one."""
 GROWTH = {
     "connections": ("open connections, all busy", "CPU per request as connections grow"),
     "body bytes": ("bytes in the response", "CPU per download as the body grows"),
@@ -45,15 +62,6 @@ def cell(figure: Figure | None, *, best: bool = False) -> str:
         return NOT_MEASURED
     middle = f"**{number(figure.median)}**" if best else number(figure.median)
     return f"{middle} ±{figure.spread * 100:.0f} %" if figure.count > 1 else middle
-
-
-def row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a table of Markdown."""
-    return "\n".join([row(head), "|" + "---|" * len(head), *map(row, rows)])
 
 
 def ordered(run: Run) -> list[str]:
@@ -130,6 +138,11 @@ def drawings(run: Run) -> dict[str, tuple[str, str]]:
     return found
 
 
+def kept(run: Run) -> str:
+    """Return the summary of a run that tables and plots can be made of again."""
+    return summary(run, {metric for _, _, metric, _ in SECTIONS} | {m for m, _ in METRICS.values()})
+
+
 def with_kinds(*kinds: Kind) -> list[Case]:
     return [case for case in CASES if case.kind in kinds]
 
@@ -140,70 +153,18 @@ def body(run: Run | None) -> str:
         sentence = "No figures are kept yet: `make bench` fills the tables and draws the plots."
         return f"{sentence}\n\n### Goals\n\n{goals_table(None)}"
     parts = [about(run), "### Goals", goals_table(run)]
-    loads = with_kinds(Kind.WRK, Kind.CLOSED, Kind.ECHO, Kind.BROADCAST)
-    sections = [
-        ("CPU µs per unit", matrix(run, loads, "cpu_us")),
-        (
-            "Requests, messages or deliveries per second",
-            matrix(run, loads, "rate", low_is_good=False),
-        ),
-        ("Latency at a fixed rate, median, ms", matrix(run, loads, "p50_ms")),
-        ("Latency at a fixed rate, 99th percentile, ms", matrix(run, loads, "p99_ms")),
-        ("Memory of the process tree, MB", matrix(run, with_kinds(Kind.MEMORY), "pss_mib")),
-        ("Start, ms", matrix(run, with_kinds(Kind.STARTUP), "startup_ms")),
-        ("Memory of an idle connection, KB", matrix(run, with_kinds(Kind.IDLE), "connection_kib")),
-        (
-            "CPU of 10,000 idle connections, ms per second",
-            matrix(run, with_kinds(Kind.IDLE), "idle_cpu_ms_per_s"),
-        ),
-        (
-            "Answer to one client beside 10,000 idle ones, 99th percentile, ms",
-            matrix(run, with_kinds(Kind.IDLE), "p99_ms"),
-        ),
-    ]
-    for title, text in sections:
+    for title, kinds, metric, low_is_good in SECTIONS:
+        text = matrix(run, with_kinds(*kinds), metric, low_is_good=low_is_good)
         if text is not None:
             parts += [f"### {title}", text]
     plots = drawings(run)
     if plots:
         parts.append("### Plots")
         parts += [f"![{title}]({name})" for name, (title, _) in plots.items()]
-    failed = failures(run)
+    failed = failures_table(run)
     if failed:
         parts += ["### Not measured", failed]
     return "\n\n".join(parts)
-
-
-def about(run: Run) -> str:
-    """Return where and how the figures came about."""
-    rows = [[name, value] for name, value in run.about.items()]
-    rows.append(["versions", ", ".join(f"{name} {v}" for name, v in run.versions.items())])
-    rows += [[f"left out: {name}", reason] for name, reason in run.left_out.items()]
-    return table(["", ""], rows)
-
-
-def failures(run: Run) -> str:
-    """Return what failed and why, each case of a server once."""
-    first: dict[tuple[str, str], str] = {}
-    for failure in run.failures:
-        first.setdefault((failure.server, failure.case), failure.reason)
-    rows = [[server, case, short(reason)] for (server, case), reason in first.items()]
-    return table(["server", "case", "reason"], rows) if rows else ""
-
-
-def short(reason: str) -> str:
-    """Return one cell's worth of a reason. Flags and paths of other programs are made plain words."""
-    text = " ".join(reason.split()).replace("|", "/").replace("`", "'").replace("--", "")
-    return text if len(text) <= 160 else text[:159] + "…"
-
-
-def filled(page: str, text: str) -> str:
-    """Return the page with `text` between its markers. Raise ValueError when they are not there."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page lacks its markers: {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}"
 
 
 def console(run: Run) -> str:
@@ -234,13 +195,12 @@ def console(run: Run) -> str:
 
 def write(run: Run | None) -> None:
     """Write tables and plots into the documentation; plots of earlier runs are removed."""
-    PAGE.write_text(filled(PAGE.read_text(), body(run)))
+    write_page(PAGE, body(run))
     for old in PAGE.parent.glob("performance-*.svg"):
         old.unlink()
     if run is not None:
         for name, (_, drawing) in drawings(run).items():
             (PAGE.parent / name).write_text(drawing)
-    print(f"written: {PAGE.relative_to(ROOT)}")
 
 
 def main() -> None:

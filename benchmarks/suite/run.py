@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -11,40 +10,36 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
+
+from benchmarks.common import keeping, machine
+from benchmarks.common.asking import HELLO, LoadError, ask, connected
+from benchmarks.common.figures import percentile
+from benchmarks.common.machine import ROOT, installed_version, pinned
+from benchmarks.common.measure import pss_bytes, wait_settled
+from benchmarks.common.results import Failure, Run, Sample, dump
+from benchmarks.common.serving import Started, StartError, free_port, make_certificate
 
 from . import cases as case_table
 from . import report
 from . import servers as server_table
 from .cases import Case, Kind
-from .clients import LoadError
-from .figures import percentile
 from .goals import APP_ALONE, compared
 from .load import (
-    HELLO,
     LATE_LIMIT,
-    ROOT,
     SATURATED,
     Load,
-    ask,
     call_without_server,
-    connected,
     held_connections,
     order_for,
-    pinned,
     run_client,
     run_wrk,
     warm_up,
 )
-from .measure import pss_bytes, wait_settled
 from .plan import Block, estimate, plan
-from .results import Failure, Run, Sample, dump
-from .running import Live, free_port, make_certificate, running, server_environment
+from .running import environment_of, running
 from .servers import NEEDS, Place, Server
 
-RESULTS = ROOT / "benchmarks" / "results"
 IDLE_SECONDS = 5.0
 IDLE_QUESTIONS = 200
 MEMORY_CONNECTIONS = 64
@@ -52,7 +47,6 @@ IMPORT_TIMEOUT, REST_TIMEOUT = 20.0, 2.0
 """Until sixteen workers have imported FastAPI, and until all have rested from a few requests."""
 FILE_BYTES = 10 << 20
 MIB, KIB = 1 << 20, 1 << 10
-BUSY_LOAD = 0.5
 GIVEN = ("rounds", "goal_rounds", "seconds", "cases", "servers")
 """Options that are variables of make."""
 
@@ -100,7 +94,7 @@ def latencies(load: Load) -> dict[str, float]:
     }
 
 
-def measure_idle(live: Live, count: int, seconds: float = IDLE_SECONDS) -> dict[str, float]:
+def measure_idle(live: Started, count: int, seconds: float = IDLE_SECONDS) -> dict[str, float]:
     """Return what so many idle connections cost, and how one more client fares meanwhile."""
     with connected(live.port) as other:
         for _ in range(IDLE_QUESTIONS):
@@ -125,7 +119,7 @@ def measure_idle(live: Live, count: int, seconds: float = IDLE_SECONDS) -> dict[
     }
 
 
-def measure_memory(live: Live) -> dict[str, float]:
+def measure_memory(live: Started) -> dict[str, float]:
     """Return the memory of a tree that has started wholly and answered a few requests."""
     wait_settled(live.pid, IMPORT_TIMEOUT)
     for _ in range(MEMORY_CONNECTIONS):
@@ -135,7 +129,7 @@ def measure_memory(live: Live) -> dict[str, float]:
     return {"pss_mib": pss_bytes(live.pid) / MIB}
 
 
-def measure(case: Case, live: Live, bench: Bench) -> Iterator[dict[str, float]]:
+def measure(case: Case, live: Started, bench: Bench) -> Iterator[dict[str, float]]:
     """Give the metrics of one case on one server, one part after the other. Raise LoadError."""
     match case.kind:
         case Kind.MEMORY:
@@ -166,12 +160,10 @@ def run_block(block: Block, bench: Bench, run: Run) -> None:
 
     place = Place(free_port(), *(bench.certificate or ()))
     cpus = bench.server_cpus if block.setting.pinned else None
-    answered = False
     try:
         with running(
             block.server, block.setting, place, cpus, bench.environment, bench.directory
         ) as live:
-            answered = True
             for case in block.cases:
                 metrics: dict[str, float] = {}
                 try:
@@ -181,9 +173,7 @@ def run_block(block: Block, bench: Bench, run: Run) -> None:
                     fail(case, error)
                 if metrics:
                     run.samples.append(Sample(case.name, block.server.name, block.round, metrics))
-    except (LoadError, TimeoutError) as error:
-        if answered:
-            raise
+    except (StartError, TimeoutError) as error:
         for case in block.cases:
             fail(case, f"it did not start: {error}")
 
@@ -200,7 +190,7 @@ def run_alone(chosen: Sequence[Case], number: int, bench: Bench, run: Run) -> No
                 bench.seconds,
                 case.connections,
                 bench.server_cpus,
-                server_environment(bench.environment),
+                environment_of(extra=bench.environment),
             )
         except (LoadError, subprocess.TimeoutExpired) as error:
             run.failures.append(Failure(case.name, APP_ALONE, number, str(error)))
@@ -222,14 +212,6 @@ def socket_peer(cpus: str | None) -> Iterator[int]:
         process.communicate()
 
 
-def installed_version(distribution: str) -> str | None:
-    """Return the version of an installed distribution; None when it is not there."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def missing(server: Server) -> str | None:
     """Return why a server cannot be measured; None when it can."""
     wanted = (server.distribution, *NEEDS.get(server.name, ())) if server.distribution else ()
@@ -237,41 +219,15 @@ def missing(server: Server) -> str | None:
     return f"not installed: {', '.join(absent)}" if absent else None
 
 
-def first_line(command: list[str]) -> str:
-    """Return the first line that a command says, or that it is not to be had."""
-    try:
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=10, cwd=ROOT
-        )
-    except OSError:
-        return "not to be had"
-    return (done.stdout + done.stderr).strip().partition("\n")[0]
-
-
-def cpu_model() -> str:
-    """Return the name of the processor as the kernel tells it."""
-    with open("/proc/cpuinfo") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def describe(command: str, options: argparse.Namespace) -> dict[str, str]:
     """Return what one must know to repeat the run and to judge it."""
     more = ""
     if options.goal_rounds > options.rounds:
         more = f", {options.goal_rounds} of what goals are about"
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": command,
-        "machine": f"{cpu_model()}, {os.cpu_count()} CPUs, {memory:.0f} GB",
-        "load before": f"{os.getloadavg()[0]:.2f}",
-        "kernel": f"{platform.system()} {platform.release()}",
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "wrk": first_line(["wrk", "--version"]).split(" [")[0],
-        "commit": first_line(["git", "describe", "--always", "--dirty"]),
+        **machine.describe(command),
+        "wrk": machine.first_line(["wrk", "--version"]).split(" [")[0],
+        "commit": machine.commit(),
         "pinned": f"servers to CPU {options.server_cpus}, load to CPU {options.load_cpus}",
         "rounds": f"{options.rounds} of {options.seconds} s{more}",
     }
@@ -293,14 +249,8 @@ def make_command(options: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-def default_cpus() -> tuple[str, str]:
-    """Return the CPU for servers and the one for the load; the same where there is only one."""
-    allowed = sorted(os.sched_getaffinity(0))
-    return str(allowed[0]), str(allowed[-1])
-
-
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    server_cpus, load_cpus = default_cpus()
+    server_cpus, load_cpus = machine.default_cpus()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.suite", description=__doc__)
     parser.add_argument("--cases", help="names or beginnings of names, comma-separated")
     parser.add_argument("--servers", help="names, comma-separated")
@@ -362,7 +312,7 @@ def carry_out(options: argparse.Namespace) -> Run:
     latency_rounds = options.rounds if latency else 0
     minutes = estimate(blocks, options.seconds, latency_rounds=latency_rounds) / 60
     print(f"{len(blocks)} starts of servers, about {minutes:.0f} minutes", flush=True)
-    if os.getloadavg()[0] > BUSY_LOAD:
+    if os.getloadavg()[0] > machine.BUSY_LOAD:
         print("the machine is not quiet: the figures will not be worth much", flush=True)
     with tempfile.TemporaryDirectory() as directory, socket_peer(options.load_cpus) as peer:
         path = Path(directory) / "file"
@@ -413,10 +363,7 @@ def main() -> None:
     run.about["took"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
     print(report.console(run))
     if not options.quick:
-        RESULTS.mkdir(exist_ok=True)
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%M")
-        path = RESULTS / f"{stamp}.json"
-        path.write_text(dump(run))
-        print(f"kept in {path.relative_to(ROOT)}")
+        keeping.keep(dump(run))
     if options.docs:
+        keeping.keep_latest(report.kept(run), "suite")
         report.write(run)

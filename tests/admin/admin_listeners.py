@@ -6,9 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from admin_fakes import close_unix
-
 from asgireload.admin.sockets import open_admin_unix
+from tests.admin.admin_fakes import close_unix
 
 JSON = "application/json"
 

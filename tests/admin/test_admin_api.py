@@ -5,7 +5,12 @@ import json
 import logging
 
 import pytest
-from admin_fakes import (
+
+from asgireload.admin.access import AccessPolicy
+from asgireload.admin.api import AdminApp
+from asgireload.admin.port import TemplateSnapshot
+from asgireload.errors import ControlError, TlsError
+from tests.admin.admin_fakes import (
     TRACEBACK,
     Answer,
     Client,
@@ -16,11 +21,6 @@ from admin_fakes import (
     make_status,
     make_worker,
 )
-
-from asgireload.admin.access import AccessPolicy
-from asgireload.admin.api import AdminApp
-from asgireload.admin.port import TemplateSnapshot
-from asgireload.errors import ControlError, TlsError
 
 JSON = "application/json"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"

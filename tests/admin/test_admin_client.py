@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from admin_fakes import close_unix
-from admin_listeners import http, serve
 
 from asgireload.admin import client as client_module
 from asgireload.admin.client import AdminClient, WrongPeerError
 from asgireload.admin.sockets import open_admin_unix
 from asgireload.errors import ControlError
+from tests.admin.admin_fakes import close_unix
+from tests.admin.admin_listeners import http, serve
 
 
 class TestRequest:

@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from admin_fakes import (
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
+from prometheus_client.parser import text_string_to_metric_families as parse_plain
+
+from asgireload.admin.metrics import MetricsPage
+from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field, Limit, Record
+from tests.admin.admin_fakes import (
     NOW,
     FakePort,
     make_certificate,
@@ -12,13 +19,6 @@ from admin_fakes import (
     make_status,
     make_worker,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
-from prometheus_client.parser import text_string_to_metric_families as parse_plain
-
-from asgireload.admin.metrics import MetricsPage
-from asgireload.ipc.scoreboard import LATENCY_BOUNDS, Field, Limit, Record
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 WORKER = {"slot": "0", "role": "worker", "generation": "7"}

@@ -6,7 +6,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from admin_fakes import close_unix
 
 from asgireload.admin import sockets
 from asgireload.admin.sockets import (
@@ -19,6 +18,7 @@ from asgireload.admin.sockets import (
 from asgireload.errors import ConfigError, ListenError
 from asgireload.net import unix
 from asgireload.net.unix import SocketFile, remove_stale_socket
+from tests.admin.admin_fakes import close_unix
 
 
 @pytest.fixture

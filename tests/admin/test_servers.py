@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from admin_fakes import close_unix
-from admin_listeners import http, serve
 
 from asgireload.admin import servers as servers_module
 from asgireload.admin.client import AdminClient
@@ -17,6 +15,8 @@ from asgireload.admin.servers import Address, Found, FoundServer, choose, find_s
 from asgireload.admin.sockets import make_runtime_directory, open_admin_unix
 from asgireload.errors import ControlError
 from asgireload.net.unix_table import parse_unix_table
+from tests.admin.admin_fakes import close_unix
+from tests.admin.admin_listeners import http, serve
 
 PID = os.getpid()
 STATUS = {"app": "shop.main:app", "pid": 1, "state": "serving", "workers_ready": 2}

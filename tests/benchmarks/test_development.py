@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.common import tables
+from benchmarks.common.results import Run, Sample
 from benchmarks.development import report
 from benchmarks.development.judging import (
     LONGEST_PAUSE,
@@ -20,7 +22,6 @@ from benchmarks.development.projects import PROJECTS, VERSION, choose, tiny_same
 from benchmarks.development.run import metrics_of
 from benchmarks.development.servers import RELOADERS
 from benchmarks.development.servers import choose as choose_servers
-from benchmarks.suite.results import Run, Sample
 
 
 def answer(asked_at, ended_at, version=None, **more):
@@ -207,4 +208,4 @@ def test_without_figures_the_page_says_how_to_get_them():
 
 
 def test_the_page_has_room_for_the_tables():
-    assert "### Goals" in report.filled(report.PAGE.read_text(), report.body(run_of()))
+    assert "### Goals" in tables.filled(report.PAGE.read_text(), report.body(run_of()))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.suite import measure
-from benchmarks.suite.figures import Figure, figure, percentile, ratio
+from benchmarks.common import measure
+from benchmarks.common.figures import Figure, figure, percentile, ratio
 
 
 def test_a_figure_is_the_median_with_its_extremes():

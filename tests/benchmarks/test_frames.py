@@ -7,7 +7,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.extensions import PerMessageDeflate
 
-from benchmarks.suite.frames import BINARY, TEXT, masked_frame, payload_of, whole_frames
+from benchmarks.common.frames import BINARY, TEXT, masked_frame, payload_of, whole_frames
 
 
 def server(*extensions):

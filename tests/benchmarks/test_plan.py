@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.common.asking import LoadError
 from benchmarks.suite import cases, servers
 from benchmarks.suite.cases import CASES, Kind, Setting, request_headers
-from benchmarks.suite.clients import LoadError
 from benchmarks.suite.goals import APP_ALONE, GOALS, compared
 from benchmarks.suite.load import parse_wrk, wrk_script
 from benchmarks.suite.plan import estimate, plan

@@ -5,6 +5,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from benchmarks.common import tables
+from benchmarks.common.asking import LoadError
 from benchmarks.reloads import kill, quiet, report, servers
 from benchmarks.reloads.clients import BEHAVIOUR, Effort
 from benchmarks.reloads.judge import Figures, Kill, Mark, Reload
@@ -19,9 +21,8 @@ from benchmarks.reloads.records import (
     Record,
     kinds_for,
 )
-from benchmarks.reloads.results import KILL, MIXED, QUIET, Run, dump, load, parse
+from benchmarks.reloads.results import KILL, MIXED, QUIET, Run, dump, load, parse, summary
 from benchmarks.reloads.trial import TEMPLATE, Trial, write_code
-from benchmarks.suite.clients import LoadError
 
 GOOD = Figures(answered=100, closed=2, p50_ms=1.0, p99_ms=2.0, longest_ms=3.0, gap_ms=4.0)
 BAD = Figures(
@@ -68,6 +69,13 @@ def test_results_are_read_as_they_were_written(run, tmp_path):
     path = tmp_path / "run.json"
     path.write_text(dump(run))
     assert load(path) == run
+
+
+@pytest.mark.parametrize("run", [MIX, QUIET_RUN, KILL_RUN], ids=lambda run: run.part)
+def test_a_summary_makes_the_same_section(run):
+    read = parse(summary(run))
+    assert report.TEXTS[run.part](read) == report.TEXTS[run.part](run)
+    assert report.drawings(read) == report.drawings(run)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', json.dumps({"format": 2})])
@@ -137,9 +145,9 @@ def test_what_failed_is_told_with_the_log():
 def test_each_part_fills_its_own_section_of_the_page(run):
     page = report.PAGE.read_text()
     text = report.TEXTS[run.part](run)
-    filled = report.filled(page, run.part, text)
+    filled = tables.filled(page, text, *report.MARKERS[run.part])
     assert text in filled
-    assert report.filled(filled, run.part, text) == filled
+    assert tables.filled(filled, text, *report.MARKERS[run.part]) == filled
     for part, (start, stop) in report.MARKERS.items():
         if part != run.part:
             assert (
@@ -150,7 +158,7 @@ def test_each_part_fills_its_own_section_of_the_page(run):
 
 def test_a_page_without_markers_is_refused():
     with pytest.raises(ValueError, match="lacks its markers"):
-        report.filled("# A page", MIXED, "text")
+        tables.filled("# A page", "text", *report.MARKERS[MIXED])
 
 
 @pytest.mark.parametrize("run", [MIX, QUIET_RUN, KILL_RUN], ids=lambda run: run.part)

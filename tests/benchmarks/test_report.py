@@ -7,11 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.common import keeping, tables
+from benchmarks.common.figures import Figure
+from benchmarks.common.plots import Axis, bars, lines, number
+from benchmarks.common.results import (
+    Failure,
+    Run,
+    Sample,
+    dump,
+    failures_table,
+    load,
+    parse,
+    summary,
+)
 from benchmarks.suite import report
-from benchmarks.suite.figures import Figure
 from benchmarks.suite.goals import GOALS
-from benchmarks.suite.plots import Axis, bars, lines, number
-from benchmarks.suite.results import Failure, Run, Sample, dump, load, parse
 
 
 def run_of(*rows, **more):
@@ -39,6 +49,50 @@ def test_results_are_read_as_they_were_written(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(dump(run))
     assert load(path) == run
+
+
+def test_a_summary_makes_the_same_page_in_few_lines():
+    run = run_of(
+        ("hello-7", "asgireload", {"cpu_us": 14.123456789123, "client_share": 0.5}),
+        ("hello-7", "asgireload", {"cpu_us": 16.0, "client_share": 0.25}),
+        ("startup", "uvicorn", {"startup_ms": 700.5}),
+        left_out={"granian": "not installed"},
+    )
+    run.failures += [Failure("tls", "h2corn", n, f"no answer, {n}") for n in range(2)]
+    kept = report.kept(run)
+    assert report.body(parse(kept)) == report.body(run)
+    assert "client_share" not in kept
+    assert kept.count("\n") < 30
+
+
+def test_a_summary_of_everything_keeps_every_metric():
+    read = parse(summary(HELLO))
+    assert read.cases() == HELLO.cases()
+    assert read.servers() == HELLO.servers()
+    for case, server, metric in (
+        *(("hello-7", "asgireload", metric) for metric in ("cpu_us", "rate")),
+        ("hello-7", "floor", "cpu_us"),
+    ):
+        assert read.figure(case, server, metric) == HELLO.figure(case, server, metric)
+
+
+LONG = ["x" * 300, "y" * 300]
+
+
+@pytest.mark.parametrize(
+    ("value", "lines"),
+    [
+        ({}, 1),
+        ({"a": {"b": [1, 2]}, "c": None}, 1),
+        (LONG, 1),
+        ({"a": LONG, "b": {"c": 1}}, 4),
+        ([{"a": LONG}, {"b": 0.5}], 6),
+    ],
+)
+def test_what_is_short_or_plain_is_kept_on_one_line(value, lines):
+    text = keeping.compact(value)
+    assert json.loads(text) == value
+    assert len(text.splitlines()) == lines
 
 
 @pytest.mark.parametrize(
@@ -112,20 +166,20 @@ def test_a_report_without_results_says_how_to_get_them():
 
 
 def test_only_what_stands_between_the_markers_is_replaced():
-    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
-    assert report.filled(page, "new") == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
+    page = f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n"
+    assert tables.filled(page, "new") == f"before\n{tables.BEGIN}\n\nnew\n\n{tables.END}\nafter\n"
     with pytest.raises(ValueError, match="lacks its markers"):
-        report.filled("before", "new")
+        tables.filled("before", "new")
 
 
 def test_the_page_of_the_documentation_has_the_markers():
-    assert "new" in report.filled(report.PAGE.read_text(), "new")
+    assert "new" in tables.filled(report.PAGE.read_text(), "new")
 
 
 def test_a_failure_is_told_once_in_words_that_fit_a_table():
     run = run_of(("hello-7", "floor", {"cpu_us": 1.0}))
     run.failures += [Failure("tls", "h2corn", n, "no option --x | `y`\n") for n in range(2)]
-    assert report.failures(run).splitlines()[2:] == ["| h2corn | tls | no option x / 'y' |"]
+    assert failures_table(run).splitlines()[2:] == ["| h2corn | tls | no option x / 'y' |"]
 
 
 def test_the_terminal_shows_ratios_to_each_other_server():

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from asgireload.websocket import sessions
 from asgireload.websocket._wsproto import WsprotoSession
 from asgireload.websocket.session import SessionLimits, WebSocketSession
 from asgireload.websocket.sessions import choose_session, new_session
+from asgireload.websocket.settings import SessionName
 
 
 def test_the_option_chooses_and_auto_means_ours() -> None:
@@ -19,7 +19,7 @@ def test_the_option_chooses_and_auto_means_ours() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("builtin", WebSocketSession), ("wsproto", WsprotoSession)]
 )
-def test_a_session_is_of_the_kind_that_was_chosen(name: sessions.SessionName, kind: type) -> None:
+def test_a_session_is_of_the_kind_that_was_chosen(name: SessionName, kind: type) -> None:
     session = new_session(name, SessionLimits(), None, None, is_movable=True)
     assert type(session) is kind
     assert session.is_movable

@@ -10,7 +10,7 @@ import pytest
 from asgireload.net.x509 import find_certificates, to_pem
 from tests.certificates import AUTHORITY
 from tests.process.running import Server, wait_until, write_version
-from tests.process.test_startup import run
+from tests.process.starting.test_startup import run
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 

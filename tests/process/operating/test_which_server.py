@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def as_nobody(*words, cwd, **variables):
     packages = os.pathsep.join([str(Path(asgireload.__file__).parents[1]), *filter(None, sys.path)])
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": packages, **variables}
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    user: Any = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     for interpreter in (sys.executable, f"/usr/bin/python{version}"):
         probe = [interpreter, "-c", "import click, msgspec, asgireload"]
         try:

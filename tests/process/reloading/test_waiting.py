@@ -44,6 +44,20 @@ def opened(server, data):
     return client
 
 
+def leave(*clients):
+    """End connections now: a close alone would wait for the thread that reads."""
+    for client in clients:
+        client.shutdown(socket.SHUT_RDWR)
+        client.close()
+
+
+def start_command(server, shown, *words):
+    """Start a command whose standard error goes to the file `shown`."""
+    command = [sys.executable, "-m", "asgireload", *words, "--socket", str(server.admin_socket)]
+    with shown.open("w") as err:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True)
+
+
 def get(server, path):
     return opened(server, b"GET %s?token=secret HTTP/1.1\r\nhost: test\r\n\r\n" % path)
 
@@ -51,22 +65,14 @@ def get(server, path):
 def test_a_reload_that_waits_names_the_connections_that_hold_it(tmp_path):
     write_version(tmp_path, 1, extra=ENDLESS)
     options = (
-        *("--no-drain-overlap", "--drain-timeout", "8", "--probation", "0"),
+        *("--no-drain-overlap", "--drain-timeout", "60", "--probation", "0"),
         *("--event-stream-notice", "60", "--ws-close-window", "0"),
     )
     with Server(tmp_path, *options, workers=1) as server:
         holders = [get(server, b"/text/event-stream"), get(server, b"/text/plain")]
         silent = opened(server, WEBSOCKET)
         assert "Reload 1: committed" in server.reload()
-        command = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "asgireload", "reload", "--wait"),
-                *("--socket", str(server.admin_socket)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = start_command(server, tmp_path / "shown", "reload", "--wait")
         line = "Reload 2 waits for 1 worker of generation 1 to drain, "
         wait_until(lambda: re.search(f"{line}.*: ", server.log))
         seen = server.status()
@@ -76,7 +82,10 @@ def test_a_reload_that_waits_names_the_connections_that_hold_it(tmp_path):
         shown = server.control("status").stdout
         assert "  waits for 1 worker of generation 1 to drain" in shown
         assert f"  slot 0, pid {draining['pid']}, waits for " in shown
-        out, err = command.communicate(timeout=60)
+        wait_until(lambda: line in (tmp_path / "shown").read_text())
+        leave(*holders, silent)
+        out, _ = command.communicate(timeout=60)
+        err = (tmp_path / "shown").read_text()
         assert command.returncode == 0
         assert "Reload 2: committed" in out
         assert line in err
@@ -86,22 +95,21 @@ def test_a_reload_that_waits_names_the_connections_that_hold_it(tmp_path):
             assert "GET /text/plain for " in text
             assert "s from 127.0.0.1:" in text
             assert "secret" not in text
-        for client in (*holders, silent):
-            client.close()
 
 
 def test_a_stop_that_waits_names_the_connections_that_hold_it(tmp_path):
     write_version(tmp_path, 1, extra=ENDLESS)
-    with Server(tmp_path, "--drain-timeout", "6", workers=1) as server:
+    with Server(tmp_path, "--drain-timeout", "60", workers=1) as server:
         client = get(server, b"/text/plain")
-        stopped = server.control("stop", "--wait")
-        assert stopped.returncode == 0
+        command = start_command(server, tmp_path / "shown", "stop", "--wait")
         line = "The stop waits for 1 worker to drain, "
-        assert line in stopped.stderr
-        assert "1 request: GET /text/plain for " in stopped.stderr
-        assert "has stopped" in stopped.stdout
+        wait_until(lambda: line in (tmp_path / "shown").read_text())
+        leave(client)
+        out, _ = command.communicate(timeout=60)
+        assert command.returncode == 0
+        assert "1 request: GET /text/plain for " in (tmp_path / "shown").read_text()
+        assert "has stopped" in out
         assert line in server.log
-        client.close()
 
 
 def test_a_drain_that_is_quick_says_nothing(tmp_path):

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from .running import Server, write_version
+from tests.process.running import Server, write_version
 
 pytestmark = pytest.mark.process
 

@@ -1,12 +1,14 @@
-"""What a run leaves behind: one JSON file. Pure, but for reading and writing it."""
+"""What a run of samples leaves behind: one JSON file, whole or as a summary. Pure, but for reading it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import keeping
 from .figures import Figure, figure
+from .tables import short, table
 
 FORMAT = 1
 
@@ -18,6 +20,7 @@ class Sample:
     case: str
     server: str
     round: int
+    """Read from a summary: its place among the values of the metric."""
     metrics: dict[str, float]
 
 
@@ -65,26 +68,64 @@ def dump(run: Run) -> str:
     return json.dumps({"format": FORMAT, **asdict(run)}, indent=1) + "\n"
 
 
+def summary(run: Run, metrics: Collection[str] | None = None) -> str:
+    """Return what tables and plots are made of as JSON: the values of the metrics by case and server.
+
+    Of each failure the first round is told. `metrics` None: all.
+    """
+    values: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for sample in run.samples:
+        for metric, value in sample.metrics.items():
+            if metrics is None or metric in metrics:
+                found = values.setdefault(sample.case, {}).setdefault(sample.server, {})
+                found.setdefault(metric, []).append(value)
+    first: dict[tuple[str, str], Failure] = {}
+    for failure in run.failures:
+        first.setdefault((failure.case, failure.server), failure)
+    told = asdict(run) | {"values": values, "failures": [asdict(each) for each in first.values()]}
+    del told["samples"]
+    return keeping.compact(keeping.rounded({"format": FORMAT, **told})) + "\n"
+
+
+def _samples_of(values: dict[str, dict[str, dict[str, list[float]]]]) -> list[Sample]:
+    return [
+        Sample(case, server, number, {metric: value})
+        for case, servers in values.items()
+        for server, metrics in servers.items()
+        for metric, found in metrics.items()
+        for number, value in enumerate(found)
+    ]
+
+
 def _all_of(kind: type[Any], rows: Iterable[dict[str, Any]]) -> list[Any]:
     return [kind(**row) for row in rows]
 
 
 def parse(text: str) -> Run:
-    """Read what dump() wrote. Raise ValueError for anything else."""
+    """Read what dump() or summary() wrote. Raise ValueError for anything else."""
     try:
         values = json.loads(text)
         if values.pop("format", None) != FORMAT:
             raise ValueError(f"no results of format {FORMAT}")
-        samples = _all_of(Sample, values.pop("samples"))
+        if "values" in values:
+            samples = _samples_of(values.pop("values"))
+        else:
+            samples = _all_of(Sample, values.pop("samples"))
         failures = _all_of(Failure, values.pop("failures"))
         return Run(**values, samples=samples, failures=failures)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no results of a run: {error}") from error
 
 
+def failures_table(run: Run) -> str:
+    """Return what failed and why, each case of a server once."""
+    first: dict[tuple[str, str], str] = {}
+    for failure in run.failures:
+        first.setdefault((failure.server, failure.case), failure.reason)
+    rows = [[server, case, short(reason)] for (server, case), reason in first.items()]
+    return table(["server", "case", "reason"], rows) if rows else ""
+
+
 def load(path: Path) -> Run:
-    """Read a file of results. Raise ValueError, naming it, for what is none."""
-    try:
-        return parse(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    """Read a file of results. Raise ValueError, naming it, for what holds none."""
+    return keeping.load(path, parse)
