@@ -22,7 +22,7 @@ LAYERS = [
 ]
 """A room imports rooms of lower layers, and of its own layer only where ALLOWED says so."""
 ALLOWED = {
-    # The exchange frames its responses itself, and the value that connections share holds what the wire caches.
+    # The value that connections share holds what the wire caches.
     ("http", "http1"),
     # The supervisor's decisions never import the code of its children; it joins admin and development.
     ("template", "worker"),

@@ -38,12 +38,13 @@ from asgireload.http.close_plan import ClosePlan, late_close_at
 from asgireload.http.context import ServingContext, Successor, error_logger
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
 from asgireload.http.event_stream import with_last_event_id
-from asgireload.http.exchange import Carrier, HttpExchange
+from asgireload.http.exchange import HttpExchange
 from asgireload.http.hosts import names_served_host
 from asgireload.http.request import RequestHead
 from asgireload.http1.disconnect_watch import DepartureWatch
 from asgireload.http1.lingering_close import LingeringClose, reset, unsent_bytes
 from asgireload.http1.reader import RequestReader
+from asgireload.http1.response_stream import Carrier, Http1ResponseStream
 from asgireload.http1.resuming import Resuming
 from asgireload.http1.stream_leaving import StreamLeaving
 from asgireload.http1.timeouts import CLOCK_TICK, NEVER, ConnectionTimer, Expired
@@ -126,6 +127,7 @@ class HttpConnection(Carrier):
         "_unread",
         "_upgrade_head",
         "_write_waiters",
+        "endpoints",
         "state",
     )
 
@@ -210,8 +212,8 @@ class HttpConnection(Carrier):
             self._is_reading_paused = bool(self._unread) or not exchange.can_keep_reading
         if self._is_reading_paused:
             transport.pause_reading()
-        if exchange is not None and exchange.awaits_departure:
-            self.watch_departure()
+        if exchange is not None and exchange.awaits_disconnect:
+            self.watch_disconnect()
         if self.context.is_held:
             self.hold()
         if self.context.drain:
@@ -351,8 +353,10 @@ class HttpConnection(Carrier):
         if head.is_websocket and self.context.speaks_websocket:
             self._upgrade_head = head
             return True
-        exchange = HttpExchange(self, head)
+        stream = Http1ResponseStream(self, head)
+        exchange = HttpExchange(head, stream, self.context, self.endpoints)
         if self._resumed is not None:
+            stream.resume(self._resumed)
             exchange.resume(self._resumed)
             self._resumed = None
         self._incoming = exchange
@@ -371,7 +375,7 @@ class HttpConnection(Carrier):
         if exchange is self._current:
             self._incoming = None
 
-    # The exchange calls these.
+    # The response stream of the exchange in hand calls these.
 
     def task_name(self) -> str:
         if not self._task_name:
@@ -471,23 +475,29 @@ class HttpConnection(Carrier):
             self._resume_reading()
             self._restart_body_timeout()
 
-    def event_stream_begun(self, exchange: HttpExchange) -> None:
-        if self.context.drain and exchange is self._current:
+    def event_stream_begun(self, stream: Http1ResponseStream) -> None:
+        if self.context.drain and self._is_in_hand(stream):
             self._leave_stream()
 
-    def event_sent(self, exchange: HttpExchange) -> None:
-        if self._leaving is not None and exchange is self._current:
+    def event_sent(self, stream: Http1ResponseStream) -> None:
+        if self._leaving is not None and self._is_in_hand(stream):
             self._leaving.advance()
 
-    def watch_departure(self) -> None:
+    def _is_in_hand(self, stream: Http1ResponseStream) -> bool:
+        exchange = self._current
+        return exchange is not None and exchange.stream is stream
+
+    def watch_disconnect(self) -> None:
         if self.writer.is_direct:
             self._transport.resume_reading()
         elif self._is_reading_paused and self._departure is None:
             self._begin_departure_watch(on_hang_up=self._note_hang_up)
 
-    def must_close_after(self, exchange: HttpExchange, *, is_last_piece: bool) -> bool:
-        if not exchange.head.keep_alive:
+    def must_close_after(self, head: RequestHead, *, is_last_piece: bool) -> bool:
+        if not head.keep_alive:
             return True
+        exchange = self._current
+        assert exchange is not None
         if not exchange.is_request_complete and (
             exchange.needs_continue or (is_last_piece and not self._can_discard_rest(exchange))
         ):
@@ -497,7 +507,9 @@ class HttpConnection(Carrier):
             self._has_peer_closed or (bool(self.context.drain) and not self._may_leave())
         )
 
-    def response_completed(self, exchange: HttpExchange, *, closes: bool) -> None:
+    def response_completed(self, *, closes: bool) -> None:
+        exchange = self._current
+        assert exchange is not None
         self._forget_leaving()
         self._timer.request = NEVER
         if not exchange.is_request_complete and not closes and self._can_discard_rest(exchange):
@@ -520,7 +532,7 @@ class HttpConnection(Carrier):
             self._release_current()
             self._go_on()
 
-    def response_broken(self, exchange: HttpExchange, *, needs_reset: bool) -> None:
+    def response_broken(self, *, needs_reset: bool) -> None:
         self._release_current()
         if needs_reset:
             self._reset()
@@ -698,13 +710,14 @@ class HttpConnection(Carrier):
             return None
         exchange = self._current
         assert exchange is not None
+        stream = _stream_of(exchange)
         events = exchange.events
         assert events is not None
         return EventStreamParcel(
             self.endpoints.facts(),
             with_last_event_id(exchange.head.to_bytes(), events.last_event_id),
-            exchange.is_chunked,
-            exchange.closes,
+            stream.is_chunked,
+            stream.closes,
             events.last_event_id,
             events.has_events,
             events.first_event_id or b"",
@@ -747,7 +760,7 @@ class HttpConnection(Carrier):
                 return
             self.context.record.values[_CUT_TOTAL] += 1
             is_begun = exchange.is_response_begun
-            is_hidden = exchange.is_delimited_by_close
+            is_hidden = _stream_of(exchange).is_delimited_by_close
             self._drop_exchange(503)
             if not is_begun:
                 self._answer(503, "Service Unavailable")
@@ -769,7 +782,7 @@ class HttpConnection(Carrier):
     def abort(self) -> None:
         self.writer.flush()
         exchange = self._current
-        is_hidden = exchange is not None and exchange.is_delimited_by_close
+        is_hidden = exchange is not None and _stream_of(exchange).is_delimited_by_close
         self._drop_exchange(cancel=True)
         if self._lingering is not None:
             self._lingering.abort()
@@ -1202,7 +1215,7 @@ class HttpConnection(Carrier):
             self.context.record.count_limit(Limit.WRITE_TIMEOUT)
             self.state = ConnectionState.CLOSING
             exchange = self._current
-            if exchange is not None and exchange.is_delimited_by_close:
+            if exchange is not None and _stream_of(exchange).is_delimited_by_close:
                 reset(self._transport)  # what it got must not look whole
             else:
                 self._transport.abort()
@@ -1302,6 +1315,13 @@ def resumed_http_protocol(context: ServingContext, parcel: HttpParcel) -> asynci
         connection.resume(transport, parcel)
 
     return Resuming(context.loop, begin)
+
+
+def _stream_of(exchange: HttpExchange) -> Http1ResponseStream:
+    """Return the stream of an exchange that this connection has made."""
+    stream = exchange.stream
+    assert isinstance(stream, Http1ResponseStream)
+    return stream
 
 
 def _wake(waiter: "asyncio.Future[None]") -> None:

@@ -117,7 +117,7 @@ def scope_of(
     context = ServingContext(None, settings, None)  # type: ignore[arg-type]
     if websocket:
         return websocket_scope(head, context, endpoints, [])
-    return http_scope(head, context, endpoints)
+    return http_scope(head, context, endpoints, can_inform=True, can_send_trailers=False)
 
 
 @pytest.mark.parametrize(
