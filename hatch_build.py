@@ -33,6 +33,7 @@ MODULES = (
     "http/timer_wheel.py",
     "http1/chunked.py",
     "http1/connection.py",
+    "http1/connection_state.py",
     "http1/head_cache.py",
     "http1/parser.py",
     "http1/parsers.py",

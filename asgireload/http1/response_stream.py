@@ -9,14 +9,14 @@ from typing import Any
 from asgireload.http.context import ServingContext
 from asgireload.http.request import RequestHead
 from asgireload.http.response_stream import APART_BYTES, ResponseStream
-from asgireload.http1.sendfile import send_span
+from asgireload.http1.sendfile import FileCarrier, send_span
 from asgireload.http1.write_scheduling import ConnectionWriter
 from asgireload.http1.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.parcels import EventStreamParcel
 
 
 class Carrier:
-    """What a stream needs of its connection, which is one of these and a `FileCarrier`.
+    """What a stream needs of its connection.
 
     A class and no protocol: compiled, its attributes and methods are then found without a lookup.
     """
@@ -54,29 +54,12 @@ class Carrier:
         """Return when the client has read enough, or is gone."""
         raise NotImplementedError
 
-    async def wait_movable(self) -> None:
-        """Return when it is settled whether there is a `plain_socket`, or the client is gone."""
-        raise NotImplementedError
-
-    async def wait_flushed(self) -> None:
-        """Return when the transport holds nothing unsent, or the client is gone."""
-        raise NotImplementedError
-
-    async def wait_socket_writable(self, descriptor: int) -> None:
-        """Return when the socket takes more. Raise ClientDisconnectedError when the client is gone, or has not read
-        for the write timeout."""
-        raise NotImplementedError
-
     def is_gone(self) -> bool:
         """Whether nothing that is sent from now on can arrive."""
         raise NotImplementedError
 
-    def plain_socket(self) -> int | None:
-        """Return the descriptor of the socket, or None when bytes must go through the transport."""
-        raise NotImplementedError
-
-    def count_sent(self, size: int) -> None:
-        """Count bytes that the kernel has sent by itself."""
+    def file_carrier(self) -> FileCarrier:
+        """Return what files are sent through."""
         raise NotImplementedError
 
     def task_name(self) -> str:
@@ -248,7 +231,7 @@ class Http1ResponseStream(ResponseStream):
         self._data = b""
         if before:
             connection.write(before)
-        await send_span(connection, descriptor, offset, size)
+        await send_span(connection.file_carrier(), descriptor, offset, size)
         if behind and not connection.is_gone():
             connection.write(behind)
 
