@@ -55,6 +55,7 @@ MODULES = (
     "worker/balance.py",
     "worker/connecting.py",
     "worker/direct.py",
+    "worker/protocols.py",
 )
 PACKAGE = "asgireload"
 SCRIPT = """

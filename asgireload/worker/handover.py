@@ -16,26 +16,21 @@ import msgspec
 
 from asgireload.errors import ParcelError
 from asgireload.http.context import LiveConnection, ServingContext
-from asgireload.http1.connection import resumed_http_protocol, resumed_stream_protocol
 from asgireload.ipc.parcels import (
-    EventStreamParcel,
-    HttpParcel,
     Offer,
     Parcel,
     PassageMessage,
     Settled,
-    WebSocketParcel,
     Withdrawn,
     decode_parcel,
     encode_parcel,
 )
 from asgireload.ipc.passage import Passage, Sent, read_parcel
 from asgireload.ipc.scoreboard import Field
-from asgireload.websocket.connection import resumed_websocket_protocol
-from asgireload.websocket.handover import Resumption
 from asgireload.worker.collection import PutOff
 from asgireload.worker.connecting import Connecting, wait_ended
 from asgireload.worker.offers import Claims, Fate, Offers, Settle, Turn
+from asgireload.worker.protocols import resumed_protocol
 
 SLICE_SECONDS = 0.004
 """Work on a handover in one turn of the loop: a request that comes meanwhile waits no longer than for one
@@ -316,19 +311,6 @@ class Spread:
 
 def _ignore(subject: object) -> None:
     """Nobody needs to know."""
-
-
-def resumed_protocol(context: ServingContext, parcel: Parcel) -> Callable[[], asyncio.BaseProtocol]:
-    """Return what makes the protocol that goes on with a connection. Raise ParcelError where none can."""
-    match parcel:
-        case HttpParcel():
-            return partial(resumed_http_protocol, context, parcel)
-        case EventStreamParcel():
-            return partial(resumed_stream_protocol, context, parcel)
-        case WebSocketParcel():
-            if not context.speaks_websocket:
-                raise ParcelError("WebSockets are switched off here")
-            return partial(resumed_websocket_protocol, context, Resumption(parcel))
 
 
 class _Arrival(msgspec.Struct, frozen=True):

@@ -43,7 +43,6 @@ from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
 from asgireload.http.request import RequestLimits
 from asgireload.http.request_id import RequestIds
-from asgireload.http1.connection import http_protocol
 from asgireload.http1.parsers import choose_parser
 from asgireload.ipc.app_signals import AppSignals, give_signals
 from asgireload.ipc.channel import Channel
@@ -104,6 +103,7 @@ from asgireload.worker.health import check_health
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.loop_end import close_loop
 from asgireload.worker.open_work import WaitReports
+from asgireload.worker.protocols import new_protocol
 from asgireload.worker.tls import make_contexts
 
 if TYPE_CHECKING:
@@ -396,7 +396,7 @@ class _Worker:
         acceptor = Acceptor(
             loop,
             self._entrances,
-            partial(http_protocol, context),
+            partial(new_protocol, context),
             record=self._record,
             handshake_timeout=self._config.timeout_handshake,
             greeter=self._make_greeter(loop),
