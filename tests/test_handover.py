@@ -144,7 +144,7 @@ def test_a_framework_goes_on_in_the_next_worker(run, make):
     async def main():
         async with row() as (here, *_):
             for worker in here.workers:
-                worker.context.app = make(worker.name)
+                worker.served.app = make(worker.name)
             client = await here.open()
             client.send(frame(TEXT, b"one"))
             assert await read_text(client) == "a: one"

@@ -9,8 +9,10 @@ PACKAGE = Path(asgireload.__file__).parent
 
 LAYERS = [
     {"cli"},
+    # What only --reload needs stands above the processes that it changes, so that these cannot import it.
+    {"development"},
     {"supervisor", "template"},
-    {"worker", "admin", "development"},
+    {"worker", "admin"},
     {"websocket"},
     {"http1"},
     {"http"},
@@ -18,21 +20,13 @@ LAYERS = [
     {"log"},
     {"libraries"},
     {"config", "asgi", "bytecode", "frameworks"},
-    {"errors"},
+    {"errors", "failures"},
 ]
 """A room imports rooms of lower layers, and of its own layer only where ALLOWED says so."""
 ALLOWED = {
-    # The value that connections share holds what the wire caches.
-    ("http", "http1"),
-    # The supervisor's decisions never import the code of its children; it joins admin and development.
+    # The supervisor's decisions never import the code of its children; it joins admin.
     ("template", "worker"),
     ("supervisor", "admin"),
-    ("supervisor", "development"),
-    # Development lies above the processes that it changes; they still name its parts themselves.
-    ("development", "supervisor"),
-    ("development", "template"),
-    ("development", "worker"),
-    ("worker", "development"),
     ("ipc", "config"),
     # Messages carry values of the rooms they are about.
     ("ipc", "net"),

@@ -14,8 +14,8 @@ from typing import cast
 
 import msgspec
 
-from asgireload.http.context import ServingContext
 from asgireload.http1.connection import HttpConnection, http_protocol
+from asgireload.http1.wire import Http1Wire
 from asgireload.ipc.linux import count_descriptors, file_limit
 
 MAX_CONNECTIONS = 256
@@ -77,9 +77,9 @@ def most_connections(limit: int, open_descriptors: int, present: int) -> int:
 class Crowd:
     """The connections of one listener. `admit` makes each; `trust` is told of those who were let in."""
 
-    def __init__(self, context: ServingContext, *, is_trusted: bool) -> None:
+    def __init__(self, wire: Http1Wire, *, is_trusted: bool) -> None:
         """`is_trusted`: whoever can connect has every right, as on a Unix socket."""
-        self._context = context
+        self._wire = wire
         self._is_trusted = is_trusted
         self._last_arrival = 0
         self._most = MAX_CONNECTIONS
@@ -103,7 +103,7 @@ class Crowd:
             for guest in to_give_way(guests.keys(), self._most - 1):
                 self._leaving.add(guests[guest])
                 guests[guest].abort()
-        connection = http_protocol(self._context)
+        connection = http_protocol(self._wire)
         self._last_arrival += 1
         self._arrivals[cast("HttpConnection", connection)] = self._last_arrival
         return connection
@@ -116,7 +116,7 @@ class Crowd:
             self._trusted.update(each for each in present if each.endpoints.client == client)
 
     def _present(self) -> set[HttpConnection]:
-        return cast("set[HttpConnection]", self._context.connections)
+        return cast("set[HttpConnection]", self._wire.server.live.connections)
 
     def _judge(self, connection: HttpConnection) -> Guest:
         client = connection.endpoints.client

@@ -310,4 +310,4 @@ def _worker_gauge(name: str, documentation: str) -> GaugeMetricFamily:
 
 
 def _worker_labels(item: WorkerSnapshot | SlotCounters) -> tuple[str, str, str]:
-    return (str(item.slot), ROLE, str(item.generation))
+    return (str(item.slot), item.role, str(item.generation))

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import msgspec
 
+from asgireload.failures import Failure
+
 
 class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One worker as the supervisor sees it now."""
@@ -31,6 +33,7 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     waits_for: str = ""
     """What is open in a worker that drains, such as `1 event stream: GET /events for 21 s from 10.0.0.1:4711`;
     empty in the first seconds of a drain."""
+    role: str = "worker"
 
 
 class TemplateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,17 +61,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class SlotSteps(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     steps: tuple[Step, ...]
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a generation was refused."""
-
-    stage: str
-    """directory, logging, import, tls, boot, lifespan, health, probation, roll or trial."""
-    summary: str
-    """One line for a person."""
-    traceback: str = ""
-    slot: int | None = None
 
 
 class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +191,7 @@ class SlotCounters(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     values: tuple[int, ...]
     """Indexed by ipc.scoreboard.Field; gauges hold living workers only."""
+    role: str = "worker"
 
 
 class MetricsSnapshot(msgspec.Struct, frozen=True, kw_only=True):

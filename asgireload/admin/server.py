@@ -18,7 +18,11 @@ from asgireload.admin.entrances import AdminEntrance
 from asgireload.admin.port import ServerPort
 from asgireload.admin.sockets import BACKLOG
 from asgireload.draining import DrainReason
-from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.clock import Clock
+from asgireload.http.live import Live
+from asgireload.http.server import Server
+from asgireload.http.settings import HttpSettings
+from asgireload.http1.wire import Http1Wire
 from asgireload.net.unix import SocketFile
 
 CLOSE_TIMEOUT = 1.5
@@ -75,7 +79,7 @@ class AdminServer:
         """Where it listens, as URLs and as `unix:PATH`."""
         self._loop = loop
         self._servers: list[asyncio.AbstractServer] = []
-        self._contexts: list[ServingContext] = []
+        self._served: list[Server] = []
         self._files: list[SocketFile] = []
 
     async def serve(self, entrance: AdminEntrance, port: ServerPort) -> None:
@@ -84,11 +88,10 @@ class AdminServer:
             default_headers=((b"server", b"asgireload"),),
             head_timeout=10.0,
             drain_grace=0.1,
-            websocket=False,
         )
         app = AdminApp(port, entrance.access)
-        context = ServingContext(app, settings, self._loop)
-        crowd = Crowd(context, is_trusted=entrance.file is not None)
+        served = Server(app, settings, Clock(self._loop))
+        crowd = Crowd(Http1Wire(served), is_trusted=entrance.file is not None)
         app.on_admitted = crowd.trust
         if entrance.file is not None:
             server = await self._loop.create_unix_server(
@@ -102,7 +105,7 @@ class AdminServer:
         # asyncio takes one figure for the burst and the queue.
         entrance.socket.listen(BACKLOG)
         self._servers.append(server)
-        self._contexts.append(context)
+        self._served.append(served)
         self.addresses += (entrance.address,)
 
     async def close(self) -> None:
@@ -114,8 +117,8 @@ class AdminServer:
             server.close()
         self._files.clear()
         self._servers.clear()
-        contexts, self._contexts = self._contexts, []
-        await asyncio.gather(*(_end_connections(context) for context in contexts))
+        served, self._served = self._served, []
+        await asyncio.gather(*(_end_connections(each) for each in served))
 
 
 async def start_admin(
@@ -136,24 +139,24 @@ async def start_admin(
     return server
 
 
-async def _end_connections(context: ServingContext) -> None:
+async def _end_connections(served: Server) -> None:
     """Drain politely for CLOSE_TIMEOUT, then drop what is left."""
-    context.drain.begin(DrainReason.STOP, time.monotonic() + CLOSE_TIMEOUT)
-    for connection in tuple(context.connections):
+    served.drain.notice.begin(DrainReason.STOP, time.monotonic() + CLOSE_TIMEOUT)
+    for connection in tuple(served.live.connections):
         connection.begin_drain()
-    if await _is_idle_within(CLOSE_TIMEOUT, context):
+    if await _is_idle_within(CLOSE_TIMEOUT, served.live):
         return
-    for connection in tuple(context.connections):
+    for connection in tuple(served.live.connections):
         connection.abort()
-    context.cancel_background()
-    if not await _is_idle_within(ABORT_TIMEOUT, context):
+    served.live.cancel_background()
+    if not await _is_idle_within(ABORT_TIMEOUT, served.live):
         logger.warning("an admin exchange did not end when it was cancelled")
 
 
-async def _is_idle_within(timeout: float, context: ServingContext) -> bool:
+async def _is_idle_within(timeout: float, live: Live) -> bool:
     try:
         async with asyncio.timeout(timeout):
-            await context.wait_idle()
+            await live.wait_idle()
     except TimeoutError:
         return False
     return True

@@ -21,7 +21,7 @@ from asgireload.cli.commands import COMMAND_HELP, check_first_word, report
 from asgireload.cli.streams import open_missing_streams
 from asgireload.errors import AsgireloadError
 from asgireload.supervisor import signals
-from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.early_template import EarlyTemplate
 
 _SERVES_NOTHING = frozenset(
     {"-h", "--help", "--help-all", "--version", "--print-config", "--check-config"}
@@ -56,21 +56,21 @@ def _begin_serving(words: Sequence[str], *, is_program: bool) -> int:
     # From now on a signal waits for its handler. A reload that is asked for a moment too early would end
     # the process, and Ctrl-C would interrupt an import, which not every library survives.
     before = signals.hold()
-    head_start = HeadStart()
+    early_template = EarlyTemplate()
     try:
         if words and _SERVES_NOTHING.isdisjoint(words):
-            head_start.begin(is_program=is_program)
-        status = _serve(words, head_start)
+            early_template.begin(is_program=is_program)
+        status = _serve(words, early_template)
         if is_program:
             # A signal that comes now would end the process with another status.
             signals.ignore()
         return status
     finally:
-        head_start.end()
+        early_template.end()
         signals.restore(before)
 
 
-def _serve(words: Sequence[str], head_start: HeadStart) -> int:
+def _serve(words: Sequence[str], early_template: EarlyTemplate) -> int:
     from asgireload.cli.serve import serve_words
     from asgireload.cli.words import Words, read_plain
 
@@ -81,7 +81,7 @@ def _serve(words: Sequence[str], head_start: HeadStart) -> int:
 
         read = run_command(serve_command, words)
     if isinstance(read, Words):
-        return serve_words(read, head_start)
+        return serve_words(read, early_template)
     return read if isinstance(read, int) else 0
 
 

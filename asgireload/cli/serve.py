@@ -23,15 +23,15 @@ from asgireload.log import begin_logging
 from asgireload.net.addresses import UnixAddress, addresses_of, check_addresses
 from asgireload.net.unix import resolve_owner
 from asgireload.supervisor import signals
-from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.early_template import EarlyTemplate
 
 
-def serve_words(words: Words, head_start: HeadStart) -> int:
+def serve_words(words: Words, early_template: EarlyTemplate) -> int:
     """Serve what the command line asks for; return the exit status. Raise ConfigError or LogConfigError."""
     loaded = load_words(words)
     check(loaded)
     announce(loaded)
-    return serve(loaded.config, head_start)
+    return serve(loaded.config, early_template)
 
 
 def load_words(words: Words) -> Loaded:
@@ -42,15 +42,21 @@ def load_words(words: Words) -> Loaded:
     return load_config(flags, os.environ, working_directory(), words.config_file)
 
 
-def serve(config: Config, head_start: HeadStart) -> int:
-    """Serve until told to stop; return the exit status. The head start is the caller's to end."""
-    if config.reload:
-        # In development templates are forked from a base, which needs the processor now.
-        head_start.end()
+def serve(config: Config, early_template: EarlyTemplate) -> int:
+    """Serve until told to stop; return the exit status. The early template is the caller's to end."""
     # The supervisor brings much that help and checks do without.
     from asgireload.supervisor.start import run
 
-    return run(config, head_start)
+    if config.reload:
+        # Templates are forked from a library base, which needs the processor now.
+        early_template.end()
+        from asgireload.development.settings import development_config
+        from asgireload.development.supervisor.mode import Development
+
+        return run(development_config(config), Development())
+    from asgireload.supervisor.production import Production
+
+    return run(config, Production(early_template))
 
 
 def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:
@@ -63,13 +69,13 @@ def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:
     announce(loaded)
     open_missing_streams()
     before = signals.hold()
-    head_start = HeadStart()
+    early_template = EarlyTemplate()
     try:
-        head_start.begin()
-        status = serve(loaded.config, head_start)
+        early_template.begin()
+        status = serve(loaded.config, early_template)
         signals.discard()
     finally:
-        head_start.end()
+        early_template.end()
         signals.restore(before)
     if status:
         sys.exit(status)

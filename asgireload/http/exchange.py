@@ -5,6 +5,7 @@ the connection that has read the request feeds it, and the `ResponseStream` that
 """
 
 import asyncio
+import logging
 import os
 import sys
 from asyncio import Task
@@ -16,7 +17,6 @@ from typing import Any, Final
 from asgireload.asgi import Message, Scope
 from asgireload.errors import AppProtocolError, ClientDisconnectedError
 from asgireload.http.access_format import AccessEntry
-from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.event_stream import BOM, EventStream, is_event_stream
 from asgireload.http.files import open_file, span_of
@@ -28,6 +28,7 @@ from asgireload.http.request_id import EXTENSION
 from asgireload.http.response_stream import APART_BYTES, ResponseStream
 from asgireload.http.running import run
 from asgireload.http.scope import full_path, http_scope
+from asgireload.http.server import Server
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import EventStreamParcel
 from asgireload.ipc.scoreboard import Field, Limit
@@ -53,6 +54,8 @@ _PARTS_OF_BODY: Final = frozenset(
         "http.response.zerocopysend",
     }
 )
+
+_logger = logging.getLogger("asgireload.error")
 
 _make_task: Any = Task
 _HAS_EAGER_START: Final = sys.version_info >= (3, 12)
@@ -99,7 +102,7 @@ class HttpExchange:
         "_body_sent",
         "_cancellation",
         "_client",
-        "_context",
+        "_clock",
         "_dropped_bytes",
         "_dropped_messages",
         "_endpoints",
@@ -114,10 +117,12 @@ class HttpExchange:
         "_is_resumed",
         "_is_told",
         "_known_ids",
+        "_live",
         "_omits_rest",
         "_pace",
         "_receive_waiters",
         "_sends_trailers",
+        "_server",
         "_stage",
         "_start",
         "_started_ns",
@@ -136,12 +141,14 @@ class HttpExchange:
         self,
         head: RequestHead,
         stream: ResponseStream,
-        context: ServingContext,
+        server: Server,
         endpoints: Endpoints,
     ) -> None:
         self.head = head
         self.stream = stream
-        self._context = context
+        self._server = server
+        self._clock = server.clock
+        self._live = server.live
         self._endpoints = endpoints
         self.task: Task[None] | None = None
         self.needs_continue = head.expects_continue
@@ -188,9 +195,9 @@ class HttpExchange:
         self._client: Client | None = endpoints.client
         """For the log; a trusted proxy may name another than the peer."""
         self.request_id: str | None = None
-        self._started_ns = context.now_ns()
+        self._started_ns = self._clock.now_ns()
         self._is_counted = True
-        record = context.record
+        record = self._live.record
         record.exchanges += 1
         record.note_time(self._started_ns)
 
@@ -225,8 +232,7 @@ class HttpExchange:
         `at_once`: its first step may run before this returns, and with it the whole exchange. Only where no
         task is being run already.
         """
-        context = self._context
-        loop = context.loop
+        loop = self._clock.loop
         self._is_beginning = at_once
         # Whoever calls may be called by another request, or by a callback of the loop that one has registered:
         # its context variables are not for this one.
@@ -234,9 +240,11 @@ class HttpExchange:
             # What the loop would do, but for a name that is not made anew for each request.
             name = self.stream.task_name()
             if not at_once:
-                task = _make_task(run(self), loop=loop, name=name, context=context.variables.copy())
+                task = _make_task(
+                    run(self), loop=loop, name=name, context=self._server.variables.copy()
+                )
             elif _HAS_EAGER_START:
-                variables = context.variables.copy()
+                variables = self._server.variables.copy()
                 task = _make_task(
                     run(self), loop=loop, name=name, context=variables, eager_start=True
                 )
@@ -244,16 +252,18 @@ class HttpExchange:
                     return
                 self._note_first_wait()
             else:
-                begun = context.first_steps.begin(run(self), name, context.variables.copy())
+                begun = self._clock.first_steps.begin(
+                    run(self), name, self._server.variables.copy()
+                )
                 if begun is None:
                     return
                 self._note_first_wait()
                 task = begun
         else:
-            task = context.variables.copy().run(loop.create_task, run(self))
+            task = self._server.variables.copy().run(loop.create_task, run(self))
         self.task = task
         # A drain waits for applications, also for what frameworks run behind the response.
-        context.background.add(task)
+        self._live.background.add(task)
 
     def _note_first_wait(self) -> None:
         """The application has begun, and waits for something."""
@@ -301,8 +311,8 @@ class HttpExchange:
         self._uncount()
         self._wake_receivers()
         if was_open:
-            self._gone_ns = self._context.now_ns()
-            self._log_end(self._context.now_ns() - self._started_ns, is_complete=False)
+            self._gone_ns = self._clock.now_ns()
+            self._log_end(self._clock.now_ns() - self._started_ns, is_complete=False)
 
     def abandon(self, status: int = 0) -> None:
         """Cancel the application. It may refuse; nobody waits for it here. `status` as in `disconnect`."""
@@ -313,13 +323,12 @@ class HttpExchange:
         """The application has taken too long: answer in its place, or break off, and cancel it."""
         if self._is_detached:
             return  # on its way to another worker, which keeps the time from then on
-        context = self._context
-        context.record.count_limit(Limit.REQUEST_TIMEOUT)
-        error_logger.error(
+        self._live.record.count_limit(Limit.REQUEST_TIMEOUT)
+        _logger.error(
             "%s %s took longer than %g s (timeout_request): the application was cancelled",
             self.head.method,
-            full_path(self.head, context),
-            context.settings.request_timeout,
+            full_path(self.head, self._server),
+            self._server.settings.request_timeout,
         )
         if self.is_response_begun and not self._is_resumed:
             self._break_response()
@@ -380,13 +389,13 @@ class HttpExchange:
     def detach(self) -> None:
         """To the application the client has left: its stream ends elsewhere, or by `end_stream`."""
         self._is_disconnected = self._is_detached = True
-        self._gone_ns = self._context.now_ns()
+        self._gone_ns = self._clock.now_ns()
         self._uncount()
         self._wake_receivers()
 
     def end_stream(self) -> None:
         """End an event stream that is between two events, as its framing does."""
-        now_ns = self._context.now_ns()
+        now_ns = self._clock.now_ns()
         self._is_resumed = self._is_detached = False
         self.stream.send_data(b"", now_ns, more_body=False)
         self._complete_response(now_ns)
@@ -403,23 +412,22 @@ class HttpExchange:
 
     def call(self) -> Awaitable[None] | None:
         """Call the application; return None when there are too many requests for it."""
-        context = self._context
         stream = self.stream
         scope: Scope = http_scope(
             self.head,
-            context,
+            self._server,
             self._endpoints,
             can_inform=stream.can_inform,
             can_send_trailers=stream.can_send_trailers,
         )
         if self.head.is_forwarded:
             self._client = scope["client"]
-        if context.request_ids is not None:
+        if self._server.request_ids is not None:
             if self.request_id is None:
-                self.request_id = context.request_ids.of(self.head.headers)
+                self.request_id = self._server.request_ids.of(self.head.headers)
             scope["extensions"][EXTENSION] = {"id": self.request_id}
-        if context.admits():
-            return context.app(scope, self.receive, self.send)
+        if self._live.admits():
+            return self._server.app(scope, self.receive, self.send)
         self._is_refused = True
         return None
 
@@ -444,17 +452,17 @@ class HttpExchange:
     def note_end(self) -> None:
         self._uncount()
         if self.task is not None:
-            self._context.remove_background(self.task)
+            self._live.remove_background(self.task)
             self.task = None
         if self._cancellation is not None:
-            self._context.loop.call_soon(let_go, self._cancellation)
+            self._clock.loop.call_soon(let_go, self._cancellation)
             self._cancellation = None
 
     def _cancel(self) -> None:
         task = self.task
         if task is not None:
             # One that is cancelled before its first step never comes to the end of `run`.
-            task.add_done_callback(self._context.remove_background)
+            task.add_done_callback(self._live.remove_background)
             task.cancel()
 
     async def receive(self) -> Message:
@@ -487,7 +495,7 @@ class HttpExchange:
             await self._wait_for_news()
 
     async def _wait_for_news(self) -> None:
-        waiter = self._context.loop.create_future()
+        waiter = self._clock.loop.create_future()
         if self._receive_waiters is None:
             self._receive_waiters = [waiter]
         else:
@@ -553,7 +561,7 @@ class HttpExchange:
                     self.end_stream()
                     return None
             self._body_sent += len(body)
-            now_ns = 0 if more_body and not is_first else self._context.now_ns()
+            now_ns = 0 if more_body and not is_first else self._clock.now_ns()
             if is_first:
                 self._start_response(len(body), now_ns, more_body=more_body)
                 if more_body:
@@ -562,7 +570,7 @@ class HttpExchange:
             else:
                 self._send_next(body, now_ns, more_body=more_body)
             if len(body) >= APART_BYTES:
-                now_ns = self._context.now_ns()
+                now_ns = self._clock.now_ns()
             if self.events is not None:
                 self.events.feed(body)
             if not more_body:
@@ -603,14 +611,14 @@ class HttpExchange:
         for pair in self._start[1]:
             if type(pair) is tuple and pair[0] in _LENGTH_NAMES:
                 return
-        self._context.late_heads.add(self)
+        self._clock.late_heads.add(self)
 
     # The late heads call this.
 
     def flush_head(self) -> None:
         if self._stage is not ResponseStage.STARTED or self._is_disconnected:
             return
-        now_ns = self._context.now_ns()
+        now_ns = self._clock.now_ns()
         stream = self.stream
         try:
             self._start_response(0, now_ns, more_body=True)
@@ -673,7 +681,7 @@ class HttpExchange:
         pace = self._pace
         if pace is None:
             pace = self._pace = Pace()
-        return pace.must_yield(self._context.now_ns)
+        return pace.must_yield(self._clock.now_ns)
 
     def _take_in_vain(self, kind: str, message: Message) -> Coroutine[Any, Any, None] | None:
         """Take a message for a client that has left, or of a body that it does not get, up to a bound."""
@@ -682,7 +690,7 @@ class HttpExchange:
             self._dropped_bytes += len(bytes_of(value_of(message, "body", b""), kind))
         self._dropped_messages += 1
         if self._stage is not ResponseStage.COMPLETE and not self._gone_ns:
-            self._gone_ns = self._context.now_ns()
+            self._gone_ns = self._clock.now_ns()
         if goes_on or self._dropped_messages > DROPPED_MESSAGES:
             return self._drop()
         return self._let_others() if self._must_yield() else None
@@ -702,7 +710,7 @@ class HttpExchange:
         if (
             self._dropped_messages > DROPPED_MESSAGES
             or self._dropped_bytes > DROPPED_BYTES
-            or (self._gone_ns and self._context.now_ns() - self._gone_ns > DROPPED_NS)
+            or (self._gone_ns and self._clock.now_ns() - self._gone_ns > DROPPED_NS)
         ):
             raise ClientDisconnectedError("the client has left")
 
@@ -760,12 +768,12 @@ class HttpExchange:
         elif (
             kind == "http.response.debug"
             and stage is ResponseStage.WAITING
-            and self._context.settings.debug_extension
+            and self._server.settings.debug_extension
         ):
-            error_logger.debug(
+            _logger.debug(
                 "Debug information of %s %s: %r",
                 self.head.method,
-                full_path(self.head, self._context),
+                full_path(self.head, self._server),
                 message.get("info"),
             )
         else:
@@ -775,7 +783,7 @@ class HttpExchange:
 
     async def _send_file(self, descriptor: int, offset: int, size: int, *, more_body: bool) -> None:
         stream = self.stream
-        now_ns = self._context.now_ns()
+        now_ns = self._clock.now_ns()
         if not stream.is_started:
             self._start_response(size, now_ns, more_body=more_body, is_file=True)
         if stream.omits_body:
@@ -795,7 +803,7 @@ class HttpExchange:
             if self._is_disconnected:
                 raise ClientDisconnectedError("the client has left")
         if not more_body:
-            self._end_body(self._context.now_ns())
+            self._end_body(self._clock.now_ns())
 
     def _send_trailers(self, message: Message) -> None:
         more_trailers = bool(message.get("more_trailers", False))
@@ -804,7 +812,7 @@ class HttpExchange:
             self.stream.send_trailers(headers, more_trailers=more_trailers)
         # Otherwise the client did not ask for them, or the body left no room: they are dropped.
         if not more_trailers:
-            self._complete_response(self._context.now_ns())
+            self._complete_response(self._clock.now_ns())
 
     def _start_response(
         self, size: int, now_ns: int, *, more_body: bool, is_file: bool = False
@@ -826,13 +834,12 @@ class HttpExchange:
         )
         self._stage = ResponseStage.BODY
         self._status = status
-        context = self._context
-        access_log = context.access_log
+        access_log = self._server.access_log
         if access_log is not None and access_log.logs_at_start:
             access_log.response_begun(
                 self._client_label(),
                 self.head.method,
-                full_path(self.head, context),
+                full_path(self.head, self._server),
                 self.head.http_version,
                 status,
                 self.request_id,
@@ -854,26 +861,24 @@ class HttpExchange:
 
     def _log_end(self, duration_ns: int, *, is_complete: bool) -> None:
         """Give the access log its entry, if it wants one of a request that took so long."""
-        context = self._context
-        access_log = context.access_log
+        access_log = self._server.access_log
         if access_log is None or duration_ns < access_log.entry_from_ns:
             return
         try:
             access_log.response_ended(self._entry(duration_ns, is_complete=is_complete))
-        except Exception:  # noqa: BLE001 - whatever a header makes of it, the response comes to its end
-            error_logger.exception(
+        except Exception:
+            _logger.exception(
                 "The access log has no line of %s %s",
                 self.head.method,
-                full_path(self.head, context),
+                full_path(self.head, self._server),
             )
 
     def _entry(self, duration_ns: int, *, is_complete: bool) -> AccessEntry:
-        context = self._context
         head = self.head
         return AccessEntry(
             client=self._client,
             method=head.method,
-            target=full_path(head, context),
+            target=full_path(head, self._server),
             http_version=head.http_version,
             scheme="https" if self._endpoints.is_secure else "http",
             status=self._status,
@@ -899,7 +904,7 @@ class HttpExchange:
         self._stage = ResponseStage.COMPLETE
         self._body = b""
         duration_ns = now_ns - self._started_ns
-        record = self._context.record
+        record = self._live.record
         record.observe_response(self._status, duration_ns)
         self._log_end(duration_ns, is_complete=True)
         self._uncount()
@@ -908,12 +913,11 @@ class HttpExchange:
         self.stream.complete()
 
     def _report_error(self, error: BaseException, what: str) -> None:
-        context = self._context
-        context.record.values[_APP_ERRORS_TOTAL] += 1
-        error_logger.error(
+        self._live.record.values[_APP_ERRORS_TOTAL] += 1
+        _logger.error(
             "Exception in ASGI application: %s %s %s",
             self.head.method,
-            full_path(self.head, context),
+            full_path(self.head, self._server),
             what,
             exc_info=error,
         )
@@ -921,11 +925,11 @@ class HttpExchange:
 
     def _end_unanswered(self) -> None:
         """The application returned and owes the response, or the rest of it."""
-        error_logger.error(
+        _logger.error(
             "The application returned without %s its response to %s %s.",
             "starting" if self._stage is ResponseStage.WAITING else "completing",
             self.head.method,
-            full_path(self.head, self._context),
+            full_path(self.head, self._server),
         )
         self._fail()
 
@@ -958,7 +962,7 @@ class HttpExchange:
         self._start = (status, ((b"content-type", b"text/plain; charset=utf-8"), *headers))
         self._sends_trailers = False
         self._body_sent = len(body)
-        now_ns = self._context.now_ns()
+        now_ns = self._clock.now_ns()
         self._start_response(len(body), now_ns, more_body=False)
         self.stream.send_data(body, now_ns, more_body=False)
         self._complete_response(now_ns)
@@ -966,7 +970,7 @@ class HttpExchange:
     def _uncount(self) -> None:
         if self._is_counted:
             self._is_counted = False
-            self._context.record.exchanges -= 1
+            self._live.record.exchanges -= 1
 
     def _wake_receivers(self) -> None:
         waiters = self._receive_waiters

@@ -4,15 +4,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from asgireload.asgi import Scope
-from asgireload.http.context import ServingContext
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.forwarded import Forwarded, read_forwarded, replace_host
 from asgireload.http.request import RequestHead
+from asgireload.http.server import Server
 
 
 def http_scope(
     head: RequestHead,
-    context: ServingContext,
+    server: Server,
     endpoints: Endpoints,
     *,
     can_inform: bool,
@@ -28,32 +28,32 @@ def http_scope(
     if template is not None:
         scope = template.copy()
     else:
-        scope = _scope_of_head(head, context)
+        scope = _scope_of_head(head, server)
         if head.is_repeated:
             head.scope = scope.copy()
-    scope["asgi"] = context.asgi.copy()
+    scope["asgi"] = server.asgi.copy()
     scope["headers"] = head.headers.copy()
     scope["client"] = endpoints.client
     scope["server"] = endpoints.server
     if endpoints.is_secure:
         scope["scheme"] = "https"
-    extensions = context.http_extensions.copy()
+    extensions = server.http_extensions.copy()
     scope["extensions"] = extensions
     if not can_inform:
         del extensions["http.response.early_hint"]
     if can_send_trailers:
         extensions["http.response.trailers"] = {}
-    _add_rest(scope, head, context, endpoints)
+    _add_rest(scope, head, server, endpoints)
     return scope
 
 
-def _scope_of_head(head: RequestHead, context: ServingContext) -> dict[str, Any]:
+def _scope_of_head(head: RequestHead, server: Server) -> dict[str, Any]:
     """Return what is in every scope of this head, whoever sends it."""
-    scope: dict[str, Any] = context.http_scope.copy()
-    root_path = context.settings.root_path
+    scope: dict[str, Any] = server.http_scope.copy()
+    root_path = server.settings.root_path
     if root_path:
         scope["path"] = root_path + head.path
-        scope["raw_path"] = context.raw_root_path + head.raw_path
+        scope["raw_path"] = server.raw_root_path + head.raw_path
     else:
         scope["path"] = head.path
         scope["raw_path"] = head.raw_path
@@ -64,37 +64,35 @@ def _scope_of_head(head: RequestHead, context: ServingContext) -> dict[str, Any]
 
 
 def websocket_scope(
-    head: RequestHead, context: ServingContext, endpoints: Endpoints, subprotocols: list[str]
+    head: RequestHead, server: Server, endpoints: Endpoints, subprotocols: list[str]
 ) -> Scope:
-    root_path = context.settings.root_path
+    root_path = server.settings.root_path
     scope: Scope = {
         "type": "websocket",
-        "asgi": context.asgi.copy(),
+        "asgi": server.asgi.copy(),
         "http_version": head.http_version,
         "scheme": "wss" if endpoints.is_secure else "ws",
         "path": root_path + head.path,
-        "raw_path": context.raw_root_path + head.raw_path,
+        "raw_path": server.raw_root_path + head.raw_path,
         "query_string": head.query_string,
         "root_path": root_path,
         "headers": head.headers.copy(),
         "client": endpoints.client,
         "server": endpoints.server,
         "subprotocols": subprotocols,
-        "extensions": {"asgireload.drain": context.drain, "websocket.http.response": {}},
+        "extensions": {"asgireload.drain": server.drain.notice, "websocket.http.response": {}},
     }
-    _add_rest(scope, head, context, endpoints)
+    _add_rest(scope, head, server, endpoints)
     return scope
 
 
-def _add_rest(
-    scope: Scope, head: RequestHead, context: ServingContext, endpoints: Endpoints
-) -> None:
-    if context.state is not None:
-        scope["state"] = context.state.copy()
+def _add_rest(scope: Scope, head: RequestHead, server: Server, endpoints: Endpoints) -> None:
+    if server.state is not None:
+        scope["state"] = server.state.copy()
     if endpoints.ssl_object is not None:
         scope["extensions"]["tls"] = endpoints.tls
     if head.is_forwarded and endpoints.is_trusted_proxy is not False:
-        said = read_forwarded(head, endpoints, context.settings.forwarding)
+        said = read_forwarded(head, endpoints, server.settings.forwarding)
         if said is not None:
             _believe(scope, head, endpoints, said)
 
@@ -116,7 +114,7 @@ def _believe(scope: Scope, head: RequestHead, endpoints: Endpoints, said: Forwar
         scope["root_path"] = root_path
 
 
-def full_path(head: RequestHead, context: ServingContext) -> str:
+def full_path(head: RequestHead, server: Server) -> str:
     """Return path and query as the client sent them, percent-encoded, for the logs."""
-    path = context.settings.root_path + head.raw_path.decode("ascii")
+    path = server.settings.root_path + head.raw_path.decode("ascii")
     return f"{path}?{head.query_string.decode('ascii')}" if head.query_string else path

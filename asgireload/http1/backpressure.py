@@ -7,7 +7,9 @@ import asyncio
 from typing import Protocol
 
 from asgireload.errors import ClientDisconnectedError
-from asgireload.http.context import ServingContext
+from asgireload.http.clock import Clock
+from asgireload.http.live import Live
+from asgireload.http.server import Server
 from asgireload.http1.lingering_close import unsent_bytes
 from asgireload.http1.write_scheduling import ConnectionWriter
 
@@ -15,7 +17,9 @@ from asgireload.http1.write_scheduling import ConnectionWriter
 class WritingConnection(Protocol):
     """What `Backpressure` asks of its connection."""
 
-    context: ServingContext
+    clock: Clock
+    live: Live
+    server: Server
     writer: ConnectionWriter
 
     def is_closing(self) -> bool:
@@ -78,7 +82,7 @@ class Backpressure:
 
     async def wait_socket_writable(self, descriptor: int) -> None:
         connection = self._connection
-        loop = connection.context.loop
+        loop = connection.clock.loop
         transport = connection.writer.transport
         waiter: asyncio.Future[None] = loop.create_future()
         # Woken by the loss of the connection, too.
@@ -100,7 +104,7 @@ class Backpressure:
             raise ClientDisconnectedError("the client has left")
 
     async def _is_done_in_time(self, waiter: "asyncio.Future[None]") -> bool:
-        timeout = self._connection.context.settings.write_timeout
+        timeout = self._connection.server.settings.write_timeout
         done, _ = await asyncio.wait([waiter], timeout=timeout)
         return bool(done)
 
@@ -111,10 +115,10 @@ class Backpressure:
         return self._connection.plain_socket()
 
     def count_sent(self, size: int) -> None:
-        self._connection.context.record.bytes_sent += size
+        self._connection.live.record.bytes_sent += size
 
     async def _wait(self) -> None:
-        waiter = self._connection.context.loop.create_future()
+        waiter = self._connection.clock.loop.create_future()
         self._waiters.append(waiter)
         try:
             await waiter

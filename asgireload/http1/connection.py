@@ -15,7 +15,7 @@ complete, and the socket is not read further meanwhile: pipelined requests are b
 are written is decided by `write_scheduling.py`.
 
 A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
-(`context.successor`): between two requests it asks for a turn, and when that comes it is offered with the
+(`DrainState.successor`): between two requests it asks for a turn, and when that comes it is offered with the
 bytes that were read and not served. Until its turn it serves on. An event stream moves in the middle of its
 response, or ends between two events. TLS, a client that has closed its sending side, and what the
 successor refuses stay here.
@@ -26,13 +26,14 @@ because a request may be on its way.
 """
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Callable
 from typing import Final, cast
 
 from asgireload.errors import PeerError, UnservedHostError
-from asgireload.http.context import ServingContext, Successor, error_logger
+from asgireload.http.drain_state import Successor
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
 from asgireload.http.exchange import HttpExchange
 from asgireload.http.hosts import names_served_host
@@ -49,12 +50,15 @@ from asgireload.http1.resuming import Resuming
 from asgireload.http1.sendfile import FileCarrier
 from asgireload.http1.stream_leaving import StreamLeaving
 from asgireload.http1.timeouts import CLOCK_TICK, NEVER, ConnectionTimer, Expired
+from asgireload.http1.wire import Http1Wire
 from asgireload.http1.write_scheduling import ConnectionWriter
 from asgireload.http1.writer import frame_error
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import EventStreamParcel, HttpParcel, HttpParcelState
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.proxy_protocol import Origin
+
+_logger = logging.getLogger("asgireload.error")
 
 DISCARD_BYTES: Final = 64 * 1024
 """The rest of a request body that no one reads is received and dropped up to this size, so that the
@@ -103,15 +107,20 @@ class HttpConnection(Carrier):
         "_timer",
         "_transport",
         "_upgrade_head",
+        "drain",
         "endpoints",
         "state",
         "unread",
     )
 
-    def __init__(self, context: ServingContext, origin: Origin | None) -> None:
-        self.context = context
+    def __init__(self, wire: Http1Wire, origin: Origin | None) -> None:
+        self.wire = wire
+        self.server = server = wire.server
+        self.clock = server.clock
+        self.live = server.live
+        self.drain = server.drain
         self.state = ConnectionState.SILENT
-        self.writer = ConnectionWriter(context.turn)
+        self.writer = ConnectionWriter(self.wire.turn)
         self._origin = origin
         self._task_name = ""
         self._transport: asyncio.Transport
@@ -127,7 +136,7 @@ class HttpConnection(Carrier):
         self._is_reading_paused = False
         self._backpressure: Backpressure | None = None
         """Made when somebody has to wait."""
-        self._timer = ConnectionTimer(context.loop, context.timer_wheel)
+        self._timer = ConnectionTimer(self.clock.loop, self.clock.timer_wheel)
         self._lingering: LingeringClose | None = None
         self._disconnect_watch: DisconnectWatch | None = None
         self._handover: IdleHandover | None = None
@@ -142,11 +151,11 @@ class HttpConnection(Carrier):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = self.writer.transport = cast("asyncio.Transport", transport)
         self.endpoints = Endpoints(transport, self._origin)
-        self.context.register(self)
-        self._set_timeout(self.context.settings.head_timeout)
-        if self.context.is_held:
+        self.live.register(self)
+        self._set_timeout(self.server.settings.head_timeout)
+        if self.live.is_held:
             self.hold()
-        if self.context.drain:
+        if self.drain.notice:
             self.begin_drain()
 
     def begin_directly(self, transport: asyncio.Transport, data: bytes) -> None:
@@ -159,10 +168,10 @@ class HttpConnection(Carrier):
         self._is_reading_paused = True
         self._transport = self.writer.transport = transport
         self.endpoints = Endpoints(transport, self._origin)
-        self.context.register(self)
+        self.live.register(self)
         self.data_received(data)
         if self.state is ConnectionState.SILENT:
-            self._set_timeout(self.context.settings.head_timeout)
+            self._set_timeout(self.server.settings.head_timeout)
             self.resume_reading()
         elif self.state is ConnectionState.HEAD or self._awaits_body():
             self.resume_reading()
@@ -185,9 +194,9 @@ class HttpConnection(Carrier):
             transport.pause_reading()
         if exchange is not None and exchange.awaits_disconnect:
             self.watch_disconnect()
-        if self.context.is_held:
+        if self.live.is_held:
             self.hold()
-        if self.context.drain:
+        if self.drain.notice:
             self.begin_drain()
         if exchange is None and self.unread and not self._is_held():
             self.read_on()
@@ -197,25 +206,25 @@ class HttpConnection(Carrier):
         when the transport reads already."""
         self._transport = self.writer.transport = transport
         self.endpoints = resumed_endpoints(transport, parcel.facts)
-        self.context.register(self, is_new=False)
+        self.live.register(self, is_new=False)
         self.state = _STATE_OF_PARCEL[parcel.state]
-        settings = self.context.settings
+        settings = self.server.settings
         timeout = (
             settings.keep_alive_timeout
             if self.state is ConnectionState.IDLE
             else settings.head_timeout
         )
-        now = self.context.loop.time()
+        now = self.clock.loop.time()
         # What the client has waited already counts; no more is granted than this worker grants.
         self._timer.wait = max(min(parcel.deadline, now + timeout), now + _UNREAD_PATIENCE)
         self._timer.arm(self, self._timer.wait)
-        if self.context.is_held:
+        if self.live.is_held:
             self.unread = parcel.unread
             self.hold()
         elif parcel.unread:
             self.unread = parcel.unread
             self.read_on()
-        if self.context.drain:
+        if self.drain.notice:
             self.begin_drain()
 
     def resume_stream(self, transport: asyncio.Transport, parcel: EventStreamParcel) -> None:
@@ -223,7 +232,7 @@ class HttpConnection(Carrier):
         transport reads already."""
         self._transport = self.writer.transport = transport
         self.endpoints = resumed_endpoints(transport, parcel.facts)
-        self.context.register(self, is_new=False)
+        self.live.register(self, is_new=False)
         self._resumed = parcel
         self._read(parcel.head + parcel.unread, is_first=False)
         if self._resumed is not None:
@@ -239,7 +248,7 @@ class HttpConnection(Carrier):
         self._close(lingers=True)
 
     def data_received(self, data: bytes) -> None:
-        self.context.record.bytes_received += len(data)
+        self.live.record.bytes_received += len(data)
         if self._lingering is not None:
             self._lingering.drop(data)
         elif self._current is not None and self._incoming is None:
@@ -282,7 +291,7 @@ class HttpConnection(Carrier):
         self.writer.drop()
         self._reader.let_go()
         # Whatever the log makes of the exchange, nothing waits for this connection any more.
-        self.context.unregister(self)
+        self.live.unregister(self)
         self._drop_exchange()
         self._wake_writers()
         # Those refer to the connection: all end without the garbage collector.
@@ -291,7 +300,7 @@ class HttpConnection(Carrier):
 
     def pause_writing(self) -> None:
         self.writer.is_paused = True
-        deadline = self.context.loop.time() + self.context.settings.write_timeout
+        deadline = self.clock.loop.time() + self.server.settings.write_timeout
         self._timer.begin_write(deadline, unsent_bytes(self._transport))
         self._timer.arm(self, deadline)
 
@@ -308,7 +317,7 @@ class HttpConnection(Carrier):
         elif (
             handover is not None and handover.state is HoldState.HELD and self.is_between_requests()
         ):
-            handover.enlist(self.context.successor)
+            handover.enlist(self.drain.successor)
 
     def _wake_writers(self) -> None:
         if self._backpressure is not None:
@@ -327,17 +336,17 @@ class HttpConnection(Carrier):
     # The reader calls these, within `_read`.
 
     def on_head(self, head: RequestHead) -> bool:
-        settings = self.context.settings
+        settings = self.server.settings
         rules = settings.host_rules
         if rules is not None and not names_served_host(
             head, self.endpoints, rules, settings.forwarding
         ):
             raise UnservedHostError(400, "the Host header names no host that is served here")
-        if head.is_websocket and self.context.speaks_websocket:
+        if head.is_websocket and self.wire.websockets is not None:
             self._upgrade_head = head
             return True
         stream = Http1ResponseStream(self, head)
-        exchange = HttpExchange(head, stream, self.context, self.endpoints)
+        exchange = HttpExchange(head, stream, self.server, self.endpoints)
         if self._resumed is not None:
             stream.resume(self._resumed)
             exchange.resume(self._resumed)
@@ -362,24 +371,24 @@ class HttpConnection(Carrier):
 
     def task_name(self) -> str:
         if not self._task_name:
-            self.context.named += 1
-            name = f"http-{self.context.named} {self.endpoints.client_label}"
+            self.live.named += 1
+            name = f"http-{self.live.named} {self.endpoints.client_label}"
             self._task_name = name.rstrip()
         return self._task_name
 
     def write(self, data: bytes) -> None:
-        self.context.record.bytes_sent += len(data)
+        self.live.record.bytes_sent += len(data)
         self.writer.write(data)
 
     def write_large(self, pieces: list[bytes]) -> None:
-        self.context.record.bytes_sent += sum(map(len, pieces))
+        self.live.record.bytes_sent += sum(map(len, pieces))
         self.writer.write_large(pieces)
 
     def flush(self) -> None:
         self.writer.flush()
 
     def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
-        self.context.record.bytes_sent += len(data)
+        self.live.record.bytes_sent += len(data)
         self.writer.write_end(data, now_ns, closes=closes, is_pipelined=bool(self.unread))
 
     async def wait_writable(self) -> None:
@@ -425,7 +434,7 @@ class HttpConnection(Carrier):
             self._restart_body_timeout()
 
     def event_stream_begun(self, stream: Http1ResponseStream) -> None:
-        if self.context.drain and self._is_in_hand(stream):
+        if self.drain.notice and self._is_in_hand(stream):
             self._leave_stream()
 
     def event_sent(self, stream: Http1ResponseStream) -> None:
@@ -453,7 +462,7 @@ class HttpConnection(Carrier):
             # The body may never come, or is too long to wait for it.
             return True
         return not self.unread and (
-            self._has_peer_closed or (bool(self.context.drain) and not self.may_leave())
+            self._has_peer_closed or (bool(self.drain.notice) and not self.may_leave())
         )
 
     def response_completed(self, *, closes: bool) -> None:
@@ -464,13 +473,13 @@ class HttpConnection(Carrier):
         if not exchange.is_request_complete and not closes and self._can_discard_rest(exchange):
             self._advance(ConnectionEvent.BODY_LEFT)
             self.resume_reading()
-            settings = self.context.settings
+            settings = self.server.settings
             self._set_timeout(
-                settings.drain_grace if self.context.drain else settings.keep_alive_timeout
+                settings.drain_grace if self.drain.notice else settings.keep_alive_timeout
             )
             return
         if closes or not exchange.is_request_complete:
-            is_input_possible = self.context.drain or exchange.head.keep_alive or self._incoming
+            is_input_possible = self.drain.notice or exchange.head.keep_alive or self._incoming
             self._release_current()
             self._close(
                 lingers=bool(is_input_possible), expects_input=not exchange.is_request_complete
@@ -493,7 +502,7 @@ class HttpConnection(Carrier):
 
     @property
     def idle_since(self) -> float | None:
-        settings = self.context.settings
+        settings = self.server.settings
         if self._is_offered():
             return None
         if self.state is ConnectionState.IDLE:
@@ -502,7 +511,7 @@ class HttpConnection(Carrier):
             return self._timer.wait - settings.head_timeout
         return None
 
-    def make_way(self) -> None:
+    def close_idle(self) -> None:
         if self._transport.get_write_buffer_size():
             self._transport.abort()
         elif self.state is ConnectionState.HEAD:
@@ -519,7 +528,7 @@ class HttpConnection(Carrier):
     def release(self) -> None:
         handover = self._handover
         if handover is not None and handover.state is HoldState.HELD:
-            settings = self.context.settings
+            settings = self.server.settings
             is_idle = self.state is ConnectionState.IDLE
             self._set_timeout(settings.keep_alive_timeout if is_idle else settings.head_timeout)
             handover.release()
@@ -534,12 +543,12 @@ class HttpConnection(Carrier):
                 if self._timer.wait < NEVER:
                     self._timer.arm(self, self._timer.wait)
                 handover = self._handover_made()
-                if not handover.enlist(self.context.successor) and not self.context.is_held:
+                if not handover.enlist(self.drain.successor) and not self.live.is_held:
                     handover.release()
             elif self.has_event_stream():
                 self._leave_stream()
             elif self.state is ConnectionState.DISCARDING:
-                self._set_timeout(self.context.settings.drain_grace)
+                self._set_timeout(self.server.settings.drain_grace)
             return
         if self._handover is not None:
             self._handover.release()
@@ -547,12 +556,12 @@ class HttpConnection(Carrier):
             self._leave_stream()
             return
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE:
-            self._bound(self.context.settings.drain_grace)
+            self._bound(self.server.settings.drain_grace)
         elif self.state is ConnectionState.HEAD:
             self._bound(self._seconds_to_drain_deadline())
         elif self.state is ConnectionState.DISCARDING or self.state is ConnectionState.DELIVERING:
             # For the rest of a body that nobody reads, and for who takes no response, a drain does not wait long.
-            self._set_timeout(self.context.settings.drain_grace)
+            self._set_timeout(self.server.settings.drain_grace)
 
     # Of the event stream in hand; `EventStreamHost` asks some of it.
 
@@ -567,8 +576,8 @@ class HttpConnection(Carrier):
     def _leave_stream(self) -> None:
         leaving = self._leaving
         if leaving is None:
-            leaving = self._leaving = StreamLeaving(self.context.loop, self._event_stream_host())
-        leaving.follow(self.context.successor)
+            leaving = self._leaving = StreamLeaving(self.clock.loop, self._event_stream_host())
+        leaving.follow(self.drain.successor)
 
     def _event_stream_host(self) -> EventStreamHost:
         exchange = self._current
@@ -583,7 +592,7 @@ class HttpConnection(Carrier):
     def count_event_streams(self) -> int:
         """Return how many event streams this worker has, this one included."""
         count = 0
-        for connection in self.context.connections:
+        for connection in self.live.connections:
             if isinstance(connection, HttpConnection) and connection.has_event_stream():
                 count += 1
         return max(count, 1)
@@ -603,7 +612,7 @@ class HttpConnection(Carrier):
                 if self.state is not ConnectionState.CLOSING:
                     self._close(lingers=True)
                 return
-            self.context.record.values[_CUT_TOTAL] += 1
+            self.live.record.values[_CUT_TOTAL] += 1
             is_begun = exchange.is_response_begun
             is_hidden = _stream_of(exchange).is_delimited_by_close
             self._drop_exchange(503)
@@ -678,16 +687,16 @@ class HttpConnection(Carrier):
         self._current = exchange
         self._advance(ConnectionEvent.REQUEST)
         if not exchange.is_resumed:
-            self.context.count_request()
+            self.live.record.requests += 1
         if exchange.is_request_complete:
             self._incoming = None
             self._timer.wait = NEVER
         else:
-            self._set_timeout(self.context.settings.body_timeout)
-        request_timeout = self.context.settings.request_timeout
+            self._set_timeout(self.server.settings.body_timeout)
+        request_timeout = self.server.settings.request_timeout
         if request_timeout is not None:
-            elapsed = (self.context.now_ns() - exchange.started_ns) / 1e9
-            self._timer.request = self.context.loop.time() + request_timeout - elapsed
+            elapsed = (self.clock.now_ns() - exchange.started_ns) / 1e9
+            self._timer.request = self.clock.loop.time() + request_timeout - elapsed
             self._timer.arm(self, self._timer.request)
         exchange.start(at_once=at_once)
 
@@ -696,17 +705,17 @@ class HttpConnection(Carrier):
         self._advance(ConnectionEvent.FINISHED)
         if self.state is ConnectionState.CLOSING:
             return  # it was dropped, and is lost within this turn of the loop
-        settings = self.context.settings
+        settings = self.server.settings
         self._set_timeout(settings.keep_alive_timeout)
-        if self.context.drain:
+        if self.drain.notice:
             self.writer.flush()
             self._timer.forget_bound()  # was of the wait before
             if not self.may_leave():
                 self._bound(settings.drain_grace)
-            elif not self.writer.is_direct and self._handover_made().enlist(self.context.successor):
+            elif not self.writer.is_direct and self._handover_made().enlist(self.drain.successor):
                 self._handover_made().hold()
                 return
-        if self.context.is_held and (not self.context.drain or self.may_leave()):
+        if self.live.is_held and (not self.drain.notice or self.may_leave()):
             self.hold()
             return
         self.read_on()
@@ -771,7 +780,7 @@ class HttpConnection(Carrier):
         if self._disconnect_watch is not None:
             self._disconnect_watch.cancel()
         if own_socket is not None and not self._transport.is_closing():
-            loop = self.context.loop
+            loop = self.clock.loop
             self._disconnect_watch = DisconnectWatch(
                 own_socket, loop, self._transport.abort, on_hang_up
             )
@@ -786,14 +795,14 @@ class HttpConnection(Carrier):
     def _refuse(self, error: PeerError) -> None:
         """Answer a malformed or oversized request, unless its response was begun, and close."""
         if self._resumed is not None:
-            error_logger.info(
+            _logger.info(
                 "An event stream of %s ends, since this worker does not take its request: %s",
                 self.endpoints.client_label or "a local client",
                 error.reason,
             )
             self._end_resumed()
             return
-        record = self.context.record
+        record = self.live.record
         limit = (
             Limit.HOST
             if isinstance(error, UnservedHostError)
@@ -803,7 +812,7 @@ class HttpConnection(Carrier):
             record.values[_PEER_ERRORS_TOTAL] += 1
         else:
             record.count_limit(limit)
-        error_logger.warning(
+        _logger.warning(
             "Invalid HTTP request received from %s: %s",
             self.endpoints.client_label or "a local client",
             error.reason,
@@ -822,17 +831,16 @@ class HttpConnection(Carrier):
 
     def _answer(self, status: int, text: str) -> None:
         """Answer in the server's own name and end the connection."""
-        context = self.context
         if self._resumed is not None:
             self._end_resumed()
             return
-        context.record.observe_response(status, 0)
+        self.live.record.observe_response(status, 0)
         self.write(
             frame_error(
                 status,
                 text,
-                default_lines=context.default_lines,
-                date_line=context.date_line(context.now_ns()),
+                default_lines=self.wire.default_lines,
+                date_line=self.clock.date_line(self.clock.now_ns()),
             )
         )
         self._close(lingers=True, expects_input=True)
@@ -848,18 +856,18 @@ class HttpConnection(Carrier):
             self._put_back_handshake(head, rest)
             self._transport.resume_reading()
             return
-        if self.context.drain and self.may_leave():
+        if self.drain.notice and self.may_leave():
             self._hold_handshake(head, rest)
             return
-        make_successor = self.context.websocket_factory
+        make_successor = self.wire.websockets
         assert make_successor is not None
         self.writer.flush()
         self._advance(ConnectionEvent.HANDSHAKE)
         self._reader.let_go()
         self._timer.disarm(self)
         self.resume_reading()
-        successor = make_successor(self.context, self._transport, self.endpoints, head)
-        self.context.replace(self, successor)
+        successor = make_successor(self.wire, self._transport, self.endpoints, head)
+        self.live.replace(self, successor)
         self._transport.set_protocol(cast("asyncio.BaseProtocol", successor))
         successor.begin(rest)
 
@@ -867,7 +875,7 @@ class HttpConnection(Carrier):
 
     def may_leave(self) -> bool:
         """Whether the worker that follows may take this connection."""
-        successor = self.context.successor
+        successor = self.drain.successor
         return (
             successor is not None
             and (self._handover is None or not self._handover.was_refused_by(successor))
@@ -907,7 +915,7 @@ class HttpConnection(Carrier):
         self._timer.forget_bound()
         handover = self._handover_made()
         handover.hold()
-        handover.enlist(self.context.successor)
+        handover.enlist(self.drain.successor)
 
     def _put_back_handshake(self, head: RequestHead, rest: bytes) -> None:
         """Be as if the handshake was received, and not read yet."""
@@ -915,7 +923,7 @@ class HttpConnection(Carrier):
         self._reader = self._new_reader()
         self.unread = head.to_bytes() + rest
         self._advance(ConnectionEvent.HANDSHAKE_PUT_BACK)
-        self._set_timeout(self.context.settings.head_timeout)
+        self._set_timeout(self.server.settings.head_timeout)
 
     def is_flushed(self) -> bool:
         """Whether the transport holds nothing; if it does, `resume_writing` is called when it does not."""
@@ -952,9 +960,8 @@ class HttpConnection(Carrier):
         self._transport.close()
 
     def _new_reader(self) -> RequestReader:
-        context = self.context
         return RequestReader(
-            self, context.parse_fields, context.settings.request_limits, context.heads
+            self, self.wire.parse_fields, self.server.settings.request_limits, self.wire.head_cache
         )
 
     # Reading and time.
@@ -962,9 +969,9 @@ class HttpConnection(Carrier):
     def _note_partial_head(self) -> None:
         if self._reader.has_partial_head and self.state is not ConnectionState.HEAD:
             self._advance(ConnectionEvent.PART_OF_HEAD)
-            self._set_timeout(self.context.settings.head_timeout)
+            self._set_timeout(self.server.settings.head_timeout)
             self._timer.forget_bound()
-            if self.context.drain and not self.may_leave():
+            if self.drain.notice and not self.may_leave():
                 self._bound(self._seconds_to_drain_deadline())
 
     def pause_reading(self) -> None:
@@ -981,34 +988,34 @@ class HttpConnection(Carrier):
                 self._transport.resume_reading()
 
     def _seconds_to_drain_deadline(self) -> float:
-        deadline = self.context.drain.deadline
+        deadline = self.drain.notice.deadline
         if deadline is None:
-            return self.context.settings.head_timeout
+            return self.server.settings.head_timeout
         # The notice uses time.monotonic(), which a loop's own clock need not agree with.
         return max(0.0, deadline - time.monotonic())
 
     def _set_timeout(self, seconds: float) -> None:
         """Set when the connection is given up unless its state changes."""
         timer = self._timer
-        timer.wait = deadline = self.context.loop.time() + seconds
+        timer.wait = deadline = self.clock.loop.time() + seconds
         timer.arm(self, deadline)
 
     def _bound(self, seconds: float) -> None:
         """Set another timeout because no worker follows that could take the connection."""
-        deadline = self.context.loop.time() + seconds
+        deadline = self.clock.loop.time() + seconds
         self._timer.bound_wait(deadline)
         self._timer.arm(self, deadline)
 
     def _restart_body_timeout(self) -> None:
         if self._incoming is not None:
-            self._timer.wait = self.context.loop.time() + self.context.settings.body_timeout
+            self._timer.wait = self.clock.loop.time() + self.server.settings.body_timeout
 
     def on_deadline(self) -> None:
         timer = self._timer
         if not timer.is_armed:
             return  # the wheel may call once more behind a `remove`
         timer.disarm(self)
-        now = self.context.loop.time() + CLOCK_TICK
+        now = self.clock.loop.time() + CLOCK_TICK
         if now >= timer.write and not self._makes_write_progress():
             self.drop_stalled()
             return
@@ -1024,13 +1031,13 @@ class HttpConnection(Carrier):
                 timer.arm(self, deadline)
 
     def _makes_write_progress(self) -> bool:
-        deadline = self.context.loop.time() + self.context.settings.write_timeout
+        deadline = self.clock.loop.time() + self.server.settings.write_timeout
         return self._timer.extend_write(deadline, unsent_bytes(self._transport))
 
     def drop_stalled(self) -> None:
         """The client reads nothing of what it asked for."""
         if self.state is not ConnectionState.CLOSING:
-            self.context.record.count_limit(Limit.WRITE_TIMEOUT)
+            self.live.record.count_limit(Limit.WRITE_TIMEOUT)
             self._advance(ConnectionEvent.END)
             exchange = self._current
             if exchange is not None and _stream_of(exchange).is_delimited_by_close:
@@ -1040,7 +1047,7 @@ class HttpConnection(Carrier):
 
     def _give_up_waiting(self) -> None:
         """What the state waited for did not come in time."""
-        record = self.context.record
+        record = self.live.record
         exchange = self._current
         if exchange is not None:
             if self.state is not ConnectionState.EXCHANGE:
@@ -1055,7 +1062,7 @@ class HttpConnection(Carrier):
                 self._break_off(408, "the request body did not arrive in time")
         elif self._is_held():
             self._set_timeout(_UNREAD_PATIENCE)
-        elif self.context.drain and not self.may_leave():
+        elif self.drain.notice and not self.may_leave():
             if self.state is ConnectionState.HEAD:
                 self._answer(503, "Service Unavailable")
             else:
@@ -1088,8 +1095,8 @@ class HttpConnection(Carrier):
             self._is_reading_paused = False
             self._lingering = LingeringClose(
                 transport,
-                self.context.loop,
-                self.context.settings.write_timeout,
+                self.clock.loop,
+                self.server.settings.write_timeout,
                 expects_input=expects_input,
                 resets=resets,
             )
@@ -1102,36 +1109,34 @@ class HttpConnection(Carrier):
         self._close(lingers=True, resets=True)
 
 
-def http_protocol(context: ServingContext, origin: Origin | None = None) -> asyncio.BaseProtocol:
-    """Return the protocol of a new connection: `loop.create_server(lambda: http_protocol(context), …)`.
+def http_protocol(wire: Http1Wire, origin: Origin | None = None) -> asyncio.BaseProtocol:
+    """Return the protocol of a new connection: `loop.create_server(lambda: http_protocol(wire), …)`.
 
     `origin`: whom a PROXY header names as the ends of the connection.
     """
-    return cast("asyncio.BaseProtocol", HttpConnection(context, origin))
+    return cast("asyncio.BaseProtocol", HttpConnection(wire, origin))
 
 
-def resumed_stream_protocol(
-    context: ServingContext, parcel: EventStreamParcel
-) -> asyncio.BaseProtocol:
+def resumed_stream_protocol(wire: Http1Wire, parcel: EventStreamParcel) -> asyncio.BaseProtocol:
     """Return the protocol for the socket of an event stream that another worker has begun."""
 
     def begin(transport: asyncio.Transport) -> None:
-        connection = HttpConnection(context, None)
+        connection = HttpConnection(wire, None)
         transport.set_protocol(cast("asyncio.BaseProtocol", connection))
         connection.resume_stream(transport, parcel)
 
-    return Resuming(context.loop, begin)
+    return Resuming(wire.server.clock.loop, begin)
 
 
-def resumed_http_protocol(context: ServingContext, parcel: HttpParcel) -> asyncio.BaseProtocol:
+def resumed_http_protocol(wire: Http1Wire, parcel: HttpParcel) -> asyncio.BaseProtocol:
     """Return the protocol for the socket of a connection that another worker handed over."""
 
     def begin(transport: asyncio.Transport) -> None:
-        connection = HttpConnection(context, None)
+        connection = HttpConnection(wire, None)
         transport.set_protocol(cast("asyncio.BaseProtocol", connection))
         connection.resume(transport, parcel)
 
-    return Resuming(context.loop, begin)
+    return Resuming(wire.server.clock.loop, begin)
 
 
 def _stream_of(exchange: HttpExchange) -> Http1ResponseStream:

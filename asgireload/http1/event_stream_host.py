@@ -40,7 +40,7 @@ class EventStreamHost:
         connection = self._connection
         exchange = self._exchange
         return (
-            connection.context.settings.event_stream_handover
+            connection.server.settings.event_stream_handover
             and exchange.events is not None
             and exchange.events.can_move
             and not connection.writer.is_direct
@@ -56,24 +56,24 @@ class EventStreamHost:
         return events is not None and events.is_at_boundary and not self._exchange.has_pending_piece
 
     def end_at(self) -> float:
-        context = self._connection.context
-        settings = context.settings
+        connection = self._connection
+        settings = connection.server.settings
         left = self._seconds_left()
         notice = min(settings.event_stream_notice, left / 2)
-        window = min(settings.ws_close_window, (left - notice) / 2)
-        now = context.loop.time() + notice
+        window = min(settings.close_window, (left - notice) / 2)
+        now = connection.clock.loop.time() + notice
         jitter = random.random()  # it spreads load; nobody gains by guessing it
-        plan = context.stream_plan
+        plan = connection.drain.stream_plan
         if plan is None:
-            count = self._connection.count_event_streams()
-            plan = context.stream_plan = ClosePlan(now, count, window)
+            count = connection.count_event_streams()
+            plan = connection.drain.stream_plan = ClosePlan(now, count, window)
         if plan.is_full:
-            return late_close_at(now, self._connection.count_event_streams(), window, jitter)
+            return late_close_at(now, connection.count_event_streams(), window, jitter)
         return plan.next_at(jitter)
 
     def _seconds_left(self) -> float:
         """Return the time until the deadline of the drain."""
-        deadline = self._connection.context.drain.deadline
+        deadline = self._connection.drain.notice.deadline
         return NO_DEADLINE_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
 
     def patience(self) -> float:
@@ -88,7 +88,7 @@ class EventStreamHost:
         """Tell the application that its stream is over here, and cancel it a moment later if it does not listen."""
         exchange = self._exchange
         exchange.detach()
-        self._connection.context.loop.call_later(
+        self._connection.clock.loop.call_later(
             min(DETACH_SECONDS, self._seconds_left() / 4), exchange.cancel_unless_told
         )
 
@@ -121,7 +121,7 @@ class EventStreamHost:
         )
 
     def release_socket(self) -> None:
-        self._connection.context.streams_moved += 1
+        self._connection.drain.streams_moved += 1
         self._connection.leave()
 
     def keep(self) -> None:
@@ -130,5 +130,5 @@ class EventStreamHost:
         if not exchange.is_detached:
             self._let_go()
         self._connection.resume_reading()
-        self._connection.context.streams_ended += 1
+        self._connection.drain.streams_ended += 1
         exchange.end_stream()

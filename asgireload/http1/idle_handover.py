@@ -13,7 +13,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
-from asgireload.http.context import Successor
+from asgireload.http.drain_state import Successor
 
 
 class HoldState(Enum):

@@ -15,7 +15,7 @@ import asyncio
 from enum import Enum, auto
 from typing import Protocol
 
-from asgireload.http.context import Successor
+from asgireload.http.drain_state import Successor
 from asgireload.ipc.parcels import Parcel
 
 

@@ -7,12 +7,10 @@ installed; the others are there for who trusts a library more.
 
 import re
 from collections.abc import Callable
-from typing import Literal
 
 from asgireload.http.request import Headers
+from asgireload.http.settings import ParserName
 from asgireload.http1.parser import TOKEN
-
-ParserName = Literal["builtin", "httptools", "h11"]
 
 FieldsParser = Callable[[bytes, bytes], Headers]
 """Takes a request line and the header lines behind it, line ends included; returns names in lowercase and

@@ -6,10 +6,13 @@ connection's (`write_scheduling.py`), as is what becomes of the connection behin
 
 from typing import Any
 
-from asgireload.http.context import ServingContext
+from asgireload.http.clock import Clock
+from asgireload.http.live import Live
 from asgireload.http.request import RequestHead
 from asgireload.http.response_stream import APART_BYTES, ResponseStream
+from asgireload.http.server import Server
 from asgireload.http1.sendfile import FileCarrier, send_span
+from asgireload.http1.wire import Http1Wire
 from asgireload.http1.write_scheduling import ConnectionWriter
 from asgireload.http1.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.parcels import EventStreamParcel
@@ -21,9 +24,12 @@ class Carrier:
     A class and no protocol: compiled, its attributes and methods are then found without a lookup.
     """
 
-    __slots__ = ("context", "writer")
+    __slots__ = ("clock", "live", "server", "wire", "writer")
 
-    context: ServingContext
+    clock: Clock
+    live: Live
+    server: Server
+    wire: Http1Wire
     writer: ConnectionWriter
 
     def write(self, data: bytes) -> None:
@@ -41,7 +47,7 @@ class Carrier:
     def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
         """Write the end of a response, and of its connection if it `closes`: `response_completed` follows.
 
-        `now_ns`: what `context.now_ns` says.
+        `now_ns`: what `Clock.now_ns` says.
         """
         raise NotImplementedError
 
@@ -154,12 +160,11 @@ class Http1ResponseStream(ResponseStream):
         is_file: bool = False,
     ) -> None:
         connection = self._connection
-        context = connection.context
         head = self._head
         is_head_request = head.method == "HEAD"
         framer = ResponseFramer()
         data = framer.begin_head(
-            context.prepared_heads.prepare(status, headers)
+            connection.wire.prepared_heads.prepare(status, headers)
             if request_id is None
             else prepare_head(status, headers, self._default_lines(request_id)),
             size,
@@ -170,7 +175,7 @@ class Http1ResponseStream(ResponseStream):
             close=connection.must_close_after(
                 head, is_last_piece=is_head_request or not (more_body or is_file)
             ),
-            date_line=context.date_line(now_ns),
+            date_line=connection.clock.date_line(now_ns),
             body_length=size if is_file and not more_body else None,
             sends_trailers=trailers and head.takes_trailers,
         )
@@ -184,13 +189,14 @@ class Http1ResponseStream(ResponseStream):
         self.sends_trailers = framer.sends_trailers
 
     def check_head(self, status: int, headers: tuple[Any, ...]) -> None:
-        self._connection.context.prepared_heads.prepare(status, headers)
+        self._connection.wire.prepared_heads.prepare(status, headers)
 
     def _default_lines(self, request_id: str) -> tuple[tuple[bytes, bytes], ...]:
-        context = self._connection.context
-        if context.request_ids is None:
-            return context.default_lines
-        return (*context.default_lines, context.request_ids.default_line(request_id))
+        connection = self._connection
+        request_ids = connection.server.request_ids
+        if request_ids is None:
+            return connection.wire.default_lines
+        return (*connection.wire.default_lines, request_ids.default_line(request_id))
 
     def send_data(self, body: bytes, now_ns: int, *, more_body: bool) -> None:
         framer = self._framer

@@ -17,7 +17,7 @@ import asyncio
 from enum import Enum, auto
 from typing import Protocol
 
-from asgireload.http.context import Successor
+from asgireload.http.drain_state import Successor
 from asgireload.http1.leaving import Leaving, LeavingSocket
 
 

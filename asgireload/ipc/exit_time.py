@@ -4,21 +4,10 @@ Without `--exit-timeout` that is what is left of the drain timeout and the lifes
 exit work does not make the longest stop longer, and has nearly all of that time where the drain is short.
 """
 
-from asgireload.config import Config
-
 EXIT_LEAST = 1.5
 """Seconds to leave after a drain and a lifespan shutdown that took all of their time."""
-DEVELOPMENT_EXIT = 3.0
-"""Seconds to leave under --reload unless the option says more: who presses Ctrl-C waits for it."""
 FAILED_EXIT = 5.0
 """Seconds to leave for a worker that could not start: the verdict waits for it."""
-
-
-def exit_timeout_of(config: Config) -> float | None:
-    """Return the seconds that a worker may take to leave; None: what is left of the time to drain."""
-    if config.exit_timeout is None and config.reload:
-        return DEVELOPMENT_EXIT
-    return config.exit_timeout
 
 
 def exit_deadline(exit_timeout: float | None, drain_deadline: float, now: float) -> float:

@@ -2,13 +2,13 @@
 
     supervisor ──LoadApp, ForkWorker──▶ template
     supervisor ◀──AppLoaded, AppUnsafe, AppFailed, ForkFailed── template
-    supervisor ◀──TemplateStarted, AppImported, BaseMisfit, BookmarkTaken── template (development)
-    supervisor ──BuildBase, ForkTemplate──▶ base
-    supervisor ◀──BaseBuilt, BaseUnfit── base
-    supervisor ──ForkTemplate──▶ bookmark
-    supervisor ◀──BookmarkStarted── bookmark
+    supervisor ◀──ChildStarted, AppImported, VariablesDiffer, CheckpointTaken── template (development)
+    supervisor ──BuildLibraryBase, ForkTemplate──▶ library base
+    supervisor ◀──LibraryBaseBuilt, LibraryBaseUnfit── library base
+    supervisor ──ForkTemplate──▶ import checkpoint
+    supervisor ◀──ChildStarted── import checkpoint
     supervisor ──HandOver, Drain, TakeOver, Hold, Release, UseCertificates, AssetsChanged, MoveTo──▶ worker
-    supervisor ◀──WorkerStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerWaits,
+    supervisor ◀──ChildStarted, WorkerStage, WorkerReady, WorkerFailed, WorkerDraining, WorkerWaits,
                   SuccessorSpent, WorkerDrained── worker
     supervisor ◀──WorkerImported── worker (development)
 
@@ -20,16 +20,8 @@ is gone; no message says so.
 import msgspec
 
 from asgireload.config import Config
+from asgireload.failures import Failure
 from asgireload.net.addresses import ListenerTraits
-
-
-class Mistake(msgspec.Struct, frozen=True):
-    """Why code cannot serve, for the verdict."""
-
-    stage: str
-    """What was being done: import, lifespan, health …"""
-    summary: str
-    traceback: str
 
 
 class LoadApp(msgspec.Struct, frozen=True, tag=True):
@@ -43,15 +35,15 @@ class LoadApp(msgspec.Struct, frozen=True, tag=True):
     """Working directory as the user typed it, so that a `current` symlink is followed anew."""
     name: str
     """For process titles."""
-    mistake: Mistake | None = None
+    failure: Failure | None = None
     """Import nothing, and serve this instead."""
     becomes_worker: bool = False
     """Do not fork when a worker is asked for, but be it."""
-    bookmark: str = ""
-    """Leave a bookmark before the module of this name is imported; empty: leave none."""
-    base_variables: dict[str, str | None] | None = None
-    """What the libraries of the base have found in the environment beside what every process has; None
-    where there is no base."""
+    checkpoint: str = ""
+    """Leave a checkpoint before the module of this name is imported; empty: leave none."""
+    source_variables: dict[str, str | None] | None = None
+    """What the libraries of the fork source have found in the environment beside what every process has;
+    None where there is no fork source."""
     ignored_variables: tuple[str, ...] = ()
     """Variables that are different at each load, and so cannot be what libraries are set up with."""
 
@@ -62,7 +54,7 @@ class AppLoaded(msgspec.Struct, frozen=True, tag=True):
     seconds: float
     native_threads: tuple[str, ...] = ()
     """Names of threads that Python does not know (OpenBLAS, jemalloc …): harmless, for the log."""
-    mistake: Mistake | None = None
+    failure: Failure | None = None
     """It could not be imported, and workers will serve that."""
     modules: tuple[str, ...] = ()
     """The last of the application's modules that were read for this load."""
@@ -83,10 +75,7 @@ class AppUnsafe(msgspec.Struct, frozen=True, tag=True):
 class AppFailed(msgspec.Struct, frozen=True, tag=True):
     """The application could not be imported, or the log not be set up. The template ends."""
 
-    summary: str
-    traceback: str
-    stage: str = "import"
-    """What failed, for the verdict: import or logging."""
+    failure: Failure
 
 
 class AppImported(msgspec.Struct, frozen=True, tag=True):
@@ -99,14 +88,14 @@ class AppImported(msgspec.Struct, frozen=True, tag=True):
     """The import went through to its end."""
 
 
-class BaseMisfit(msgspec.Struct, frozen=True, tag=True):
-    """The application changes the environment otherwise than the libraries of its base have found it. Another
-    template must import everything anew; nothing follows from this one."""
+class VariablesDiffer(msgspec.Struct, frozen=True, tag=True):
+    """The application changes the environment otherwise than the libraries of its fork source have found it.
+    Another template must import everything anew; nothing follows from this one."""
 
     variables: tuple[str, ...]
 
 
-class BookmarkTaken(msgspec.Struct, frozen=True, tag=True):
+class CheckpointTaken(msgspec.Struct, frozen=True, tag=True):
     """A process that sleeps in the middle of the import was left behind. Descriptors: its channel, and the
     files that it has read (`ipc.records.FilesRead`)."""
 
@@ -114,8 +103,8 @@ class BookmarkTaken(msgspec.Struct, frozen=True, tag=True):
     """It is imported next there."""
 
 
-class BuildBase(msgspec.Struct, frozen=True, tag=True):
-    """First message to a base. Descriptor: the `ipc.records.ImportRecord` of a template."""
+class BuildLibraryBase(msgspec.Struct, frozen=True, tag=True):
+    """First message to a library base. Descriptor: the `ipc.records.ImportRecord` of a template."""
 
     config: Config
     directory: str
@@ -124,13 +113,13 @@ class BuildBase(msgspec.Struct, frozen=True, tag=True):
     """Modules whose import leaves behind what a fork does not carry over."""
 
 
-class BaseBuilt(msgspec.Struct, frozen=True, tag=True):
-    """The base can fork templates. Descriptor: `ipc.records.BaseContents`."""
+class LibraryBaseBuilt(msgspec.Struct, frozen=True, tag=True):
+    """The library base can fork templates. Descriptor: `ipc.records.LibraryBaseContents`."""
 
     seconds: float
 
 
-class BaseUnfit(msgspec.Struct, frozen=True, tag=True):
+class LibraryBaseUnfit(msgspec.Struct, frozen=True, tag=True):
     """Importing a module early has made this process unfit to fork from; it ends."""
 
     module: str
@@ -141,23 +130,11 @@ class ForkTemplate(msgspec.Struct, frozen=True, tag=True):
     """Fork a template. Descriptor: its channel."""
 
 
-class TemplateStarted(msgspec.Struct, frozen=True, tag=True):
-    """First message of a template that was forked: it is a child of the supervisor."""
-
-    pid: int
-
-
-class BookmarkStarted(msgspec.Struct, frozen=True, tag=True):
-    """First message of a bookmark."""
-
-    pid: int
-
-
 class ForkWorker(msgspec.Struct, frozen=True, tag=True):
     """Fork a worker. Descriptors: its channel, its fault file, what TLS is spoken with if `has_tls`
     (`net.tls.seal`), then the listening sockets."""
 
-    worker_id: int
+    child_id: int
     slot: int
     record: int
     """Index of its scoreboard record."""
@@ -176,12 +153,14 @@ class ForkWorker(msgspec.Struct, frozen=True, tag=True):
 
 
 class ForkFailed(msgspec.Struct, frozen=True, tag=True):
-    worker_id: int
+    """A child of this id could not be forked."""
+
+    child_id: int
     error: str
 
 
-class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
-    """First message of a worker: it runs and is a child of the supervisor."""
+class ChildStarted(msgspec.Struct, frozen=True, tag=True):
+    """First message of a process that was forked, whatever its role: it runs and is a child of the supervisor."""
 
     pid: int
 
@@ -195,7 +174,7 @@ class WorkerStage(msgspec.Struct, frozen=True, tag=True):
 class WorkerReady(msgspec.Struct, frozen=True, tag=True):
     """Lifespan startup is complete and the worker accepts connections."""
 
-    mistake: Mistake | None = None
+    failure: Failure | None = None
     """The application did not start, and the worker serves that."""
     has_lifespan: bool = False
     """The application has a lifespan, so it has a shutdown that can fail."""
@@ -204,9 +183,7 @@ class WorkerReady(msgspec.Struct, frozen=True, tag=True):
 class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
     """The boot failed; the worker ends."""
 
-    stage: str
-    summary: str
-    traceback: str
+    failure: Failure
     other_way: bool = False
     """The import may go well the other way (`ForkWorker.import_in_loop`)."""
 
@@ -315,18 +292,18 @@ FromTemplate = (
     | AppUnsafe
     | AppFailed
     | ForkFailed
-    | TemplateStarted
+    | ChildStarted
     | AppImported
-    | BaseMisfit
-    | BookmarkTaken
+    | VariablesDiffer
+    | CheckpointTaken
 )
-ToLayer = BuildBase | ForkTemplate
-FromLayer = BaseBuilt | BaseUnfit | BookmarkStarted
+ToForkSource = BuildLibraryBase | ForkTemplate
+FromForkSource = LibraryBaseBuilt | LibraryBaseUnfit | ChildStarted
 ToWorker = HandOver | Drain | TakeOver | Hold | Release | UseCertificates | AssetsChanged | MoveTo
 FromWorker = (
     AppImported
     | WorkerImported
-    | WorkerStarted
+    | ChildStarted
     | WorkerStage
     | WorkerReady
     | WorkerFailed
@@ -335,7 +312,7 @@ FromWorker = (
     | SuccessorSpent
     | WorkerDrained
 )
-AnyMessage = ToTemplate | FromTemplate | ToLayer | FromLayer | ToWorker | FromWorker
+AnyMessage = ToTemplate | FromTemplate | ToForkSource | FromForkSource | ToWorker | FromWorker
 
 TEXT_LIMIT = 100_000
 """Longest traceback sent, in bytes of UTF-8: below `channel.MESSAGE_LIMIT` with a summary beside it."""

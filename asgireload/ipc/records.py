@@ -33,13 +33,14 @@ class ImportRecord(msgspec.Struct, frozen=True):
 
 
 class FilesRead(msgspec.Struct, frozen=True):
-    """The application's files that a bookmark holds, resolved, and how they looked before they were read."""
+    """The application's files that an import checkpoint holds, resolved, and how they looked before they were
+    read."""
 
     files: dict[str, Signature]
 
 
-class BaseContents(msgspec.Struct, frozen=True):
-    """What a base holds."""
+class LibraryBaseContents(msgspec.Struct, frozen=True):
+    """What a library base holds."""
 
     tops: tuple[str, ...]
     """Top-level names of its modules."""

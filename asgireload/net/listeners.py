@@ -371,13 +371,8 @@ def _open_tcp(address: TcpAddress, config: Config, *, v6_only: bool) -> list[Lis
 def _tcp_listener(sock: socket.socket, config: Config, traits: ListenerTraits) -> Listener:
     url = _tcp_url(sock, traits)
     if config.accept == "per-slot":
-        return PerSlotListener(sock, url, config.backlog, traits=traits, defers=_defers(config))
+        return PerSlotListener(sock, url, config.backlog, traits=traits, defers=config.defer_accept)
     return SharedListener(sock, url, traits=traits)
-
-
-def _defers(config: Config) -> bool:
-    # Whoever develops stops and starts the server all the time, and would wait for what the kernel holds back.
-    return config.defer_accept and not config.reload
 
 
 def _bind(
@@ -386,7 +381,7 @@ def _bind(
     sock = _tcp_socket(family, v6_only=v6_only)
     try:
         sock.bind(address)
-        if _defers(config):
+        if config.defer_accept:
             defer(sock)
         # listen() checks for conflicts once more, so of two that bound at the same time one fails.
         sock.listen(config.backlog)

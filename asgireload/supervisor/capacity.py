@@ -37,7 +37,7 @@ class Demand(msgspec.Struct, frozen=True):
 
 def demand_of(config: Config, tcp_addresses: int) -> Demand:
     """Return what each worker takes of what the supervisor may have. Pure."""
-    beside = config.drain_generations if config.drain_overlap and not config.reload else 1
+    beside = config.drain_generations if config.drain_overlap else 1
     sockets = tcp_addresses if config.accept == "per-slot" else 0
     return Demand(DESCRIPTORS_OF_WORKER * (1 + beside) + sockets, sockets)
 

@@ -13,11 +13,12 @@ from asgireload.errors import ControlError, TlsError
 from asgireload.supervisor import snapshots
 from asgireload.supervisor.capacity import DESCRIPTORS_OF_WORKER, Demand, look_for_room
 from asgireload.supervisor.certificates import Certificates
-from asgireload.supervisor.children import Children
 from asgireload.supervisor.events import Event, ReloadRequested, ScaleRequested, StopRequested
 from asgireload.supervisor.fleet import Fleet, Phase
 from asgireload.supervisor.reloads import Outcome, Reload
+from asgireload.supervisor.roles import WORKER
 from asgireload.supervisor.waiting import name_wait
+from asgireload.supervisor.worker_handles import WorkerHandles
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -29,7 +30,7 @@ class Control:
         self,
         loop: asyncio.AbstractEventLoop,
         fleet: Fleet,
-        children: Children,
+        workers: WorkerHandles,
         surroundings: snapshots.Surroundings,
         certificates: Certificates,
         submit: Callable[[Event], None],
@@ -37,7 +38,7 @@ class Control:
     ) -> None:
         self._loop = loop
         self._fleet = fleet
-        self._children = children
+        self._workers = workers
         self._around = surroundings
         self._certificates = certificates
         self._submit = submit
@@ -50,15 +51,16 @@ class Control:
         return snapshots.take_status(self._fleet, self._around, self._loop.time())
 
     def metrics(self) -> port.MetricsSnapshot:
-        totals = self._children.tally.totals(self._children.living_records())
         return port.MetricsSnapshot(
             status=self.status(),
             counters=tuple(
-                port.SlotCounters(slot=slot, generation=generation, values=values)
-                for (slot, generation), values in sorted(totals.items())
+                port.SlotCounters(slot=slot, generation=generation, values=values, role=role)
+                for (role, slot, generation), values in sorted(
+                    self._workers.counter_totals().items()
+                )
             ),
             reload_outcomes=dict(self._fleet.outcomes),
-            worker_exits=dict(self._fleet.exits),
+            worker_exits=dict(self._fleet.exits[WORKER.name]),
             shutdown_failures=self._fleet.shutdown_failures,
         )
 
@@ -110,7 +112,7 @@ class Control:
                 waiters.remove(waiter)
         return self._snapshot(found)
 
-    def verdict_spoken(self, reload_id: int) -> None:
+    def outcome_reported(self, reload_id: int) -> None:
         """Wake whoever waits for this reload."""
         for waiter in self._waiting.pop(reload_id, []):
             if not waiter.done():
@@ -127,7 +129,7 @@ class Control:
 
     def _check_room(self, workers: int) -> None:
         """Raise ControlError where so many cannot be had."""
-        alive = self._children.worker_count
+        alive = len(self._workers.all())
         sockets = self._demand.per_slot * len(self._fleet.slots)
         held = DESCRIPTORS_OF_WORKER * alive + sockets
         reason = look_for_room(workers, held, alive, self._demand)
@@ -139,7 +141,7 @@ class Control:
         if not self._certificates.is_spoken:
             raise ControlError("no address of this server speaks TLS: there are no certificates")
         try:
-            self._children.renew_certificates(always=True)
+            self._workers.renew_certificates(always=True)
         except TlsError as error:
             _logger.error(  # noqa: TRY400 - the text says it all
                 "%s: the new certificates cannot be used, so the old ones stay in use: %s",

@@ -14,7 +14,8 @@ would pile up as many workers as fit into the drain timeout. Two limits prevent 
 import math
 
 from asgireload.draining import DrainReason
-from asgireload.supervisor.fleet import ABORT_GRACE, OLD_GENERATIONS, Fleet, Worker
+from asgireload.supervisor.fleet import ABORT_GRACE, OLD_GENERATIONS, Child, Fleet, Worker
+from asgireload.supervisor.roles import Role
 
 DRAINING_LIMIT = 1024
 """Old workers that may drain at a time whatever the options say: they and those that serve need a record each in
@@ -59,24 +60,26 @@ def draining_of(fleet: Fleet, reload_id: int) -> int:
     )
 
 
-def has_room_for_recycling(fleet: Fleet) -> bool:
-    """Return whether one more worker may be replaced within its generation."""
+def has_room_for_recycling(fleet: Fleet, role: Role) -> bool:
+    """Return whether one more child of the role may be replaced within its generation."""
     policy = fleet.policy
-    booting = sum(_has_booting_successor(fleet, worker) for worker in fleet.workers.values())
-    draining = sum(worker.drain_reason is DrainReason.RECYCLE for worker in fleet.workers.values())
+    slots = [slot for slot in fleet.slots_of(role) if not slot.leaving]
+    children = [child for slot in fleet.slots_of(role) for child in fleet.children_of(slot)]
+    booting = sum(_has_booting_successor(fleet, child) for child in children)
+    draining = sum(child.drain_reason is DrainReason.RECYCLE for child in children)
     most = policy.surge
     if policy.drain_overlap:
-        most = max(most, (fleet.wanted_count + 1) // 2)
+        most = max(most, (len(slots) + 1) // 2)
     return booting < policy.surge and booting + draining < most
 
 
-def _has_booting_successor(fleet: Fleet, worker: Worker) -> bool:
+def _has_booting_successor(fleet: Fleet, child: Child) -> bool:
     return (
-        worker.recycle != ""
-        and worker.state.is_live
+        child.recycle != ""
+        and child.state.is_live
         and any(
-            other is not worker and not other.recycle and other.state.is_live
-            for other in fleet.workers_of(worker.slot)
+            other is not child and not other.recycle and other.state.is_live
+            for other in fleet.children_of(fleet.slot_of(child))
         )
     )
 

@@ -1,117 +1,46 @@
 """What can happen to the fleet (events), and what a decision asks to be done (steps). Values only.
 
-Structs, as making two dozen dataclasses of them would be a tenth of what a start takes.
+What a child says is heard as the message itself (`ipc/messages.py`). Structs, because making two dozen dataclasses
+would take a tenth of the time of a start.
 """
 
 from msgspec import Struct
 
 from asgireload.draining import DrainReason
-from asgireload.ipc import messages
-from asgireload.supervisor.reloads import Failure
+from asgireload.failures import Failure
+from asgireload.ipc.messages import AnyMessage
+from asgireload.supervisor.roles import WORKER, Role
 
 # --- events ---------------------------------------------------------------------------------------
 
 
-class TemplateLoaded(Struct, frozen=True):
-    template_id: int
-    seconds: float
-    native_threads: tuple[str, ...] = ()
-    broken: Failure | None = None
-    """Development: why the code cannot serve; it shows that instead."""
+class ChildSaid(Struct, frozen=True):
+    """A message of a child."""
+
+    child_id: int
+    message: AnyMessage
     detail: str = ""
-    """What was read, for the log."""
-    cleans_up: bool = False
-    """It removes at its end what its import has made."""
+    """What the message says for the log and only the receiver knows; of AppLoaded, what was read for the load."""
 
 
-class TemplateUnsafe(Struct, frozen=True):
-    template_id: int
-    reasons: tuple[str, ...]
-    needs_loop: bool = False
-    """Its import needs a running event loop."""
+class ChildExited(Struct, frozen=True):
+    """The exit of a child was collected, or it could not be started."""
 
-
-class TemplateFailed(Struct, frozen=True):
-    template_id: int
-    summary: str
-    traceback: str
-    stage: str = "import"
-
-
-class TemplateExited(Struct, frozen=True):
-    template_id: int
+    child_id: int
     description: str
     """Such as `exit status 3` or `killed by SIGSEGV`."""
-    fault: str = ""
-    """Stacks that the dying process left in its fault file."""
-
-
-class WorkerStarted(Struct, frozen=True):
-    worker_id: int
-    pid: int
-
-
-class WorkerReachedStage(Struct, frozen=True):
-    worker_id: int
-    stage: str
-
-
-class WorkerReady(Struct, frozen=True):
-    worker_id: int
-    broken: Failure | None = None
-    """Development: why the application did not start; the worker shows that instead."""
-    has_lifespan: bool = False
-
-
-class WorkerFailed(Struct, frozen=True):
-    worker_id: int
-    stage: str
-    summary: str
-    traceback: str
-    other_way: bool = False
-    """Its import failed because an event loop ran, or because none ran."""
-
-
-class WorkerStoppedAccepting(Struct, frozen=True):
-    worker_id: int
-
-
-class SuccessorSpent(Struct, frozen=True):
-    """It takes no more of what this worker hands over."""
-
-    worker_id: int
-    successor: int
-
-
-class WorkerWaits(Struct, frozen=True):
-    worker_id: int
-    waits: messages.WorkerWaits
-
-
-class WorkerDrained(Struct, frozen=True):
-    worker_id: int
-    exchanges_cut: int
-    websockets_closed: int
-    handed_over: int = 0
-    came_back: int = 0
-    shutdown_failure: str = ""
-    """Why the application's lifespan shutdown failed; empty: it did not, or there is none."""
-
-
-class WorkerExited(Struct, frozen=True):
-    worker_id: int
-    description: str
-    clean: bool
+    clean: bool = False
     """Exit status 0."""
     fault: str = ""
+    """Stacks that the dying process left in its fault file."""
     doing: str = ""
     """What the process did at its end, as its stacks show: such as `running exit handlers (atexit)`."""
 
 
-class WorkerObserved(Struct, frozen=True):
-    """A regular look at a ready worker."""
+class ChildObserved(Struct, frozen=True):
+    """A regular look at a child that has a heartbeat."""
 
-    worker_id: int
+    child_id: int
     heartbeat_age: float | None
     requests: int
     rss_bytes: int | None
@@ -142,20 +71,9 @@ class StopRequested(Struct, frozen=True):
 
 
 Event = (
-    TemplateLoaded
-    | TemplateUnsafe
-    | TemplateFailed
-    | TemplateExited
-    | WorkerStarted
-    | WorkerReachedStage
-    | WorkerReady
-    | WorkerFailed
-    | WorkerStoppedAccepting
-    | SuccessorSpent
-    | WorkerWaits
-    | WorkerDrained
-    | WorkerExited
-    | WorkerObserved
+    ChildSaid
+    | ChildExited
+    | ChildObserved
     | CodeChanging
     | ReloadRequested
     | ScaleRequested
@@ -166,7 +84,7 @@ Event = (
 
 
 class StartTemplate(Struct, frozen=True):
-    template_id: int
+    child_id: int
     generation: int
     preload: bool
     failure: Failure | None = None
@@ -174,68 +92,68 @@ class StartTemplate(Struct, frozen=True):
     becomes_worker: bool = False
     """It is to be the first worker itself, and forks none."""
     gives_way: bool = False
-    """Others serve meanwhile, and have the processor first."""
+    """Others serve meanwhile, and have the CPU first."""
 
 
-class CloseTemplate(Struct, frozen=True):
-    """Let a template go; it ends when its channel closes."""
+class ForkChild(Struct, frozen=True):
+    """Have a template fork a child that has a place."""
 
+    child_id: int
+    role: Role
     template_id: int
-
-
-class KillTemplate(Struct, frozen=True):
-    template_id: int
-    dump: bool = False
-    """Ask for its stacks first (SIGABRT); a second, silent kill follows if it lives on."""
-
-
-class ForkWorker(Struct, frozen=True):
-    worker_id: int
-    template_id: int
-    slot: int
+    place: int
     generation: int
     succeeds: bool = False
-    """Another worker serves in the slot."""
+    """Another child serves in the place."""
     gives_way: bool = False
-    """It has the processor first until this one serves, too."""
+    """The other has the CPU first until this one serves, too."""
     import_in_loop: bool = True
     """Where it imports the application itself: in the running event loop, and not before it runs."""
     has_other_way: bool = False
     """If that fails because of the loop, the other way will be tried."""
 
 
-class DrainWorker(Struct, frozen=True):
-    worker_id: int
+class DrainChild(Struct, frozen=True):
+    """Tell a child to finish what is open and to leave."""
+
+    child_id: int
     reason: DrainReason
     timeout: float
-    successors: tuple[int, ...] = ()
-    """The workers that take its connections over."""
+    targets: tuple[int, ...] = ()
+    """The children that take its connections over."""
     gives_way: bool = False
-    """They have the processor first, when nothing is left for it but to end."""
+    """They have the CPU first, when nothing is left for it but to end."""
 
 
-class HandOver(Struct, frozen=True):
-    """Let the connections of a draining worker go to others than were named before."""
+class LetGo(Struct, frozen=True):
+    """Close the channel of a child that does not drain; it cleans up and ends."""
 
-    worker_id: int
-    successors: tuple[int, ...]
+    child_id: int
+
+
+class KillChild(Struct, frozen=True):
+    child_id: int
+    dump: bool = False
+    """Ask for its stacks first (SIGABRT); a second, silent kill follows if it lives on."""
+
+
+class NameTargets(Struct, frozen=True):
+    """Let the connections of a draining child go to others than were named before."""
+
+    child_id: int
+    targets: tuple[int, ...]
 
 
 class HoldWorker(Struct, frozen=True):
     """Development: let new requests wait for new code."""
 
-    worker_id: int
+    child_id: int
 
 
 class ReleaseWorker(Struct, frozen=True):
-    """Let a worker that was held go on: there is no new code, or it cannot be had."""
+    """Let a worker that was held go on: there is no new code, or it cannot be loaded."""
 
-    worker_id: int
-
-
-class KillWorker(Struct, frozen=True):
-    worker_id: int
-    dump: bool = False
+    child_id: int
 
 
 class CloseSlot(Struct, frozen=True):
@@ -264,16 +182,19 @@ class ShutListeners(Struct, frozen=True):
     """No worker accepts any more: end the listening sockets for whoever has a copy."""
 
 
-class Say(Struct, frozen=True):
-    """A line for the log."""
+class Log(Struct, frozen=True):
+    """A line for the log. `role` and `slot`: of the child that it is about, if any."""
 
     level: str
     text: str
     slot: int | None = None
     generation: int | None = None
+    role: Role = WORKER
 
 
-class SpeakVerdict(Struct, frozen=True):
+class ReportOutcome(Struct, frozen=True):
+    """A reload is over: log its outcome, and tell whoever waits for it."""
+
     reload_id: int
 
 
@@ -285,20 +206,19 @@ class Finish(Struct, frozen=True):
 
 Step = (
     StartTemplate
-    | CloseTemplate
-    | KillTemplate
-    | ForkWorker
-    | DrainWorker
-    | HandOver
+    | ForkChild
+    | DrainChild
+    | LetGo
+    | KillChild
+    | NameTargets
     | HoldWorker
     | ReleaseWorker
-    | KillWorker
     | CloseSlot
     | OpenSlot
     | SteerAway
     | StopAccepting
     | ShutListeners
-    | Say
-    | SpeakVerdict
+    | Log
+    | ReportOutcome
     | Finish
 )

@@ -1,17 +1,20 @@
-"""The supervisor's picture of its children: plain data that `reconcile` reads and updates.
+"""The supervisor's picture of its children, whatever their role: plain data that `reconcile` reads and updates.
 
 Every time here is `time.monotonic()` in seconds, given from outside.
 """
 
 import random
+from collections import Counter
 from enum import Enum
 
 import msgspec
 
 from asgireload.draining import DrainReason
+from asgireload.failures import Failure
 from asgireload.ipc.messages import WorkerWaits
-from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.reloads import Failure, Reload
+from asgireload.supervisor.lifecycle import Change, State, advance
+from asgireload.supervisor.reloads import Reload
+from asgireload.supervisor.roles import WORKER, Role
 
 BROKEN_MOMENT = 0.06
 """Seconds without further changes before broken code is shown: it may be half a checkout."""
@@ -20,13 +23,13 @@ SUPERSEDED_PATIENCE = 10.0
 SIGKILL, so only a file system that does not answer can hold them longer."""
 ABORT_GRACE = 2.0
 """Seconds that a process gets to write its stacks after SIGABRT, before SIGKILL."""
-TEMPLATE_END_GRACE = 8.0
-"""Seconds that a template gets for its end: exit handlers of the application, which it limits to 5 s itself, and
-a second for processes that the import has started."""
 
 OLD_GENERATIONS = 4
 """Development: committed generations of which workers may still drain when another reload begins. The workers of
 the oldest are ended then."""
+
+
+EXIT_KINDS = ("clean", "discarded", "crashed", "killed", "stalled")
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -73,7 +76,7 @@ class Phase(Enum):
 
 
 class KillReason(Enum):
-    """Why a worker was sent a signal that it cannot refuse."""
+    """Why a child was sent a signal that it cannot refuse."""
 
     BOOT_TIMEOUT = "boot timeout"
     STALLED = "stalled"
@@ -81,32 +84,80 @@ class KillReason(Enum):
     EXIT_TIMEOUT = "exit timeout"
     """It had drained, and its exit handlers or threads took too long."""
     DISCARDED = "discarded"
-    """It never served and is not needed any more."""
+    """It was never ready and is not needed any more."""
     CROWDED = "too many old generations"
     """Newer code is to be loaded, and OLD_GENERATIONS still drain (development)."""
     STOP = "stop"
 
 
-class TemplateState(Enum):
-    LOADING = "loading"
-    LOADED = "loaded"
-    LEAVING = "leaving"
+class Child(msgspec.Struct, eq=False, kw_only=True):
+    """A supervised process. What only one role has is in a subclass of its own."""
 
-
-class Template(msgspec.Struct):
-    """A process that imported the application for one generation."""
-
-    template_id: int
+    child_id: int
+    """No other child of this supervisor, of whatever role, has had it."""
+    role: Role
     generation: int
-    preload: bool
-    state: TemplateState
+    state: State = State.STARTING
+    asked_at: float
     deadline: float | None
-    """When loading must be done, or leaving must have led to an exit."""
-    dumped: bool = False
+    """When booting must be done, draining must have ended, or the next signal is due."""
+    template_id: int | None = None
+    """The template that forked it."""
+    place: int | None = None
+    """Of a role that has places: the index of its slot."""
+    pid: int | None = None
+    stage: str = "boot"
+    ready_at: float | None = None
+    failure: Failure | None = None
+    """What the child itself said before it died."""
+    killed_for: KillReason | None = None
+    drain_reason: DrainReason | None = None
+    drain_deadline: float = 0.0
+    """When drain and lifespan shutdown must be done."""
+    drained: bool = False
+    """It has said that it is done, lifespan shutdown included."""
+    exit_seconds: float = 0.0
+    """What it was given to leave, when it had drained."""
+    reload: Reload | None = None
+    """The reload that counts its drain."""
+    recycle: str = ""
+    """Why it shall be replaced within its generation, or empty."""
+    request_limit: int | None = None
+    age_limit: float | None = None
+
+    def advance(self, change: Change) -> None:
+        """Go to the next state. Raise ValueError when the table of states has no entry for that."""
+        self.state = advance(self.role, self.state, change)
+
+
+class Template(Child, kw_only=True):
+    """A process that imports the application for one generation."""
+
+    preload: bool
     becomes_worker: bool = False
-    was_loaded: bool = False
     cleans_up: bool = False
     """It removes at its end what its import has made, so its workers end before."""
+
+
+class Worker(Child, kw_only=True):
+    """A process that accepts connections."""
+
+    place: int
+    imports_in_loop: bool = True
+    """Where it imports the application itself, as `Fleet.imports_in_loop` said when it was forked."""
+    stopped_accepting: bool = False
+    is_held: bool = False
+    """It lets new requests wait."""
+    targets: tuple[int, ...] = ()
+    """The workers that take over its connections while it drains."""
+    spent_targets: set[int] = msgspec.field(default_factory=set)
+    """Those that take no more of them: so no connection is offered twice to the same worker."""
+    waits: WorkerWaits | None = None
+    """What was open when it last said so, while it drains."""
+    waits_at: float = 0.0
+    has_lifespan: bool = False
+    shutdown_failure: str = ""
+    """Why its lifespan shutdown failed, as it has said itself."""
 
 
 class Generation(msgspec.Struct):
@@ -129,66 +180,22 @@ class Generation(msgspec.Struct):
     early_deaths: int = 0
 
 
-class Worker(msgspec.Struct):
-    worker_id: int
-    slot: int
-    generation: int
-    template_id: int
-    state: State
-    asked_at: float
-    deadline: float | None
-    """When booting must be done, draining must have ended, or the next signal is due."""
-    drain_deadline: float = 0.0
-    """When drain and lifespan shutdown must be done."""
-    exit_seconds: float = 0.0
-    """What it was given to leave, when it had drained."""
-    pid: int | None = None
-    stage: str = "boot"
-    ready_at: float | None = None
-    failure: Failure | None = None
-    """What the worker itself said before it died."""
-    drain_reason: DrainReason | None = None
-    stopped_accepting: bool = False
-    is_held: bool = False
-    """It lets new requests wait."""
-    imports_in_loop: bool = True
-    """Where it imports the application itself, as `Fleet.imports_in_loop` said when it was forked."""
-    successors: tuple[int, ...] = ()
-    """The workers that take over its connections while it drains."""
-    waits: WorkerWaits | None = None
-    """What was open when it last said so, while it drains."""
-    waits_at: float = 0.0
-    spent_successors: set[int] = msgspec.field(default_factory=set)
-    """Those that take no more of them: so no connection is offered twice to the same worker."""
-    drained: bool = False
-    """It has said that it is done, lifespan shutdown included."""
-    has_lifespan: bool = False
-    shutdown_failure: str = ""
-    """Why its lifespan shutdown failed, as it has said itself."""
-    killed_for: KillReason | None = None
-    reload: Reload | None = None
-    """The reload that counts its drain."""
-    recycle: str = ""
-    """Why it shall be replaced within its generation, or empty."""
-    request_limit: int | None = None
-    age_limit: float | None = None
-
-
 class Slot(msgspec.Struct):
-    """A stable place for a worker.
+    """A stable place for a child of one role.
 
     `serves` is the generation it owes its clients; `next` the one it is changing to. Until the next
-    one's worker is promoted, a worker of `serves` is kept alive beside it.
+    one's child is promoted, a child of `serves` is kept alive beside it.
     """
 
     index: int
+    role: Role = WORKER
     serves: int | None = None
     next: int | None = None
     failures: int = 0
     not_before: float = 0.0
     """No fork before this moment: backoff."""
     leaving: bool = False
-    """Scaled away: goes when its last worker has left."""
+    """Scaled away: goes when its last child has left."""
 
 
 class Fleet(msgspec.Struct):
@@ -199,10 +206,15 @@ class Fleet(msgspec.Struct):
     started_at: float
     phase: Phase = Phase.SERVING
     slots: list[Slot] = msgspec.field(default_factory=list)
+    """The places of workers."""
+    pools: dict[str, list[Slot]] = msgspec.field(default_factory=dict)
+    """The places of other roles, by the name of the role."""
+    children: dict[int, Child] = msgspec.field(default_factory=dict)
+    """Every child by id; changed by `add` and `remove` only, which keep the indexes below."""
     workers: dict[int, Worker] = msgspec.field(default_factory=dict)
-    """By id; changed by `add_worker` and `remove_worker` only, which keep the index by slot."""
-    _by_slot: dict[int, dict[int, Worker]] = msgspec.field(default_factory=dict)
     templates: dict[int, Template] = msgspec.field(default_factory=dict)
+    _by_place: dict[tuple[str, int], dict[int, Child]] = msgspec.field(default_factory=dict)
+    """By the name of a role and the index of a slot."""
     generations: dict[int, Generation] = msgspec.field(default_factory=dict)
     serving: int | None = None
     """The committed generation."""
@@ -239,31 +251,53 @@ class Fleet(msgspec.Struct):
     """No reload on our own account (a template died) before this moment."""
     own_reloads: int = 0
     """Reloads in a row that we asked for ourselves and that failed."""
-    restarts: int = 0
+    restarts: Counter[str] = msgspec.field(default_factory=Counter)
+    """Children replaced after a crash, by the name of their role."""
     tell_waits_at: float | None = None
     """When the next line about what is waited for is due."""
     waits_told_at: float = float("-inf")
-    exits: dict[str, int] = msgspec.field(
-        default_factory=lambda: dict.fromkeys(
-            ("clean", "discarded", "crashed", "killed", "stalled"), 0
-        )
+    exits: dict[str, dict[str, int]] = msgspec.field(
+        default_factory=lambda: {WORKER.name: dict.fromkeys(EXIT_KINDS, 0)}
     )
+    """Children that have ended, by the name of their role and one of EXIT_KINDS."""
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)
 
-    def add_worker(self, worker: Worker) -> None:
-        self.workers[worker.worker_id] = worker
-        self._by_slot.setdefault(worker.slot, {})[worker.worker_id] = worker
+    def add(self, child: Child) -> None:
+        self.children[child.child_id] = child
+        if isinstance(child, Worker):
+            self.workers[child.child_id] = child
+        if isinstance(child, Template):
+            self.templates[child.child_id] = child
+        if child.place is not None:
+            self._by_place.setdefault((child.role.name, child.place), {})[child.child_id] = child
 
-    def remove_worker(self, worker: Worker) -> None:
-        del self.workers[worker.worker_id]
-        del self._by_slot[worker.slot][worker.worker_id]
+    def remove(self, child: Child) -> None:
+        del self.children[child.child_id]
+        self.workers.pop(child.child_id, None)
+        self.templates.pop(child.child_id, None)
+        if child.place is not None:
+            del self._by_place[child.role.name, child.place][child.child_id]
 
-    def workers_of(self, slot: int) -> list[Worker]:
-        return list(self._by_slot.get(slot, {}).values())
+    def children_of(self, slot: Slot) -> list[Child]:
+        """Return the children in a slot, those that leave it included."""
+        return list(self._by_place.get((slot.role.name, slot.index), {}).values())
+
+    def slots_of(self, role: Role) -> list[Slot]:
+        """Return the places of a role, in order; the list itself, to be changed by whoever scales."""
+        return self.slots if role == WORKER else self.pools.setdefault(role.name, [])
+
+    def all_slots(self) -> list[Slot]:
+        return [*self.slots, *(slot for slots in self.pools.values() for slot in slots)]
+
+    def slot_of(self, child: Child) -> Slot:
+        """Return the slot of a child that has a place; it exists as long as the child does."""
+        return next(slot for slot in self.slots_of(child.role) if slot.index == child.place)
 
     @property
     def ready_count(self) -> int:
-        return sum(worker.state is State.READY for worker in self.workers.values())
+        return sum(
+            child.role.serves and child.state is State.READY for child in self.children.values()
+        )
 
     @property
     def wanted_count(self) -> int:
@@ -275,7 +309,7 @@ class Fleet(msgspec.Struct):
         if known is None or known.template_id is None:
             return None
         template = self.templates.get(known.template_id)
-        return template if template and template.state is TemplateState.LOADED else None
+        return template if template and template.state is State.READY else None
 
 
 def new_fleet(policy: Policy, rng: random.Random, now: float) -> Fleet:

@@ -8,11 +8,10 @@ the listening sockets open. Nobody else would end them.
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from collections.abc import Collection
 
-from asgireload.ipc.linux import ProcessHandle, children_of, descendants_of
+from asgireload.supervisor.system import Process, System
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -23,9 +22,10 @@ PATIENCE = 1.0
 class Leftovers:
     """Sends signals, and waits for nobody. `end()` ends what is still there."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, system: System) -> None:
         self._loop = loop
-        self._told: list[ProcessHandle] = []
+        self._system = system
+        self._told: list[Process] = []
         """They have been sent SIGTERM."""
         self._timer: asyncio.TimerHandle | None = None
         self._nameless: set[int] = set()
@@ -34,9 +34,9 @@ class Leftovers:
     def end_below(self, pid: int) -> None:
         """Ask all processes below this one to end, which is about to be killed; kill them a moment later."""
         try:
-            for descendant in descendants_of(pid):
+            for descendant in self._system.descendants_of(pid):
                 with contextlib.suppress(ProcessLookupError):
-                    handle = ProcessHandle(descendant)
+                    handle = self._system.open_process(descendant)
                     handle.send(signal.SIGTERM)
                     self._told.append(handle)
         except OSError as error:  # no descriptor is left; the kill itself needs none
@@ -57,13 +57,13 @@ class Leftovers:
         if not self._nameless:
             return
         try:
-            children = set(children_of(os.getpid()))
+            children = set(self._system.children())
         except OSError:
             return  # no descriptor is left; the next look may have one
         for pid in children.difference(known):
-            if found := _sockets_of(pid) & self._nameless:
+            if found := self._system.sockets_of(pid) & self._nameless:
                 with contextlib.suppress(ProcessLookupError):
-                    handle = ProcessHandle(pid)
+                    handle = self._system.open_process(pid)
                     handle.send(signal.SIGKILL)
                     handle.close()
                 self._nameless -= found
@@ -81,16 +81,3 @@ class Leftovers:
         for handle in told:
             handle.send(signal.SIGKILL)
             handle.close()
-
-
-def _sockets_of(pid: int) -> set[int]:
-    """Return the inodes of the sockets that a process has open; of one that has ended none."""
-    found: set[int] = set()
-    try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            link = os.readlink(f"/proc/{pid}/fd/{name}")
-            if link.startswith("socket:["):
-                found.add(int(link[8:-1]))
-    except OSError:
-        return found
-    return found

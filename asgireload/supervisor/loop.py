@@ -1,8 +1,8 @@
 """The supervisor: the place where its parts are joined.
 
-One event loop owns the listening sockets, the children, the admin server and, in development, the file
-watcher. Whatever happens becomes an event; `observe` records it, `reconcile` answers with steps, and
-this file has them carried out. Nothing here waits for a child.
+One event loop owns the listening sockets, the children, the admin server and the jobs of its mode. Whatever
+happens becomes an event; `observe` records it, `reconcile` answers with steps, and this file has them carried out.
+Nothing here waits for a child.
 """
 
 import asyncio
@@ -10,44 +10,43 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from asgireload.admin.entrances import announce
 from asgireload.config import Config
-from asgireload.development.supervisor.preload_cache import Foundation
-from asgireload.development.watch.changes import Changes
-from asgireload.development.watch.filters import describe
-from asgireload.development.watch.watcher import Watcher
 from asgireload.errors import ControlError, LogConfigError, TlsError
-from asgireload.ipc.exit_time import exit_timeout_of
-from asgireload.ipc.heartbeat import heartbeat_interval, stalled_after
-from asgireload.ipc.linux import descendants_of, resident_bytes
+from asgireload.ipc.heartbeat import heartbeat_interval, silent_after, stalled_after
+from asgireload.ipc.linux import descendants_of
+from asgireload.ipc.messages import AnyMessage, Hold, Release
 from asgireload.log import begin_logging, log_fields
 from asgireload.net.holders import Holder, find_holders
 from asgireload.supervisor import events, signals
 from asgireload.supervisor.capacity import demand_of
 from asgireload.supervisor.certificates import CHECK_INTERVAL
-from asgireload.supervisor.children import Children
 from asgireload.supervisor.control import Control
+from asgireload.supervisor.cpu_priority import CpuPriority, patience_for
 from asgireload.supervisor.drain_limits import draining_of
-from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Policy, new_fleet
-from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, new_fleet
+from asgireload.supervisor.handles import Handles
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
+from asgireload.supervisor.releases import Releases
 from asgireload.supervisor.reloads import Outcome
-from asgireload.supervisor.requirements import looks_like_production
+from asgireload.supervisor.scoreboard_records import ScoreboardRecords
 from asgireload.supervisor.snapshots import Surroundings
+from asgireload.supervisor.system import LinuxSystem
+from asgireload.supervisor.template_handles import TemplateHandles
+from asgireload.supervisor.template_source import Mode
 from asgireload.supervisor.verdicts import describe_verdict
+from asgireload.supervisor.worker_handles import WorkerHandles, WorkerInputs
 
 if TYPE_CHECKING:
     from asgireload.admin.server import AdminServer
-    from asgireload.supervisor.start import Means
+    from asgireload.supervisor.start import Resources
 
 ADMIN_DELAY = 0.5
 """Seconds from the start until the admin server is imported at the latest."""
@@ -57,15 +56,15 @@ RESTART_PAUSE = 1.0
 _logger = logging.getLogger("asgireload.error")
 
 
-def serve(config: Config, means: "Means", head_start: HeadStart) -> int:
+def serve(config: Config, resources: "Resources", mode: Mode) -> int:
     """Serve until told to stop; return the exit status. Raise AsgireloadError when the server cannot start.
 
-    Means and head start are the caller's to end. Signals are held until there are handlers, and again at the end:
-    the caller says what becomes of those that come too late.
+    The caller closes the resources, and what the mode holds. Signals are held until there are handlers, and
+    again at the end: the caller says what becomes of those that come too late.
     """
     with asyncio.Runner() as runner:
         try:
-            return runner.run(_serve(config, means, head_start))
+            return runner.run(_serve(config, resources, mode))
         finally:
             # A loop that closes forgets where signals are written to before it forgets their handlers, and then
             # they have their default actions again.
@@ -73,124 +72,91 @@ def serve(config: Config, means: "Means", head_start: HeadStart) -> int:
             signals.hold()
 
 
-DEVELOPMENT_DRAIN = 5.0
-"""Seconds that old code may go on with what is open, under --reload: a page that listens to a stream has the
-new code's only when the old one has ended."""
-
-
-def make_policy(config: Config) -> Policy:
-    """Return the slice of the configuration that decisions depend on."""
-    policy = _serving_policy(config)
-    if not config.reload:
-        return policy
-    # The newest code counts: it is tried on everybody at once, and nothing goes back to what was before.
-    return replace(
-        policy,
-        development=True,
-        is_patient=config.workers == 1 and os.isatty(0),
-        changes_give_way=False,
-        hold_timeout=config.reload_hold_timeout,
-        coalesce_window=0.0,
-        probation=0.0,
-        surge=max(config.surge, config.workers),
-        drain_overlap=True,
-        drain_timeout=min(config.drain_timeout, DEVELOPMENT_DRAIN),
-        keep_generations=0,
-        revert_window=0.0,
-        give_up_after=0.0,
-    )
-
-
-def _serving_policy(config: Config) -> Policy:
-    return Policy(
-        workers=config.workers,
-        preload=config.preload,
-        boot_timeout=config.boot_timeout,
-        changes_give_way=config.reload_priority == "low",
-        probation=config.probation,
-        surge=config.surge,
-        drain_overlap=config.drain_overlap,
-        drain_generations=config.drain_generations,
-        keep_generations=config.keep_generations,
-        revert_window=config.revert_window,
-        give_up_after=config.give_up_after,
-        heartbeat_timeout=config.timeout_worker_healthcheck,
-        drain_timeout=config.drain_timeout,
-        lifespan_timeout=config.lifespan_timeout,
-        exit_timeout=exit_timeout_of(config),
-        max_requests=config.max_requests,
-        max_requests_jitter=config.max_requests_jitter,
-        max_rss=config.max_rss,
-        worker_lifetime=config.worker_lifetime,
-    )
-
-
-async def _serve(config: Config, means: "Means", head_start: HeadStart) -> int:
-    return await _Supervisor(asyncio.get_running_loop(), config, means, head_start).run()
+async def _serve(config: Config, resources: "Resources", mode: Mode) -> int:
+    return await _Supervisor(asyncio.get_running_loop(), config, resources, mode).run()
 
 
 class _Supervisor:
-    """The running supervisor. Its means are the caller's to close; it may close listeners earlier."""
+    """The running supervisor. Its resources are the caller's to close; it may close listeners earlier."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         config: Config,
-        means: "Means",
-        head_start: HeadStart,
+        resources: "Resources",
+        mode: Mode,
     ) -> None:
         now = loop.time()
-        certificates, listeners = means.certificates, means.listeners
+        certificates, listeners = resources.certificates, resources.listeners
         self._loop = loop
         self._config = config
         self._listeners = listeners
         self._certificates = certificates
-        self._entrances = means.entrances
-        self._pid_file = means.pid_file
+        self._entrances = resources.entrances
+        self._pid_file = resources.pid_file
         self._finished: asyncio.Future[int] = loop.create_future()
         self._has_started = asyncio.Event()
         """Or has failed to, or is not to any more."""
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
-        self._watcher = Watcher(config, self) if config.reload else None
-        self._foundation = Foundation(loop, config, means.directory, self._watch_libraries)
-        self._children = Children(
+        self._system = LinuxSystem()
+        self._releases = Releases(os.path.join(resources.directory, config.app_dir))
+        may_give_way = not resources.refused_calls
+        cpu_priority = CpuPriority(
             loop,
-            config,
-            means.directory,
-            means.scoreboard,
-            listeners.descriptors_for,
-            self._on_event,
-            certificates,
-            listeners.traits(),
-            self._foundation,
-            head_start,
-            may_give_way=not means.refused_calls,
+            self._system,
+            patience_for(config.boot_timeout),
+            lambda lowered: self._workers.spread(lowered),
+            is_allowed=may_give_way,
         )
-        self._fleet: Fleet = new_fleet(make_policy(config), random.Random(), now)
+        self._handles = Handles(loop, self._system, cpu_priority, self._on_event)
+        self._workers = WorkerHandles(
+            self._handles,
+            ScoreboardRecords(resources.scoreboard),
+            WorkerInputs(
+                listeners.descriptors_for,
+                listeners.traits(),
+                certificates,
+                silent_after(config),
+                may_give_way=may_give_way,
+            ),
+        )
+        parts = mode.join(self._handles, config, resources.directory, self)
+        self._templates = parts.templates
+        self._mode_jobs = parts.jobs
+        self._template_handles = TemplateHandles(
+            self._handles,
+            self._templates,
+            resources.scoreboard.descriptor,
+            self._check_generation,
+        )
+        self._fleet: Fleet = new_fleet(mode.make_policy(config), random.Random(), now)
         self._surroundings = Surroundings(
             pid=os.getpid(),
             app=config.app,
             listeners=tuple(listeners.urls()),
             accept=config.accept,
             wall_offset=time.time() - now,
-            record_of=self._children.record_of,
-            resident_bytes=resident_bytes,
-            template_pid=self._children.template_pid,
+            record_of=self._workers.record_of,
+            resident_bytes=self._system.resident_bytes,
             certificates=certificates,
             stalled_after=stalled_after(config),
-            directory=means.directory,
-            app_dir=_absolute(config.app_dir, means.directory),
+            directory=resources.directory,
+            app_dir=_absolute(config.app_dir, resources.directory),
             admin_socket=next(
-                (entrance.file.path for entrance in means.entrances if entrance.file is not None),
+                (
+                    entrance.file.path
+                    for entrance in resources.entrances
+                    if entrance.file is not None
+                ),
                 "",
             ),
-            pid_file=_absolute(config.pid_file, means.directory),
+            pid_file=_absolute(config.pid_file, resources.directory),
         )
         self._control = Control(
             loop,
             self._fleet,
-            self._children,
+            self._workers,
             self._surroundings,
             certificates,
             self._on_command,
@@ -199,19 +165,12 @@ class _Supervisor:
 
     async def run(self) -> int:
         """Serve until every child has left; return the exit status."""
-        config = self._config
         admin: AdminServer | None = None
         try:
             self._install_signals()
-            if looks_like_production(config, os.environ, is_terminal=os.isatty(2)):
-                _logger.warning(
-                    "--reload is for development: every file that is saved in the watched directories is"
-                    " served, and connections and memory cost more"
-                )
             jobs = [self._keep_running(self._observe)]
-            if self._watcher is not None:
-                jobs.append(self._keep_running(self._watcher.run))
-                self._foundation.begin()
+            jobs += [self._keep_running(job) for job in self._mode_jobs]
+            self._templates.begin()
             if self._certificates.is_spoken:
                 jobs.append(self._keep_running(self._watch_certificates))
             self._reconcile()
@@ -225,9 +184,9 @@ class _Supervisor:
                 self._timer.cancel()
             if admin is not None:
                 await admin.close()
-            self._foundation.stop()
-            await self._foundation.wait_stopped(ABORT_GRACE)
-            self._children.end_leftovers()
+            self._templates.stop()
+            await self._templates.wait_stopped(ABORT_GRACE)
+            self._handles.end_leftovers()
         return status
 
     async def _start_admin(self) -> "AdminServer | None":
@@ -245,24 +204,21 @@ class _Supervisor:
 
         return await start_admin(self._loop, self._control, self._entrances)
 
-    def _watch_libraries(self, directories: Iterable[str]) -> None:
-        if self._watcher is not None:
-            self._watcher.watch_libraries(directories)
+    # What the mode asks for: see `SupervisorPort`.
 
-    def on_changing(self, changes: Changes, *, gives_up: bool) -> None:
-        """The watcher has seen a change."""
-        self._foundation.take_changes(changes)
-        if changes.asks_for_reload:
-            self._on_event(events.CodeChanging(gives_up))
+    def note_change(self, *, gives_up: bool) -> None:
+        self._on_event(events.CodeChanging(gives_up))
 
-    def on_settled(self, changes: Changes, *, gives_up: bool) -> None:
-        """The watcher says that what is there now is to be loaded."""
-        self._ask_reload(f"changed: {describe(changes.paths)}", supersede=gives_up, is_watched=True)
+    def reload_changed(self, origin: str, *, supersede: bool) -> None:
+        self._ask_reload(origin, supersede=supersede, is_watched=True)
 
-    def on_assets(self, paths: frozenset[str]) -> None:
-        """The watcher has seen files that open pages exchange by themselves."""
-        _logger.info("Changed for open pages: %s", describe(paths))
-        self._children.tell_assets(paths)
+    def tell_workers(self, message: AnyMessage) -> None:
+        self._workers.tell_all(message)
+
+    def _check_generation(self, generation: int) -> None:
+        """A template of this generation is to be started. Raise TlsError where its certificates do not fit."""
+        self._workers.renew_for(generation)
+        self._releases.look(generation)
 
     async def _watch_certificates(self) -> None:
         while True:
@@ -270,7 +226,7 @@ class _Supervisor:
             if not self._certificates.has_settled_change():
                 continue
             try:
-                if self._children.renew_certificates():
+                if self._workers.renew_certificates():
                     _logger.info("Certificates have changed: new connections get the new ones")
             except TlsError as error:
                 _logger.error(  # noqa: TRY400 - the text says it all
@@ -300,7 +256,7 @@ class _Supervisor:
     def _on_command(self, event: events.Event) -> None:
         """Somebody wants something: not what was seen, which events tell."""
         if isinstance(event, events.ReloadRequested):
-            self._foundation.begin_anew()
+            self._templates.begin_anew()
         self._on_event(event)
 
     def _reconcile(self) -> None:
@@ -322,38 +278,36 @@ class _Supervisor:
                 _logger.exception("The supervisor could not do %r", step)
 
     def _perform_one(self, step: events.Step) -> None:
-        children = self._children
+        handles, workers = self._handles, self._workers
         match step:
             case events.StartTemplate():
-                children.start_template(step)
-            case events.CloseTemplate():
-                children.close_template(step.template_id)
-            case events.KillTemplate():
-                children.kill_template(step.template_id, dump=step.dump)
-            case events.ForkWorker():
-                children.fork_worker(step)
-            case events.DrainWorker():
-                children.drain_worker(step)
-            case events.HandOver():
-                children.pair_workers(step.worker_id, step.successors)
+                self._template_handles.start(step)
+            case events.LetGo():
+                handles.let_go(step.child_id)
+            case events.KillChild():
+                handles.kill_child(step.child_id, dump=step.dump)
+            case events.ForkChild():
+                workers.fork(step)
+            case events.DrainChild():
+                workers.drain(step)
+            case events.NameTargets():
+                workers.pair(step.child_id, step.targets)
             case events.HoldWorker():
-                children.hold_worker(step.worker_id, self._fleet.policy.hold_timeout)
+                handles.post(step.child_id, Hold(self._fleet.policy.hold_timeout))
             case events.ReleaseWorker():
-                children.release_worker(step.worker_id)
-            case events.KillWorker():
-                children.kill_worker(step.worker_id, dump=step.dump)
+                handles.post(step.child_id, Release())
             case events.OpenSlot():
                 self._listeners.open_slot(step.slot)
             case events.SteerAway():
                 self._listeners.steer_away(step.slots)
             case events.CloseSlot():
                 self._close_slot(step.slot)
-            case events.Say():
-                _say(step)
-            case events.SpeakVerdict():
-                self._speak_verdict(step.reload_id)
+            case events.Log():
+                _log(step)
+            case events.ReportOutcome():
+                self._report_outcome(step.reload_id)
             case events.StopAccepting():
-                self._foundation.stop()
+                self._templates.stop()
                 self._stop_accepting()
             case events.ShutListeners():
                 self._shut_listeners()
@@ -392,7 +346,7 @@ class _Supervisor:
         """
         if not inodes:
             return []
-        own = self._children.pids()
+        own = self._handles.pids()
         try:
             others = [pid for pid in descendants_of(os.getpid()) if pid not in own]
         except OSError:
@@ -408,7 +362,7 @@ class _Supervisor:
                 ", ".join(dict.fromkeys(ended.values())),
             )
 
-    def _speak_verdict(self, reload_id: int) -> None:
+    def _report_outcome(self, reload_id: int) -> None:
         reload = next(known for known in self._fleet.history if known.reload_id == reload_id)
         if reload.outcome is Outcome.COMMITTED and self._announced:
             self._follow_log_config()
@@ -425,7 +379,7 @@ class _Supervisor:
             for url in self._surroundings.listeners:
                 _logger.info("asgireload running on %s (Press CTRL+C to quit)", url)
         self._has_started.set()
-        self._control.verdict_spoken(reload_id)
+        self._control.outcome_reported(reload_id)
 
     def _follow_log_config(self) -> None:
         """Log as the generation does that was just committed: its --log-config file has proved good."""
@@ -455,7 +409,7 @@ class _Supervisor:
         for other in signals.unused():
             add(other, _logger.debug, "Signal %d ignored", other)
         for number in signals.CHILD:
-            add(number, self._children.reap)
+            add(number, self._handles.reap)
         signals.release()
 
     def _ask_reload(
@@ -494,11 +448,13 @@ class _Supervisor:
                 # We were not running (a paused container, a suspended machine, a stopped terminal), so
                 # the workers were not either; their heartbeats get another round.
                 continue
-            for worker in list(self._fleet.workers.values()):
+            for child in list(self._fleet.children.values()):
                 is_patient = self._fleet.policy.is_patient
-                if worker.state is State.READY or (is_patient and worker.state is State.DRAINING):
-                    seen = self._children.observe(
-                        worker.worker_id,
+                if not child.role.has_heartbeat:
+                    continue
+                if child.state is State.READY or (is_patient and child.state is State.DRAINING):
+                    seen = self._workers.observe(
+                        child.child_id,
                         with_memory=self._config.max_rss is not None,
                         with_sleep=is_patient,
                     )
@@ -511,8 +467,8 @@ def _absolute(path: str | None, directory: str) -> str:
     return os.path.join(directory, path) if path else ""
 
 
-def _say(step: events.Say) -> None:
-    place = f"[w{step.slot}] " if step.slot is not None else ""
+def _log(step: events.Log) -> None:
+    place = f"[{step.role.log_prefix}{step.slot}] " if step.slot is not None else ""
     level = logging.getLevelNamesMapping()[step.level.upper()]
     fields = log_fields("supervisor", step.slot, step.generation)
     _logger.log(level, "%s%s", place, step.text, extra=fields)

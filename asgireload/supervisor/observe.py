@@ -3,49 +3,56 @@
 `apply()` only records and judges; filling slots, promoting and retiring is left to `reconcile`.
 """
 
+from msgspec.structs import replace
+
 from asgireload.draining import DrainReason
 from asgireload.errors import join_clauses
+from asgireload.failures import Failure
 from asgireload.ipc.exit_time import exit_deadline, failed_exit_timeout
+from asgireload.ipc.messages import (
+    AppFailed,
+    AppLoaded,
+    AppUnsafe,
+    ChildStarted,
+    ForkFailed,
+    SuccessorSpent,
+    WorkerDrained,
+    WorkerDraining,
+    WorkerFailed,
+    WorkerReady,
+    WorkerStage,
+    WorkerWaits,
+)
 from asgireload.supervisor import rollout_transitions, stopping, transitions
 from asgireload.supervisor.backoff import STEADY_AFTER, delay
 from asgireload.supervisor.events import (
+    ChildExited,
+    ChildObserved,
+    ChildSaid,
     CodeChanging,
     Event,
     HoldWorker,
+    Log,
     OpenSlot,
     ReloadRequested,
-    Say,
     ScaleRequested,
     Step,
     StopRequested,
-    SuccessorSpent,
-    TemplateExited,
-    TemplateFailed,
-    TemplateLoaded,
-    TemplateUnsafe,
-    WorkerDrained,
-    WorkerExited,
-    WorkerFailed,
-    WorkerObserved,
-    WorkerReachedStage,
-    WorkerReady,
-    WorkerStarted,
-    WorkerStoppedAccepting,
-    WorkerWaits,
 )
 from asgireload.supervisor.fleet import (
+    EXIT_KINDS,
     OLD_GENERATIONS,
+    Child,
     Fleet,
     Generation,
     KillReason,
     Phase,
     Slot,
     Template,
-    TemplateState,
     Worker,
 )
-from asgireload.supervisor.lifecycle import Change, State, advance
-from asgireload.supervisor.reloads import Failure, Outcome, ReloadPhase
+from asgireload.supervisor.lifecycle import Change, State
+from asgireload.supervisor.reloads import Outcome, ReloadPhase
 from asgireload.supervisor.waiting import note_report
 
 EARLY_DEATHS_LIMIT = 3
@@ -62,14 +69,6 @@ SERVING_STEADILY = 1.0
 def apply(fleet: Fleet, event: Event, now: float) -> list[Step]:
     """Record `event`. Children that the picture does not know any more are ignored."""
     match event:
-        case TemplateLoaded():
-            return _template_loaded(fleet, event)
-        case TemplateUnsafe():
-            return _template_unsafe(fleet, event, now)
-        case TemplateFailed():
-            return _template_failed(fleet, event, now)
-        case TemplateExited():
-            return _template_exited(fleet, event, now)
         case CodeChanging():
             return _code_changing(fleet, event, now)
         case ReloadRequested():
@@ -78,83 +77,127 @@ def apply(fleet: Fleet, event: Event, now: float) -> list[Step]:
             return _scale_requested(fleet, event)
         case StopRequested():
             return stopping.stop(fleet, now, exit_code=event.exit_code, at_once=event.at_once)
+    child = fleet.children.get(event.child_id)
+    if child is None:
+        return []
+    match event:
+        case ChildSaid():
+            return _said(fleet, child, event, now)
+        case ChildObserved():
+            return _observed(fleet, child, event, now)
+        case ChildExited():
+            return _exited(fleet, child, event, now)
+
+
+# --- what children say ----------------------------------------------------------------------------
+
+
+def _said(fleet: Fleet, child: Child, event: ChildSaid, now: float) -> list[Step]:
+    message = event.message
+    match message:
+        case ChildStarted():
+            child.advance(Change.STARTED)
+            child.pid = message.pid
+            return []
+        case WorkerStage():
+            child.stage = message.stage
+            return []
+        case WorkerReady():
+            return _ready(fleet, child, message, now)
+        case WorkerFailed():
+            return _boot_has_failed(fleet, child, message, now)
+        case ForkFailed():
+            child.failure = Failure("boot", message.error, "", child.place)
+            return _expect_exit(fleet, child, now)
+        case WorkerDraining():
+            if isinstance(child, Worker):
+                child.stopped_accepting = True
+            return _leaves_by_itself(fleet, child, now) if child.state is State.READY else []
+        case WorkerDrained():
+            _drained(fleet, child, message, now)
+            return []
+    if isinstance(child, Template):
+        return _template_said(fleet, child, event, now)
+    assert isinstance(child, Worker)
+    match message:
+        case WorkerWaits():
+            note_report(fleet, child, message, now)
+        case SuccessorSpent():
+            child.spent_targets.add(message.successor)
         case _:
-            worker = fleet.workers.get(event.worker_id)
-            return _worker_event(fleet, worker, event, now) if worker is not None else []
+            raise AssertionError(message)
+    return []
+
+
+def _template_said(fleet: Fleet, template: Template, event: ChildSaid, now: float) -> list[Step]:
+    message = event.message
+    if not template.state.is_booting:
+        return []  # it was let go, or killed, before this was read
+    match message:
+        case AppLoaded():
+            return _loaded(fleet, template, message, event.detail, now)
+        case AppUnsafe():
+            return _unsafe(fleet, template, message, now)
+        case AppFailed():
+            return [
+                *transitions.let_go(template, now),
+                *_loading_failed(fleet, template, message.failure, now),
+            ]
+        case _:
+            raise AssertionError(message)
 
 
 # --- templates ------------------------------------------------------------------------------------
 
 
-def _template_loaded(fleet: Fleet, event: TemplateLoaded) -> list[Step]:
-    template = fleet.templates.get(event.template_id)
-    if template is None or template.state is not TemplateState.LOADING:
-        return []
-    template.state = TemplateState.LOADED
-    template.was_loaded = True
-    template.cleans_up = event.cleans_up
+def _loaded(
+    fleet: Fleet, template: Template, message: AppLoaded, detail: str, now: float
+) -> list[Step]:
+    template.advance(Change.READY)
+    template.ready_at = now
+    template.cleans_up = message.cleans_up
     template.deadline = None
     generation = fleet.generations[template.generation]
-    generation.broken = generation.broken or event.broken
-    if template.preload and event.broken is None:
+    generation.broken = generation.broken or message.failure
+    if template.preload and message.failure is None:
         fleet.is_unsafe = False
     if fleet.reload is not None and fleet.reload.target == template.generation:
-        fleet.reload.detail = event.detail
-    if event.native_threads:
-        names = ", ".join(event.native_threads)
-        return [
-            Say(
-                "debug",
-                f"Libraries of the application run native threads that survive a fork: {names}",
-                generation=template.generation,
-            )
-        ]
+        fleet.reload.detail = detail
+    if message.native_threads:
+        names = ", ".join(message.native_threads)
+        text = f"Libraries of the application run native threads that survive a fork: {names}"
+        return [transitions.log_about(template, "debug", text)]
     return []
 
 
-def _template_unsafe(fleet: Fleet, event: TemplateUnsafe, now: float) -> list[Step]:
-    template = fleet.templates.get(event.template_id)
-    if template is None or template.state is not TemplateState.LOADING:
-        return []
+def _unsafe(fleet: Fleet, template: Template, message: AppUnsafe, now: float) -> list[Step]:
     generation = fleet.generations[template.generation]
-    generation.unsafe_reasons = event.reasons
+    generation.unsafe_reasons = message.reasons
     fleet.is_unsafe = True
-    if event.needs_loop:
+    if message.needs_loop:
         fleet.imports_in_loop = True
-    warning = Say(
-        "warning",
+    text = (
         "The application cannot be shared by forking, so each worker imports it by itself: "
-        + "; ".join(event.reasons)
-        + ". Move this into the lifespan startup, or silence this with --no-preload.",
-        generation=template.generation,
+        + "; ".join(message.reasons)
+        + ". Move this into the lifespan startup, or silence this with --no-preload."
     )
+    warning = transitions.log_about(template, "warning", text)
     return [warning, *rollout_transitions.retry_without_preload(fleet, generation, now)]
 
 
-def _template_failed(fleet: Fleet, event: TemplateFailed, now: float) -> list[Step]:
-    template = fleet.templates.get(event.template_id)
-    if template is None or template.state is not TemplateState.LOADING:
-        return []
-    template.state = TemplateState.LEAVING
-    failure = Failure(event.stage, event.summary, event.traceback)
-    return [
-        *transitions.close_template(template, now),
-        *_loading_failed(fleet, template, failure, now),
-    ]
-
-
-def _template_exited(fleet: Fleet, event: TemplateExited, now: float) -> list[Step]:
-    template = fleet.templates.pop(event.template_id, None)
-    if template is None:
-        return []
+def _template_exited(
+    fleet: Fleet, template: Template, before: State, event: ChildExited, now: float
+) -> list[Step]:
+    """`before`: its state when it ended."""
     generation = fleet.generations[template.generation]
-    current = generation.template_id == template.template_id
-    if current:
+    is_current = generation.template_id == template.child_id
+    if is_current:
         generation.template_id = None
-    if template.state is TemplateState.LEAVING or not current or fleet.phase is not Phase.SERVING:
+    is_late = before is State.DYING and template.killed_for is KillReason.BOOT_TIMEOUT
+    if not (before.is_live or is_late) or not is_current or fleet.phase is not Phase.SERVING:
         return []
-    if template.state is TemplateState.LOADING:
-        if template.dumped:
+    if before is not State.READY:
+        if is_late:
             summary = f"the application was not imported within {fleet.policy.boot_timeout:g} s"
         else:
             summary = f"the process ended while it imported the application: {event.description}"
@@ -176,7 +219,7 @@ def _template_exited(fleet: Fleet, event: TemplateExited, now: float) -> list[St
         f"The template of generation {template.generation} died ({event.description}); its workers go on, "
         "and a new one is made when it is needed"
     )
-    return [Say("error", text, generation=template.generation)]
+    return [transitions.log_about(template, "error", text)]
 
 
 def _loading_failed(fleet: Fleet, template: Template, failure: Failure, now: float) -> list[Step]:
@@ -184,7 +227,7 @@ def _loading_failed(fleet: Fleet, template: Template, failure: Failure, now: flo
     reload = fleet.reload
     if reload is None or reload.target != template.generation:
         # A template without code that was to replace a lost one: tried again by reconcile.
-        return [Say("error", f"Template: {failure.summary}", generation=template.generation)]
+        return [transitions.log_about(template, "error", f"Template: {failure.summary}")]
     return _refuse(fleet, fleet.generations[template.generation], failure, now)
 
 
@@ -195,57 +238,35 @@ def _refuse(fleet: Fleet, generation: Generation, failure: Failure, now: float) 
     return rollout_transitions.fail(fleet, failure, Outcome.FAILED, now)
 
 
-# --- workers --------------------------------------------------------------------------------------
+# --- children that have places --------------------------------------------------------------------
 
 
-def _worker_event(fleet: Fleet, worker: Worker, event: Event, now: float) -> list[Step]:
-    match event:
-        case WorkerStarted():
-            worker.state = advance(worker.state, Change.STARTED)
-            worker.pid = event.pid
-        case WorkerReachedStage():
-            worker.stage = event.stage
-        case WorkerReady():
-            return _worker_ready(fleet, worker, event, now)
-        case WorkerFailed():
-            if event.other_way and _may_turn(fleet, worker):
-                return _import_other_way(fleet, worker, now)
-            worker.failure = Failure(event.stage, event.summary, event.traceback, worker.slot)
-            if worker.deadline is not None:
-                # The verdict waits for its exit: threads and exit handlers get a moment and no more.
-                timeout = failed_exit_timeout(fleet.policy.exit_timeout)
-                worker.deadline = min(worker.deadline, now + timeout)
-        case WorkerStoppedAccepting():
-            worker.stopped_accepting = True
-            if worker.state is State.READY:
-                return _leaves_by_itself(fleet, worker, now)
-        case WorkerWaits():
-            note_report(fleet, worker, event.waits, now)
-        case SuccessorSpent():
-            worker.spent_successors.add(event.successor)
-        case WorkerDrained():
-            _worker_drained(fleet, worker, event, now)
-        case WorkerExited():
-            return _worker_exited(fleet, worker, event, now)
-        case WorkerObserved():
-            return _worker_observed(fleet, worker, event, now)
-        case _:
-            raise AssertionError(event)
+def _ready(fleet: Fleet, child: Child, message: WorkerReady, now: float) -> list[Step]:
+    child.advance(Change.READY)
+    if child.state is not State.READY:
+        return []
+    child.ready_at = now
+    child.deadline = None
+    if isinstance(child, Worker):
+        child.has_lifespan = message.has_lifespan
+    generation = fleet.generations[child.generation]
+    generation.proven = True
+    generation.broken = generation.broken or message.failure
+    transitions.note(fleet.reload, child, "ready", now)
     return []
 
 
-def _worker_ready(fleet: Fleet, worker: Worker, event: WorkerReady, now: float) -> list[Step]:
-    worker.state = advance(worker.state, Change.READY)
-    if worker.state is not State.READY:
-        return []
-    worker.ready_at = now
-    worker.has_lifespan = event.has_lifespan
-    worker.deadline = None
-    generation = fleet.generations[worker.generation]
-    generation.proven = True
-    generation.broken = generation.broken or event.broken
-    if fleet.reload is not None:
-        fleet.reload.note(worker.slot, "ready", now, worker.generation)
+def _boot_has_failed(fleet: Fleet, child: Child, message: WorkerFailed, now: float) -> list[Step]:
+    if message.other_way and isinstance(child, Worker) and _may_turn(fleet, child):
+        return _import_other_way(fleet, child, now)
+    child.failure = replace(message.failure, slot=child.place)
+    return _expect_exit(fleet, child, now)
+
+
+def _expect_exit(fleet: Fleet, child: Child, now: float) -> list[Step]:
+    """The verdict waits for the exit of a child that has failed: its exit handlers get a moment and no more."""
+    if child.deadline is not None:
+        child.deadline = min(child.deadline, now + failed_exit_timeout(fleet.policy.exit_timeout))
     return []
 
 
@@ -267,184 +288,194 @@ def _import_other_way(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
             )
         else:
             text = "The import starts an event loop itself, so workers import the application before theirs runs"
-        steps.append(Say("info", text, generation=worker.generation))
+        steps.append(Log("info", text, generation=worker.generation))
     # What it has half imported is of no use; its slot is filled again when it has ended.
-    return steps + transitions.kill_worker(worker, KillReason.DISCARDED, now)
+    return steps + transitions.kill_child(worker, KillReason.DISCARDED, now)
 
 
-def _leaves_by_itself(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
-    """The worker got SIGTERM, from whomever: it drains, and its slot is filled meanwhile.
+def _leaves_by_itself(fleet: Fleet, child: Child, now: float) -> list[Step]:
+    """The child got SIGTERM, from whomever: it drains, and its slot is filled meanwhile.
 
     An operator does that once, and wants no error for it. Code that does it to itself as soon as it is ready would
-    be forked in a tight loop, so a worker that leaves young counts like one that died young.
+    be forked in a tight loop, so a child that leaves young counts like one that died young.
     """
-    transitions.begin_drain(fleet.policy, worker, DrainReason.RECYCLE, now)
-    slot = next(slot for slot in fleet.slots if slot.index == worker.slot)
-    assert worker.ready_at is not None
-    age = now - worker.ready_at
+    transitions.begin_drain(fleet.policy, child, DrainReason.RECYCLE, now)
+    slot = fleet.slot_of(child)
+    assert child.ready_at is not None
+    age = now - child.ready_at
     if age >= STEADY_AFTER:
         slot.failures = 0
         return []
-    summary = f"worker {worker.pid} was told to leave by SIGTERM {age:.1f} s after it was ready"
+    summary = (
+        f"{child.role.name} {child.pid} was told to leave by SIGTERM {age:.1f} s after it was ready"
+    )
     failure = Failure("trial", summary, "", slot.index)
-    steps = _fill_later(fleet, slot, worker, failure, now, is_error=slot.failures > 0)
-    generation = fleet.generations[worker.generation]
+    steps = _fill_later(fleet, slot, child, failure, now, is_error=slot.failures > 0)
+    generation = fleet.generations[child.generation]
     return steps + _count_early_death(fleet, generation, failure, now)
 
 
-def _worker_drained(fleet: Fleet, worker: Worker, event: WorkerDrained, now: float) -> None:
-    worker.stopped_accepting = True
-    worker.drained = True
-    worker.shutdown_failure = event.shutdown_failure
-    if worker.state is State.DRAINING:
-        worker.deadline = exit_deadline(fleet.policy.exit_timeout, worker.drain_deadline, now)
-        worker.exit_seconds = worker.deadline - now
-    if worker.reload is not None:
-        worker.reload.exchanges_cut += event.exchanges_cut
-        worker.reload.websockets_closed += event.websockets_closed
-        worker.reload.handed_over += event.handed_over
-        worker.reload.came_back += event.came_back
+def _drained(fleet: Fleet, child: Child, message: WorkerDrained, now: float) -> None:
+    child.drained = True
+    if isinstance(child, Worker):
+        child.stopped_accepting = True
+        child.shutdown_failure = message.shutdown_failure
+    if child.state is State.DRAINING:
+        child.deadline = exit_deadline(fleet.policy.exit_timeout, child.drain_deadline, now)
+        child.exit_seconds = child.deadline - now
+    if child.reload is not None:
+        child.reload.exchanges_cut += message.exchanges_cut
+        child.reload.websockets_closed += message.websockets_closed
+        child.reload.handed_over += message.handed_over
+        child.reload.came_back += message.came_back
 
 
-def _worker_observed(fleet: Fleet, worker: Worker, event: WorkerObserved, now: float) -> list[Step]:
+def _observed(fleet: Fleet, child: Child, event: ChildObserved, now: float) -> list[Step]:
     age = event.heartbeat_age
-    if worker.state is State.DRAINING and event.is_asleep and fleet.phase is Phase.SERVING:
+    if child.state is State.DRAINING and event.is_asleep and fleet.phase is Phase.SERVING:
         # The developer looks at something in the old code; the new code serves beside it.
-        worker.deadline = max(worker.deadline or now, now + DEBUGGER_GRACE)
-    if worker.state is not State.READY:
+        child.deadline = max(child.deadline or now, now + DEBUGGER_GRACE)
+    if child.state is not State.READY:
         return []
     is_patient = fleet.policy.is_patient
     if age is not None and age > fleet.policy.heartbeat_timeout and not is_patient:
-        text = f"Worker {worker.pid} has not turned its loop for {age:.1f} s and is replaced"
+        text = f"{child.role.title} {child.pid} has not turned its loop for {age:.1f} s and is replaced"
         return [
-            Say("error", text, slot=worker.slot, generation=worker.generation),
-            *transitions.kill_worker(worker, KillReason.STALLED, now, dump=True),
+            transitions.log_about(child, "error", text),
+            *transitions.kill_child(child, KillReason.STALLED, now, dump=True),
         ]
-    if not worker.recycle:
-        if worker.request_limit is not None and event.requests >= worker.request_limit:
-            worker.recycle = f"{event.requests} requests"
+    if not child.recycle:
+        if child.request_limit is not None and event.requests >= child.request_limit:
+            child.recycle = f"{event.requests} requests"
         elif (
             fleet.policy.max_rss is not None
             and event.rss_bytes is not None
             and event.rss_bytes >= fleet.policy.max_rss
         ):
-            worker.recycle = f"{event.rss_bytes // 1048576} MiB of memory"
+            child.recycle = f"{event.rss_bytes // 1048576} MiB of memory"
     return []
 
 
-def _worker_exited(fleet: Fleet, worker: Worker, event: WorkerExited, now: float) -> list[Step]:
-    fleet.remove_worker(worker)
-    worker.state = advance(worker.state, Change.EXITED)
-    _count_exit(fleet, worker, event)
-    if worker.ready_at is not None and now - worker.ready_at >= SERVING_STEADILY:
-        fleet.last_serving_at = now
-    if worker.drain_reason is not None:
-        return _left_after_drain(fleet, worker, event, now)
-    if worker.killed_for in (KillReason.DISCARDED, KillReason.STOP):
+def _exited(fleet: Fleet, child: Child, event: ChildExited, now: float) -> list[Step]:
+    fleet.remove(child)
+    before = child.state
+    child.advance(Change.EXITED)
+    if isinstance(child, Template):
+        return _template_exited(fleet, child, before, event, now)
+    _count_exit(fleet, child, event)
+    if child.role.serves and child.ready_at is not None:
+        if now - child.ready_at >= SERVING_STEADILY:
+            fleet.last_serving_at = now
+    if child.drain_reason is not None:
+        return _left_after_drain(fleet, child, event, now)
+    if child.killed_for in (KillReason.DISCARDED, KillReason.STOP):
         return []
     if fleet.phase is not Phase.SERVING:
         return []
-    slot = next(slot for slot in fleet.slots if slot.index == worker.slot)
-    generation = fleet.generations[worker.generation]
-    if worker.ready_at is None:
-        failure = worker.failure or _silent_failure(fleet, worker, event)
-        return _boot_failed(fleet, worker, slot, generation, failure, now)
-    return _crashed(fleet, worker, slot, generation, event, now)
+    slot = fleet.slot_of(child)
+    generation = fleet.generations[child.generation]
+    if child.ready_at is None:
+        failure = child.failure or _silent_failure(fleet, child, event)
+        return _boot_failed(fleet, child, slot, generation, failure, now)
+    return _crashed(fleet, child, slot, generation, event, now)
 
 
-def _count_exit(fleet: Fleet, worker: Worker, event: WorkerExited) -> None:
-    if worker.killed_for is KillReason.STALLED:
+def _count_exit(fleet: Fleet, child: Child, event: ChildExited) -> None:
+    if child.killed_for is KillReason.STALLED:
         kind = "stalled"
-    elif worker.killed_for is KillReason.DISCARDED:
+    elif child.killed_for is KillReason.DISCARDED:
         kind = "discarded"
-    elif worker.killed_for is not None:
+    elif child.killed_for is not None:
         kind = "killed"
-    elif worker.drain_reason is not None and event.clean:
+    elif child.drain_reason is not None and event.clean:
         kind = "clean"
     else:
         kind = "crashed"
-    fleet.exits[kind] += 1
+    fleet.exits.setdefault(child.role.name, dict.fromkeys(EXIT_KINDS, 0))[kind] += 1
 
 
-def _left_after_drain(fleet: Fleet, worker: Worker, event: WorkerExited, now: float) -> list[Step]:
-    killed = worker.killed_for is not None
-    failure = _shutdown_failure(worker, event)
+def _left_after_drain(fleet: Fleet, child: Child, event: ChildExited, now: float) -> list[Step]:
+    killed = child.killed_for is not None
+    name = f"{child.role.title} {child.pid}"
+    failure = _shutdown_failure(child, event)
     steps: list[Step] = []
     if failure:
-        _count_shutdown_failure(fleet, worker)
-        text = f"The lifespan shutdown of worker {worker.pid} did not succeed: {failure}"
-        steps.append(Say("error", text, slot=worker.slot, generation=worker.generation))
-    reload = worker.reload
+        _count_shutdown_failure(fleet, child)
+        text = f"The lifespan shutdown of {child.role.name} {child.pid} did not succeed: {failure}"
+        steps.append(transitions.log_about(child, "error", text))
+    reload = child.reload
     if reload is not None:
-        if worker.killed_for is not None:
+        if child.killed_for is not None:
             reload.killed += 1
-            reload.note(worker.slot, "killed", now, worker.generation, worker.killed_for.value)
-        elif event.clean or worker.drained:
+            transitions.note(reload, child, "killed", now, child.killed_for.value)
+        elif event.clean or child.drained:
             reload.drained += 1
-            reload.note(worker.slot, "drained", now, worker.generation)
+            transitions.note(reload, child, "drained", now)
         else:
             reload.crashed += 1
-            reload.note(worker.slot, "crashed", now, worker.generation, event.description)
-    if worker.killed_for is KillReason.CROWDED:
+            transitions.note(reload, child, "crashed", now, event.description)
+    if child.killed_for is KillReason.CROWDED:
         text = (
-            f"Worker {worker.pid} was ended before its time: {OLD_GENERATIONS} old generations still drained, "
+            f"{name} was ended before its time: {OLD_GENERATIONS} old generations still drained, "
             "and newer code is to be loaded"
         )
-    elif worker.killed_for is KillReason.EXIT_TIMEOUT:
+    elif child.killed_for is KillReason.EXIT_TIMEOUT:
         doing = f", while it was {event.doing}" if event.doing else ""
         text = (
-            f"Worker {worker.pid} had not exited {worker.exit_seconds:.1f} s after it had drained and was"
+            f"{name} had not exited {child.exit_seconds:.1f} s after it had drained and was"
             f" killed{doing}; if it needs longer, raise --exit-timeout"
         )
-    elif killed and worker.killed_for is not KillReason.STOP:
+    elif killed and child.killed_for is not KillReason.STOP:
         policy = fleet.policy
         text = (
-            f"Worker {worker.pid} did not leave in time and was killed: its drain and its lifespan shutdown took"
+            f"{name} did not leave in time and was killed: its drain and its lifespan shutdown took"
             f" more than {policy.drain_timeout + policy.lifespan_timeout:g} s (--drain-timeout, --lifespan-timeout)"
         )
     elif not killed and not event.clean:
-        text = f"Worker {worker.pid} ended while it drained: {event.description}"
+        text = f"{name} ended while it drained: {event.description}"
     else:
         return steps
     if event.fault:
         text += f"\n{event.fault}"
-    return [Say("warning", text, slot=worker.slot, generation=worker.generation), *steps]
+    return [transitions.log_about(child, "warning", text), *steps]
 
 
-def _shutdown_failure(worker: Worker, event: WorkerExited) -> str:
+def _shutdown_failure(child: Child, event: ChildExited) -> str:
     """Return why the application's lifespan shutdown did not succeed; empty: it did, or nobody can complain.
 
     Whoever stops the server at once does without it.
     """
-    if worker.drained:
-        return worker.shutdown_failure
-    if not worker.has_lifespan or worker.killed_for is KillReason.STOP:
+    if not isinstance(child, Worker):
         return ""
-    if worker.killed_for is not None:
+    if child.drained:
+        return child.shutdown_failure
+    if not child.has_lifespan or child.killed_for is KillReason.STOP:
+        return ""
+    if child.killed_for is not None:
         return "the worker was killed before it was complete"
     return f"the worker ended before it was complete ({event.description})"
 
 
-def _count_shutdown_failure(fleet: Fleet, worker: Worker) -> None:
+def _count_shutdown_failure(fleet: Fleet, child: Child) -> None:
     fleet.shutdown_failures += 1
     if fleet.phase is Phase.STOPPING:
         fleet.shutdown_failures_at_stop += 1
-    if worker.reload is not None:
-        worker.reload.shutdown_failures += 1
+    if child.reload is not None:
+        child.reload.shutdown_failures += 1
 
 
-def _silent_failure(fleet: Fleet, worker: Worker, event: WorkerExited) -> Failure:
+def _silent_failure(fleet: Fleet, child: Child, event: ChildExited) -> Failure:
     """The worker died, or was killed for being late, without a word of its own."""
-    if worker.killed_for is KillReason.BOOT_TIMEOUT:
+    if child.killed_for is KillReason.BOOT_TIMEOUT:
         summary = f"not ready within {fleet.policy.boot_timeout:g} s"
     else:
-        summary = f"the worker died before it was ready: {event.description}"
-    return Failure(worker.stage, summary, event.fault, worker.slot)
+        summary = f"the {child.role.name} died before it was ready: {event.description}"
+    return Failure(child.stage, summary, event.fault, child.place)
 
 
 def _boot_failed(
     fleet: Fleet,
-    worker: Worker,
+    child: Child,
     slot: Slot,
     generation: Generation,
     failure: Failure,
@@ -452,58 +483,58 @@ def _boot_failed(
 ) -> list[Step]:
     reload = fleet.reload
     if reload is None or reload.target != generation.number or slot.next != generation.number:
-        steps = _fill_later(fleet, slot, worker, failure, now)
+        steps = _fill_later(fleet, slot, child, failure, now)
         return steps + _count_early_death(fleet, generation, failure, now)
-    if _may_retry(fleet, worker, generation):
+    if _may_retry(fleet, child, generation):
         text = (
             f"The first forked worker failed without a word ({failure.summary}); "
             "trying once without preloading"
         )
-        warning = Say("warning", text, slot=slot.index, generation=generation.number)
+        warning = transitions.log_about(child, "warning", text)
         return [warning, *rollout_transitions.retry_without_preload(fleet, generation, now)]
     if reload.source is None and any(other.serves == generation.number for other in fleet.slots):
         # The first load, and others serve already: this slot is filled like after a crash.
         slot.serves, slot.next = generation.number, None
-        return _fill_later(fleet, slot, worker, failure, now)
-    reload.note(slot.index, "crashed", now, generation.number, failure.summary)
+        return _fill_later(fleet, slot, child, failure, now)
+    transitions.note(reload, child, "crashed", now, failure.summary)
     return _refuse(fleet, generation, failure, now)
 
 
-def _may_retry(fleet: Fleet, worker: Worker, generation: Generation) -> bool:
-    template = fleet.templates.get(worker.template_id)
+def _may_retry(fleet: Fleet, child: Child, generation: Generation) -> bool:
+    template = fleet.templates.get(child.template_id) if child.template_id is not None else None
     return (
         fleet.policy.preload is None
-        and worker.failure is None
+        and child.failure is None
         and not generation.proven
         and not generation.retried
         and template is not None
         and template.preload
-        and template.state is TemplateState.LOADED
+        and template.state is State.READY
     )
 
 
 def _crashed(
     fleet: Fleet,
-    worker: Worker,
+    child: Child,
     slot: Slot,
     generation: Generation,
-    event: WorkerExited,
+    event: ChildExited,
     now: float,
 ) -> list[Step]:
-    fleet.restarts += 1
-    assert worker.ready_at is not None
-    what = "stalled" if worker.killed_for is KillReason.STALLED else event.description
-    age = now - worker.ready_at
+    fleet.restarts[child.role.name] += 1
+    assert child.ready_at is not None
+    what = "stalled" if child.killed_for is KillReason.STALLED else event.description
+    age = now - child.ready_at
     failure = Failure(
         "trial",
-        f"worker {worker.pid} died {age:.1f} s after it was ready: {what}",
+        f"{child.role.name} {child.pid} died {age:.1f} s after it was ready: {what}",
         event.fault,
         slot.index,
     )
     reload = fleet.reload
     if reload is not None and reload.target == generation.number and reload.source is not None:
         if reload.phase in (ReloadPhase.PROBATION, ReloadPhase.ROLLING):
-            reload.note(slot.index, "crashed", now, generation.number, what)
+            transitions.note(reload, child, "crashed", now, what)
             stage = "probation" if reload.phase is ReloadPhase.PROBATION else "roll"
             failure = Failure(stage, failure.summary, failure.traceback, slot.index)
             return rollout_transitions.fail(fleet, failure, Outcome.FAILED, now)
@@ -513,7 +544,7 @@ def _crashed(
         slot.failures = 0
         if fleet.policy.development:
             fleet.own_reloads = 0
-    steps = _fill_later(fleet, slot, worker, failure, now)
+    steps = _fill_later(fleet, slot, child, failure, now)
     is_hopeless = fleet.own_reloads >= 1 or slot.failures > CRASHES_SHOWN_AFTER
     if fleet.policy.development and is_hopeless and fleet.reload is None and age < STEADY_AFTER:
         return steps + rollout_transitions.show_crash(fleet, failure, now)
@@ -547,7 +578,7 @@ def _can_revert(fleet: Fleet) -> bool:
 def _fill_later(
     fleet: Fleet,
     slot: Slot,
-    worker: Worker,
+    child: Child,
     failure: Failure,
     now: float,
     *,
@@ -557,13 +588,17 @@ def _fill_later(
     slot.failures += 1
     wait = delay(slot.failures, fleet.rng)
     slot.not_before = now + wait
-    when = f"a new worker starts in {wait:.1f} s" if wait else "a new worker starts"
+    when = (
+        f"a new {child.role.name} starts in {wait:.1f} s"
+        if wait
+        else f"a new {child.role.name} starts"
+    )
     stage = "" if failure.stage == "trial" else f"{failure.stage}: "
     text = join_clauses(f"{stage}{failure.summary}", when)
     if failure.traceback:
         text += f"\n{failure.traceback}"
     level = "error" if is_error else "info"
-    return [Say(level, text, slot=slot.index, generation=worker.generation)]
+    return [transitions.log_about(child, level, text)]
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -578,7 +613,7 @@ def _code_changing(fleet: Fleet, event: CodeChanging, now: float) -> list[Step]:
     fleet.reload_not_before = now
     # Workers that were held too long have gone on; for what is saved now they wait again.
     steps: list[Step] = [
-        HoldWorker(worker.worker_id)
+        HoldWorker(worker.child_id)
         for worker in fleet.workers.values()
         if worker.is_held and worker.state.is_live
     ]
@@ -607,7 +642,7 @@ def _scale_requested(fleet: Fleet, event: ScaleRequested) -> list[Step]:
     if wanted == fleet.wanted_count or fleet.phase is not Phase.SERVING:
         return []
     text = f"Scaling from {fleet.wanted_count} to {wanted} workers"
-    steps: list[Step] = [Say("info", text)]
+    steps: list[Step] = [Log("info", text)]
     if wanted < fleet.wanted_count:
         for slot in fleet.slots[wanted:]:
             slot.leaving = True

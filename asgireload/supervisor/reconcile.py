@@ -12,9 +12,9 @@ from asgireload.supervisor.drain_limits import has_room_for_recycling
 from asgireload.supervisor.events import (
     CloseSlot,
     HoldWorker,
+    Log,
     ReleaseWorker,
     ReloadRequested,
-    Say,
     ShutListeners,
     SteerAway,
     Step,
@@ -26,14 +26,14 @@ from asgireload.supervisor.fleet import (
     Phase,
     Slot,
     Template,
-    TemplateState,
     Worker,
 )
+from asgireload.supervisor.handover_targets import renew_targets
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import SERVING_STEADILY, apply
 from asgireload.supervisor.reloads import Outcome, ReloadPhase
+from asgireload.supervisor.roles import Origin
 from asgireload.supervisor.rollout import carry_reload, is_ready, next_rollout_deadline
-from asgireload.supervisor.succession import renew_successions
 from asgireload.supervisor.waiting import tell_waits
 
 _PASSES = 1000
@@ -55,9 +55,9 @@ def reconcile(fleet: Fleet, now: float) -> list[Step]:
             due += _finish_stop(fleet)
         else:
             due += carry_reload(fleet, now)
-            for slot in list(fleet.slots):
+            for slot in fleet.all_slots():
                 due += _fill(fleet, slot, now)
-            due += renew_successions(fleet)
+            due += renew_targets(fleet)
             due += _hold(fleet)
             due += _steer(fleet)
             due += _retire_templates(fleet, now)
@@ -75,20 +75,19 @@ def _position(fleet: Fleet) -> tuple[object, ...]:
         fleet.phase,
         reload and (reload.reload_id, reload.phase),
         fleet.pending is not None,
-        tuple((slot.serves, slot.next) for slot in fleet.slots),
+        tuple((slot.serves, slot.next) for slot in fleet.all_slots()),
     )
 
 
 def next_deadline(fleet: Fleet, now: float) -> float | None:
     """Return the moment at which `reconcile` must be called again, event or not."""
-    times = [worker.deadline for worker in fleet.workers.values()]
+    times = [child.deadline for child in fleet.children.values()]
     times.append(fleet.tell_waits_at)
-    times += [template.deadline for template in fleet.templates.values()]
-    times += [slot.not_before for slot in fleet.slots if slot.not_before > now]
+    times += [slot.not_before for slot in fleet.all_slots() if slot.not_before > now]
     times += [
-        worker.ready_at + worker.age_limit
-        for worker in fleet.workers.values()
-        if worker.ready_at is not None and worker.age_limit is not None and not worker.recycle
+        child.ready_at + child.age_limit
+        for child in fleet.children.values()
+        if child.ready_at is not None and child.age_limit is not None and not child.recycle
     ]
     times.append(next_rollout_deadline(fleet, now))
     if fleet.reload_not_before > now:
@@ -104,23 +103,21 @@ def next_deadline(fleet: Fleet, now: float) -> float | None:
 
 def _expire(fleet: Fleet, now: float) -> list[Step]:
     steps: list[Step] = []
-    for template in fleet.templates.values():
-        if template.deadline is not None and template.deadline <= now:
-            first = template.state is TemplateState.LOADING and not template.dumped
-            steps += transitions.kill_template(template, now, dump=first)
-    for worker in fleet.workers.values():
-        if worker.ready_at is not None and worker.age_limit is not None and not worker.recycle:
-            if now >= worker.ready_at + worker.age_limit:
-                worker.recycle = f"an age of {now - worker.ready_at:.0f} s"
-        if worker.deadline is None or worker.deadline > now:
+    for child in fleet.children.values():
+        if child.ready_at is not None and child.age_limit is not None and not child.recycle:
+            if now >= child.ready_at + child.age_limit:
+                child.recycle = f"an age of {now - child.ready_at:.0f} s"
+        if child.deadline is None or child.deadline > now:
             continue
-        if worker.state in (State.STARTING, State.BOOTING):
-            steps += transitions.kill_worker(worker, KillReason.BOOT_TIMEOUT, now, dump=True)
-        elif worker.state is State.DRAINING:
-            why = KillReason.EXIT_TIMEOUT if worker.drained else KillReason.DRAIN_TIMEOUT
-            steps += transitions.kill_worker(worker, why, now, dump=True)
+        if child.state.is_booting:
+            steps += transitions.kill_child(child, KillReason.BOOT_TIMEOUT, now, dump=True)
+        elif child.state is State.DRAINING:
+            # Of one that drains, its stacks say what it waited for.
+            is_exiting = child.drained or not child.role.drains
+            why = KillReason.EXIT_TIMEOUT if is_exiting else KillReason.DRAIN_TIMEOUT
+            steps += transitions.kill_child(child, why, now, dump=child.role.drains)
         else:
-            steps += transitions.kill_worker(worker, KillReason.STOP, now)
+            steps += transitions.kill_child(child, KillReason.STOP, now)
     return steps
 
 
@@ -131,7 +128,7 @@ def _finish_stop(fleet: Fleet) -> list[Step]:
     if has_ended and not fleet.listeners_are_shut:
         fleet.listeners_are_shut = True
         steps.append(ShutListeners())
-    if not (fleet.workers or fleet.templates):
+    if not fleet.children:
         steps += stopping.finish(fleet)
     return steps
 
@@ -149,9 +146,9 @@ def _has_failed_to_start(fleet: Fleet) -> bool:
 
 def _judge_outage(fleet: Fleet, now: float) -> list[Step]:
     """Give up when nothing has served for too long; never while a worker does."""
-    for worker in fleet.workers.values():
-        if worker.state is State.READY and worker.ready_at is not None:
-            if now - worker.ready_at >= SERVING_STEADILY:
+    for child in fleet.children.values():
+        if child.role.serves and child.state is State.READY and child.ready_at is not None:
+            if now - child.ready_at >= SERVING_STEADILY:
                 fleet.last_serving_at = now
     longest = fleet.policy.give_up_after
     if not _is_out(fleet):
@@ -160,7 +157,7 @@ def _judge_outage(fleet: Fleet, now: float) -> list[Step]:
         return []
     text = f"No worker has served for {longest:g} s; giving up"
     return [
-        Say("critical", text),
+        Log("critical", text),
         *stopping.stop(fleet, now, exit_code=GaveUpError.exit_code, at_once=True),
     ]
 
@@ -178,11 +175,11 @@ def _is_out(fleet: Fleet) -> bool:
 # --- slots ----------------------------------------------------------------------------------------
 
 
-def _ready_worker(fleet: Fleet, slot: Slot, generation: int) -> Worker | None:
-    for worker in fleet.workers_of(slot.index):
-        if worker.generation == generation and worker.state is State.READY and not worker.recycle:
-            return worker
-    return None
+def _has_ready_successor(fleet: Fleet, slot: Slot, generation: int) -> bool:
+    return any(
+        child.generation == generation and child.state is State.READY and not child.recycle
+        for child in fleet.children_of(slot)
+    )
 
 
 def _fill(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
@@ -225,22 +222,22 @@ def _owed(fleet: Fleet, slot: Slot) -> list[int]:
 
 def _keep_one(fleet: Fleet, slot: Slot, generation: int, now: float) -> list[Step]:
     live = [
-        worker
-        for worker in fleet.workers_of(slot.index)
-        if worker.generation == generation and worker.state.is_live
+        child
+        for child in fleet.children_of(slot)
+        if child.generation == generation and child.state.is_live
     ]
-    if any(not worker.recycle for worker in live) or now < slot.not_before:
+    if any(not child.recycle for child in live) or now < slot.not_before:
         return []
-    if live and (fleet.reload is not None or not has_room_for_recycling(fleet)):
+    if live and (fleet.reload is not None or not has_room_for_recycling(fleet, slot.role)):
         return []
     template = fleet.loaded_template(generation)
     if template is None:
         return _miss_template(fleet, generation, now)
     steps: list[Step] = []
     if live:
-        text = f"Recycling worker {live[0].pid} after {live[0].recycle}"
-        steps.append(Say("info", text, slot=slot.index, generation=generation))
-    return steps + transitions.fork_worker(fleet, slot, template, now)
+        text = f"Recycling {slot.role.name} {live[0].pid} after {live[0].recycle}"
+        steps.append(transitions.log_about(live[0], "info", text))
+    return steps + transitions.fork_child(fleet, slot, template, now)
 
 
 def _miss_template(fleet: Fleet, generation: int, now: float) -> list[Step]:
@@ -271,17 +268,16 @@ def _retire(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
     if slot.serves is None or not is_ready(fleet, slot, slot.serves):
         return []
     steps: list[Step] = []
-    for worker in fleet.workers_of(slot.index):
-        outdated = worker.generation not in (slot.serves, slot.next)
+    for child in fleet.children_of(slot):
+        outdated = child.generation not in (slot.serves, slot.next)
         # By one of its own generation: in its probation the new code must not give way to the old.
-        recycled = worker.recycle != "" and _ready_worker(fleet, slot, worker.generation)
-        if not worker.state.is_live or not (outdated or recycled):
+        recycled = child.recycle != "" and _has_ready_successor(fleet, slot, child.generation)
+        if not child.state.is_live or not (outdated or recycled):
             continue
-        if worker.state is State.READY:
-            reason = DrainReason.RELOAD if outdated else DrainReason.RECYCLE
-            steps += transitions.drain_worker(fleet, worker, reason, now)
-        elif outdated:
-            steps += transitions.kill_worker(worker, KillReason.DISCARDED, now)
+        if outdated:
+            steps += transitions.discard_child(fleet, child, now)
+        elif child.state is State.READY:
+            steps += transitions.discard_child(fleet, child, now, DrainReason.RECYCLE)
     return steps
 
 
@@ -291,7 +287,7 @@ def _steer(fleet: Fleet) -> list[Step]:
     Under `--accept per-slot` they would wait in the slot's own queue: of a slot that is scaled away,
     until it is closed; of one in backoff, until its next worker is ready.
     """
-    serving = {worker.slot for worker in fleet.workers.values() if worker.state is State.READY}
+    serving = {worker.place for worker in fleet.workers.values() if worker.state is State.READY}
     away = frozenset(
         slot.index for slot in fleet.slots if slot.leaving or slot.index not in serving
     )
@@ -305,16 +301,15 @@ def _steer(fleet: Fleet) -> list[Step]:
 
 def _empty(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
     steps: list[Step] = []
-    workers = fleet.workers_of(slot.index)
-    for worker in workers:
-        if worker.state is State.READY:
-            steps += transitions.drain_worker(fleet, worker, DrainReason.SCALE_DOWN, now)
-        elif worker.state.is_live:
-            steps += transitions.kill_worker(worker, KillReason.DISCARDED, now)
+    children = fleet.children_of(slot)
+    for child in children:
+        steps += transitions.discard_child(fleet, child, now, DrainReason.SCALE_DOWN)
     # Only the last slot may go: listeners of a SO_REUSEPORT group are counted from the front.
-    if not workers and slot is fleet.slots[-1]:
-        fleet.slots.pop()
-        steps.append(CloseSlot(slot.index))
+    slots = fleet.slots_of(slot.role)
+    if not children and slot is slots[-1]:
+        slots.pop()
+        if slot.role.serves:
+            steps.append(CloseSlot(slot.index))
     return steps
 
 
@@ -331,7 +326,7 @@ def _hold(fleet: Fleet) -> list[Step]:
         if is_outdated != worker.is_held:
             worker.is_held = is_outdated
             step = HoldWorker if is_outdated else ReleaseWorker
-            steps.append(step(worker.worker_id))
+            steps.append(step(worker.child_id))
     return steps
 
 
@@ -351,10 +346,10 @@ def _is_outdated(fleet: Fleet, worker: Worker) -> bool:
 
 
 def _is_last_to_leave(fleet: Fleet, template: Template) -> bool:
-    """Return whether workers still use what the template will remove at its end."""
+    """Return whether children of the template still use what it will remove at its end."""
     return template.cleans_up and any(
-        worker.generation == template.generation and worker.state is not State.GONE
-        for worker in fleet.workers.values()
+        child.role.begun_from is Origin.TEMPLATE and child.generation == template.generation
+        for child in fleet.children.values()
     )
 
 
@@ -362,8 +357,8 @@ def _close_last_templates(fleet: Fleet, now: float) -> list[Step]:
     """At a stop: let those go that had to wait for their workers."""
     steps: list[Step] = []
     for template in fleet.templates.values():
-        if template.state is not TemplateState.LEAVING and not _is_last_to_leave(fleet, template):
-            steps += transitions.close_template(template, now)
+        if template.state.is_live and not _is_last_to_leave(fleet, template):
+            steps += transitions.let_go(template, now)
     return steps
 
 
@@ -371,26 +366,20 @@ def _retire_templates(fleet: Fleet, now: float) -> list[Step]:
     needed = {fleet.serving, *fleet.previous}
     if fleet.reload is not None:
         needed |= {fleet.reload.source, fleet.reload.target}
-    for slot in fleet.slots:
+    for slot in fleet.all_slots():
         needed |= {slot.serves, slot.next}
     steps: list[Step] = []
     for template in fleet.templates.values():
         generation = fleet.generations[template.generation]
-        replaced = generation.template_id != template.template_id
-        if template.state is TemplateState.LEAVING or _is_last_to_leave(fleet, template):
+        replaced = generation.template_id != template.child_id
+        if _is_last_to_leave(fleet, template):
             continue
         if replaced or template.generation not in needed:
-            loading = template.state is TemplateState.LOADING
             if not replaced:
                 generation.template_id = None
-            if loading:
-                template.state = TemplateState.LEAVING
-                steps += transitions.kill_template(template, now)
-            else:
-                steps += transitions.close_template(template, now)
+            steps += transitions.discard_child(fleet, template, now)
     # Numbers of generations that nothing refers to any more need not be remembered.
-    alive = needed | {worker.generation for worker in fleet.workers.values()}
-    alive |= {template.generation for template in fleet.templates.values()}
+    alive = needed | {child.generation for child in fleet.children.values()}
     for number in [number for number in fleet.generations if number not in alive]:
         del fleet.generations[number]
     return steps

@@ -15,7 +15,7 @@ import msgspec
 _logger = logging.getLogger("asgireload.error")
 
 
-class Release(msgspec.Struct, frozen=True):
+class LinkedRelease(msgspec.Struct, frozen=True):
     link: str
     """As it was typed."""
     root: str
@@ -33,7 +33,7 @@ class Mixture(msgspec.Struct, frozen=True):
     """How to name it so that it changes with the release."""
 
 
-def release_of(typed: str, resolved: str) -> Release:
+def release_of(typed: str, resolved: str) -> LinkedRelease:
     """Return the link of a path and what it leads to, without what follows it in both. Pure."""
     link, root = typed, resolved
     while link != root:
@@ -41,10 +41,10 @@ def release_of(typed: str, resolved: str) -> Release:
         if not name or name != other_name:
             break
         link, root = rest, other
-    return Release(link, root)
+    return LinkedRelease(link, root)
 
 
-def find_mixture(first: Release, now: Release, environment: str) -> Mixture | None:
+def find_mixture(first: LinkedRelease, now: LinkedRelease, environment: str) -> Mixture | None:
     """Return what a reload mixes, or None. Pure.
 
     `first` is the release at the start, `now` the one that is loaded; `environment` is where the interpreter's
@@ -83,5 +83,5 @@ class Releases:
                 os.path.join(found.through_link, "bin", "python"),
             )
 
-    def _release(self) -> Release:
+    def _release(self) -> LinkedRelease:
         return release_of(self._typed, os.path.realpath(self._typed))

@@ -14,6 +14,8 @@ from enum import Enum
 
 import msgspec
 
+from asgireload.failures import Failure
+
 
 class ReloadPhase(Enum):
     PENDING = "pending"
@@ -34,15 +36,6 @@ class Outcome(Enum):
     SUPERSEDED = "superseded"
     ABANDONED = "abandoned"
     """The server stopped before the verdict."""
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """Why a generation was refused."""
-
-    stage: str
-    summary: str
-    traceback: str = ""
-    slot: int | None = None
 
 
 class SlotStep(msgspec.Struct, frozen=True):

@@ -1,6 +1,5 @@
-"""What a configuration needs that it cannot bring: packages it asks for by name, and the right surroundings."""
+"""What a configuration needs that it cannot bring: packages it asks for by name."""
 
-from collections.abc import Mapping
 from importlib.util import find_spec
 
 from asgireload.config import Config
@@ -26,10 +25,3 @@ def check_requirements(config: Config) -> None:
             raise StartupError(
                 f"{option} needs the package {package}: pip install 'asgireload[standard]'"
             )
-
-
-def looks_like_production(config: Config, environ: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """Whether --reload is most likely there by mistake: a service manager runs this, or several workers are
-    served without a terminal. `is_terminal`: somebody may read the log while it is written."""
-    is_managed = bool(environ.get("NOTIFY_SOCKET")) or config.pid_file is not None
-    return config.reload and (is_managed or (config.workers > 1 and not is_terminal))

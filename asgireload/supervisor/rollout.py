@@ -2,14 +2,13 @@
 
 from asgireload.supervisor import rollout_transitions, transitions
 from asgireload.supervisor.drain_limits import describe_wait, has_room_for_reload, old_generations
-from asgireload.supervisor.events import Say, Step
+from asgireload.supervisor.events import Log, Step
 from asgireload.supervisor.fleet import (
     BROKEN_MOMENT,
     SUPERSEDED_PATIENCE,
     Fleet,
     KillReason,
     Slot,
-    TemplateState,
     Worker,
 )
 from asgireload.supervisor.lifecycle import State
@@ -76,25 +75,19 @@ def _wait_for_room(fleet: Fleet, pending: Reload, now: float) -> list[Step]:
         steps: list[Step] = []
         for worker in fleet.workers.values():
             if worker.generation == oldest and worker.state is State.DRAINING:
-                steps += transitions.kill_worker(worker, KillReason.CROWDED, now)
+                steps += transitions.kill_child(worker, KillReason.CROWDED, now)
         return steps
     if pending.delayed_at is not None:
         return []
     pending.delayed_at = now
-    return [Say("info", f"Reload {pending.reload_id} waits for {describe_wait(fleet, now)}")]
+    return [Log("info", f"Reload {pending.reload_id} waits for {describe_wait(fleet, now)}")]
 
 
 def _is_importing_old_code(fleet: Fleet) -> bool:
     """Development: something that was killed in the middle of its import has not ended yet."""
-    return fleet.policy.development and (
-        any(
-            template.state is TemplateState.LEAVING and not template.was_loaded
-            for template in fleet.templates.values()
-        )
-        or any(
-            worker.state is State.DYING and worker.ready_at is None
-            for worker in fleet.workers.values()
-        )
+    return fleet.policy.development and any(
+        child.state in (State.DRAINING, State.DYING) and child.ready_at is None
+        for child in fleet.children.values()
     )
 
 
@@ -159,7 +152,7 @@ def _is_changing(fleet: Fleet, slot: Slot, reload: Reload) -> bool:
         return True
     if slot.serves != reload.target or fleet.policy.drain_overlap:
         return False
-    return any(worker.generation != reload.target for worker in fleet.workers_of(slot.index))
+    return any(worker.generation != reload.target for worker in fleet.children_of(slot))
 
 
 def _accepts_old(worker: Worker, reload: Reload) -> bool:
@@ -185,8 +178,8 @@ def _can_restore(fleet: Fleet, reload: Reload) -> bool:
 
 
 def is_ready(fleet: Fleet, slot: Slot, generation: int) -> bool:
-    """A worker of the generation serves, be it one that shall be recycled."""
+    """A child of the generation is ready, be it one that shall be recycled."""
     return any(
-        worker.generation == generation and worker.state is State.READY
-        for worker in fleet.workers_of(slot.index)
+        child.generation == generation and child.state is State.READY
+        for child in fleet.children_of(slot)
     )

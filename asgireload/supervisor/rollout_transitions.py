@@ -3,15 +3,15 @@
 `rollout` and `observe` decide when; this file says what follows. Nothing here waits or does I/O.
 """
 
+from asgireload.failures import Failure
 from asgireload.supervisor.backoff import delay
-from asgireload.supervisor.events import Say, SpeakVerdict, Step
-from asgireload.supervisor.fleet import Fleet, Generation, KillReason, Slot, TemplateState
-from asgireload.supervisor.reloads import Failure, Outcome, Reload, ReloadPhase
+from asgireload.supervisor.events import Log, ReportOutcome, Step
+from asgireload.supervisor.fleet import Fleet, Generation, KillReason, Slot
+from asgireload.supervisor.reloads import Outcome, Reload, ReloadPhase
 from asgireload.supervisor.transitions import (
-    close_template,
-    discard_worker,
-    kill_template,
-    kill_worker,
+    discard_child,
+    kill_child,
+    let_go,
     start_template,
 )
 
@@ -40,7 +40,7 @@ def begin(fleet: Fleet, now: float) -> list[Step]:
         text = f"Reload {reload.reload_id} begins ({asked})"
         if reload.delayed_at is not None:
             text += f" after it waited {reload.waited(now):.1f} s for old workers to drain"
-        steps.append(Say("info", text, generation=reload.target))
+        steps.append(Log("info", text, generation=reload.target))
     if reload.shows is not None:
         fleet.generations[reload.target].broken = reload.shows
         return steps + start_template(fleet, reload.target, now, preload=True, failure=reload.shows)
@@ -94,19 +94,18 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
     steps: list[Step] = []
     for worker in list(fleet.workers.values()):
         if worker.generation == generation.number and worker.state.is_live:
-            steps += kill_worker(worker, KillReason.DISCARDED, now)
+            steps += kill_child(worker, KillReason.DISCARDED, now)
     for slot in fleet.slots:
         if slot.next == generation.number:
             slot.next = None
     if generation.template_id is not None:
         template = fleet.templates.get(generation.template_id)
         if template is not None:
-            if template.was_loaded or generation.unsafe_reasons:
+            if template.ready_at is not None or generation.unsafe_reasons:
                 # It waits for orders, and ends what its import has started.
-                steps += close_template(template, now)
+                steps += let_go(template, now)
             else:
-                template.state = TemplateState.LEAVING
-                steps += kill_template(template, now)
+                steps += kill_child(template, KillReason.DISCARDED, now)
     if fleet.reload is not None:
         fleet.reload.phase = ReloadPhase.PREPARING
         fleet.reload.probation_until = None
@@ -128,8 +127,8 @@ def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[St
             slot.not_before = now
     keep = {slot.index for slot in changed}
     for worker in list(fleet.workers.values()):
-        if worker.generation == reload.target and worker.slot not in keep:
-            steps += discard_worker(fleet, worker, now)
+        if worker.generation == reload.target and worker.place not in keep:
+            steps += discard_child(fleet, worker, now)
     if not changed:
         return steps + _conclude(fleet, reload, ending, now)
     if fleet.loaded_template(reload.source) is None:
@@ -152,7 +151,7 @@ def restore(fleet: Fleet, slots: list[Slot], reload: Reload, now: float) -> list
     else:
         place = "without preloading, so with what its files on disk say now"
     text = f"Generation {reload.target} is taken back: generation {reload.source} returns, {place}"
-    return [Say("warning", text, generation=reload.target)]
+    return [Log("warning", text, generation=reload.target)]
 
 
 def finish_restore(fleet: Fleet, now: float) -> list[Step]:
@@ -228,11 +227,11 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
         del fleet.history[HISTORY_LIMIT:]
     if not reload.is_first_load:
         fleet.outcomes[outcome.value] = fleet.outcomes.get(outcome.value, 0) + 1
-    steps: list[Step] = [SpeakVerdict(reload.reload_id)]
+    steps: list[Step] = [ReportOutcome(reload.reload_id)]
     if outcome is Outcome.FAILED and fleet.serving != reload.target:
         # The first try of our own to replace a lost template comes soon, later ones back off.
         fleet.own_reloads += 1
         fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
     if fleet.serving is None and outcome is Outcome.FAILED and fleet.policy.development:
-        steps.append(Say("warning", "Nothing serves yet; waiting for the next change"))
+        steps.append(Log("warning", "Nothing serves yet; waiting for the next change"))
     return steps

@@ -7,13 +7,15 @@ import msgspec
 from asgireload import __version__
 from asgireload.admin import port
 from asgireload.errors import join_clauses
+from asgireload.failures import Failure
 from asgireload.ipc.scoreboard import Field
 from asgireload.supervisor.certificates import Certificates
+from asgireload.supervisor.counter_totals import Values
 from asgireload.supervisor.drain_limits import draining_of
-from asgireload.supervisor.fleet import Fleet, Phase, Template, TemplateState, Worker
+from asgireload.supervisor.fleet import Fleet, Phase, Template, Worker
 from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.reloads import Failure, Outcome, Reload
-from asgireload.supervisor.tally import Values
+from asgireload.supervisor.reloads import Outcome, Reload
+from asgireload.supervisor.roles import WORKER
 from asgireload.supervisor.waiting import describe_open, describe_waiting, name_wait
 
 STALLED = "stalled"
@@ -31,7 +33,6 @@ class Surroundings(msgspec.Struct, frozen=True):
     """Wall clock minus monotonic clock, in seconds."""
     record_of: Callable[[int], Values | None]
     resident_bytes: Callable[[int], int | None]
-    template_pid: Callable[[int], int | None]
     certificates: Certificates | None = None
     stalled_after: float = float("inf")
     """Seconds without a heartbeat after which a worker is not ready, whatever it has said."""
@@ -46,7 +47,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
     workers = tuple(
         _worker(worker, around, now)
         for worker in sorted(
-            fleet.workers.values(), key=lambda worker: (worker.slot, worker.worker_id)
+            fleet.workers.values(), key=lambda worker: (worker.place, worker.child_id)
         )
     )
     ready = sum(worker.state == State.READY.value for worker in workers)
@@ -66,7 +67,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         workers_old=sum(worker.state is State.DRAINING for worker in fleet.workers.values()),
         listeners=around.listeners,
         accept=around.accept,
-        restarts_total=fleet.restarts,
+        restarts_total=fleet.restarts[WORKER.name],
         # A reload that was reverted had been counted when it was committed.
         reloads_total=sum(fleet.outcomes.values()) - fleet.outcomes.get("reverted", 0),
         workers=workers,
@@ -79,7 +80,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         certificates=around.certificates.snapshots() if around.certificates else (),
         certificates_error=around.certificates.error if around.certificates else None,
         waits_for=describe_waiting(fleet, now),
-        broken=_failure(broken) if broken is not None else None,
+        broken=broken,
         directory=around.directory,
         app_dir=around.app_dir,
         admin_socket=around.admin_socket,
@@ -135,7 +136,7 @@ def _message(
 
 
 def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnapshot:
-    values = around.record_of(worker.worker_id)
+    values = around.record_of(worker.child_id)
     beat = values[Field.HEARTBEAT] if values else 0
     heartbeat_age = max(0.0, now - beat / 1e9) if beat else None
     is_stalled = (
@@ -144,7 +145,7 @@ def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnap
         and heartbeat_age >= around.stalled_after
     )
     return port.WorkerSnapshot(
-        slot=worker.slot,
+        slot=worker.place,
         generation=worker.generation,
         pid=worker.pid,
         state=STALLED if is_stalled else worker.state.value,
@@ -157,18 +158,21 @@ def _worker(worker: Worker, around: Surroundings, now: float) -> port.WorkerSnap
         requests_total=values[Field.REQUESTS_TOTAL] if values else 0,
         rss_bytes=around.resident_bytes(worker.pid) if worker.pid is not None else None,
         waits_for=describe_open(worker, now),
+        role=worker.role.name,
     )
 
 
 def _template(template: Template, fleet: Fleet, around: Surroundings) -> port.TemplateSnapshot:
-    if template.state is not TemplateState.LOADED:
-        state = template.state.value
+    if template.state.is_booting:
+        state = "loading"
+    elif not template.state.is_live:
+        state = "leaving"
     else:
         state = "sleeping" if template.generation in fleet.previous else "serving"
     generation = fleet.generations[template.generation]
     return port.TemplateSnapshot(
         generation=template.generation,
-        pid=around.template_pid(template.template_id),
+        pid=template.pid,
         state=state,
         preload=template.preload,
         unsafe_reasons=generation.unsafe_reasons,
@@ -193,7 +197,7 @@ def take_reload(
         duration=(ended or now) - started if started is not None else None,
         serving_generation=reload.serving,
         uniform=reload.uniform,
-        failure=_failure(reload.failure) if reload.failure is not None else None,
+        failure=reload.failure,
         slots=_slots(reload),
         waited=reload.waited(now),
         waits_for=name_wait(fleet, reload, now),
@@ -206,15 +210,6 @@ def take_reload(
         handed_over=reload.handed_over,
         came_back=reload.came_back,
         shutdown_failures=reload.shutdown_failures,
-    )
-
-
-def _failure(failure: Failure) -> port.Failure:
-    return port.Failure(
-        stage=failure.stage,
-        summary=failure.summary,
-        traceback=failure.traceback,
-        slot=failure.slot,
     )
 
 

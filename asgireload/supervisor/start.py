@@ -1,7 +1,7 @@
 """From the configuration to the running supervisor.
 
 First comes whatever can refuse a start: the log, certificates, addresses, the PID file. A server that cannot
-have them says so before anything of the application's has run. Then the first template has its order, and
+have them says so before anything of the application's has run. Then the first template gets its load request, and
 only then the event loop and the decisions are imported, which takes as long as a template does to get ready.
 """
 
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,18 +26,19 @@ from asgireload.net.listeners import Listeners, open_listeners
 from asgireload.supervisor import signals
 from asgireload.supervisor.capacity import check_room
 from asgireload.supervisor.certificates import Certificates
-from asgireload.supervisor.head_start import HeadStart
 from asgireload.supervisor.interpreter import check_executable
-from asgireload.supervisor.orders import first_order
 from asgireload.supervisor.pidfile import PidFile, remove_pid_file, write_pid_file
 from asgireload.supervisor.requirements import check_requirements
 from asgireload.supervisor.system_calls import check_system_calls
 
+if TYPE_CHECKING:
+    from asgireload.supervisor.template_source import Mode
+
 _logger = logging.getLogger("asgireload.error")
 
 
-class Means(msgspec.Struct, frozen=True):
-    """What a supervisor works with. `open_means` says who closes it; it may be closed earlier."""
+class Resources(msgspec.Struct, frozen=True):
+    """What a supervisor works with. `open_resources` says who closes it; it may be closed earlier."""
 
     directory: str
     """The working directory as the user typed it."""
@@ -49,10 +51,10 @@ class Means(msgspec.Struct, frozen=True):
     pid_file: PidFile | None = None
 
 
-def run(config: Config, head_start: HeadStart) -> int:
+def run(config: Config, mode: "Mode") -> int:
     """Serve until told to stop; return the exit status. Errors at start are logged, not raised.
 
-    The first template takes the head start; one that is not taken stays the caller's.
+    `mode` is production or development. What it holds stays the caller's to end.
     """
     signals.hold()
     # The first template may die before there is a handler that hears of it.
@@ -65,18 +67,12 @@ def run(config: Config, head_start: HeadStart) -> int:
         check_executable(sys.executable, is_frozen=hasattr(sys, "frozen"))
         become_subreaper()
         with ExitStack() as opened:
-            means = open_means(config, refused_calls, opened)
+            resources = open_resources(config, refused_calls, opened)
             _logger.info("Started parent process [%d]", os.getpid())
-            if refused_calls and config.reload_priority == "low" and not config.reload:
-                _logger.info(
-                    "Reloads run at the usual CPU priority, because a system call filter refuses calls: %s",
-                    "; ".join(f"{name} ({why})" for name, why in refused_calls.items()),
-                )
-            if not config.reload:
-                head_start.order(first_order(config, means.directory), means.scoreboard.descriptor)
+            mode.begin(config, resources)
             from asgireload.supervisor.loop import serve
 
-            status = serve(config, means, head_start)
+            status = serve(config, resources, mode)
     except AsgireloadError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
         return error.exit_code
@@ -86,7 +82,9 @@ def run(config: Config, head_start: HeadStart) -> int:
     return status
 
 
-def open_means(config: Config, refused_calls: Mapping[str, str], opened: ExitStack) -> Means:
+def open_resources(
+    config: Config, refused_calls: Mapping[str, str], opened: ExitStack
+) -> Resources:
     """Open whatever the configuration asks for; `opened` closes it. Raise AsgireloadError."""
     directory = launch_directory()
     certificates = Certificates(config, directory)
@@ -106,7 +104,9 @@ def open_means(config: Config, refused_calls: Mapping[str, str], opened: ExitSta
         opened.callback(remove_pid_file, config.pid_file)
     scoreboard = Scoreboard.create()
     opened.callback(scoreboard.close)
-    return Means(directory, certificates, listeners, entrances, scoreboard, refused_calls, pid_file)
+    return Resources(
+        directory, certificates, listeners, entrances, scoreboard, refused_calls, pid_file
+    )
 
 
 def launch_directory() -> str:

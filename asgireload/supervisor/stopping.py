@@ -2,11 +2,11 @@
 
 from asgireload.draining import DrainReason
 from asgireload.errors import ShutdownError
-from asgireload.supervisor.events import Finish, Say, Step, StopAccepting
-from asgireload.supervisor.fleet import Fleet, KillReason, Phase, TemplateState
+from asgireload.supervisor.events import Finish, Log, Step, StopAccepting
+from asgireload.supervisor.fleet import Fleet, KillReason, Phase, Template
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.rollout_transitions import abandon
-from asgireload.supervisor.transitions import drain_worker, kill_template, kill_worker
+from asgireload.supervisor.transitions import drain_child, kill_child
 
 
 def stop(fleet: Fleet, now: float, *, exit_code: int, at_once: bool) -> list[Step]:
@@ -16,20 +16,17 @@ def stop(fleet: Fleet, now: float, *, exit_code: int, at_once: bool) -> list[Ste
         fleet.phase = Phase.STOPPING
         fleet.exit_code = exit_code
         steps += [StopAccepting(), *abandon(fleet, now)]
-        for worker in list(fleet.workers.values()):
-            if worker.state is State.READY and not at_once:
-                steps += drain_worker(fleet, worker, DrainReason.STOP, now)
-            elif worker.state.is_live:
-                steps += kill_worker(worker, KillReason.STOP, now)
-        for template in fleet.templates.values():
-            if not template.cleans_up:
-                template.state = TemplateState.LEAVING
-                steps += kill_template(template, now)
-            # The others end after their workers: `reconcile` sees to that.
+        for child in fleet.children.values():
+            if isinstance(child, Template) and child.cleans_up:
+                continue  # it ends after its workers: `reconcile` sees to that
+            if child.role.drains and child.state is State.READY and not at_once:
+                steps += drain_child(fleet, child, DrainReason.STOP, now)
+            elif child.state.is_live or not child.role.drains:
+                steps += kill_child(child, KillReason.STOP, now)
     if at_once:
-        for worker in fleet.workers.values():
-            if worker.state not in (State.DYING, State.GONE):
-                steps += kill_worker(worker, KillReason.STOP, now)
+        for child in fleet.children.values():
+            if child.role.drains and child.state is not State.DYING:
+                steps += kill_child(child, KillReason.STOP, now)
     return steps
 
 
@@ -42,5 +39,5 @@ def finish(fleet: Fleet) -> list[Step]:
         fleet.exit_code = ShutdownError.exit_code
         which = "one worker" if failures == 1 else f"{failures} workers"
         text = f"The exit code is {fleet.exit_code}, because the lifespan shutdown of {which} did not succeed"
-        steps.append(Say("error", text))
+        steps.append(Log("error", text))
     return [*steps, Finish(fleet.exit_code)]

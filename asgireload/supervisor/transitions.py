@@ -4,30 +4,31 @@
 """
 
 from asgireload.draining import DrainReason
+from asgireload.failures import Failure
 from asgireload.ipc.exit_time import exit_deadline
 from asgireload.supervisor.events import (
-    CloseTemplate,
-    DrainWorker,
-    ForkWorker,
-    KillTemplate,
-    KillWorker,
+    DrainChild,
+    ForkChild,
+    KillChild,
+    LetGo,
+    Log,
     StartTemplate,
     Step,
 )
 from asgireload.supervisor.fleet import (
     ABORT_GRACE,
-    TEMPLATE_END_GRACE,
+    Child,
     Fleet,
     KillReason,
     Policy,
     Slot,
     Template,
-    TemplateState,
     Worker,
 )
-from asgireload.supervisor.lifecycle import Change, State, advance
-from asgireload.supervisor.reloads import Failure
-from asgireload.supervisor.succession import choose_successors
+from asgireload.supervisor.handover_targets import choose_targets
+from asgireload.supervisor.lifecycle import Change, State
+from asgireload.supervisor.reloads import Reload
+from asgireload.supervisor.roles import TEMPLATE, WORKER
 
 LIFETIME_JITTER = 0.1
 """Workers of one age are replaced over a tenth of their lifetime, not all at once."""
@@ -43,20 +44,21 @@ def start_template(
     fleet: Fleet, generation: int, now: float, *, preload: bool, failure: Failure | None = None
 ) -> list[Step]:
     template = Template(
-        template_id=new_id(fleet),
+        child_id=new_id(fleet),
+        role=TEMPLATE,
         generation=generation,
         preload=preload,
-        state=TemplateState.LOADING,
+        asked_at=now,
         deadline=_boot_deadline(fleet.policy, now),
         # Where there is one worker a fork would only take time. If it dies, the code is loaded again.
         becomes_worker=fleet.policy.development and preload and fleet.wanted_count == 1,
     )
-    fleet.templates[template.template_id] = template
-    fleet.generations[generation].template_id = template.template_id
+    fleet.add(template)
+    fleet.generations[generation].template_id = template.child_id
     gives_way = fleet.policy.changes_give_way and preload and fleet.ready_count > 0
     return [
         StartTemplate(
-            template.template_id,
+            template.child_id,
             generation,
             preload,
             failure,
@@ -71,35 +73,26 @@ def _boot_deadline(policy: Policy, now: float) -> float | None:
     return None if policy.is_patient else now + policy.boot_timeout
 
 
-def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> list[Step]:
+def fork_child(fleet: Fleet, slot: Slot, template: Template, now: float) -> list[Step]:
+    """Have a child of the slot's role forked from the template."""
     policy = fleet.policy
-    worker = Worker(
-        worker_id=new_id(fleet),
-        slot=slot.index,
-        generation=template.generation,
-        template_id=template.template_id,
-        state=State.STARTING,
-        asked_at=now,
-        deadline=_boot_deadline(policy, now),
-        imports_in_loop=fleet.imports_in_loop,
-    )
+    succeeds = any(other.state is State.READY for other in fleet.children_of(slot))
+    child = _new_child(fleet, slot, template, now)
     if policy.max_requests is not None:
-        worker.request_limit = policy.max_requests + fleet.rng.randint(
-            0, policy.max_requests_jitter
-        )
+        child.request_limit = policy.max_requests + fleet.rng.randint(0, policy.max_requests_jitter)
     if policy.worker_lifetime is not None:
-        worker.age_limit = policy.worker_lifetime * (1 + fleet.rng.uniform(0, LIFETIME_JITTER))
-    fleet.add_worker(worker)
+        child.age_limit = policy.worker_lifetime * (1 + fleet.rng.uniform(0, LIFETIME_JITTER))
+    fleet.add(child)
     if template.becomes_worker:
-        del fleet.templates[template.template_id]
+        template.advance(Change.TURNED)
+        fleet.remove(template)
         fleet.generations[template.generation].template_id = None
-    if fleet.reload is not None:
-        fleet.reload.note(slot.index, "fork", now, template.generation)
-    succeeds = any(other.state is State.READY for other in fleet.workers_of(slot.index))
+    note(fleet.reload, child, "fork", now)
     return [
-        ForkWorker(
-            worker.worker_id,
-            template.template_id,
+        ForkChild(
+            child.child_id,
+            slot.role,
+            template.child_id,
             slot.index,
             template.generation,
             succeeds=succeeds,
@@ -110,59 +103,89 @@ def fork_worker(fleet: Fleet, slot: Slot, template: Template, now: float) -> lis
     ]
 
 
-def drain_worker(fleet: Fleet, worker: Worker, reason: DrainReason, now: float) -> list[Step]:
-    """Tell a ready worker to leave."""
+def _new_child(fleet: Fleet, slot: Slot, template: Template, now: float) -> Child:
+    make: type[Child] = Worker if slot.role == WORKER else Child
+    child = make(
+        child_id=new_id(fleet),
+        role=slot.role,
+        place=slot.index,
+        generation=template.generation,
+        template_id=template.child_id,
+        asked_at=now,
+        deadline=_boot_deadline(fleet.policy, now),
+    )
+    if isinstance(child, Worker):
+        child.imports_in_loop = fleet.imports_in_loop
+    return child
+
+
+def drain_child(fleet: Fleet, child: Child, reason: DrainReason, now: float) -> list[Step]:
+    """Tell a ready child to leave. Its role drains."""
     policy = fleet.policy
-    begin_drain(policy, worker, reason, now)
+    begin_drain(policy, child, reason, now)
     if reason is DrainReason.RELOAD and fleet.reload is not None:
-        worker.reload = fleet.reload
-        fleet.reload.note(worker.slot, "retire", now, worker.generation)
-    worker.successors = choose_successors(fleet, worker)
+        child.reload = fleet.reload
+        note(fleet.reload, child, "retire", now)
+    targets: tuple[int, ...] = ()
+    if isinstance(child, Worker):
+        targets = child.targets = choose_targets(fleet, child)
     return [
-        DrainWorker(
-            worker.worker_id,
+        DrainChild(
+            child.child_id,
             reason,
             policy.drain_timeout,
-            worker.successors,
-            gives_way=bool(worker.successors) and policy.changes_give_way,
+            targets,
+            gives_way=bool(targets) and policy.changes_give_way,
         )
     ]
 
 
-def begin_drain(policy: Policy, worker: Worker, reason: DrainReason, now: float) -> None:
-    """Note that the worker drains; its deadline covers drain, lifespan shutdown and exit."""
-    worker.state = advance(worker.state, Change.DRAIN)
-    worker.drain_reason = reason
-    worker.drain_deadline = now + policy.drain_timeout + policy.lifespan_timeout
-    worker.deadline = exit_deadline(
-        policy.exit_timeout, worker.drain_deadline, worker.drain_deadline
-    )
+def begin_drain(policy: Policy, child: Child, reason: DrainReason, now: float) -> None:
+    """Note that the child drains; its deadline covers drain, lifespan shutdown and exit."""
+    child.advance(Change.DRAIN)
+    child.drain_reason = reason
+    child.drain_deadline = now + policy.drain_timeout + policy.lifespan_timeout
+    child.deadline = exit_deadline(policy.exit_timeout, child.drain_deadline, child.drain_deadline)
 
 
-def kill_worker(worker: Worker, why: KillReason, now: float, *, dump: bool = False) -> list[Step]:
-    worker.state = advance(worker.state, Change.KILL)
-    worker.killed_for = worker.killed_for or why
-    worker.deadline = now + ABORT_GRACE
-    return [KillWorker(worker.worker_id, dump)]
+def let_go(child: Child, now: float) -> list[Step]:
+    """Let a child end by itself whose role does not drain, with what it has made cleaned up."""
+    assert child.role.end_timeout is not None
+    child.advance(Change.DRAIN)
+    child.deadline = now + child.role.end_timeout
+    return [LetGo(child.child_id)]
 
 
-def kill_template(template: Template, now: float, *, dump: bool = False) -> list[Step]:
-    template.deadline = now + ABORT_GRACE
-    template.dumped = template.dumped or dump
-    return [KillTemplate(template.template_id, dump)]
+def kill_child(child: Child, why: KillReason, now: float, *, dump: bool = False) -> list[Step]:
+    child.advance(Change.KILL)
+    child.killed_for = child.killed_for or why
+    child.deadline = now + ABORT_GRACE
+    return [KillChild(child.child_id, dump)]
 
 
-def close_template(template: Template, now: float) -> list[Step]:
-    """Let a template end by itself, with what its import has made cleaned up."""
-    template.state = TemplateState.LEAVING
-    template.deadline = now + TEMPLATE_END_GRACE
-    return [CloseTemplate(template.template_id)]
+def discard_child(
+    fleet: Fleet, child: Child, now: float, reason: DrainReason = DrainReason.RELOAD
+) -> list[Step]:
+    """Let go of a child that is not needed: politely if it is ready, else at once.
 
-
-def discard_worker(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
-    """Let go a worker that is not needed: politely if it has served, else at once."""
-    if worker.state is State.READY:
-        return drain_worker(fleet, worker, DrainReason.RELOAD, now)
-    if worker.state.is_live:
-        return kill_worker(worker, KillReason.DISCARDED, now)
+    `reason`: why one that drains does.
+    """
+    if child.state is State.READY:
+        return drain_child(fleet, child, reason, now) if child.role.drains else let_go(child, now)
+    if child.state.is_live:
+        return kill_child(child, KillReason.DISCARDED, now)
     return []
+
+
+# --- what is told of them -------------------------------------------------------------------------
+
+
+def log_about(child: Child, level: str, text: str) -> Log:
+    """Return a line for the log that names the place of a child, if it has one, and its generation."""
+    return Log(level, text, slot=child.place, generation=child.generation, role=child.role)
+
+
+def note(reload: Reload | None, child: Child, name: str, now: float, detail: str = "") -> None:
+    """Note in the record of a reload what happened in a slot. Only slots that serve are told of there."""
+    if reload is not None and child.role.serves and child.place is not None:
+        reload.note(child.place, name, now, child.generation, detail)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from asgireload.ipc.messages import WorkerWaits
 from asgireload.log.escaping import printable
 from asgireload.supervisor.drain_limits import count, describe_wait, has_room_for_reload
-from asgireload.supervisor.events import Say, Step
+from asgireload.supervisor.events import Log, Step
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, Worker
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Reload
@@ -79,7 +79,7 @@ def tell_waits(fleet: Fleet, now: float) -> list[Step]:
     if not who:
         return []
     fleet.waits_told_at = now
-    return [Say("info", f"{who}: {_describe_workers(fleet, now)}")]
+    return [Log("info", f"{who}: {_describe_workers(fleet, now)}")]
 
 
 def _describe_workers(fleet: Fleet, now: float) -> str:
@@ -87,7 +87,9 @@ def _describe_workers(fleet: Fleet, now: float) -> str:
     if fleet.phase is Phase.SERVING and fleet.reload is not None:
         workers = _holding(fleet, fleet.reload)
     known = [(worker, text) for worker in workers if (text := describe_open(worker, now))]
-    parts = [f"[w{worker.slot}] {text}" for worker, text in known[:WORKERS_NAMED]]
+    parts = [
+        f"[{worker.role.log_prefix}{worker.place}] {text}" for worker, text in known[:WORKERS_NAMED]
+    ]
     if len(known) > WORKERS_NAMED:
         parts.append(f"and {count(len(known) - WORKERS_NAMED)} more")
     return " | ".join(parts)
@@ -95,7 +97,7 @@ def _describe_workers(fleet: Fleet, now: float) -> str:
 
 def _draining(fleet: Fleet) -> list[Worker]:
     found = [worker for worker in fleet.workers.values() if worker.state is State.DRAINING]
-    return sorted(found, key=lambda worker: (worker.slot, worker.worker_id))
+    return sorted(found, key=lambda worker: (worker.place, worker.child_id))
 
 
 def _holding(fleet: Fleet, reload: Reload) -> list[Worker]:

@@ -134,7 +134,7 @@ def fork_templates(channel: Channel, name: str) -> Channel:
             side = Side.PARENT  # the supervisor sees the end of the template's channel
         if side is Side.CHILD:
             channel.close()
-            set_title("spare", name)
+            set_title("standby", name)
             return Channel(socket.socket(fileno=descriptors[0]))
         for descriptor in descriptors:
             os.close(descriptor)

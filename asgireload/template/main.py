@@ -1,11 +1,12 @@
 """The template: a process that imports the application once and forks workers on command.
 
 Run by the supervisor in an interpreter of its own (`supervisor/interpreter.py`), whose only argument is the
-descriptor of its channel, and in development also forked: from a base, which holds the libraries
-(`library_base.py`), or from a bookmark in the middle of an earlier import (`import_checkpoint.py`). It runs no
-event loop and no thread of its own: it waits in `recvmsg`, forks, and waits again, until its channel closes. A
-worker returns out of the waiting loop and runs at the bottom of the stack, and ends with all exit handlers
-(`worker/ending.py`).
+descriptor of its channel. It runs no event loop and no thread of its own: it waits in `recvmsg`, forks, and waits
+again, until its channel closes. A worker returns out of the waiting loop and runs at the bottom of the stack, and
+ends with all exit handlers (`worker/ending.py`).
+
+With `--reload` it is begun by `development/template/main.py`, or forked from a library base or from an import
+checkpoint; the `Session` is what differs then.
 """
 
 import contextlib
@@ -14,40 +15,31 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 
 from asgireload.app import (
     format_user_traceback,
-    load_app,
     needs_running_loop,
     place_of_failure,
     summarize,
 )
 from asgireload.asgi import ASGIApp
-from asgireload.development.template.import_checkpoint import take_bookmark
-from asgireload.development.template.import_watch import (
-    ImportWatch,
-    changed_variables,
-    record_imports,
-)
 from asgireload.errors import AppLoadError, ChannelClosedError, LogConfigError
+from asgireload.failures import Failure
 from asgireload.ipc.app_signals import take_signals
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import has_lost_peer, raise_file_limit, signal_on_parent_death
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AppFailed,
-    AppImported,
     AppLoaded,
     AppUnsafe,
-    BaseMisfit,
     ForkFailed,
     ForkWorker,
-    Mistake,
     shortened,
 )
 from asgireload.ipc.quiet_signals import begin_quiet
-from asgireload.ipc.records import ImportRecord, seal
 from asgireload.template.ending import end_template, needs_end
 from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.hazard_search import Hazards, find_hazards
@@ -55,11 +47,10 @@ from asgireload.template.session import Session
 from asgireload.worker.ending import end_process, flush_files
 from asgireload.worker.forked import end_in_import
 from asgireload.worker.inherited import disown, flush_all, renew
-from asgireload.worker.main import WorkerOrder, http_settings, import_what_runs, run_worker
+from asgireload.worker.main import import_what_runs, run_worker
+from asgireload.worker.order import WorkerOrder
+from asgireload.worker.settings import connection_settings
 
-TELL_DELAY = 0.1
-"""Seconds without a command before the supervisor is told what was imported: processors are for workers
-that start."""
 NO_LOOP_HERE = (
     "--preload imports the application in a template, where no event loop runs: leave --preload out, or do this in"
     " the lifespan startup"
@@ -68,8 +59,11 @@ NAMED_MODULES = 3
 """How many of the modules that were read are named in the log; the last ones tell most."""
 
 
-def main() -> int:
-    """Run the template, and later, in forked processes, the worker; return the exit status."""
+def main(make_session: Callable[[Channel, int], Session] = Session) -> int:
+    """Run the template, and later, in forked processes, the worker; return the exit status.
+
+    `make_session` is called with the channel and the pid of the supervisor.
+    """
     supervisor = os.getppid()
     gc.enable()  # the command line may have put it off
     try:
@@ -81,7 +75,7 @@ def main() -> int:
     if has_lost_peer(sock.fileno()):
         return 0  # it died before the kernel knew whom to tell; its order may be there all the same
     sock.set_inheritable(False)
-    return be_template(Session(Channel(sock), supervisor))
+    return be_template(make_session(Channel(sock), supervisor))
 
 
 def be_template(session: Session) -> int:
@@ -111,18 +105,11 @@ def _load(session: Session) -> ASGIApp | None:
     be imported is replaced by an application that says so.
     """
     order = session.order
-    mistake = order.mistake
+    failure = order.failure
     try:
         session.prepare()
-        if mistake is not None:
-            from asgireload.development.pages.failure import make_failure_app
-            from asgireload.development.pages.reading import report_from_text
-
-            app_dir = session.app_dir
-            report = report_from_text(
-                "crash", mistake.stage, mistake.summary, mistake.traceback, app_dir
-            )
-            return _loaded(session, make_failure_app(report), mistake=mistake)
+        if failure is not None:
+            return _loaded(session, session.stand_in(failure), failure=failure)
         if not order.preload:
             return _loaded(session, None)
         return _import(session)
@@ -150,24 +137,9 @@ def _give_up_preloading(
 def _import(session: Session) -> ASGIApp | None:
     config = session.order.config
     session.stage = "import"
-    if not config.reload:
-        # What is ours is no garbage, and need not be looked through while the application is imported.
-        gc.freeze()
-        app = load_app(config.app, factory=config.factory, app_dir=session.app_dir)
-    else:
-        watch = ImportWatch(
-            session.places, session.order.bookmark, lambda: take_bookmark(session, watch)
-        )
-        session.watch = watch
-        with watch:
-            app = load_app(
-                config.app,
-                factory=config.factory,
-                app_dir=session.app_dir,
-                looks_for_bytecode=False,
-            )
+    app = session.import_app()
     end_in_import()
-    # From here on it may be another process than the one that began: one that was forked from a bookmark.
+    # From here on it may be another process than the one that began: a subclass may fork in the import.
     session.signals = take_signals(session.handlers)
     hazards = find_hazards(session.descriptors)
     session.renewed = hazards.renewed
@@ -177,76 +149,54 @@ def _import(session: Session) -> ASGIApp | None:
     if hazards.unsafe and config.preload is None and is_forked_from:
         _give_up_preloading(session, hazards.unsafe)
         return None
-    if misfits := _misfits(session):
-        session.channel.send(BaseMisfit(misfits))
-        session.channel.receive()
+    if not session.accepts_import():
         return None
     import_what_runs(config)
     # Whatever a worker runs, it writes reference counts to, and has a page of its own from then on. So what
     # would be the same in all of them is made here.
-    session.settings = http_settings(config, raise_file_limit())
+    session.settings = connection_settings(config, raise_file_limit())
     return _loaded(session, app, hazards)
-
-
-def _misfits(session: Session) -> tuple[str, ...]:
-    """Return the variables that the libraries of the base have found otherwise than the application would
-    have had it: `OMP_NUM_THREADS` and the like count when they are set before the import."""
-    order = session.order
-    if order.base_variables is None:
-        return ()
-    expected = order.base_variables
-    actual = changed_variables(session.environment, os.environ)
-    return tuple(
-        name
-        for name in sorted({*expected, *actual} - set(order.ignored_variables))
-        if (name in expected) != (name in actual) or expected[name] != actual[name]
-    )
 
 
 def _loaded(
     session: Session,
     app: ASGIApp | None,
     hazards: Hazards | None = None,
-    mistake: Mistake | None = None,
+    failure: Failure | None = None,
 ) -> ASGIApp | None:
     order = session.order
     cleans_up = app is not None and not order.becomes_worker and needs_end(session)
-    if not order.config.reload or cleans_up:
+    if session.shares_pages or cleans_up:
         # Objects that exist now are never garbage collected in workers, so their pages stay shared. What the
         # import left behind at the end goes first; looking through what is old, which the collector did
         # while it grew, would take a tenth of the time of an import. Where each save loads anew, even this
         # takes longer than it could ever save.
         gc.collect(1)
         gc.freeze()
-    watch = session.watch
-    modules = list(watch.files)[watch.read_before :] if watch is not None else []
+    modules = session.read_modules()
     session.channel.send(
         AppLoaded(
             session.seconds,
             hazards.native_threads if hazards is not None else (),
-            mistake,
+            failure,
             tuple(modules[-NAMED_MODULES:]),
             len(modules),
             cleans_up,
         )
     )
     session.is_loaded = True
-    session.is_stand_in = mistake is not None
+    session.is_stand_in = failure is not None
     return app
 
 
 def _failed(session: Session, error: BaseException, advice: str = "") -> ASGIApp | None:
-    """Report a failure, with what to do about it; in development, go on with an application that shows it."""
+    """Report a failure, with what to do about it; go on with what stands in for the application, if anything."""
     stage = session.stage
     summary = f"{_summary(error)}; {advice}" if advice else _summary(error)
-    mistake = Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(_traceback(error)))
-    if session.order.config.reload and stage == "import":
-        from asgireload.development.pages.failure import make_failure_app
-        from asgireload.development.pages.reading import report_of
-
-        report = report_of(error, session.app_dir, kind="import", stage=stage)
-        return _loaded(session, make_failure_app(report), mistake=mistake)
-    session.channel.send(AppFailed(mistake.summary, mistake.traceback, stage))
+    failure = Failure(stage, shortened(summary, SUMMARY_LIMIT), shortened(_traceback(error)))
+    if (app := session.stand_in(failure, error)) is not None:
+        return _loaded(session, app, failure=failure)
+    session.channel.send(AppFailed(failure))
     return None
 
 
@@ -268,14 +218,13 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
     """Fork until the channel closes; return in each worker, with what it shall do."""
     channel = session.channel
     while True:
-        if session.watch is not None and session.has_forked and not channel.has_message(TELL_DELAY):
-            _tell_imports(session)
+        session.before_command()
         message, descriptors = channel.receive()
         assert isinstance(message, ForkWorker)
         try:
             side = Side.CHILD if session.order.becomes_worker else fork_adopted()
         except OSError as error:
-            channel.send(ForkFailed(message.worker_id, str(error)))
+            channel.send(ForkFailed(message.child_id, str(error)))
             side = Side.PARENT
         if side is Side.CHILD:
             # The exit of the template must not be hidden from the supervisor by our copy.
@@ -309,26 +258,11 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
                 has_other_way=message.has_other_way,
                 supervisor=session.supervisor,
                 signals=session.signals,
-                record_imports=partial(_record_imports, session) if session.watch else None,
+                hooks=session.worker_hooks(),
             )
         for descriptor in descriptors:
             os.close(descriptor)
         session.has_forked = True
-
-
-def _tell_imports(session: Session) -> None:
-    """Say what was imported, once, when the workers are on their way: nobody waits for it."""
-    descriptor = seal(_record_imports(session))
-    try:
-        session.channel.send(AppImported(is_whole=not session.is_stand_in), [descriptor])
-    finally:
-        os.close(descriptor)
-
-
-def _record_imports(session: Session) -> ImportRecord:
-    watch, session.watch = session.watch, None
-    assert watch is not None
-    return record_imports(watch, session.places, session.environment, os.environ)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,29 @@
-"""Who a template is: its channel, its order, and what belongs to it. It changes when a bookmark is woken.
+"""Who a template is: its channel, its order, what belongs to it, and how it imports the application.
 
-Everything here can be taken on anew in the middle of an import, by a process that was forked there.
+With `--reload` a subclass takes its place (`development/template/session.py`).
 """
 
 import faulthandler
-import importlib
+import gc
 import os
-import signal
 import time
 
+from asgireload.app import load_app
+from asgireload.asgi import ASGIApp
 from asgireload.bytecode import remove_doubtful_bytecode
-from asgireload.development.template.import_watch import ImportWatch
-from asgireload.development.template.page_copies import copy_pages
 from asgireload.errors import AppLoadError
-from asgireload.http.context import HttpSettings
+from asgireload.failures import Failure
 from asgireload.ipc.app_signals import AppSignals, Handler, signal_handlers
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import enlarge_signal_stack, signal_on_parent_death
-from asgireload.ipc.messages import LoadApp, TemplateStarted
+from asgireload.ipc.linux import enlarge_signal_stack
+from asgireload.ipc.messages import LoadApp
 from asgireload.ipc.quiet_signals import restore_in_forks
 from asgireload.ipc.titles import set_title
-from asgireload.libraries import Places, application_places
-from asgireload.log import Place, UserConfig, configure_logging, keep_logging, read_user_config
+from asgireload.log import Place, UserConfig, configure_logging, read_user_config
 from asgireload.template.hazard_search import open_descriptors
 from asgireload.worker.ending import open_files
+from asgireload.worker.hooks import WorkerHooks
+from asgireload.worker.settings import ConnectionSettings
 
 
 class Session:
@@ -33,11 +33,13 @@ class Session:
     process ends.
     """
 
-    def __init__(self, channel: Channel, supervisor: int, *, is_forked: bool = False) -> None:
-        """`supervisor`: the process number of our parent. `is_forked`: the supervisor does not know ours."""
+    shares_pages = True
+    """What is loaded lives as long as several workers that share its memory."""
+
+    def __init__(self, channel: Channel, supervisor: int) -> None:
+        """`supervisor`: the pid of our parent."""
         self.channel = channel
         self.supervisor = supervisor
-        self._is_forked = is_forked
         self.order: LoadApp
         self.scoreboard = -1
         self.fault_file = -1
@@ -46,7 +48,7 @@ class Session:
         self.app_dir = ""
         """Resolved once: a symlink that moves later must not lead a worker of this generation elsewhere."""
         self.log_config: UserConfig | None = None
-        self.settings: HttpSettings | None = None
+        self.settings: ConnectionSettings | None = None
         """What workers serve with, once the application was imported."""
         self.descriptors: frozenset[int] = frozenset()
         """Those that were open before anything of the application's was imported."""
@@ -58,11 +60,6 @@ class Session:
         """What the application has set about signals while it was imported."""
         self.renewed: tuple[int, ...] = ()
         """Descriptors that the import has opened and of which each worker gets its own."""
-        self.environment: dict[str, str] = {}
-        """Likewise."""
-        self.places: Places
-        self.watch: ImportWatch | None = None
-        """What was seen of the import, until it has been told; development only."""
         self.is_loaded = False
         """Workers can be forked."""
         self.has_forked = False
@@ -74,21 +71,16 @@ class Session:
         return time.monotonic() - self.started_at
 
     def begin(self) -> None:
-        """Take the order, and be its process. One that was forked may wait for it for a long time."""
-        if self._is_forked:
-            self._become_child()
-            self.channel.send(TemplateStarted(os.getpid()))
-            copy_pages(self.channel.has_message)
+        """Take the order, and be its process."""
+        self._receive_order()
+        enlarge_signal_stack()
+
+    def _receive_order(self) -> None:
         message, (self.scoreboard, self.fault_file) = self.channel.receive()
         assert isinstance(message, LoadApp)
         self.order = message
         self.started_at = time.monotonic()
         faulthandler.enable(self.fault_file)
-        if self._is_forked:
-            # What finders remember of directories was seen before this process fell asleep.
-            importlib.invalidate_caches()
-        else:
-            enlarge_signal_stack()
         set_title("template", self.order.name, generation=self.order.generation)
 
     def prepare(self) -> None:
@@ -104,31 +96,43 @@ class Session:
         self.stage = "import"
         restore_in_forks()
         self.handlers = signal_handlers()
-        if config.reload:
-            self.places = application_places(config)
         if config.env_file is not None:
             load_env_file(config.env_file)
-        self.environment = dict(os.environ)
 
-    def begin_again(self, channel: Channel) -> None:
-        """Be another template, forked in the middle of the import of this one."""
-        former = (self.scoreboard, self.fault_file)
-        self.channel = channel
-        self._is_forked = True
-        self.begin()
-        for descriptor in former:
-            os.close(descriptor)
-        self.descriptors |= {channel.fileno(), self.scoreboard, self.fault_file}
-        keep_logging(self.order.config, self._place())
+    # What a subclass does otherwise.
 
-    def _become_child(self) -> None:
-        """Be a child of the supervisor's, forked by another child of it with all signals blocked."""
-        signal_on_parent_death(signal.SIGKILL)
-        if os.getppid() != self.supervisor:
-            os._exit(1)  # it died before the kernel knew whom to tell
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    def import_app(self) -> ASGIApp:
+        """Import the application. Whatever its code raises passes through."""
+        # What is ours is no garbage, and need not be looked through while the application is imported.
+        gc.freeze()
+        config = self.order.config
+        return load_app(config.app, factory=config.factory, app_dir=self.app_dir)
 
-    def _place(self) -> Place:
+    def accepts_import(self) -> bool:
+        """Return whether workers may be forked from what was imported. False: the supervisor lets this template
+        go and starts another one."""
+        return True
+
+    def stand_in(self, failure: Failure, error: BaseException | None = None) -> ASGIApp | None:
+        """Return what workers serve instead of an application that cannot be loaded; None: nothing.
+
+        `error` is what the failure tells of; None when a former generation has failed.
+        """
+        return None
+
+    def read_modules(self) -> list[str]:
+        """Return the application's modules that were read for this load, in order; empty when nobody looked."""
+        return []
+
+    def before_command(self) -> None:
+        """The template is about to wait for a command."""
+
+    def worker_hooks(self) -> WorkerHooks | None:
+        """Return what a worker that is forked now does beside serving."""
+        return None
+
+    def log_place(self) -> Place:
+        """Return how the template's lines name it."""
         return Place("template", generation=self.order.generation, tag="template")
 
     def _configure_logging(self) -> None:
@@ -144,7 +148,7 @@ class Session:
             remove_doubtful_bytecode(self.app_dir)
         configure_logging(
             config,
-            self._place(),
+            self.log_place(),
             self.log_config if self.order.preload else None,
             import_from=self.app_dir,
         )

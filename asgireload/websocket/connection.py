@@ -21,6 +21,7 @@ the deadline of the drain, it is answered with 503; see `LiveConnection`.
 """
 
 import asyncio
+import logging
 import math
 import random
 import time
@@ -28,6 +29,7 @@ from asyncio import Future
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Final, cast
 
 from asgireload.asgi import Message, Scope
@@ -41,7 +43,6 @@ from asgireload.errors import (
 from asgireload.handover import EXTENSION as HANDOVER_EXTENSION
 from asgireload.http.access_format import AccessEntry
 from asgireload.http.close_plan import ClosePlan, close_reason, late_close_at
-from asgireload.http.context import ServingContext, error_logger
 from asgireload.http.endpoints import Endpoints, label_of, resumed_endpoints
 from asgireload.http.exchange import RETRY_AFTER
 from asgireload.http.messages import bytes_of, kind_of, pairs_of
@@ -54,9 +55,10 @@ from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http1.leaving import LeavingState
 from asgireload.http1.lingering_close import LingeringClose
 from asgireload.http1.resuming import Resuming
+from asgireload.http1.wire import Http1Wire
 from asgireload.http1.writer import ResponseFramer, frame_error, frame_switch
 from asgireload.ipc.messages import OpenWork
-from asgireload.ipc.parcels import Parcel
+from asgireload.ipc.parcels import Parcel, WebSocketParcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 from asgireload.net.probing import has_unread
@@ -67,7 +69,10 @@ from asgireload.websocket.handshake import VERSION, Handshake
 from asgireload.websocket.leaving import HandoverStage, WebSocketLeaving
 from asgireload.websocket.session import Closed, SessionLimits, weight
 from asgireload.websocket.sessions import Session, new_session
+from asgireload.websocket.settings import WebSocketSettings
 from asgireload.websocket.stalling import StallWatch
+
+_logger = logging.getLogger("asgireload.error")
 
 _WEBSOCKETS: Final = int(Field.WEBSOCKETS)
 _WEBSOCKETS_TOTAL: Final = int(Field.WEBSOCKETS_TOTAL)
@@ -103,19 +108,25 @@ class WebSocketState(Enum):
 
 
 class WebSocketConnection:
-    """Takes over `transport` from an HTTP connection that is registered with the context already.
+    """Takes over `transport` from an HTTP connection that is registered with `Live` already.
 
     `begin(data)` starts it, with the bytes that were received behind the handshake request.
     """
 
     def __init__(
         self,
-        context: ServingContext,
+        wire: Http1Wire,
+        settings: WebSocketSettings,
         transport: asyncio.Transport,
         endpoints: Endpoints,
         head: RequestHead,
     ) -> None:
-        self.context = context
+        self._wire = wire
+        self._server = server = wire.server
+        self._clock = server.clock
+        self._live = server.live
+        self._drain = server.drain
+        self._settings = settings
         self.state = WebSocketState.CONNECTING
         self._transport = transport
         self._endpoints = endpoints
@@ -126,7 +137,7 @@ class WebSocketConnection:
         self._early_bytes = b""
         """Received before the application accepted."""
         self._messages: deque[str | bytes] = deque()
-        self._queue_limit = context.settings.ws_max_queue
+        self._queue_limit = settings.max_queue
         self._room = self._queue_limit
         """How much more may wait for the application, in places as `weight` counts them."""
         self._receive_waiters: list[asyncio.Future[None]] = []
@@ -136,7 +147,7 @@ class WebSocketConnection:
         self._is_write_paused = False
         self._write_waiters: list[asyncio.Future[None]] = []
         self._written_bytes = 0
-        self._stall_watch = StallWatch(context.settings.write_timeout)
+        self._stall_watch = StallWatch(server.settings.write_timeout)
         self._stall_timer: asyncio.TimerHandle | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
         self._was_pong_readable = False
@@ -169,18 +180,18 @@ class WebSocketConnection:
 
     def begin(self, data: bytes) -> None:
         """Check the handshake and call the application, or answer with the reason why not."""
-        self.context.count_request()
+        self._live.record.requests += 1
         try:
             self._handshake = Handshake(self._head)
         except PeerError as error:
-            self.context.record.values[_PEER_ERRORS_TOTAL] += 1
+            self._live.record.values[_PEER_ERRORS_TOTAL] += 1
             headers = ((b"sec-websocket-version", VERSION),) if error.status == 426 else ()
             self._refuse(error.status, error.reason, headers=headers)
             return
-        if self.context.drain:
+        if self._drain.notice:
             self._refuse(503, "Service Unavailable")
             return
-        if not self.context.admits():
+        if not self._live.admits():
             self._refuse(503, "Service Unavailable", headers=(RETRY_AFTER,))
             return
         self._early_bytes = data
@@ -190,13 +201,11 @@ class WebSocketConnection:
 
     def _start_application(self) -> None:
         # Whoever calls was perhaps called by a request: its context variables are not for this one.
-        context = self.context
-        self._task = context.variables.copy().run(context.loop.create_task, run(self))
+        self._task = self._server.variables.copy().run(self._clock.loop.create_task, run(self))
 
     def resume(self, resumption: Resumption) -> None:
         """Go on with a connection that another worker handed over. Called in place of `begin`."""
-        context = self.context
-        context.register(self, is_new=False)
+        self._live.register(self, is_new=False)
         continuation = resumption.continuation
         self._handshake = resumption.handshake
         self._resumption = resumption
@@ -206,15 +215,15 @@ class WebSocketConnection:
         self._written_bytes = continuation.sent_bytes
         self._subprotocol = resumption.subprotocol
         self._is_counted = True
-        context.record.values[_WEBSOCKETS] += 1
+        self._live.record.values[_WEBSOCKETS] += 1
         self._open_session(resumption.deflate, continuation.session, is_movable=True)
         try:
             self._session.resume(continuation.session)
         except FrameError as error:
             # Its limits have been lowered meanwhile.
-            context.record.values[_PEER_ERRORS_TOTAL] += 1
+            self._live.record.values[_PEER_ERRORS_TOTAL] += 1
             if error.limit is not None:
-                context.record.count_limit(Limit(error.limit))
+                self._live.record.count_limit(Limit(error.limit))
             self._write(self._session.close(error.code, error.reason))
             self._linger()
             return
@@ -223,7 +232,7 @@ class WebSocketConnection:
     # asyncio calls these.
 
     def data_received(self, data: bytes) -> None:
-        self.context.record.bytes_received += len(data)
+        self._live.record.bytes_received += len(data)
         if self._lingering is not None:
             self._lingering.drop(data)
         elif self.state is WebSocketState.OPEN or self.state is WebSocketState.CLOSING:
@@ -254,12 +263,12 @@ class WebSocketConnection:
         self._wake_writers()
         if self._is_counted:
             self._is_counted = False
-            self.context.record.values[_WEBSOCKETS] -= 1
+            self._live.record.values[_WEBSOCKETS] -= 1
         if self._task is not None:
-            self.context.add_background(self._task)
+            self._live.add_background(self._task)
         if self._leaving is None or self._leaving.state is not LeavingState.GONE:
             self._log_end()
-        self.context.unregister(self)
+        self._live.unregister(self)
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
@@ -280,7 +289,7 @@ class WebSocketConnection:
     def idle_since(self) -> float | None:
         return None
 
-    def make_way(self) -> None:
+    def close_idle(self) -> None:
         raise AssertionError("never idle")
 
     def hold(self) -> None:
@@ -291,13 +300,13 @@ class WebSocketConnection:
 
     def begin_drain(self) -> None:
         if self._leaving is not None:
-            self._leaving.follow(self.context.successor)
+            self._leaving.follow(self._drain.successor)
         elif self.state is WebSocketState.OPEN:
             self._leave()
         elif (
             self.state is WebSocketState.CONNECTING
             and self._resumption is None
-            and not (self.context.drain.reason or DrainReason.RELOAD).has_successor
+            and not (self._drain.notice.reason or DrainReason.RELOAD).has_successor
         ):
             self._refuse_for_drain()
         # Where another worker serves, a handshake under way goes on: its client may have come from a worker that
@@ -311,8 +320,8 @@ class WebSocketConnection:
 
     def cut(self) -> None:
         if self._task is not None:
-            self.context.record.values[_CUT_TOTAL] += 1
-            self.context.add_background(self._task)  # which is cancelled a moment later
+            self._live.record.values[_CUT_TOTAL] += 1
+            self._live.add_background(self._task)  # which is cancelled a moment later
         leaving = self._leaving
         if leaving is not None and leaving.state is LeavingState.OFFERED:
             return  # it is the other worker's to say, which has until `abort`
@@ -337,7 +346,7 @@ class WebSocketConnection:
 
     def abort(self) -> None:
         if self._task is not None:
-            self.context.add_background(self._task)
+            self._live.add_background(self._task)
             self._task.cancel()
         self._transport.abort()
 
@@ -345,18 +354,17 @@ class WebSocketConnection:
 
     def _leave(self) -> None:
         """Be handed over, or closed at the time that is due to this connection."""
-        context = self.context
-        successor = context.successor
+        successor = self._drain.successor
         if successor is not None and self._takes_part:
             self._cancel_drain_timer()
             self._pause_reading()
             self._cancel_ping()
-            self._leaving = WebSocketLeaving(context.loop, successor, self)
+            self._leaving = WebSocketLeaving(self._clock.loop, successor, self)
             self._wake_receivers()
         elif self._drain_timer is None:
-            if self._takes_part and context.awaits_successor:
+            if self._takes_part and self._drain.awaits_successor:
                 # As those wait that have given their state to the one that is gone; this one serves on meanwhile.
-                self._drain_timer = context.loop.call_later(self.patience(), self._stop_waiting)
+                self._drain_timer = self._clock.loop.call_later(self.patience(), self._stop_waiting)
             else:
                 self._close_later(is_late=False)
 
@@ -366,7 +374,7 @@ class WebSocketConnection:
 
     def patience(self) -> float:
         """Half of what is left until the deadline, at most: a close has to be in time."""
-        return min(self.context.settings.ws_handover_timeout, self._seconds_left() / 2)
+        return min(self._settings.handover_timeout, self._seconds_left() / 2)
 
     def is_settled(self) -> bool:
         if self._task is not None:
@@ -403,7 +411,7 @@ class WebSocketConnection:
         )
 
     def release_socket(self) -> None:
-        self.context.websockets_moved += 1
+        self._drain.websockets_moved += 1
         # Without shutdown(): the socket lives on in the other worker.
         self._transport.close()
 
@@ -415,19 +423,18 @@ class WebSocketConnection:
         self._close_later(is_late=True)
 
     def _close_later(self, *, is_late: bool) -> None:
-        context = self.context
-        plan = context.close_plan
-        now = context.loop.time()
+        plan = self._drain.websocket_plan
+        now = self._clock.loop.time()
         jitter = random.random()  # it spreads load; nobody gains by guessing it
         if plan is None and not is_late:
             plan = ClosePlan(now, self._count_to_close(), self._close_window())
-            context.close_plan = plan
+            self._drain.websocket_plan = plan
         if plan is None or is_late or plan.is_full:
-            count = context.record.values[_WEBSOCKETS]
+            count = self._live.record.values[_WEBSOCKETS]
             at = late_close_at(now, count, self._close_window(), jitter)
         else:
             at = plan.next_at(jitter)
-        self._drain_timer = context.loop.call_at(
+        self._drain_timer = self._clock.loop.call_at(
             at, self._close_when_quiet, at + self._quiet_patience()
         )
 
@@ -438,7 +445,7 @@ class WebSocketConnection:
 
     def _close_window(self) -> float:
         """Half of what is left until the deadline, at most: clients have to answer, too."""
-        return min(self.context.settings.ws_close_window, self._seconds_left() / 2)
+        return min(self._server.settings.close_window, self._seconds_left() / 2)
 
     def _quiet_patience(self) -> float:
         """Seconds for which a close may wait for the answer to a message."""
@@ -446,15 +453,14 @@ class WebSocketConnection:
 
     def _seconds_left(self) -> float:
         """Return the time until the deadline of the drain; infinite where it has none."""
-        deadline = self.context.drain.deadline
+        deadline = self._drain.notice.deadline
         return math.inf if deadline is None else max(0.0, deadline - time.monotonic())
 
     def _count_to_close(self) -> int:
         """Return how many WebSockets of this worker are closed because it leaves, this one included."""
-        context = self.context
-        has_successor = context.successor is not None or context.awaits_successor
+        has_successor = self._drain.successor is not None or self._drain.awaits_successor
         count = 0
-        for connection in context.connections:
+        for connection in self._live.connections:
             if isinstance(connection, WebSocketConnection) and (
                 connection.state is WebSocketState.OPEN
                 and not (has_successor and connection._takes_part)
@@ -465,7 +471,7 @@ class WebSocketConnection:
     def _close_when_quiet(self, latest: float) -> None:
         """Close between two messages, or at `latest`: the client of one that goes unanswered cannot know
         whether it was heard. Those that are still on their way cannot be seen from here."""
-        loop = self.context.loop
+        loop = self._clock.loop
         if self.state is WebSocketState.OPEN and self._is_answering() and loop.time() < latest:
             self._drain_timer = loop.call_later(QUIET_INTERVAL, self._close_when_quiet, latest)
         else:
@@ -478,7 +484,7 @@ class WebSocketConnection:
         return not self._receive_waiters or has_unread(self._transport.get_extra_info("socket"))
 
     def _close_for_drain(self) -> None:
-        reason = self.context.drain.reason or DrainReason.RELOAD
+        reason = self._drain.notice.reason or DrainReason.RELOAD
         jitter = random.random()
         self._close(reason.websocket_code, close_reason(reason, jitter))
 
@@ -488,16 +494,16 @@ class WebSocketConnection:
 
     def call(self) -> Awaitable[None] | None:
         scope: Scope = websocket_scope(
-            self._head, self.context, self._endpoints, self._handshake.subprotocols
+            self._head, self._server, self._endpoints, self._handshake.subprotocols
         )
         self._client = scope["client"]
-        if self.context.request_ids is not None:
+        if self._server.request_ids is not None:
             if self._request_id is None:
-                self._request_id = self.context.request_ids.of(self._head.headers)
+                self._request_id = self._server.request_ids.of(self._head.headers)
             scope["extensions"][EXTENSION] = {"id": self._request_id}
         if not self._endpoints.is_encrypted:
             self._offer_handover(scope["extensions"])
-        return self.context.app(scope, self._receive, self._send)
+        return self._server.app(scope, self._receive, self._send)
 
     def note_return(self) -> None:
         if self.state is WebSocketState.OPEN:
@@ -506,9 +512,9 @@ class WebSocketConnection:
             else:
                 self._leaving.fail()  # unless it has failed already
         elif self.state is WebSocketState.CONNECTING:
-            error_logger.error(
+            _logger.error(
                 "The application returned without accepting or closing the WebSocket %s.",
-                full_path(self._head, self.context),
+                full_path(self._head, self._server),
             )
             self._fail_handshake()
 
@@ -532,7 +538,7 @@ class WebSocketConnection:
             self._leaving.advance()
 
     def _offer_handover(self, extensions: Message) -> None:
-        handover: Message = {"max_state": self.context.settings.ws_handover_max_state}
+        handover: Message = {"max_state": self._settings.handover_max_state}
         if self._resumption is not None:
             handover["state"] = self._resumption.app_state
             # The handshake was answered long ago.
@@ -558,7 +564,7 @@ class WebSocketConnection:
                     return {"type": "websocket.receive", "text": message}
                 return {"type": "websocket.receive", "bytes": message}
             elif self._disconnect is not None:
-                if self._pace.must_yield(self.context.now_ns):
+                if self._pace.must_yield(self._clock.now_ns):
                     await asyncio.sleep(0)  # one that asks again and again must not stop the loop
                 return self._disconnect
             await self._wait_among(self._receive_waiters)
@@ -577,7 +583,7 @@ class WebSocketConnection:
                 if self._transport.is_closing():
                     raise ClientDisconnectedError("the client has left")
                 self._write(self._frame(message))
-                if self._pace.must_yield(self.context.now_ns):
+                if self._pace.must_yield(self._clock.now_ns):
                     await asyncio.sleep(0)
             elif kind == "websocket.close":
                 self._close(*_code_and_reason(message))
@@ -597,7 +603,7 @@ class WebSocketConnection:
                 "websocket.handover is an answer; wait until receive() has returned it"
             )
         if leaving.stage is HandoverStage.ASKED:
-            leaving.answer(message.get("state"), self.context.settings.ws_handover_max_state)
+            leaving.answer(message.get("state"), self._settings.handover_max_state)
             self.state = WebSocketState.LEAVING
             # Another task of the application may wait to send.
             self._wake_writers()
@@ -642,8 +648,9 @@ class WebSocketConnection:
             )
 
     def _accept(self, message: Message) -> None:
-        settings = self.context.settings
-        deflate = self._handshake.negotiate_deflate() if settings.ws_per_message_deflate else None
+        deflate = (
+            self._handshake.negotiate_deflate() if self._settings.per_message_deflate else None
+        )
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and not isinstance(subprotocol, str):
             raise AppProtocolError(
@@ -653,8 +660,8 @@ class WebSocketConnection:
             self._handshake.accept_headers(
                 subprotocol, deflate, pairs_of(message.get("headers") or ())
             ),
-            default_lines=self.context.default_lines,
-            date_line=self.context.date_line(time.monotonic_ns()),
+            default_lines=self._wire.default_lines,
+            date_line=self._clock.date_line(time.monotonic_ns()),
         )
         self._status = 101
         self._log_handshake("[accepted]")
@@ -662,7 +669,7 @@ class WebSocketConnection:
         self._takes_part = bool(message.get("handover")) and not self._endpoints.is_encrypted
         self._open_session(deflate, None, is_movable=self._takes_part)
         self.state = WebSocketState.OPEN
-        values = self.context.record.values
+        values = self._live.record.values
         values[_WEBSOCKETS] += 1
         values[_WEBSOCKETS_TOTAL] += 1
         self._is_counted = True
@@ -670,23 +677,21 @@ class WebSocketConnection:
         self._arm_ping()
         self._resume_reading()
         self._take_early()
-        if self.context.drain and self.state is WebSocketState.OPEN:
+        if self._drain.notice and self.state is WebSocketState.OPEN:
             self.begin_drain()
 
     def _open_session(
         self, deflate: DeflateParameters | None, state: SessionState | None, *, is_movable: bool
     ) -> None:
-        settings = self.context.settings
+        settings = self._settings
         limits = SessionLimits(
-            settings.ws_max_size,
-            settings.ws_max_frame_size,
-            settings.ws_max_fragments,
-            settings.ws_max_inflation_ratio,
+            settings.max_size,
+            settings.max_frame_size,
+            settings.max_fragments,
+            settings.max_inflation_ratio,
         )
         self._deflate = deflate
-        self._session = new_session(
-            settings.ws_session, limits, deflate, state, is_movable=is_movable
-        )
+        self._session = new_session(settings.session, limits, deflate, state, is_movable=is_movable)
         self._is_accepted = True
 
     def _send_resuming(self, kind: str, message: Message, resumption: Resumption) -> None:
@@ -711,16 +716,16 @@ class WebSocketConnection:
             self._messages.append(waiting)
             self._room -= weight(waiting)
         ping_at = resumption.continuation.ping_at
-        if ping_at is None or self.context.settings.ws_ping_interval is None:
+        if ping_at is None or self._settings.ping_interval is None:
             self._arm_ping()
         else:
             self._set_ping_timer(
-                max(ping_at, self.context.loop.time()),
+                max(ping_at, self._clock.loop.time()),
                 self._look_for_pong if self._session.is_pong_awaited else self._send_ping,
             )
         self._resume_reading()
         self._take_early()
-        if self.context.drain and self.state is WebSocketState.OPEN:
+        if self._drain.notice and self.state is WebSocketState.OPEN:
             self.begin_drain()
 
     def _take_early(self) -> None:
@@ -743,12 +748,12 @@ class WebSocketConnection:
                 is_head_request=False,
                 http_version="1.1",
                 close=True,
-                default_lines=self.context.default_lines,
-                date_line=self.context.date_line(time.monotonic_ns()),
+                default_lines=self._wire.default_lines,
+                date_line=self._clock.date_line(time.monotonic_ns()),
             )
             self._denial = framer
             self._status = status
-            self.context.record.observe_response(status, 0)
+            self._live.record.observe_response(status, 0)
             self._log_handshake(str(status))
         else:
             data = self._denial.frame(body, more_body=more_body)
@@ -761,14 +766,14 @@ class WebSocketConnection:
             await self._wait_writable()
         elif self._transport.is_closing():
             raise ClientDisconnectedError("the client has left")
-        elif self._pace.must_yield(self.context.now_ns):
+        elif self._pace.must_yield(self._clock.now_ns):
             await asyncio.sleep(0)
 
     def _report_error(self, error: BaseException, what: str) -> None:
-        self.context.record.values[_APP_ERRORS_TOTAL] += 1
-        error_logger.error(
+        self._live.record.values[_APP_ERRORS_TOTAL] += 1
+        _logger.error(
             "Exception in ASGI application: WebSocket %s %s",
-            full_path(self._head, self.context),
+            full_path(self._head, self._server),
             what,
             exc_info=error,
         )
@@ -800,7 +805,7 @@ class WebSocketConnection:
 
     async def _wait_among(self, waiters: list[asyncio.Future[None]]) -> None:
         """Wait until all of these are woken. Whoever gives up is forgotten."""
-        waiter: asyncio.Future[None] = Future(loop=self.context.loop)
+        waiter: asyncio.Future[None] = Future(loop=self._clock.loop)
         waiters.append(waiter)
         try:
             await waiter
@@ -838,9 +843,9 @@ class WebSocketConnection:
 
     def _handle_closed(self, event: Closed) -> None:
         if event.is_fault:
-            self.context.record.values[_PEER_ERRORS_TOTAL] += 1
+            self._live.record.values[_PEER_ERRORS_TOTAL] += 1
         if event.limit is not None:
-            self.context.record.count_limit(event.limit)
+            self._live.record.count_limit(event.limit)
         if self.state is WebSocketState.CLOSED:
             # The connection was lost while this waited for room; it tells more than the loss.
             self._disconnect = None
@@ -874,27 +879,27 @@ class WebSocketConnection:
         self._cancel_ping()
         self._cancel_drain_timer()
         if self._close_timer is None:
-            self._close_timer = self.context.loop.call_later(
-                self.context.settings.ws_close_timeout, self._give_up_close
+            self._close_timer = self._clock.loop.call_later(
+                self._settings.close_timeout, self._give_up_close
             )
 
     def _give_up_close(self) -> None:
         self._close_timer = None
         if self.state is WebSocketState.CLOSING:
-            self.context.record.count_limit(Limit.WS_CLOSE_TIMEOUT)
+            self._live.record.count_limit(Limit.WS_CLOSE_TIMEOUT)
         if self._transport.get_write_buffer_size():
             self._transport.abort()
         else:
             self._transport.close()
 
     def _arm_ping(self) -> None:
-        interval = self.context.settings.ws_ping_interval
+        interval = self._settings.ping_interval
         if interval is not None:
-            self._set_ping_timer(self.context.loop.time() + interval, self._send_ping)
+            self._set_ping_timer(self._clock.loop.time() + interval, self._send_ping)
 
     def _set_ping_timer(self, at: float, callback: Callable[[], None]) -> None:
         self._ping_at = at
-        self._ping_timer = self.context.loop.call_at(at, callback)
+        self._ping_timer = self._clock.loop.call_at(at, callback)
 
     def _cancel_ping(self) -> None:
         if self._ping_timer is not None:
@@ -909,15 +914,15 @@ class WebSocketConnection:
             return
         self._was_pong_readable = not self._is_reading_paused
         self._write(self._session.ping())
-        timeout = self.context.settings.ws_ping_timeout
+        timeout = self._settings.ping_timeout
         if timeout is None:
             self._arm_ping()
         else:
-            self._set_ping_timer(self.context.loop.time() + timeout, self._look_for_pong)
+            self._set_ping_timer(self._clock.loop.time() + timeout, self._look_for_pong)
 
     def _look_for_pong(self) -> None:
         # When something kept the loop busy for long, uvloop runs timers before it looks at sockets.
-        self._ping_timer = self.context.loop.call_later(SECOND_LOOK_SECONDS, self._check_pong)
+        self._ping_timer = self._clock.loop.call_later(SECOND_LOOK_SECONDS, self._check_pong)
 
     def _check_pong(self) -> None:
         self._ping_timer = None
@@ -926,7 +931,7 @@ class WebSocketConnection:
             # the kernel notice a peer that is gone.
             self._arm_ping()
         else:
-            self.context.record.count_limit(Limit.WS_PING_TIMEOUT)
+            self._live.record.count_limit(Limit.WS_PING_TIMEOUT)
             self._close(1011, "keepalive ping timeout")
 
     def _watch_writing(self) -> None:
@@ -936,23 +941,23 @@ class WebSocketConnection:
         if not waiting_bytes:
             self._stall_watch.rest()
         elif self._stall_watch.is_stalled(
-            self.context.loop.time(), self._written_bytes - waiting_bytes
+            self._clock.loop.time(), self._written_bytes - waiting_bytes
         ):
-            self.context.record.count_limit(Limit.WRITE_TIMEOUT)
+            self._live.record.count_limit(Limit.WRITE_TIMEOUT)
             self._set_disconnected(ABNORMAL, "")
             self._transport.abort()
         else:
             self._arm_stall_watch()
 
     def _arm_stall_watch(self) -> None:
-        self._stall_timer = self.context.loop.call_later(
+        self._stall_timer = self._clock.loop.call_later(
             self._stall_watch.interval, self._watch_writing
         )
 
     # The ends.
 
     def _drain_code(self) -> int:
-        return (self.context.drain.reason or DrainReason.RELOAD).websocket_code
+        return (self._drain.notice.reason or DrainReason.RELOAD).websocket_code
 
     def _set_disconnected(self, code: int, reason: str) -> None:
         """What the application is told, once; the first cause wins."""
@@ -965,14 +970,14 @@ class WebSocketConnection:
     ) -> None:
         """Answer the handshake with an HTTP error."""
         self._status = status
-        self.context.record.observe_response(status, 0)
+        self._live.record.observe_response(status, 0)
         self._write(
             frame_error(
                 status,
                 text,
                 headers=headers,
-                default_lines=self.context.default_lines,
-                date_line=self.context.date_line(time.monotonic_ns()),
+                default_lines=self._wire.default_lines,
+                date_line=self._clock.date_line(time.monotonic_ns()),
             )
         )
         self._finish_refusal()
@@ -988,19 +993,19 @@ class WebSocketConnection:
         self._cancel_ping()
         self._cancel_drain_timer()
         self._is_reading_paused = False
-        self._lingering = LingeringClose(self._transport, self.context.loop)
+        self._lingering = LingeringClose(self._transport, self._clock.loop)
         self._lingering.begin()
 
     def _log_handshake(self, outcome: str) -> None:
-        access_log = self.context.access_log
+        access_log = self._server.access_log
         if access_log is not None and access_log.logs_at_start:
             access_log.websocket_answered(
-                label_of(self._client), full_path(self._head, self.context), outcome
+                label_of(self._client), full_path(self._head, self._server), outcome
             )
 
     def _log_end(self) -> None:
         """Give the access log its entry, if it wants one of a connection that lasted so long."""
-        access_log = self.context.access_log
+        access_log = self._server.access_log
         duration_ns = time.monotonic_ns() - self._started_ns
         if access_log is None or duration_ns < access_log.entry_from_ns:
             return
@@ -1009,7 +1014,7 @@ class WebSocketConnection:
             AccessEntry(
                 client=self._client,
                 method=self._head.method,
-                target=full_path(self._head, self.context),
+                target=full_path(self._head, self._server),
                 http_version=self._head.http_version,
                 scheme="wss" if self._endpoints.is_secure else "ws",
                 status=self._status,
@@ -1029,7 +1034,7 @@ class WebSocketConnection:
         if data:
             size = len(data)
             self._written_bytes += size
-            self.context.record.bytes_sent += size
+            self._live.record.bytes_sent += size
             self._transport.write(data)
             if self._stall_timer is None:
                 # One timer, not one for each message: it finds nothing waiting and is gone.
@@ -1058,18 +1063,32 @@ class WebSocketConnection:
                 self._transport.resume_reading()
 
 
-def resumed_websocket_protocol(
-    context: ServingContext, resumption: Resumption
-) -> asyncio.BaseProtocol:
-    """Return the protocol for the socket of a WebSocket that another worker handed over."""
+class WebSocketUpgrade:
+    """What a handshake begins: an `UpgradeFactory`, for the WebSockets of one server."""
 
-    def begin(transport: asyncio.Transport) -> None:
-        endpoints = resumed_endpoints(transport, resumption.facts)
-        connection = WebSocketConnection(context, transport, endpoints, resumption.head)
-        transport.set_protocol(cast("asyncio.BaseProtocol", connection))
-        connection.resume(resumption)
+    __slots__ = ("settings",)
 
-    return Resuming(context.loop, begin)
+    def __init__(self, settings: WebSocketSettings) -> None:
+        self.settings = settings
+
+    def __call__(
+        self, wire: Http1Wire, transport: asyncio.Transport, endpoints: Endpoints, head: RequestHead
+    ) -> WebSocketConnection:
+        return WebSocketConnection(wire, self.settings, transport, endpoints, head)
+
+    def resumed_protocol(
+        self, wire: Http1Wire, parcel: WebSocketParcel
+    ) -> Callable[[], asyncio.BaseProtocol]:
+        return partial(self._resume, wire, Resumption(parcel))
+
+    def _resume(self, wire: Http1Wire, resumption: Resumption) -> asyncio.BaseProtocol:
+        def begin(transport: asyncio.Transport) -> None:
+            endpoints = resumed_endpoints(transport, resumption.facts)
+            connection = self(wire, transport, endpoints, resumption.head)
+            transport.set_protocol(cast("asyncio.BaseProtocol", connection))
+            connection.resume(resumption)
+
+        return Resuming(wire.server.clock.loop, begin)
 
 
 def _code_and_reason(message: Message) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from asgireload.errors import AppProtocolError
-from asgireload.http.context import Successor
+from asgireload.http.drain_state import Successor
 from asgireload.http1.leaving import Leaving, LeavingSocket, LeavingState
 
 

@@ -9,10 +9,10 @@ session's type, and not slower otherwise: there is no class above both.
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from asgireload.http.context import SessionName
 from asgireload.websocket.deflate import DeflateParameters
 from asgireload.websocket.handover import SessionState
 from asgireload.websocket.session import SessionLimits, WebSocketSession
+from asgireload.websocket.settings import SessionName
 
 if TYPE_CHECKING:
     from asgireload.websocket._wsproto import WsprotoSession

@@ -17,9 +17,9 @@ import struct
 from enum import Enum, auto
 from typing import Any, Final, cast
 
-from asgireload.http.context import ServingContext
 from asgireload.http1.connection import HttpConnection
 from asgireload.http1.resuming import Resuming
+from asgireload.http1.wire import Http1Wire
 from asgireload.worker.connecting import BareSocket, Connecting
 from asgireload.worker.protocols import inline_protocol
 
@@ -281,15 +281,15 @@ class DirectTransport:
 
 
 class Doorway:
-    """Where connections of `context` are served directly. Used on its loop only."""
+    """Where connections of one server are served directly. Used on its loop only."""
 
-    __slots__ = ("_context", "_lately", "_longer", "_timer", "loop", "variables")
+    __slots__ = ("_lately", "_longer", "_timer", "_wire", "loop", "variables")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: ServingContext) -> None:
-        self.loop = loop
-        self.variables = context.variables
+    def __init__(self, wire: Http1Wire) -> None:
+        self.loop = wire.server.clock.loop
+        self.variables = wire.server.variables
         """In which the loop is given sockets."""
-        self._context = context
+        self._wire = wire
         self._lately: set[DirectTransport] = set()
         self._longer: set[DirectTransport] = set()
         """Were here already when the timer was last due."""
@@ -300,8 +300,8 @@ class Doorway:
 
         `local` is the address it was accepted at; None: ask the socket.
         """
-        context = self._context
-        if context.is_held or context.drain:
+        server = self._wire.server
+        if server.live.is_held or server.drain.notice:
             return False  # requests are not begun at once now, or not here
         # The bare kind of socket, and flags for each call: the other kind is a class on top of it, and a mode to
         # set would be one more system call.
@@ -318,7 +318,7 @@ class Doorway:
             # Nothing has come, or its end, which the loop will find out.
             connected.detach()
             return False
-        protocol = inline_protocol(context)
+        protocol = inline_protocol(self._wire)
         transport = DirectTransport(self, connected, accepted.peer, local, protocol)
         self._lately.add(transport)
         if self._timer is None:

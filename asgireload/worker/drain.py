@@ -12,7 +12,8 @@ import time
 import msgspec
 
 from asgireload.draining import DrainReason
-from asgireload.http.context import ServingContext
+from asgireload.http.live import Live
+from asgireload.http.server import Server
 from asgireload.ipc.scoreboard import Field
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.handover import Handover
@@ -37,7 +38,7 @@ class DrainResult(msgspec.Struct, frozen=True):
 
 
 async def drain(
-    context: ServingContext,
+    server: Server,
     acceptor: Acceptor,
     handover: Handover,
     reason: DrainReason,
@@ -48,48 +49,49 @@ async def drain(
 
     The acceptor has been stopped by the caller.
     """
-    websockets = context.record.values[Field.WEBSOCKETS]
-    cut_before = context.record.values[Field.CUT_TOTAL]
-    context.drain.begin(reason, time.monotonic() + timeout)
+    live = server.live
+    websockets = live.record.values[Field.WEBSOCKETS]
+    cut_before = live.record.values[Field.CUT_TOTAL]
+    server.drain.notice.begin(reason, time.monotonic() + timeout)
     # Those that get their connection object from now on see the notice and do this by themselves.
     handover.begin_drain()
     # The last second of the time is for the connections that are cut to say so.
     patience = timeout - CUT_GRACE if timeout > 2 * CUT_GRACE else timeout
     try:
         async with asyncio.timeout(patience):
-            await acceptor.wait_adopted(context.settings.drain_grace)
+            await acceptor.wait_adopted(server.settings.drain_grace)
             await handover.wait_idle()
     except TimeoutError:
         acceptor.abandon()
         # What is on its way is decided first, so that nothing is cut here that is served there.
         handover.withdraw()
-        await _cut(context)
+        await _cut(live)
     handover.withdraw()
     return DrainResult(
-        exchanges_cut=context.record.values[Field.CUT_TOTAL] - cut_before,
-        websockets_closed=max(websockets - context.websockets_moved, 0),
+        exchanges_cut=live.record.values[Field.CUT_TOTAL] - cut_before,
+        websockets_closed=max(websockets - server.drain.websockets_moved, 0),
         handed_over=handover.handed_over,
         came_back=handover.came_back,
-        streams_moved=context.streams_moved,
-        streams_ended=context.streams_ended,
+        streams_moved=server.drain.streams_moved,
+        streams_ended=server.drain.streams_ended,
     )
 
 
-async def _cut(context: ServingContext) -> None:
-    for connection in list(context.connections):
+async def _cut(live: Live) -> None:
+    for connection in list(live.connections):
         connection.cut()
     try:
         async with asyncio.timeout(CUT_GRACE):
             try:
                 async with asyncio.timeout(CUT_MOMENT):
-                    await context.wait_idle()
+                    await live.wait_idle()
             except TimeoutError:
-                context.cancel_background()
-            await context.wait_idle()
+                live.cancel_background()
+            await live.wait_idle()
     except TimeoutError:
-        for connection in list(context.connections):
+        for connection in list(live.connections):
             connection.abort()
         # Where the loop was blocked until now, applications have yet to see that they are cancelled.
-        context.cancel_background()
+        live.cancel_background()
         await asyncio.sleep(0)
         await asyncio.sleep(0)

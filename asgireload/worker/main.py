@@ -16,11 +16,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from types import FrameType
-from typing import TYPE_CHECKING, cast
+from typing import Literal, cast
 
 import msgspec
 
@@ -34,37 +32,35 @@ from asgireload.app import (
 )
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
-from asgireload.development.worker.request_hold import HeldBack
 from asgireload.draining import DrainReason, draining
 from asgireload.errors import AppLoadError, ChannelClosedError, StartupError
+from asgireload.failures import Failure
 from asgireload.http.access_log import open_access_log
-from asgireload.http.context import HttpSettings, ServingContext
-from asgireload.http.forwarded import Forwarding
-from asgireload.http.hosts import HostRules
-from asgireload.http.request import RequestLimits
+from asgireload.http.clock import Clock
+from asgireload.http.drain_state import DrainState
+from asgireload.http.live import Live
 from asgireload.http.request_id import RequestIds
-from asgireload.http1.parsers import choose_parser
-from asgireload.ipc.app_signals import AppSignals, give_signals
+from asgireload.http.server import Server
+from asgireload.http1.wire import Http1Wire
+from asgireload.ipc.app_signals import give_signals
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.exit_time import exit_deadline, exit_timeout_of, failed_exit_timeout
+from asgireload.ipc.exit_time import exit_deadline, failed_exit_timeout
 from asgireload.ipc.heartbeat import heartbeat_interval
 from asgireload.ipc.linux import (
     keep_freed_memory,
     move_to,
     raise_file_limit,
     signal_on_parent_death,
-    started_at,
     stop_giving_way,
 )
 from asgireload.ipc.messages import (
     SUMMARY_LIMIT,
     AnyMessage,
-    AppImported,
     AssetsChanged,
+    ChildStarted,
     Drain,
     HandOver,
     Hold,
-    Mistake,
     MoveTo,
     Release,
     SuccessorSpent,
@@ -73,24 +69,18 @@ from asgireload.ipc.messages import (
     WorkerDrained,
     WorkerDraining,
     WorkerFailed,
-    WorkerImported,
     WorkerReady,
     WorkerStage,
-    WorkerStarted,
     WorkerWaits,
     shortened,
 )
 from asgireload.ipc.quiet_signals import make_quiet, restore_in_forks, take_back
-from asgireload.ipc.records import ImportRecord, seal
 from asgireload.ipc.scoreboard import Field, Record, Scoreboard
 from asgireload.ipc.titles import set_title
-from asgireload.libraries import application_places, library_names
-from asgireload.log import Place, UserConfig, configure_logging, keep_logging
-from asgireload.net.addresses import ListenerTraits
+from asgireload.log import configure_logging, keep_logging
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
-from asgireload.websocket.connection import WebSocketConnection
-from asgireload.websocket.sessions import choose_session
+from asgireload.websocket.connection import WebSocketUpgrade
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.balance import Balance
 from asgireload.worker.direct import Doorway
@@ -100,77 +90,26 @@ from asgireload.worker.forked import ForkedCopies, end_in_import
 from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
+from asgireload.worker.heartbeat import Heartbeat
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.loop_end import close_loop
 from asgireload.worker.open_work import WaitReports
-from asgireload.worker.protocols import new_protocol
+from asgireload.worker.order import WorkerOrder, place_of
+from asgireload.worker.orphaned import Orphaned
+from asgireload.worker.protocols import new_protocol, resumed_protocol
+from asgireload.worker.settings import connection_settings
 from asgireload.worker.tls import make_contexts
 
-if TYPE_CHECKING:
-    from asgireload.development.pages.report import Kind
-    from asgireload.development.pages.stream import Bulletin
-
-TELL_DELAY = 0.15
-"""Seconds before a worker that was the template tells what it has imported: requests that were held come
-first."""
-DEVELOPMENT_GRACE = 0.1
-"""Seconds for idle connections of a worker that stops, under --reload: who presses Ctrl-C waits for them."""
-DEVELOPMENT_NOTICE = 1.0
-"""Seconds for event streams that cannot move, under --reload: an open page waits for the new code."""
 BOTH_WAYS_FAIL = (
     "the import was also tried the other way: it needs a running event loop, and it starts one of its own, which"
     " cannot be where one runs; do one of the two in the lifespan startup"
 )
-ORPHAN_MARGIN = 10
-"""Seconds beyond drain, lifespan and exit timeouts after which the kernel ends a worker without a supervisor."""
-
 _logger = logging.getLogger("asgireload.error")
 
 _HEAP_BLOCK_BYTES = 8 * 1024 * 1024
 _KEPT_BYTES = 16 * 1024 * 1024
 """Bodies are received and made in pieces of hundreds of KiB. By default the C library gives each back to the
 kernel and asks for it anew, zeroed; measured, that was a third of what an upload of 1 MB costs."""
-
-
-class WorkerOrder(msgspec.Struct, frozen=True):
-    """What a forked worker is to do. It owns the descriptors."""
-
-    config: Config
-    name: str
-    generation: int
-    slot: int
-    app: ASGIApp | None
-    """None: the template holds no code, the worker imports the application."""
-    settings: HttpSettings | None
-    """What the template has made already; None: the worker does."""
-    is_stand_in: bool
-    """It is not the application, but says why that cannot be had."""
-    log_config: UserConfig | None
-    """What --log-config says, as the template has read it. It is in force where `app` is not None."""
-    app_dir: str
-    """Where the application is imported from, resolved."""
-    channel: int
-    fault_file: int
-    scoreboard: int
-    record: int
-    listeners: tuple[tuple[int, ListenerTraits], ...]
-    """Listening sockets, and how connections of each are received."""
-    certificates: int | None
-    """What TLS is spoken with (`net.tls.seal`); None where it is not."""
-    succeeds: bool
-    """Another worker serves in the slot, and hands its place over later."""
-    gives_way: bool
-    """That one has the processor first until we serve."""
-    supervisor: int
-    """Its process number, which is our parent's."""
-    signals: AppSignals = AppSignals()
-    """What the application has set about signals at import, where the template has imported it."""
-    import_in_loop: bool = True
-    """Where `app` is None: import it in the running event loop, and not before it runs."""
-    has_other_way: bool = False
-    """If the import fails because of that, a worker that imports the other way follows."""
-    record_imports: Callable[[], ImportRecord] | None = None
-    """Returns what the template has imported, where nobody else can tell: this was the template."""
 
 
 class _Leave(msgspec.Struct, frozen=True):
@@ -202,7 +141,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
     _reseed()
     keep_freed_memory(_HEAP_BLOCK_BYTES, _KEPT_BYTES)
     try:
-        channel.send(WorkerStarted(os.getpid()))
+        channel.send(ChildStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
         worker = _Worker(order, channel, orphaned, forked)
         runner = asyncio.Runner(loop_factory=loop_factory(config.loop))
@@ -224,22 +163,10 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
 def _time_to_exit(config: Config, drain_deadline: float | None = None) -> ExitTime:
     """Return the time to exit that begins now; without `drain_deadline` that of a worker that has not served."""
     now = time.monotonic()
-    timeout = exit_timeout_of(config)
+    timeout = config.exit_timeout
     if drain_deadline is None:
         return ExitTime(now, now + failed_exit_timeout(timeout))
     return ExitTime(now, exit_deadline(timeout, drain_deadline, now))
-
-
-def place_of(order: WorkerOrder) -> Place:
-    """Return how the worker's lines name it."""
-    tag = f"w{order.slot}" if order.config.workers > 1 else None
-    return Place("worker", order.slot, order.generation, tag)
-
-
-def state_of(order: WorkerOrder) -> str:
-    """Return what pages tell this generation by: the same in all its workers, and in no other run of a server."""
-    began = started_at(order.supervisor)
-    return f"generation-{order.generation}-{order.supervisor}-{began}"
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -260,9 +187,6 @@ def import_what_runs(config: Config) -> None:
     import concurrent.futures.thread  # noqa: F401 - event loops load it when they are made
 
     loop_factory(config.loop)
-    if config.reload:
-        # Of no use in production, where it would only cost time and memory at the start.
-        from asgireload.development.pages import exceptions, failure, reading, refresh, stream  # noqa: F401
 
 
 def _reseed() -> None:
@@ -274,44 +198,6 @@ def _reseed() -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
-
-
-class Orphaned:
-    """The supervisor is gone, or somebody sent SIGTERM to this worker: leave, whatever the loop does.
-
-    The signal may come at any moment: before the loop runs, when `seen` is looked at later, and after the loop has
-    ended, when the worker leaves anyway.
-    """
-
-    def __init__(self, config: Config) -> None:
-        longest = config.drain_timeout + config.lifespan_timeout + (config.exit_timeout or 0)
-        self._patience = int(longest) + ORPHAN_MARGIN
-        self._wake: Callable[[], object] | None = None
-        """Tells the loop; None while none is to be told."""
-        self.seen = False
-
-    @contextmanager
-    def telling(
-        self, loop: asyncio.AbstractEventLoop, on_seen: Callable[[], None]
-    ) -> Iterator[None]:
-        """Call `on_seen` in a turn of `loop` after the first signal, and at once if one has come before."""
-        self._wake = partial(loop.call_soon_threadsafe, on_seen)
-        try:
-            if self.seen:
-                on_seen()
-            yield
-        finally:
-            self._wake = None  # the loop may be closed from now on
-
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.seen:
-            return  # first of all: in a storm of signals each one interrupts the handler of the one before
-        self.seen = True
-        # If the loop is blocked for good nobody is left to kill this process, so the kernel does.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(self._patience)
-        if self._wake is not None:
-            self._wake()
 
 
 class _Worker:
@@ -329,21 +215,17 @@ class _Worker:
         self._leave: asyncio.Future[_Leave] | None = None
         self._handover: Handover | None = None
         self._tells_waits = False
-        self._serving: HeldBack | None = None
-        self._held_until: float | None = None
-        """Newer code was on its way before this worker could serve, and is waited for until then."""
-        self._mistake: Mistake | None = None
+        self._failure: Failure | None = None
         self._drain_deadline: float | None = None
         """When drain and lifespan shutdown must be done; None before it is told to leave."""
         self._time_to_exit: ExitTime | None = None
         self._imported: ASGIApp | BaseException | None = None
         """What came of the import before the loop ran; None where there was none."""
         self._stage = "boot"
-        self._module_count = len(sys.modules)
-        self._record_imports = order.record_imports
+        self._hooks = order.hooks
+        if self._hooks is not None:
+            self._hooks.begin(order, channel)
         self._record = Record.detached()
-        self._bulletin: Bulletin | None = None
-        """What open pages are told; None where pages do not renew themselves."""
         self._entrances: list[Entrance] = []
         self._material = Material()
         if order.certificates is not None:
@@ -385,7 +267,8 @@ class _Worker:
         try:
             app = self._take_app()
             self._entrances = self._make_entrances()
-            lifespan, context = await self._start(app, loop)
+            app, lifespan = await self._start_app(app)
+            wire = self._make_wire(loop, self._as_served(app), lifespan)
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
             self._report_failure(error)
             return 3
@@ -393,27 +276,27 @@ class _Worker:
             # Nobody knows this worker any more; it must not take a connection.
             await lifespan.shutdown(self._config.lifespan_timeout)
             return 1
+        server = wire.server
         acceptor = Acceptor(
             loop,
             self._entrances,
-            partial(new_protocol, context),
+            partial(new_protocol, wire),
             record=self._record,
             handshake_timeout=self._config.timeout_handshake,
             greeter=self._make_greeter(loop),
-            has_room=context.has_room,
+            has_room=server.live.has_room,
             balance=self._make_balance(scoreboard),
-            doorway=Doorway(loop, context),
+            doorway=Doorway(wire),
         )
-        context.on_room = acceptor.note_room
+        server.live.on_room = acceptor.note_room
         self._stop_giving_way()
-        handover = Handover(loop, context, self._report_spent)
+        handover = Handover(server, partial(resumed_protocol, wire), self._report_spent)
         self._handover = handover
-        self._begin_serving(loop, context, acceptor)
+        self._begin_serving(wire, acceptor)
         interval = heartbeat_interval(self._config)
-        heartbeat = _Heartbeat(loop, self._record, interval, self._look_at_imports)
-        self._channel.post(WorkerReady(self._mistake, lifespan.state is not None))
-        if self._record_imports is not None:
-            loop.call_later(TELL_DELAY, self._look_at_imports)
+        on_beat = self._hooks.beat if self._hooks is not None else None
+        heartbeat = Heartbeat(loop, self._record, interval, on_beat)
+        self._channel.post(WorkerReady(self._failure, lifespan.state is not None))
         command = await leave
 
         timeout = command.timeout
@@ -427,15 +310,15 @@ class _Worker:
             timeout = max(0.0, timeout - (loop.time() - begun_at))
         acceptor.stop()
         self._record.values[Field.ACCEPTING] = 0
-        assert self._serving is not None
-        self._serving.end(is_stale=self._config.reload and command.reason is DrainReason.RELOAD)
+        if self._hooks is not None:
+            self._hooks.end_serving(command.reason)
         if command.reason in (DrainReason.STOP, DrainReason.SCALE_DOWN, DrainReason.ORPHANED):
             acceptor.take_waiting()
         for entrance in self._entrances:
             entrance.socket.close()
         self._channel.post(WorkerDraining())
-        reports = WaitReports(loop, context, self._report_waits)
-        result = await drain(context, acceptor, handover, command.reason, timeout)
+        reports = WaitReports(server.clock, server.live, self._report_waits)
+        result = await drain(server, acceptor, handover, command.reason, timeout)
         await lifespan.shutdown(self._config.lifespan_timeout)
         reports.end()
         heartbeat.stop()
@@ -506,20 +389,13 @@ class _Worker:
             return self._config.accept == "per-slot"
         return reason in (DrainReason.STOP, DrainReason.ORPHANED)
 
-    def _begin_serving(
-        self, loop: asyncio.AbstractEventLoop, context: ServingContext, acceptor: Acceptor
-    ) -> None:
-        """Accept, unless newer code is on its way already."""
-        if self._config.reload:
-            self._channel.deliver()
-        serving = HeldBack(loop, context, acceptor)
-        self._serving = serving
+    def _begin_serving(self, wire: Http1Wire, acceptor: Acceptor) -> None:
         if not self._order.succeeds:
             self._record.values[Field.ACCEPTING] = 1
-        if self._held_until is None:
+        if self._hooks is None:
             acceptor.start()
         else:
-            serving.hold(max(0.0, self._held_until - loop.time()))
+            self._hooks.begin_serving(wire, acceptor)
 
     def _stop_giving_way(self) -> None:
         """From the first connection on this process works for clients."""
@@ -530,26 +406,25 @@ class _Worker:
                 # The application has given the right to it away; the supervisor has it, and is told next.
                 _logger.debug("The priority is left for the supervisor to raise: %s", error)
 
-    async def _start(
-        self, app: ASGIApp, loop: asyncio.AbstractEventLoop
-    ) -> tuple[Lifespan, ServingContext]:
-        app, lifespan = await self._start_app(app)
-        context = ServingContext(
-            self._as_served(app),
-            self._order.settings or http_settings(self._config, raise_file_limit()),
-            loop,
+    def _make_wire(
+        self, loop: asyncio.AbstractEventLoop, app: ASGIApp, lifespan: Lifespan
+    ) -> Http1Wire:
+        config = self._config
+        settings = self._order.settings or connection_settings(config, raise_file_limit())
+        header = config.request_id_header
+        server = Server(
+            app,
+            settings.http,
+            Clock(loop, has_date=settings.http.date_header),
+            live=Live(loop, settings.http, self._record),
+            drain=DrainState(draining()),
             state=lifespan.state,
-            record=self._record,
-            drain=draining(),
-            websocket_factory=WebSocketConnection,
-            access_log=open_access_log(self._config, place_of(self._order)),
-            request_ids=(
-                RequestIds(self._config.request_id_header)
-                if self._config.request_id_header is not None
-                else None
-            ),
+            access_log=open_access_log(config, place_of(self._order)),
+            request_ids=RequestIds(header) if header is not None else None,
         )
-        return lifespan, context
+        if settings.websocket is None:
+            return Http1Wire(server)
+        return Http1Wire(server, WebSocketUpgrade(settings.websocket))
 
     def _take_app(self) -> ASGIApp:
         """Return the template's application, or import it."""
@@ -581,7 +456,7 @@ class _Worker:
         return fails(error)
 
     async def _start_app(self, app: ASGIApp) -> tuple[ASGIApp, Lifespan]:
-        if self._order.is_stand_in or self._mistake is not None:
+        if self._order.is_stand_in or self._failure is not None:
             return app, Lifespan(app, "off")
         try:
             return app, await self._run_lifespan(app)
@@ -589,16 +464,12 @@ class _Worker:
             app = self._replace_app(error, "lifespan")
             return app, Lifespan(app, "off")
 
-    def _replace_app(self, error: BaseException, kind: "Kind") -> ASGIApp:
-        """In development, return an application that says why the real one does not start."""
-        if not self._config.reload or isinstance(error, ChannelClosedError):
+    def _replace_app(self, error: BaseException, kind: Literal["import", "lifespan"]) -> ASGIApp:
+        """Return what the hooks serve instead of the application. Without hooks, raise the error."""
+        if self._hooks is None or isinstance(error, ChannelClosedError):
             raise error
-        from asgireload.development.pages.failure import make_failure_app
-        from asgireload.development.pages.reading import report_of
-
-        self._mistake = self._describe_failure(error)
-        stage = self._mistake.stage
-        return make_failure_app(report_of(error, self._order.app_dir, kind=kind, stage=stage))
+        self._failure = self._describe_failure(error)
+        return self._hooks.replace_app(error, kind, self._failure)
 
     async def _run_lifespan(self, app: ASGIApp) -> Lifespan:
         self._reach("lifespan")
@@ -614,28 +485,17 @@ class _Worker:
         return lifespan
 
     def _as_served(self, app: ASGIApp) -> ASGIApp:
-        """Return the application as it is served: in development with pages for its exceptions, and pages that
-        renew themselves if that is asked for."""
-        is_stand_in = self._order.is_stand_in or self._mistake is not None
-        if not self._config.reload or is_stand_in:
-            return app  # the page of a failure renews itself
-        from asgireload.development.pages.exceptions import showing_exceptions
-        from asgireload.development.pages.refresh import refreshing
-        from asgireload.development.pages.stream import Bulletin
-
-        self._bulletin = Bulletin(state_of(self._order))
-        if self._config.reload_browser:
-            app = refreshing(app, self._bulletin)
-        return showing_exceptions(app, self._order.app_dir, self._bulletin)
+        """Return the application as it is served: with what the hooks add, unless it replaces the real one."""
+        is_stand_in = self._order.is_stand_in or self._failure is not None
+        if self._hooks is None or is_stand_in:
+            return app
+        return self._hooks.wrap_app(app)
 
     def _report_failure(self, error: BaseException) -> None:
-        mistake = self._describe_failure(error)
         other_way = self._has_failed_for_loop(error) and self._order.has_other_way
-        self._channel.post(
-            WorkerFailed(mistake.stage, mistake.summary, mistake.traceback, other_way)
-        )
+        self._channel.post(WorkerFailed(self._describe_failure(error), other_way))
 
-    def _describe_failure(self, error: BaseException) -> Mistake:
+    def _describe_failure(self, error: BaseException) -> Failure:
         if isinstance(error, StartupError):
             summary, text = split_reason(str(error))
         else:
@@ -643,29 +503,7 @@ class _Worker:
         if self._has_failed_for_loop(error) and not self._order.has_other_way:
             summary = f"{summary}; {BOTH_WAYS_FAIL}"
         stage = "import" if isinstance(error, AppLoadError) else self._stage
-        return Mistake(stage, shortened(summary, SUMMARY_LIMIT), shortened(text))
-
-    def _look_at_imports(self) -> None:
-        """In development, tell which libraries were imported while serving: the next worker has them."""
-        if self._record_imports is not None:
-            record_imports, self._record_imports = self._record_imports, None
-            is_whole = not self._order.is_stand_in
-            self._post_record(AppImported(is_whole), record_imports())
-        if not self._config.reload or len(sys.modules) == self._module_count:
-            return
-        names = list(sys.modules)[self._module_count :]
-        self._module_count = len(sys.modules)
-        modules = {name: sys.modules.get(name) for name in names}
-        libraries = library_names(modules, application_places(self._config))
-        if libraries:
-            self._post_record(WorkerImported(), ImportRecord(libraries))
-
-    def _post_record(self, message: AnyMessage, record: ImportRecord) -> None:
-        descriptor = seal(record)
-        try:
-            self._channel.post(message, [descriptor])
-        finally:
-            os.close(descriptor)
+        return Failure(stage, shortened(summary, SUMMARY_LIMIT), shortened(text))
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -687,18 +525,8 @@ class _Worker:
             case TakeOver():
                 self._record.values[Field.ACCEPTING] = 1
                 self._pass(descriptors[0], Handover.receive)
-            case Hold():
-                if self._serving is not None:
-                    self._serving.hold(message.timeout)
-                else:
-                    self._held_until = asyncio.get_running_loop().time() + message.timeout
-            case Release():
-                self._held_until = None
-                if self._serving is not None:
-                    self._serving.release()
-            case AssetsChanged():
-                if self._bulletin is not None:
-                    self._bulletin.tell_changes(message.names)
+            case Hold() | Release() | AssetsChanged() if self._hooks is not None:
+                self._hooks.hear(message)
             case UseCertificates():
                 self._use_certificates(_take_material(descriptors[0]))
             case MoveTo():
@@ -783,99 +611,3 @@ def _listener(descriptor: int) -> socket.socket:
     # An application may have called socket.setdefaulttimeout(), which new socket objects take over.
     sock.setblocking(False)
     return sock
-
-
-class _Heartbeat:
-    """Writes the time to the scoreboard as long as the loop turns; calls `on_beat` at each turn but the first."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        record: Record,
-        interval: float,
-        on_beat: Callable[[], None],
-    ) -> None:
-        self._loop = loop
-        self._record = record
-        self._interval = interval
-        self._on_beat = on_beat
-        self._timer: asyncio.TimerHandle | None = None
-        self._beat()
-
-    def _beat(self) -> None:
-        self._record.values[Field.HEARTBEAT] = time.monotonic_ns()  # publishes all counts
-        is_first = self._timer is None
-        self._timer = self._loop.call_later(self._interval, self._beat)
-        if not is_first:
-            self._on_beat()
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._record.publish()
-
-
-def connections_for_files(limit: int) -> int:
-    """Return how many connections a worker may hold that may have `limit` files open.
-
-    An eighth, at least 64 files, is left to the application: its databases, logs and temporary files.
-    """
-    return max(limit - max(limit // 8, 64), 1)
-
-
-def http_settings(config: Config, file_limit: int) -> HttpSettings:
-    """Return the slice of the configuration that connections read, for a process that may have
-    `file_limit` files open."""
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.header
-    ]
-    if config.server_header and not any(name == b"server" for name, _ in headers):
-        headers.insert(0, (b"server", b"asgireload"))
-    return HttpSettings(
-        parser=choose_parser(config.http),
-        root_path=config.root_path,
-        default_headers=tuple(headers),
-        date_header=config.date_header,
-        keep_alive_timeout=config.timeout_keep_alive,
-        head_timeout=config.timeout_request_head,
-        body_timeout=config.timeout_request_body,
-        write_timeout=config.timeout_write,
-        request_timeout=config.timeout_request,
-        request_limits=RequestLimits(
-            line=config.limit_request_line,
-            head=config.limit_request_head,
-            fields=config.limit_request_fields,
-            body=config.limit_request_body,
-        ),
-        forwarding=Forwarding.of(config),
-        host_rules=HostRules.of(config),
-        limit_concurrency=config.limit_concurrency,
-        limit_connections=config.limit_connections or connections_for_files(file_limit),
-        sendfile=config.sendfile,
-        debug_extension=config.debug_extension,
-        drain_grace=min(
-            config.drain_grace,
-            config.drain_timeout,
-            DEVELOPMENT_GRACE if config.reload else config.drain_grace,
-        ),
-        websocket=config.ws != "none",
-        ws_session=choose_session(config.ws),
-        ws_max_size=config.ws_max_size,
-        ws_max_frame_size=config.ws_max_frame_size,
-        ws_max_fragments=config.ws_max_fragments,
-        ws_max_inflation_ratio=config.ws_max_inflation_ratio,
-        ws_max_queue=config.ws_max_queue,
-        ws_ping_interval=config.ws_ping_interval,
-        ws_ping_timeout=config.ws_ping_timeout,
-        ws_per_message_deflate=config.ws_per_message_deflate,
-        ws_close_timeout=config.ws_close_timeout,
-        ws_close_window=config.ws_close_window,
-        event_stream_handover=config.event_stream_handover,
-        event_stream_notice=(
-            min(config.event_stream_notice, DEVELOPMENT_NOTICE)
-            if config.reload
-            else config.event_stream_notice
-        ),
-        ws_handover_timeout=config.ws_handover_timeout,
-        ws_handover_max_state=config.ws_handover_max_state,
-    )

@@ -3,12 +3,12 @@
 The first report comes after FIRST_REPORT seconds, and nothing is done before it: most drains are over by then.
 """
 
-import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from asgireload.http.context import ServingContext
+from asgireload.http.clock import Clock
+from asgireload.http.live import Live
 from asgireload.ipc.messages import OpenWork, WorkerWaits
 
 FIRST_REPORT = 2.0
@@ -51,22 +51,22 @@ class WaitReports:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        context: ServingContext,
+        clock: Clock,
+        live: Live,
         tell: Callable[[WorkerWaits], None],
     ) -> None:
-        self._loop = loop
-        self._context = context
+        self._clock = clock
+        self._live = live
         self._tell = tell
-        self._timer = loop.call_later(FIRST_REPORT, self._report)
+        self._timer = clock.loop.call_later(FIRST_REPORT, self._report)
 
     def end(self) -> None:
         self._timer.cancel()
 
     def _report(self) -> None:
-        self._timer = self._loop.call_later(REPORT_INTERVAL, self._report)
-        context = self._context
-        now_ns = context.now_ns()
-        background = 0 if context.connections else len(context.background)
-        work = (connection.open_work(now_ns) for connection in context.connections)
+        self._timer = self._clock.loop.call_later(REPORT_INTERVAL, self._report)
+        live = self._live
+        now_ns = self._clock.now_ns()
+        background = 0 if live.connections else len(live.background)
+        work = (connection.open_work(now_ns) for connection in live.connections)
         self._tell(summarize_work(work, background))

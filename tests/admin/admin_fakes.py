@@ -8,7 +8,6 @@ from typing import Any
 
 from asgireload.admin.port import (
     CertificateSnapshot,
-    Failure,
     MetricsSnapshot,
     ReloadSnapshot,
     ReloadTicket,
@@ -20,6 +19,7 @@ from asgireload.admin.port import (
     WorkerSnapshot,
 )
 from asgireload.errors import ControlError, TlsError
+from asgireload.failures import Failure
 from asgireload.ipc.scoreboard import FIELD_COUNT, Field
 from asgireload.net.unix import SocketFile
 

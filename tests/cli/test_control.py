@@ -7,7 +7,6 @@ import pytest
 
 from asgireload.admin.port import (
     CertificateSnapshot,
-    Failure,
     ReloadSnapshot,
     SlotSteps,
     StatusSnapshot,
@@ -18,6 +17,7 @@ from asgireload.admin.servers import Server as Found
 from asgireload.cli import control as control_module
 from asgireload.cli.main import main
 from asgireload.errors import ControlError
+from asgireload.failures import Failure
 
 
 def reload_snapshot(**changes):

@@ -15,7 +15,7 @@ from asgireload.cli.flags import COMMON
 from asgireload.cli.main import main
 from asgireload.config import OPTIONS
 from asgireload.errors import ConfigError
-from asgireload.supervisor.head_start import HeadStart
+from asgireload.supervisor.early_template import EarlyTemplate
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def served(monkeypatch):
     """Collect the configurations that would be served."""
     found = []
 
-    def serve(config, head_start):
+    def serve(config, early_template):
         found.append(config)
         return 4
 
@@ -251,7 +251,7 @@ def test_the_process_ends_with_the_status(words, status):
 def test_signals_wait_while_a_server_begins_and_the_mask_is_given_back(monkeypatch):
     masks = []
 
-    def serve(config, head_start):
+    def serve(config, early_template):
         masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         return 0
 
@@ -266,14 +266,14 @@ def test_signals_wait_while_a_server_begins_and_the_mask_is_given_back(monkeypat
 @pytest.mark.parametrize("words", ["main:app --workers four", "main:app --workers", "--workers 1"])
 def test_a_mistake_leaves_no_process_behind(words, monkeypatch):
     begun = []
-    begin = HeadStart.begin
+    begin = EarlyTemplate.begin
 
     def note(self, *, is_program):
         assert not is_program, "we are a test"
         begin(self)
         begun.append(self._begun.pid)
 
-    monkeypatch.setattr(HeadStart, "begin", note)
+    monkeypatch.setattr(EarlyTemplate, "begin", note)
     assert main(words.split()) == 2
     (pid,) = begun
     with pytest.raises(ChildProcessError):
@@ -283,7 +283,7 @@ def test_a_mistake_leaves_no_process_behind(words, monkeypatch):
 @pytest.mark.parametrize("words", ["--version", "main:app --check-config", "status --pid 1", ""])
 def test_no_template_begins_where_nothing_is_served(words, monkeypatch):
     begun = []
-    monkeypatch.setattr(HeadStart, "begin", lambda *_, **__: begun.append("one"))
+    monkeypatch.setattr(EarlyTemplate, "begin", lambda *_, **__: begun.append("one"))
     main(words.split())
     assert not begun
 

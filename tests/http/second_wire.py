@@ -8,11 +8,13 @@ from typing import Any
 
 from asgireload.asgi import ASGIApp
 from asgireload.errors import AppProtocolError, ClientDisconnectedError
-from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.clock import Clock
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.exchange import HttpExchange
 from asgireload.http.request import Headers, RequestHead, RequestLine
 from asgireload.http.response_stream import ResponseStream
+from asgireload.http.server import Server
+from asgireload.http.settings import HttpSettings
 from asgireload.ipc.scoreboard import Field
 from tests.http.test_proxies import Transport
 
@@ -148,7 +150,7 @@ class Wire:
     """One loop's worth of exchanges."""
 
     def __init__(self, app: ASGIApp, options: dict[str, Any]) -> None:
-        self.context = ServingContext(app, HttpSettings(**options), asyncio.get_running_loop())
+        self.server = Server(app, HttpSettings(**options), Clock(asyncio.get_running_loop()))
 
     def exchange(
         self,
@@ -162,7 +164,7 @@ class Wire:
         """Begin an exchange; its request is complete unless `body_follows`."""
         head = RequestHead(RequestLine(method, None, b"/a", b"b=c", version), headers or [])
         stream.is_head_request = method == "HEAD"
-        exchange = HttpExchange(head, stream, self.context, Endpoints(Transport()))
+        exchange = HttpExchange(head, stream, self.server, Endpoints(Transport()))
         if not body_follows:
             exchange.complete_request()
         exchange.start(at_once=True)
@@ -175,7 +177,7 @@ class Wire:
                 await asyncio.sleep(0)
 
     def count(self, field: Field) -> int:
-        return self.context.record.values[field]
+        return self.server.live.record.values[field]
 
 
 @asynccontextmanager
@@ -184,5 +186,5 @@ async def second_wire(app: ASGIApp, **options: Any) -> AsyncIterator[Wire]:
     wire = Wire(app, options)
     yield wire
     async with asyncio.timeout(5):
-        await wire.context.wait_idle()
+        await wire.server.live.wait_idle()
     assert wire.count(Field.EXCHANGES) == 0

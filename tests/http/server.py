@@ -12,16 +12,16 @@ import msgspec
 from asgireload.asgi import ASGIApp
 from asgireload.config import Config
 from asgireload.http.access_log import open_access_log
-from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.request_id import RequestIds
 from asgireload.http1.connection import http_protocol
+from asgireload.http1.wire import Http1Wire
 from asgireload.http1.write_scheduling import TurnScheduler
 from asgireload.ipc.scoreboard import Field
 from asgireload.log import Place
 from asgireload.net.deferring import defer
-from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.direct import Doorway
+from tests.wired import Wired, make_wire
 
 
 class Client:
@@ -64,9 +64,9 @@ class Client:
             pass  # a reset is what some tests provoke
 
 
-class Server:
-    def __init__(self, context: ServingContext, port: int) -> None:
-        self.context = context
+class Server(Wired):
+    def __init__(self, wire: Http1Wire, port: int) -> None:
+        self.wire = wire
         self.port = port
         self.clients: list[Client] = []
 
@@ -82,7 +82,7 @@ class Server:
         return await client.read_all()
 
     def count(self, field: Field) -> int:
-        return self.context.record.values[field]
+        return self.live.record.values[field]
 
     async def wait_until(self, condition: Any) -> None:
         async with asyncio.timeout(5):
@@ -90,7 +90,7 @@ class Server:
                 await asyncio.sleep(0.001)
 
     async def wait_connected(self, count: int = 1) -> None:
-        await self.wait_until(lambda: len(self.context.connections) >= count)
+        await self.wait_until(lambda: len(self.live.connections) >= count)
 
 
 serves_directly = False
@@ -102,12 +102,12 @@ ws_session = "builtin"
 class Listening:
     """The loop's own server."""
 
-    def __init__(self, context: ServingContext) -> None:
-        self._context = context
+    def __init__(self, wire: Http1Wire) -> None:
+        self._wire = wire
 
     async def start(self) -> None:
-        self._server = await self._context.loop.create_server(
-            lambda: http_protocol(self._context), "127.0.0.1", 0
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: http_protocol(self._wire), "127.0.0.1", 0
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -118,8 +118,8 @@ class Listening:
 class Accepting:
     """What a worker has in place of that."""
 
-    def __init__(self, context: ServingContext) -> None:
-        loop = context.loop
+    def __init__(self, wire: Http1Wire) -> None:
+        loop = wire.server.clock.loop
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._socket.setblocking(False)
         defer(self._socket)
@@ -127,10 +127,10 @@ class Accepting:
         self._acceptor = Acceptor(
             loop,
             [Entrance(self._socket)],
-            partial(http_protocol, context),
-            record=context.record,
+            partial(http_protocol, wire),
+            record=wire.server.live.record,
             handshake_timeout=5.0,
-            doorway=Doorway(loop, context),
+            doorway=Doorway(wire),
         )
 
     async def start(self) -> None:
@@ -145,11 +145,6 @@ class Accepting:
 @asynccontextmanager
 async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIterator[Server]:
     """Serve `app` until the block ends; then check that no connection, task or count is left over."""
-    context_options = {
-        name: options.pop(name)
-        for name in ("state", "request_limit", "on_request_limit")
-        if name in options
-    }
     log_options = {
         name: options.pop(name)
         for name in ("access_log", "access_log_format", "log_slow_requests", "request_id_header")
@@ -158,33 +153,31 @@ async def serving(app: ASGIApp, parser: str = "h11", **options: Any) -> AsyncIte
     config = msgspec.structs.replace(Config(), **log_options)
     options.setdefault("sendfile", True)
     options.setdefault("ws_session", ws_session)
-    settings = HttpSettings(parser=parser, **options)  # type: ignore[arg-type]
-    loop = asyncio.get_running_loop()
-    context = ServingContext(
+    options.setdefault("websocket", True)
+    wire = make_wire(
         app,
-        settings,
-        loop,
-        websocket_factory=WebSocketConnection,
+        parser=parser,
         access_log=open_access_log(config, Place("worker", 0, 1)),
         request_ids=RequestIds(config.request_id_header) if config.request_id_header else None,
-        **context_options,
+        **options,
     )
     # As after its first responses, in which none had to wait.
-    context.turn = TurnScheduler(loop, lambda: context.now_ns(), at_once=0)
-    listener = (Accepting if serves_directly else Listening)(context)
+    clock, live = wire.server.clock, wire.server.live
+    wire.turn = TurnScheduler(clock.loop, lambda: clock.now_ns(), at_once=0)
+    listener = (Accepting if serves_directly else Listening)(wire)
     await listener.start()
-    server = Server(context, listener.port)
+    server = Server(wire, listener.port)
     try:
         yield server
     finally:
         for client in server.clients:
             await client.close()
-        context.cancel_background()
-        for connection in tuple(context.connections):
+        live.cancel_background()
+        for connection in tuple(live.connections):
             connection.abort()
         listener.close()
         async with asyncio.timeout(5):
-            await context.wait_idle()
+            await live.wait_idle()
     assert server.count(Field.CONNECTIONS) == 0
     assert server.count(Field.EXCHANGES) == 0
     assert server.count(Field.WEBSOCKETS) == 0

@@ -53,7 +53,7 @@ def test_a_background_task_behind_a_finite_response_that_nobody_listens_for_runs
             client.send(GET)
             await client.read_until(b"xxx")
             leave(client, how)
-            await server.wait_until(lambda: server.context.is_idle)
+            await server.wait_until(lambda: server.live.is_idle)
             assert ran
 
     run(main())

@@ -86,7 +86,7 @@ def test_the_scope_has_every_field(run: Any, parser: str) -> None:
             extensions = scope.pop("extensions")
             client = scope.pop("client")
             assert extensions == {
-                "asgireload.drain": server.context.drain,
+                "asgireload.drain": server.served.drain.notice,
                 "http.response.early_hint": {},
             }
             assert client[0] == "127.0.0.1"
@@ -110,7 +110,7 @@ def test_the_scope_has_every_field(run: Any, parser: str) -> None:
                 "server": ("127.0.0.1", server.port),
                 "state": {"pool": 1},
             }
-            assert scope["state"] is not server.context.state
+            assert scope["state"] is not server.served.state
 
     run(main())
 
@@ -447,26 +447,10 @@ def test_work_behind_the_response_does_not_hold_the_next_request(run: Any, parse
             assert (await client.read_response())[0] == 200
             assert (await client.read_response())[0] == 200
             await client.close()
-            await server.wait_until(lambda: not server.context.connections)
-            assert not server.context.is_idle
+            await server.wait_until(lambda: not server.live.connections)
+            assert not server.live.is_idle
             release[0].set()
-            await server.context.wait_idle()
-
-    run(main())
-
-
-def test_a_limit_of_requests_is_reported_once(run: Any, parser: str) -> None:
-    calls: list[int] = []
-
-    async def main() -> None:
-        async with serving(
-            hello, parser, request_limit=2, on_request_limit=lambda: calls.append(1)
-        ) as server:
-            client = await server.connect()
-            for _ in range(4):
-                client.send(GET)
-                await client.read_response()
-        assert calls == [1]
+            await server.live.wait_idle()
 
     run(main())
 

@@ -52,7 +52,7 @@ def test_a_connection_whose_client_leaves_is_forgotten_whatever_its_headers(
             client.writer.transport.abort()
             await asyncio.sleep(0.3)
             left = server.count(Field.CONNECTIONS), server.count(Field.EXCHANGES)
-            server.context.connections.clear()  # else the harness waits for them, in vain
+            server.live.connections.clear()  # else the harness waits for them, in vain
             assert left == (0, 0), faults
 
     run(main())

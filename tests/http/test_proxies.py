@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
-from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.clock import Clock
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.forwarded import Forwarding
 from asgireload.http.hosts import HostRules
 from asgireload.http.request import Headers, RequestHead, RequestLine
 from asgireload.http.scope import http_scope, websocket_scope
+from asgireload.http.server import Server
+from asgireload.http.settings import HttpSettings
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.proxy_protocol import Origin
@@ -114,10 +116,10 @@ def scope_of(
     head: RequestHead, endpoints: Endpoints, believed: Forwarding | None, *, websocket: bool = False
 ) -> Any:
     settings = HttpSettings(forwarding=believed)
-    context = ServingContext(None, settings, None)  # type: ignore[arg-type]
+    server = Server(None, settings, Clock(None))  # type: ignore[arg-type]
     if websocket:
-        return websocket_scope(head, context, endpoints, [])
-    return http_scope(head, context, endpoints, can_inform=True, can_send_trailers=False)
+        return websocket_scope(head, server, endpoints, [])
+    return http_scope(head, server, endpoints, can_inform=True, can_send_trailers=False)
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_starlette_whose_client_has_left(
             else:
                 await server.wait_until(lambda: server.count(Field.EXCHANGES))
             leave(client, how)
-            await server.wait_until(lambda: server.context.is_idle)
+            await server.wait_until(lambda: server.live.is_idle)
             assert server.count(Field.APP_ERRORS_TOTAL) == len(errors)
 
     run(main())
@@ -242,7 +242,7 @@ def test_a_generator_whose_client_has_left_is_closed_without_the_garbage_collect
                 client.writer.transport.pause_reading()
             client.send(GET)
             await server.wait_until(lambda: server.count(Field.BYTES_SENT_TOTAL) > 100_000)
-            (connection,) = server.context.connections
+            (connection,) = server.live.connections
             if how == "paused":
                 await server.wait_until(lambda: connection.writer.is_paused)  # type: ignore[attr-defined]
             leave(client, "reset")

@@ -10,7 +10,7 @@ import pytest
 
 from asgireload.config import Config
 from asgireload.http.access_log import open_access_log
-from asgireload.http.context import HttpSettings
+from asgireload.http.settings import HttpSettings
 from asgireload.log import Place
 from tests.certificates import AUTHORITY
 from tests.worker import test_acceptor_tls
@@ -56,9 +56,9 @@ def test_a_request_whose_client_has_left_is_ended_once(
         settings = HttpSettings(limit_concurrency=0)
         async with serving(app, files, settings=settings) as server:
             config = msgspec.structs.replace(Config(), access_log_format="%(m)s %(s)s")
-            server.context.access_log = open_access_log(config, Place("worker", 0, 1))
+            server.served.access_log = open_access_log(config, Place("worker", 0, 1))
             await asyncio.get_running_loop().run_in_executor(None, ask_and_leave, server.port)
-            await server.wait_until(lambda: not server.context.connections)
+            await server.wait_until(lambda: not server.live.connections)
         lines = [r.getMessage() for r in caplog.records if r.name == "asgireload.access"]
         assert len(lines) == 1, lines
 

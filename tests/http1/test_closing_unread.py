@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asgireload.http import context as serving_context
+from asgireload.http import live
 from asgireload.ipc.scoreboard import Field
 from tests.http.server import serving
 from tests.http.test_exchange import GET, OK
@@ -58,14 +58,14 @@ def test_a_client_that_half_closes_and_reads_nothing_is_dropped(run: Any, when: 
                 client.shutdown(socket.SHUT_WR)
                 await server.wait_until(lambda: server.count(Field.REQUESTS_TOTAL))
                 await server.wait_until(
-                    lambda: not (server.context.connections or server.context.background)
+                    lambda: not (server.live.connections or server.live.background)
                 )
 
     run(main())
 
 
 def test_an_idle_client_that_makes_way_and_reads_nothing_is_dropped(run: Any) -> None:
-    """The attack on --limit-connections: make_way() takes away the timers that would have worked."""
+    """The attack on --limit-connections: close_idle() takes away the timers that would have worked."""
 
     async def main() -> None:
         timeouts = {**TIMEOUTS, "keep_alive_timeout": 2.0}
@@ -74,9 +74,9 @@ def test_an_idle_client_that_makes_way_and_reads_nothing_is_dropped(run: Any) ->
             with await connect_deaf(server.port) as client:
                 await loop.sock_sendall(client, GET)
                 await asyncio.sleep(0.1)
-                (connection,) = server.context.connections
+                (connection,) = server.live.connections
                 assert connection.idle_since is None  # it does not wait for a request yet
-                await server.wait_until(lambda: not server.context.connections)
+                await server.wait_until(lambda: not server.live.connections)
 
     run(main())
 
@@ -85,7 +85,7 @@ def test_clients_that_read_nothing_do_not_defeat_the_limit_of_connections(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each that "made way" stays, and room is said to be there: the limit bounds nothing."""
-    monkeypatch.setattr(serving_context, "ROOM_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(live, "ROOM_IDLE_SECONDS", 0.0)
 
     async def main() -> None:
         timeouts = {**TIMEOUTS, "keep_alive_timeout": 5.0, "write_timeout": 5.0}
@@ -94,12 +94,12 @@ def test_clients_that_read_nothing_do_not_defeat_the_limit_of_connections(
             clients = []
             accepted = 0
             for _ in range(12):
-                if server.context.has_room():  # what the acceptor asks before each accept(2)
+                if server.live.has_room():  # what the acceptor asks before each accept(2)
                     clients.append(await connect_deaf(server.port))
                     accepted += 1
                     await loop.sock_sendall(clients[-1], GET)
                 await asyncio.sleep(0.1)
-            held = len(server.context.connections)
+            held = len(server.live.connections)
             for client in clients:
                 client.close()
             assert held <= 5, f"{held} connections are open, the limit is 4"

@@ -7,32 +7,33 @@ from typing import Any
 import pytest
 
 from asgireload.draining import DrainReason
-from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.settings import HttpSettings
 from asgireload.http1.connection import ConnectionState, HttpConnection, http_protocol
 from asgireload.ipc.scoreboard import Field
 from tests.http.server import Client, Server, serving
 from tests.http.test_exchange import GET, GET_CLOSE, OK, hello, read_body
+from tests.wired import make_wire
 
 
 def drain(server: Server, seconds: float = 5.0) -> None:
     """Drain without a successor, as when the server stops; `worker/test_handover.py` has one."""
     loop = asyncio.get_running_loop()
-    server.context.drain.begin(DrainReason.RELOAD, loop.time() + seconds)
-    for connection in tuple(server.context.connections):
+    server.served.drain.notice.begin(DrainReason.RELOAD, loop.time() + seconds)
+    for connection in tuple(server.live.connections):
         connection.begin_drain()
 
 
 def cut(server: Server) -> None:
-    for connection in tuple(server.context.connections):
+    for connection in tuple(server.live.connections):
         connection.cut()
     # As the drain does, a moment later.
-    server.context.loop.call_soon(server.context.cancel_background)
+    server.served.clock.loop.call_soon(server.live.cancel_background)
 
 
 def states(server: Server) -> list[ConnectionState]:
     return [
         connection.state
-        for connection in server.context.connections
+        for connection in server.live.connections
         if isinstance(connection, HttpConnection)
     ]
 
@@ -127,7 +128,7 @@ def test_an_idle_connection_is_closed_after_the_keep_alive_timeout(run: Any, par
         async with serving(hello, parser) as server:
             client = await server.connect()
             await server.wait_connected()
-            (connection,) = server.context.connections
+            (connection,) = server.live.connections
             loop = asyncio.get_running_loop()
             idle_since = 0.0
             for _ in range(3):
@@ -138,7 +139,7 @@ def test_an_idle_connection_is_closed_after_the_keep_alive_timeout(run: Any, par
                 idle_since = connection.idle_since
                 # The clock of uvloop has milliseconds.
                 await server.wait_until(lambda since=idle_since: loop.time() > since)
-            server.context.settings = HttpSettings(parser=parser, keep_alive_timeout=0.05)
+            server.served.settings = HttpSettings(parser=parser, keep_alive_timeout=0.05)
             client.send(GET)
             await client.read_response()
             assert await client.read_all() == b""
@@ -152,7 +153,7 @@ def test_half_a_head_is_answered_with_408(run: Any, parser: str) -> None:
             client = await server.connect()
             await server.wait_connected()
             # Not before: where nothing was received in time there is no answer.
-            server.context.settings = HttpSettings(parser=parser, head_timeout=0.05)
+            server.served.settings = HttpSettings(parser=parser, head_timeout=0.05)
             client.send(b"GET / HT")
             assert (await client.read_all()).startswith(b"HTTP/1.1 408 ")
             assert await server.exchange(b"") == b""
@@ -322,14 +323,14 @@ def test_a_unix_socket_has_a_path_and_no_client(run: Any, parser: str, tmp_path:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        context = ServingContext(app, HttpSettings(parser=parser), loop)  # type: ignore[arg-type]
+        wire = make_wire(app, parser=parser)
         path = str(tmp_path / "socket")
-        listener = await loop.create_unix_server(lambda: http_protocol(context), path)
+        listener = await loop.create_unix_server(lambda: http_protocol(wire), path)
         client = Client(*await asyncio.open_unix_connection(path))
         client.send(GET_CLOSE)
         assert (await client.read_all()).startswith(b"HTTP/1.1 200 OK")
         await client.close()
-        await context.wait_idle()
+        await wire.server.live.wait_idle()
         listener.close()
         assert scopes[0]["server"] == (path, None)
         assert scopes[0]["client"] is None
@@ -377,7 +378,7 @@ def test_idle_connections_end_politely_after_the_grace(run: Any, parser: str) ->
             for client in (silent, idle):
                 assert await client.read_all() == b""
                 await client.close()
-            await server.context.wait_idle()
+            await server.live.wait_idle()
 
     run(main())
 
@@ -517,8 +518,8 @@ def test_the_deadline_cuts_what_still_runs(run: Any, parser: str, obeys: bool) -
             assert sorted(cancelled) == ["/", "/", "/begun"]
             for client in (begun, pending, queued):
                 await client.close()
-            await server.wait_until(lambda: not server.context.connections)
-            assert server.context.is_idle is obeys
+            await server.wait_until(lambda: not server.live.connections)
+            assert server.live.is_idle is obeys
             release[0].set()
 
     run(main())
@@ -531,15 +532,15 @@ def test_a_request_that_never_reached_the_application_can_be_cut(run: Any, parse
         async with serving(hello, parser) as server:
             client = await server.connect()
             await server.wait_connected()
-            (connection,) = server.context.connections
+            (connection,) = server.live.connections
             assert isinstance(connection, HttpConnection)
             # Where Python can, the first one runs at once; the second is never more than a task.
             connection.data_received(GET + GET)
             connection.cut()
-            server.context.cancel_background()
+            server.live.cancel_background()
             assert (await client.read_all()).split(b"HTTP/1.1 ")[-1].startswith(b"503 ")
             await client.close()
-            await server.context.wait_idle()
+            await server.live.wait_idle()
 
     run(main())
 
@@ -553,8 +554,8 @@ def test_work_behind_a_response_can_be_cancelled_at_the_deadline(run: Any, parse
         async with serving(app, parser) as server:
             await server.exchange(GET_CLOSE)
             drain(server)
-            assert server.context.cancel_background() == 1
-            await server.context.wait_idle()
+            assert server.live.cancel_background() == 1
+            await server.live.wait_idle()
 
     run(main())
 
@@ -566,9 +567,9 @@ def test_abort_drops_everything_at_once(run: Any, parser: str) -> None:
             client = await server.connect()
             client.send(GET)
             await server.wait_until(lambda: gate.waiting == 1)
-            for connection in tuple(server.context.connections):
+            for connection in tuple(server.live.connections):
                 connection.abort()
-            await server.context.wait_idle()
+            await server.live.wait_idle()
             own: socket.socket = client.writer.get_extra_info("socket")
             assert own is not None
             try:

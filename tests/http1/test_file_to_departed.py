@@ -47,7 +47,7 @@ def test_reading_a_file_ends_when_its_client_has_left(
             writer.write(GET)
             await reader.readuntil(b"\r\n\r\n")
             writer.transport.abort()
-            await server.wait_until(lambda: not server.context.connections)
+            await server.wait_until(lambda: not server.live.connections)
             before = read
             await server.wait_until(lambda: ended)
             warnings = sum(r.name == "asyncio" for r in caplog.records)

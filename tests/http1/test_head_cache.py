@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.errors import AppProtocolError, PeerError
-from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.clock import Clock
 from asgireload.http.endpoints import Endpoints
 from asgireload.http.request import RequestHead, RequestLimits
 from asgireload.http.scope import http_scope
+from asgireload.http.server import Server
+from asgireload.http.settings import HttpSettings
 from asgireload.http1.head_cache import MOST_BYTES, MOST_HEADS, TABLE_BYTES, HeadCache
 from asgireload.http1.parsers import parse_fields
 from asgireload.http1.reader import RequestReader
@@ -237,19 +239,20 @@ def test_scopes_of_a_repeated_head_are_alike_and_each_requests_own(
     settings = HttpSettings(root_path=root_path, forwarding=forwarding("127.0.0.1"))
 
     def scopes(times: int, endpoints: Endpoints) -> list[Any]:
-        context = ServingContext(
+        server = Server(
             None,  # type: ignore[arg-type]
             settings,
-            None,  # type: ignore[arg-type]
+            Clock(None),  # type: ignore[arg-type]
             state={"a": 1} if has_state else None,
         )
+        cache = HeadCache()
         made: list[Any] = []
 
         class Sink(Recorder):
             def on_head(self, head: RequestHead) -> bool:
                 scope = http_scope(
                     head,
-                    context,
+                    server,
                     endpoints,
                     can_inform=head.http_version == "1.1",
                     can_send_trailers=head.takes_trailers,
@@ -263,7 +266,7 @@ def test_scopes_of_a_repeated_head_are_alike_and_each_requests_own(
 
         for _ in range(times):
             for line in lines:
-                reader = RequestReader(Sink(), parse_fields, RequestLimits(), context.heads)
+                reader = RequestReader(Sink(), parse_fields, RequestLimits(), cache)
                 reader.feed(line)
         return made
 

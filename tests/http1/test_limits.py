@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asgireload.errors import ClientDisconnectedError
-from asgireload.http import context
+from asgireload.http import live
 from asgireload.http.request import RequestLimits
 from asgireload.ipc.scoreboard import Field, Limit
 from tests.http.server import Server, serving
@@ -247,7 +247,7 @@ def test_a_client_that_does_not_read_is_dropped(
                 await loop.sock_sendall(client, GET)
                 await server.wait_until(lambda: ended)
             assert ended == [None if path == "file" else ClientDisconnectedError]
-            await server.wait_until(lambda: not server.context.connections)
+            await server.wait_until(lambda: not server.live.connections)
             assert hits(server) == {Limit.WRITE_TIMEOUT: 1}
             assert server.count(Field.APP_ERRORS_TOTAL) == 0
 
@@ -374,7 +374,7 @@ def test_idle_connections_count_against_the_concurrency_limit(run: Any, parser: 
 def test_the_longest_idle_connections_make_way_for_new_ones(
     run: Any, parser: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(context, "ROOM_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(live, "ROOM_IDLE_SECONDS", 0.0)
 
     async def main() -> None:
         async with serving(hello, parser, limit_connections=4) as server:
@@ -383,7 +383,7 @@ def test_the_longest_idle_connections_make_way_for_new_ones(
                 client.send(GET)
                 assert (await client.read_response())[0] == 200
                 await asyncio.sleep(0.01)
-            assert server.context.has_room()
+            assert server.live.has_room()
             assert await clients[0].read_all() == b""
             assert hits(server) == {Limit.CONNECTIONS: 1}
             for client in clients[1:]:
@@ -406,9 +406,9 @@ def test_busy_connections_do_not_make_way(run: Any, parser: str) -> None:
             for client in clients:
                 client.send(GET)
             await server.wait_until(lambda: server.count(Field.EXCHANGES) == 2)
-            assert not server.context.has_room()
+            assert not server.live.has_room()
             rooms: list[bool] = []
-            server.context.on_room = lambda: rooms.append(server.context.has_room())
+            server.live.on_room = lambda: rooms.append(server.live.has_room())
             release.set()
             for client in clients:
                 assert (await client.read_response())[0] == 200

@@ -6,13 +6,13 @@ import struct
 from functools import partial
 from typing import Any
 
-from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http.forwarded import Forwarding
 from asgireload.http1.connection import HttpConnection
 from asgireload.ipc.scoreboard import Record
 from asgireload.net.networks import TrustedNetworks
 from asgireload.worker.acceptor import Acceptor, Entrance
 from tests.http.test_exchange import OK
+from tests.wired import make_wire
 
 
 def test_a_tcp_client_is_never_believed_as_a_unix_peer(run: Any) -> None:
@@ -26,7 +26,7 @@ def test_a_tcp_client_is_never_believed_as_a_unix_peer(run: Any) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         forwarding = Forwarding(TrustedNetworks.parse("unix"))
-        context = ServingContext(app, HttpSettings(forwarding=forwarding), loop)
+        wire = make_wire(app, forwarding=forwarding)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
             with socket.create_connection(listener.getsockname()) as client:
@@ -35,7 +35,7 @@ def test_a_tcp_client_is_never_believed_as_a_unix_peer(run: Any) -> None:
             acceptor = Acceptor(
                 loop,
                 [Entrance(listener)],
-                partial(HttpConnection, context),
+                partial(HttpConnection, wire),
                 record=Record.detached(),
                 handshake_timeout=5,
             )
@@ -43,7 +43,7 @@ def test_a_tcp_client_is_never_believed_as_a_unix_peer(run: Any) -> None:
             await asyncio.sleep(0.5)
             acceptor.stop()
             async with asyncio.timeout(5):
-                await context.wait_idle()
+                await wire.server.live.wait_idle()
         assert clients in ([], [None]), "a forged address was believed"
 
     run(main())

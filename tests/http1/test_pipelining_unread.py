@@ -24,7 +24,7 @@ def test_a_client_that_reads_nothing_is_not_answered_without_bound(run: Any) -> 
                 await loop.sock_connect(client, ("127.0.0.1", server.port))
                 await loop.sock_sendall(client, GET * 200)  # 6 kB
                 await asyncio.sleep(1)
-                (connection,) = server.context.connections
+                (connection,) = server.live.connections
                 held = connection._transport.get_write_buffer_size()
             assert held < 10 * len(BODY), f"{held / 1e6:.0f} MB held for 6 kB of requests"
 

@@ -30,7 +30,7 @@ def test_the_request_deadline_of_a_dropped_exchange_is_forgotten(run: Any) -> No
                 await asyncio.sleep(0.1)
                 client.shutdown(socket.SHUT_WR)
                 await asyncio.sleep(2)
-                left = len(server.context.connections)
+                left = len(server.live.connections)
             # Nor is write_timeout watched any more behind the fault.
             assert (faults, left) == ([], 0)
 

@@ -10,6 +10,7 @@ import pytest
 
 from asgireload.config import Config
 from asgireload.errors import ChannelClosedError
+from asgireload.failures import Failure
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.messages import (
     TEXT_LIMIT,
@@ -82,12 +83,12 @@ def test_what_was_said_before_the_end_is_delivered_before_the_end(channels):
         loop = asyncio.get_running_loop()
         done = loop.create_future()
         ours.attach(loop, lambda message, _: said.append(message), lambda: done.set_result(None))
-        theirs.send(AppFailed("no", "tb"))
+        theirs.send(AppFailed(Failure("import", "no", "tb")))
         theirs.close()
         await asyncio.wait_for(done, 5)
 
     asyncio.run(scenario())
-    assert said == [AppFailed("no", "tb")]
+    assert said == [AppFailed(Failure("import", "no", "tb"))]
 
 
 def test_posting_to_a_peer_that_does_not_read_queues_in_order(channels):
@@ -98,12 +99,12 @@ def test_posting_to_a_peer_that_does_not_read_queues_in_order(channels):
         ours.attach(loop, lambda message, _: None, lambda: None)
         text = "x" * 40_000
         for number in range(50):
-            ours.post(AppFailed(str(number), text))
+            ours.post(AppFailed(Failure("import", str(number), text)))
         received = []
         complete = asyncio.Event()
 
         def take(message, _):
-            received.append(message.summary)
+            received.append(message.failure.summary)
             if len(received) == 50:
                 complete.set()
 
@@ -145,7 +146,7 @@ def test_descriptors_that_wait_survive_the_caller_closing_its_own(channels):
         loop = asyncio.get_running_loop()
         ours.attach(loop, lambda message, _: None, lambda: None)
         for _ in range(20):
-            ours.post(AppFailed("", "x" * 40_000))
+            ours.post(AppFailed(Failure("import", "", "x" * 40_000)))
         left, right = socket.socketpair()
         ours.post(ForkWorker(1, 1, 1), [left.fileno()])
         left.close()

@@ -152,7 +152,7 @@ def test_a_transparent_socket_takes_connections_meant_for_others(family, host):
 @pytest.mark.parametrize("accept", ["shared", "per-slot"])
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({}, True), ({"defer_accept": False}, False), ({"reload": True}, False)],
+    [({}, True), ({"defer_accept": False}, False)],
 )
 def test_listeners_defer_unless_told_otherwise(accept, options, expected):
     listeners = open_listeners(Config(port=0, workers=2, accept=accept, **options))

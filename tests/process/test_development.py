@@ -60,7 +60,7 @@ def wait_count(server, text, count):
 
 
 def wait_base(server, count=1):
-    wait_until(lambda: len(titled(server, "asgireload base")) == count, what="the base")
+    wait_until(lambda: len(titled(server, "asgireload library base")) == count, what="the base")
     server.wait_log("kept in memory")
 
 
@@ -269,35 +269,35 @@ def wait_body(server, body):
 
 
 def test_a_save_reads_no_more_than_what_comes_behind_it(tmp_path):
-    """The first save is loaded from the base, which holds libraries, and leaves a bookmark; the next ones go
+    """The first save is loaded from the base, which holds libraries, and leaves a checkpoint; the next ones go
     on from there. Modules run in the order in which they always do."""
     package = make_package(tmp_path, before="print('first runs', flush=True)\n")
     with develop(tmp_path) as server:
         wait_base(server)
         save_leaf(package, "2")
         wait_body(server, "first leaf 2 last")
-        server.wait_log("from base")
-        wait_until(lambda: titled(server, "asgireload bookmark"))
+        server.wait_log("from library base")
+        wait_until(lambda: titled(server, "asgireload checkpoint"))
         runs = server.log.count("first runs")
         for text in ("3", "4", "5"):
             save_leaf(package, text)
             wait_body(server, f"first leaf {text} last")
         assert server.log.count("first runs") == runs
         server.wait_log("read shop.leaf, shop.last in")
-        server.wait_log("from bookmark before shop.leaf")
+        server.wait_log("from checkpoint before shop.leaf")
         (package / "last.py").write_text("from shop.first import ORDER\nORDER.append('end')\n")
         wait_body(server, "first leaf 5 end")
         assert server.log.count("first runs") == runs
 
 
-def test_what_a_bookmark_has_read_is_never_served_outdated(tmp_path):
+def test_what_a_checkpoint_has_read_is_never_served_outdated(tmp_path):
     package = make_package(tmp_path)
     with develop(tmp_path) as server:
         wait_base(server)
         for text in ("2", "3"):
             save_leaf(package, text)
             wait_body(server, f"first leaf {text} last")
-        server.wait_log("from bookmark")
+        server.wait_log("from checkpoint")
         (package / "first.py").write_text("ORDER = ['FIRST']\n")
         wait_body(server, "FIRST leaf 3 last")
         (package / "data.py").write_text("X = 1\n")
@@ -309,7 +309,7 @@ def test_what_a_bookmark_has_read_is_never_served_outdated(tmp_path):
         wait_body(server, "FIRST leaf 5 last")
 
 
-def test_a_mistake_in_the_edited_module_is_shown_and_repaired_from_the_bookmark(tmp_path):
+def test_a_mistake_in_the_edited_module_is_shown_and_repaired_from_the_checkpoint(tmp_path):
     package = make_package(tmp_path)
     with develop(tmp_path) as server:
         wait_base(server)
@@ -355,7 +355,7 @@ def test_a_library_that_starts_a_thread_is_named_and_left_out(tmp_path):
         wait_base(server)
         write_version(tmp_path / "app", 2, extra="\nimport threading_thing, decimal, fractions\n")
         wait_version(server, 2)
-        server.wait_log("from base")
+        server.wait_log("from library base")
 
 
 def test_a_library_that_changes_is_read_anew_at_the_next_save(tmp_path):
@@ -367,7 +367,7 @@ def test_a_library_that_changes_is_read_anew_at_the_next_save(tmp_path):
         wait_base(server)
         assert server.version() == 11
         make_library(tmp_path, "thing", "NUMBER = 200\n")
-        wait_until(lambda: not titled(server, "asgireload base"))
+        wait_until(lambda: not titled(server, "asgireload library base"))
         write_version(tmp_path / "app", 2, extra=extra)
         wait_version(server, 202)
         wait_count(server, "kept in memory", 2)
@@ -547,15 +547,15 @@ def test_code_that_dies_at_each_request_is_replaced_by_a_page(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_behind(tmp_path, number):
-    """Base, bookmark, spare, template and worker go with the supervisor, however it ends."""
+    """Library base, checkpoint, standby template, template and worker go with the supervisor, however it ends."""
     package = make_package(tmp_path)
     with develop(tmp_path) as server:
         wait_base(server)
         for text in ("2", "3"):
             save_leaf(package, text)
             wait_body(server, f"first leaf {text} last")
-        wait_until(lambda: titled(server, "asgireload bookmark"))
-        wait_until(lambda: titled(server, "asgireload spare"))
+        wait_until(lambda: titled(server, "asgireload checkpoint"))
+        wait_until(lambda: titled(server, "asgireload standby"))
         if number is signal.SIGKILL:
             server.kill(number)
             server.process.wait(10)

@@ -49,7 +49,6 @@ def test_processes_that_the_control_group_forbids():
         ({}, 1, Demand(9, 0)),
         ({"drain_generations": 5}, 1, Demand(18, 0)),
         ({"drain_overlap": False}, 1, Demand(6, 0)),
-        ({"reload": True}, 1, Demand(6, 0)),
         ({"accept": "per-slot"}, 2, Demand(11, 2)),
     ],
 )

@@ -204,7 +204,7 @@ def test_a_load_that_fails_in_every_way_lets_the_old_code_go_on():
     save(world)
     world.run(1.002)
     (template,) = [step for step in world.templates.values() if step.failure is not None]
-    world.submit(events.TemplateExited(template.template_id, "killed by SIGSEGV"))
+    world.submit(events.ChildExited(template.child_id, "killed by SIGSEGV"))
     world.run(5)
     assert world.serving == [1]
     assert not world.held
@@ -245,7 +245,7 @@ def act(world, action):
             world.kill_worker(next(iter(world.fleet.workers)))
         case "kill template" if world.fleet.templates:
             number = next(iter(world.fleet.templates))
-            world.submit(events.TemplateExited(number, "killed by SIGKILL"))
+            world.submit(events.ChildExited(number, "killed by SIGKILL"))
         case "grow" if world.fleet.wanted_count < 4:
             world.submit(events.ScaleRequested(world.fleet.wanted_count + 1))
         case _:

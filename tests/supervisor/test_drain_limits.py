@@ -93,7 +93,7 @@ def test_reloads_every_second_over_endless_streams_keep_few_old_workers(policy, 
         generations = max(generations, len({w.generation for w in world.fleet.workers.values()}))
     assert world.most_replaced == 2 * most
     assert generations == most + 1
-    assert world.fleet.exits["clean"] == 0
+    assert world.fleet.exits["worker"]["clean"] == 0
     world.run(120)
     assert world.verdicts[-1][1] == "committed"
     assert world.serving == [world.fleet.serving] * 2
@@ -109,8 +109,8 @@ def test_a_single_stream_of_each_of_many_generations_holds_nothing_up():
         world.run(1.6)
         world.releases = lambda generation: GOOD
         for worker in world.draining(DrainReason.RELOAD):
-            if worker.slot:
-                world.submit(events.WorkerExited(worker.worker_id, "exit status 0", clean=True))
+            if worker.place:
+                world.submit(events.ChildExited(worker.child_id, "exit status 0", clean=True))
         world.run(1)
         assert world.serving == [number + 1] * 4
     assert not any("waits for" in line for line in world.lines)
@@ -126,7 +126,7 @@ def test_a_reload_after_crashes_waits_for_fewer():
     world.releases = lambda generation: Code(boot_fails=generation < 4, drains=None)
     for worker in list(world.fleet.workers.values()):
         if worker.state is State.READY:
-            world.kill_worker(worker.worker_id)
+            world.kill_worker(worker.child_id)
     world.run(1)
     assert world.serving == []
     world.reload()
@@ -195,13 +195,13 @@ def test_a_worker_that_dies_while_it_drains_is_counted_and_not_replaced():
     world.run(3)
     forks = len(world.workers)
     victim = world.draining(DrainReason.RELOAD)[0]
-    world.kill_worker(victim.worker_id)
+    world.kill_worker(victim.child_id)
     world.run(1)
     assert len(world.workers) == forks
-    assert world.fleet.restarts == 0
+    assert world.fleet.restarts["worker"] == 0
     reload = record(world, 1)
     assert (reload.crashed, reload.drained, reload.killed) == (1, 0, 0)
-    last = [step for step in reload.steps if step.slot == victim.slot][-1]
+    last = [step for step in reload.steps if step.slot == victim.place][-1]
     assert (last.name, last.generation, last.detail) == ("crashed", 1, "killed by SIGKILL")
     assert any("ended while it drained: killed by SIGKILL" in line for line in world.lines)
 
@@ -218,7 +218,7 @@ def test_a_stop_while_old_workers_drain_ends_everything_in_time():
 def recycle_all(world: World) -> None:
     for worker in list(world.fleet.workers.values()):
         if worker.state is State.READY:
-            world.submit(events.WorkerObserved(worker.worker_id, 0.1, 1000, None))
+            world.submit(events.ChildObserved(worker.child_id, 0.1, 1000, None))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from asgireload.draining import DrainReason
+from asgireload.ipc.messages import WorkerDrained, WorkerDraining
 from asgireload.supervisor import events, transitions
 from asgireload.supervisor.fleet import OLD_GENERATIONS, Phase, Policy
 from asgireload.supervisor.lifecycle import State
@@ -104,14 +105,14 @@ def test_release_that_dies_after_its_trial_is_only_respawned():
     world.reload()
     world.run(350)
     assert world.fleet.serving == 2
-    assert world.fleet.restarts >= 2
+    assert world.fleet.restarts["worker"] >= 2
 
 
 def test_crash_during_a_roll_of_a_worker_that_is_not_part_of_it_is_respawned_at_once():
     world = started(Policy(workers=4), after_first(Code(boots=30.0)))
     world.reload()
     world.run(10)
-    victim = next(number for number, worker in world.fleet.workers.items() if worker.slot == 3)
+    victim = next(number for number, worker in world.fleet.workers.items() if worker.place == 3)
     world.kill_worker(victim)
     world.run(0.5)
     assert world.serving == [1, 1, 1, 1]
@@ -341,11 +342,11 @@ def test_first_worker_that_dies_silently_is_tried_once_without_preloading():
 def test_stalled_worker_is_dumped_and_replaced():
     world = started(Policy(workers=2))
     number = next(iter(world.fleet.workers))
-    world.submit(events.WorkerObserved(number, heartbeat_age=31.0, requests=0, rss_bytes=None))
+    world.submit(events.ChildObserved(number, heartbeat_age=31.0, requests=0, rss_bytes=None))
     world.run(1)
     assert world.serving == [1, 1]
     assert number not in world.fleet.workers
-    assert world.fleet.exits["stalled"] == 1
+    assert world.fleet.exits["worker"]["stalled"] == 1
 
 
 @pytest.mark.parametrize(
@@ -358,7 +359,7 @@ def test_recycling_starts_the_successor_first_and_one_at_a_time(seen, overlap):
         Policy(workers=3, max_requests=1000, max_rss=10**9, drain_overlap=overlap),
     )
     for number in list(world.fleet.workers):
-        world.submit(events.WorkerObserved(number, heartbeat_age=0.1, **seen))
+        world.submit(events.ChildObserved(number, heartbeat_age=0.1, **seen))
     world.run(10)
     assert world.serving == [1] * 3
     assert world.lowest_accepting == 3
@@ -380,7 +381,7 @@ def test_template_that_dies_changes_nothing_until_a_worker_is_owed():
     """Nobody has asked for new code; only when a slot must be filled a reload has to make a template."""
     world = started(Policy(workers=2))
     (template,) = world.fleet.templates
-    world.submit(events.TemplateExited(template, "killed by SIGKILL"))
+    world.submit(events.ChildExited(template, "killed by SIGKILL"))
     world.run(20)
     assert world.serving == [1, 1]
     assert world.fleet.last_reload_id == 0
@@ -393,7 +394,7 @@ def test_template_that_dies_changes_nothing_until_a_worker_is_owed():
 def test_lost_template_with_broken_code_on_disk_keeps_the_workers_that_are_left():
     world = started(Policy(workers=2), after_first(Code(import_fails=True)))
     (template,) = world.fleet.templates
-    world.submit(events.TemplateExited(template, "killed by SIGKILL"))
+    world.submit(events.ChildExited(template, "killed by SIGKILL"))
     world.run(5)
     assert world.serving == [1, 1]
     world.kill_worker(next(iter(world.fleet.workers)))
@@ -433,7 +434,7 @@ def test_old_generations_are_bounded_in_development():
         world.run(1)
         old.append(len({worker.generation for worker in world.fleet.workers.values()}) - 1)
     assert max(old) == OLD_GENERATIONS
-    assert world.fleet.exits["killed"] > 0
+    assert world.fleet.exits["worker"]["killed"] > 0
     assert any("was ended before its time" in text for text in world.lines)
     # Each request has become a reload of its own.
     assert len(world.verdicts) > 7
@@ -457,20 +458,20 @@ def test_worker_that_was_told_to_leave_by_somebody_else_is_replaced_while_it_dra
     """SIGTERM to a worker: its slot is filled at once, and nothing counts as a crash."""
     world = started(Policy(workers=1), lambda number: Code(drains=15.0))
     number = next(iter(world.fleet.workers))
-    world.submit(events.WorkerStoppedAccepting(number))
+    world.submit(events.ChildSaid(number, WorkerDraining()))
     world.run(0.5)
     assert world.serving == [1]
-    world.submit(events.WorkerDrained(number, 0, 0))
-    world.submit(events.WorkerExited(number, "exit status 0", clean=True))
-    assert world.fleet.restarts == 0
-    assert world.fleet.exits["clean"] == 1
+    world.submit(events.ChildSaid(number, WorkerDrained(0, 0)))
+    world.submit(events.ChildExited(number, "exit status 0", clean=True))
+    assert world.fleet.restarts["worker"] == 0
+    assert world.fleet.exits["worker"]["clean"] == 1
 
 
 def test_only_a_worker_that_leaves_again_and_again_is_an_error():
     world = started(Policy(workers=1))
     number = next(iter(world.fleet.workers))
     for is_error in (False, True):
-        world.submit(events.WorkerStoppedAccepting(number))
+        world.submit(events.ChildSaid(number, WorkerDraining()))
         assert "was told to leave by SIGTERM" in world.lines[-1]
         assert bool(world.errors) is is_error
         world.run(5)
@@ -484,7 +485,7 @@ def test_worker_that_is_due_for_recycling_in_its_probation_does_not_hold_the_rol
     world.run(1.5)
     code[1] = Code(boot_fails=True)
     for worker in list(world.fleet.workers.values()):
-        world.submit(events.WorkerObserved(worker.worker_id, 0.1, 100, None))
+        world.submit(events.ChildObserved(worker.child_id, 0.1, 100, None))
     world.run(60)
     assert world.serving == [2, 2]
     assert world.verdicts[-1] == (1, "committed")
@@ -508,7 +509,7 @@ def drained_without_exit(policy):
     old = next(iter(world.fleet.workers))
     world.reload()
     world.run(3)
-    world.submit(events.WorkerDrained(old, 0, 0))
+    world.submit(events.ChildSaid(old, WorkerDrained(0, 0)))
     return world, old
 
 
@@ -522,7 +523,7 @@ def test_worker_that_has_drained_has_what_is_left_of_the_drain_for_its_exit():
     line = next(line for line in world.lines if "was killed" in line)
     assert "--exit-timeout" in line
     assert "lifespan" not in line
-    assert world.fleet.exits["killed"] == 1
+    assert world.fleet.exits["worker"]["killed"] == 1
 
 
 def test_worker_that_drained_until_its_deadline_has_a_moment_for_its_exit():
@@ -532,7 +533,7 @@ def test_worker_that_drained_until_its_deadline_has_a_moment_for_its_exit():
     world.run(3)
     deadline = world.fleet.workers[old].drain_deadline
     world.run(deadline + 0.5 - world.now)
-    world.submit(events.WorkerDrained(old, 0, 0))
+    world.submit(events.ChildSaid(old, WorkerDrained(0, 0)))
     world.run(1.4)
     assert old in world.fleet.workers
     world.run(0.2)
@@ -557,7 +558,7 @@ def test_last_word_of_a_worker_that_is_killed_gives_it_no_more_time():
     world.submit(events.StopRequested())
     world.submit(events.StopRequested(at_once=True))
     due = old.deadline
-    world.submit(events.WorkerDrained(old.worker_id, 0, 0))
+    world.submit(events.ChildSaid(old.child_id, WorkerDrained(0, 0)))
     assert old.deadline == due
 
 
@@ -568,8 +569,8 @@ def test_connections_are_kept_away_from_slots_without_a_worker():
     assert world.fleet.steered_away == frozenset()
     down["now"] = True
     for worker in list(world.fleet.workers.values()):
-        if worker.slot == 1:
-            world.kill_worker(worker.worker_id)
+        if worker.place == 1:
+            world.kill_worker(worker.child_id)
     world.run(20)
     assert world.fleet.steered_away == {1}
     down["now"] = False
@@ -625,8 +626,8 @@ def test_a_template_that_cleans_up_ends_after_its_last_worker(keeps):
 def test_a_template_that_does_not_end_is_killed():
     world = started(Policy(workers=1), lambda generation: Code(unsafe=True))
     template = next(iter(world.fleet.templates.values()))
-    steps = transitions.close_template(template, world.now)
-    assert steps == [events.CloseTemplate(template.template_id)]
+    steps = transitions.let_go(template, world.now)
+    assert steps == [events.LetGo(template.child_id)]
     assert world.now < template.deadline < world.now + 15
 
 
@@ -652,7 +653,7 @@ def test_import_that_starts_a_loop_runs_before_that_of_each_worker(workers):
     assert world.verdicts[-1] == (1, "committed")
     assert world.import_tries == tries, "what was found out is remembered"
     assert sum("starts an event loop itself" in line for line in world.lines) == 1
-    exits = world.fleet.exits
+    exits = world.fleet.exits["worker"]
     assert exits["discarded"] == tries, "who looks for workers that had to be killed finds none"
     assert exits["killed"] == 0
 

@@ -66,13 +66,13 @@ def act(world: World, action: str) -> None:
             world.kill_worker(workers[0])
         case "kill template" if world.fleet.templates:
             number = next(iter(world.fleet.templates))
-            world.submit(events.TemplateExited(number, "killed by SIGKILL"))
+            world.submit(events.ChildExited(number, "killed by SIGKILL"))
         case "grow":
             world.submit(events.ScaleRequested(world.fleet.wanted_count + 1))
         case "shrink":
             world.submit(events.ScaleRequested(world.fleet.wanted_count - 1))
         case "stalled" if workers:
-            world.submit(events.WorkerObserved(workers[-1], 60.0, 0, None))
+            world.submit(events.ChildObserved(workers[-1], 60.0, 0, None))
         case _:
             pass
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from asgireload.supervisor.releases import Mixture, Release, find_mixture, release_of
+from asgireload.supervisor.releases import LinkedRelease, Mixture, find_mixture, release_of
 
-SHOP = Release("/srv/shop/current", "/srv/shop/releases/41")
-NEXT = Release("/srv/shop/current", "/srv/shop/releases/42")
+SHOP = LinkedRelease("/srv/shop/current", "/srv/shop/releases/41")
+NEXT = LinkedRelease("/srv/shop/current", "/srv/shop/releases/42")
 
 
 @pytest.mark.parametrize(
@@ -13,8 +13,8 @@ NEXT = Release("/srv/shop/current", "/srv/shop/releases/42")
     [
         ("/srv/shop/current", "/srv/shop/releases/41", SHOP),
         ("/srv/shop/current/src/web", "/srv/shop/releases/41/src/web", SHOP),
-        ("/srv/shop", "/srv/shop", Release("/srv/shop", "/srv/shop")),
-        ("/current", "/", Release("/current", "/")),
+        ("/srv/shop", "/srv/shop", LinkedRelease("/srv/shop", "/srv/shop")),
+        ("/current", "/", LinkedRelease("/current", "/")),
     ],
 )
 def test_a_link_is_found_wherever_it_is_in_the_path(typed, resolved, release):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from asgireload.ipc.messages import WorkerDrained
 from asgireload.supervisor import events
 from asgireload.supervisor.fleet import Policy
 from tests.supervisor.world import Code, World, started
@@ -16,8 +17,8 @@ def begun(*, workers: int = 1, has_lifespan: bool = True) -> World:
 
 
 def leave(world: World, number: int, failure: str = "") -> None:
-    world.submit(events.WorkerDrained(number, 0, 0, shutdown_failure=failure))
-    world.submit(events.WorkerExited(number, "exit status 0", clean=True))
+    world.submit(events.ChildSaid(number, WorkerDrained(0, 0, shutdown_failure=failure)))
+    world.submit(events.ChildExited(number, "exit status 0", clean=True))
 
 
 def said(world: World, text: str) -> list[str]:
@@ -69,7 +70,7 @@ def test_worker_that_dies_before_its_shutdown_is_complete_counts_as_well():
     world = begun()
     (number,) = world.fleet.workers
     world.submit(events.StopRequested())
-    world.submit(events.WorkerExited(number, "killed by SIGSEGV", clean=False))
+    world.submit(events.ChildExited(number, "killed by SIGSEGV", clean=False))
     world.run(1)
     assert world.exit_code == 5
     assert said(world, "the worker ended before it was complete (killed by SIGSEGV)")
@@ -79,8 +80,8 @@ def test_worker_that_dies_after_its_shutdown_was_complete_does_not_count():
     world = begun()
     (number,) = world.fleet.workers
     world.submit(events.StopRequested())
-    world.submit(events.WorkerDrained(number, 0, 0))
-    world.submit(events.WorkerExited(number, "killed by SIGSEGV", clean=False))
+    world.submit(events.ChildSaid(number, WorkerDrained(0, 0)))
+    world.submit(events.ChildExited(number, "killed by SIGSEGV", clean=False))
     world.run(1)
     assert world.exit_code == 0
 
@@ -100,7 +101,7 @@ def test_failure_that_a_worker_told_of_counts_even_if_the_stop_becomes_hasty():
     world = begun()
     (number,) = world.fleet.workers
     world.submit(events.StopRequested())
-    world.submit(events.WorkerDrained(number, 0, 0, shutdown_failure="KeyError: 1"))
+    world.submit(events.ChildSaid(number, WorkerDrained(0, 0, shutdown_failure="KeyError: 1")))
     world.submit(events.StopRequested(at_once=True))
     world.run(1)
     assert world.exit_code == 5
@@ -152,7 +153,7 @@ def test_failure_in_a_recycle_or_a_smaller_number_of_workers_is_told(how):
     if how == "recycle":
         number = next(iter(world.fleet.workers))
         world.fleet.workers[number].request_limit = 10
-        world.submit(events.WorkerObserved(number, 0.1, 100, None))
+        world.submit(events.ChildObserved(number, 0.1, 100, None))
     else:
         number = list(world.fleet.workers)[-1]
         world.submit(events.ScaleRequested(1))

@@ -1,4 +1,4 @@
-"""Life table, backoff, tally, signals, exits, PID file, directory."""
+"""Life table, backoff, counter totals, signals, exits, PID file, directory."""
 
 import os
 import random
@@ -15,24 +15,25 @@ from asgireload.errors import ConfigError, StartupError
 from asgireload.ipc.scoreboard import FIELD_COUNT, Field
 from asgireload.supervisor import signals, spawning
 from asgireload.supervisor.backoff import LONGEST_DELAY, delay
+from asgireload.supervisor.counter_totals import MERGED, CounterTotals
 from asgireload.supervisor.fault import readable
 from asgireload.supervisor.lifecycle import Change, State, advance
 from asgireload.supervisor.pidfile import remove_pid_file, why_taken, write_pid_file
 from asgireload.supervisor.reloads import Reload, describe_steps
+from asgireload.supervisor.roles import WORKER
 from asgireload.supervisor.spawning import describe_exit
 from asgireload.supervisor.start import launch_directory
-from asgireload.supervisor.tally import MERGED, Tally
 
 
-def test_an_event_without_an_entry_names_both():
+def test_an_event_without_an_entry_names_them_and_the_role():
     with pytest.raises(ValueError, match="a worker that is ready cannot see 'started'"):
-        advance(State.READY, Change.STARTED)
+        advance(WORKER, State.READY, Change.STARTED)
 
 
 def test_every_state_but_the_last_can_end():
     for state in State:
         if state is not State.GONE:
-            assert advance(state, Change.EXITED) is State.GONE
+            assert advance(WORKER, state, Change.EXITED) is State.GONE
 
 
 @given(st.integers(0, 10_000), st.integers())
@@ -47,26 +48,36 @@ def test_backoff_grows_to_a_bound_and_never_undercuts_three_quarters(failures, s
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30), st.integers(0, 100)), max_size=60))
 def test_totals_never_go_back_and_series_stay_bounded(exits):
-    tally = Tally()
+    totals_kept = CounterTotals()
     expected = 0
     for slot, generation, requests in exits:
         values = [0] * FIELD_COUNT
         values[Field.REQUESTS_TOTAL] = requests
         values[Field.CONNECTIONS] = 5
-        tally.fold(slot, generation, values)
+        totals_kept.add_ended(("worker", slot, generation), values)
         expected += requests
-        totals = tally.totals([])
+        totals = totals_kept.totals([])
         assert sum(values[Field.REQUESTS_TOTAL] for values in totals.values()) == expected
         assert all(values[Field.CONNECTIONS] == 0 for values in totals.values())
-        assert len({generation for _, generation in totals} - {MERGED}) <= 4
+        assert len({generation for _, _, generation in totals} - {MERGED}) <= 4
 
 
 def test_living_workers_are_added_without_their_heartbeat():
-    tally = Tally()
+    totals_kept = CounterTotals()
     values = tuple(range(FIELD_COUNT))
-    totals = tally.totals([(0, 1, values), (0, 1, values)])
-    assert totals[0, 1][Field.CONNECTIONS] == 2
-    assert totals[0, 1][Field.HEARTBEAT] == 0
+    key = ("worker", 0, 1)
+    totals = totals_kept.totals([(key, values), (key, values)])
+    assert totals[key][Field.CONNECTIONS] == 2
+    assert totals[key][Field.HEARTBEAT] == 0
+
+
+def test_children_of_different_roles_are_counted_apart():
+    totals_kept = CounterTotals()
+    values = [0] * FIELD_COUNT
+    values[Field.REQUESTS_TOTAL] = 3
+    totals_kept.add_ended(("worker", 0, 1), values)
+    totals_kept.add_ended(("task worker", 0, 1), values)
+    assert {role for role, _, _ in totals_kept.totals([])} == {"worker", "task worker"}
 
 
 def test_no_signal_that_a_user_may_send_is_left_to_its_default():
@@ -230,7 +241,7 @@ def test_the_command_line_is_no_part_of_stacks_either():
             '  File "/srv/app.py", line 2 in slow',
             '  File "<frozen runpy>", line 226 in run_module',
             f'  File "{own}", line 90 in _run',
-            f'  File "{own.with_name("head_start.py")}", line 61 in begin',
+            f'  File "{own.with_name("early_template.py")}", line 61 in begin',
             '  File "/srv/venv/bin/asgireload", line 8 in <module>',
             "",
             "Thread 0x00007e (most recent call first):",

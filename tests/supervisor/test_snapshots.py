@@ -15,7 +15,7 @@ def around(world, beats=None):
 
     def record_of(worker_id):
         values = [0] * FIELD_COUNT
-        age = (beats or {}).get(world.fleet.workers[worker_id].slot, 0.5)
+        age = (beats or {}).get(world.fleet.workers[worker_id].place, 0.5)
         values[Field.HEARTBEAT] = int((world.now - age) * 1e9)
         return tuple(values)
 
@@ -27,7 +27,6 @@ def around(world, beats=None):
         wall_offset=0.0,
         record_of=record_of,
         resident_bytes=lambda pid: None,
-        template_pid=lambda template_id: None,
         stalled_after=STALLED_AFTER,
     )
 

@@ -4,9 +4,8 @@ import logging
 
 import pytest
 
-from asgireload.config import Config
-from asgireload.supervisor.reloads import Failure, Outcome, Reload
-from asgireload.supervisor.requirements import looks_like_production
+from asgireload.failures import Failure
+from asgireload.supervisor.reloads import Outcome, Reload
 from asgireload.supervisor.verdicts import describe_verdict
 
 
@@ -21,11 +20,13 @@ def ended(outcome, **more):
 
 def test_a_save_is_told_with_what_was_read():
     verdict = describe_verdict(
-        ended(Outcome.COMMITTED, serving=4, detail="read shop.views in 15 ms, from base"),
+        ended(Outcome.COMMITTED, serving=4, detail="read shop.views in 15 ms, from library base"),
         1,
         is_development=True,
     )
-    assert verdict.text == "Reload 3 committed in 25 ms: read shop.views in 15 ms, from base"
+    assert (
+        verdict.text == "Reload 3 committed in 25 ms: read shop.views in 15 ms, from library base"
+    )
     assert verdict.level == logging.INFO
 
 
@@ -65,19 +66,3 @@ def test_a_start_that_went_well_has_nothing_to_say():
 
 def test_an_abandoned_reload_is_a_warning():
     assert describe_verdict(ended(Outcome.ABANDONED), 0).level == logging.WARNING
-
-
-@pytest.mark.parametrize(
-    ("options", "environ", "is_terminal", "expected"),
-    [
-        ({}, {}, False, False),
-        ({}, {"NOTIFY_SOCKET": "/run/systemd/notify"}, True, True),
-        ({"pid_file": "/run/app.pid"}, {}, True, True),
-        ({"workers": 4}, {}, True, False),
-        ({"workers": 4}, {}, False, True),
-        ({"workers": 4, "reload": False}, {}, False, False),
-    ],
-)
-def test_a_reload_that_looks_like_a_mistake_is_pointed_out(options, environ, is_terminal, expected):
-    config = Config(app="app:app", **{"reload": True, **options})
-    assert looks_like_production(config, environ, is_terminal=is_terminal) is expected

@@ -23,7 +23,7 @@ def report(world: World, waits=REPORT) -> None:
     """Every draining worker says what is open in it."""
     for worker in list(world.fleet.workers.values()):
         if worker.state is State.DRAINING:
-            world.submit(events.WorkerWaits(worker.worker_id, waits))
+            world.submit(events.ChildSaid(worker.child_id, waits))
 
 
 def told(world: World) -> list[str]:

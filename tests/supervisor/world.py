@@ -10,12 +10,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from asgireload.draining import DrainReason
+from asgireload.failures import Failure
+from asgireload.ipc.messages import (
+    AnyMessage,
+    AppFailed,
+    AppLoaded,
+    AppUnsafe,
+    ChildStarted,
+    WorkerDrained,
+    WorkerDraining,
+    WorkerFailed,
+    WorkerReady,
+)
 from asgireload.supervisor import events
 from asgireload.supervisor.fleet import Fleet, Phase, Policy, Worker, new_fleet
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
-from asgireload.supervisor.reloads import Failure
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,12 @@ class World:
         self.count = 0
         self.alive: set[int] = set()
         self.templates: dict[int, events.StartTemplate] = {}
-        self.workers: dict[int, events.ForkWorker] = {}
+        self.workers: dict[int, events.ForkChild] = {}
         self.accepting: dict[int, int] = {}
         """Worker id to generation, of workers that accept connections."""
         self.held: set[int] = set()
         """Workers that let requests wait."""
-        self.drains: list[events.DrainWorker] = []
+        self.drains: list[events.DrainChild] = []
         self.import_tries = 0
         """Imports in workers that failed because an event loop ran, or because none ran."""
         self.verdicts: list[tuple[int, str]] = []
@@ -126,22 +137,28 @@ class World:
     # --- what children do -------------------------------------------------------------------------
 
     def _happen(self, event: events.Event) -> None:
-        identity = getattr(event, "template_id", None) or getattr(event, "worker_id", None)
-        exiting = isinstance(event, events.WorkerExited | events.TemplateExited)
-        if identity is not None and identity not in self.alive:
-            return
-        if isinstance(event, events.WorkerReady):
-            self.accepting[event.worker_id] = self.workers[event.worker_id].generation
-        if isinstance(event, events.WorkerStoppedAccepting):
-            self.accepting.pop(event.worker_id, None)
-        if exiting and identity is not None:
-            self.alive.discard(identity)
-            self.accepting.pop(identity, None)
-            self.held.discard(identity)
+        match event:
+            case events.ChildSaid(child_id) | events.ChildExited(child_id):
+                if child_id not in self.alive:
+                    return
+                self._note(child_id, event)
+            case events.ChildObserved(child_id):
+                if child_id not in self.alive:
+                    return
         self._after([*apply(self.fleet, event, self.now), *reconcile(self.fleet, self.now)])
 
+    def _note(self, child_id: int, event: events.ChildSaid | events.ChildExited) -> None:
+        if isinstance(event, events.ChildExited):
+            self.alive.discard(child_id)
+            self.accepting.pop(child_id, None)
+            self.held.discard(child_id)
+        elif isinstance(event.message, WorkerReady) and self.workers[child_id].role.serves:
+            self.accepting[child_id] = self.workers[child_id].generation
+        elif isinstance(event.message, WorkerDraining):
+            self.accepting.pop(child_id, None)
+
     def _die(self, worker_id: int, description: str, *, clean: bool) -> None:
-        self._happen(events.WorkerExited(worker_id, description, clean))
+        self._happen(events.ChildExited(worker_id, description, clean))
 
     def _after(self, steps: list[events.Step]) -> None:
         for step in steps:
@@ -159,29 +176,27 @@ class World:
         match step:
             case events.StartTemplate():
                 self._start_template(step)
-            case events.ForkWorker():
-                self._fork_worker(step)
-            case events.DrainWorker():
+            case events.ForkChild():
+                self._fork_child(step)
+            case events.DrainChild():
                 self._drain(step)
-            case events.KillWorker():
+            case events.KillChild():
                 description = "killed by SIGABRT" if step.dump else "killed by SIGKILL"
-                self.later(0.01, events.WorkerExited(step.worker_id, description, clean=False))
-            case events.KillTemplate():
-                self.later(0.01, events.TemplateExited(step.template_id, "killed by SIGKILL"))
+                self.later(0.01, events.ChildExited(step.child_id, description, clean=False))
             case events.HoldWorker():
-                self.held.add(step.worker_id)
+                self.held.add(step.child_id)
             case events.ReleaseWorker():
-                self.held.remove(step.worker_id)
-            case events.CloseTemplate():
-                self._check_that_nobody_uses(step.template_id)
-                self.later(0.01, events.TemplateExited(step.template_id, "exit status 0"))
-            case events.Say():
+                self.held.remove(step.child_id)
+            case events.LetGo():
+                self._check_that_nobody_uses(step.child_id)
+                self.later(0.01, events.ChildExited(step.child_id, "exit status 0"))
+            case events.Log():
                 self.lines.append(step.text)
                 if step.level == "error":
                     self.errors.append(step.text)
             case events.SteerAway():
                 self.steered.append(step.slots)
-            case events.SpeakVerdict():
+            case events.ReportOutcome():
                 known = next(
                     reload for reload in self.fleet.history if reload.reload_id == step.reload_id
                 )
@@ -196,29 +211,33 @@ class World:
                 assert not self.alive, "something was left behind"
 
     def _start_template(self, step: events.StartTemplate) -> None:
-        number = step.template_id
+        number = step.child_id
         self.alive.add(number)
         self.templates[number] = step
+        self.later(0.0, said(number, ChildStarted(9_000 + number)))
         code = self.releases(step.generation)
         if step.failure is not None:
-            self.later(0.005, events.TemplateLoaded(number, 0.005, (), step.failure))
+            self.later(0.005, said(number, AppLoaded(0.005, (), step.failure)))
         elif not step.preload:
-            self.later(0.05, events.TemplateLoaded(number, 0.05))
+            self.later(0.05, said(number, AppLoaded(0.05)))
         elif code.import_dies:
-            self.later(code.imports, events.TemplateExited(number, "killed by SIGSEGV"))
+            self.later(code.imports, events.ChildExited(number, "killed by SIGSEGV"))
         elif code.import_fails and self.policy.development:
             failure = Failure("import", "SyntaxError", "Traceback")
-            self.later(code.imports, events.TemplateLoaded(number, 0.1, (), failure))
+            self.later(code.imports, said(number, AppLoaded(0.1, (), failure)))
         elif code.import_fails:
-            self.later(code.imports, events.TemplateFailed(number, "SyntaxError", "Traceback"))
-            self.later((code.imports or 0) + 0.01, events.TemplateExited(number, "exit status 1"))
+            self.later(
+                code.imports,
+                said(number, AppFailed(Failure("import", "SyntaxError", "Traceback"))),
+            )
+            self.later((code.imports or 0) + 0.01, events.ChildExited(number, "exit status 1"))
         elif code.needs_loop:
             reasons = ("its import needs a running event loop",)
-            self.later(code.imports, events.TemplateUnsafe(number, reasons, needs_loop=True))
+            self.later(code.imports, said(number, AppUnsafe(reasons, needs_loop=True)))
         elif code.unsafe:
-            self.later(code.imports, events.TemplateUnsafe(number, ("a thread",)))
+            self.later(code.imports, said(number, AppUnsafe(("a thread",))))
         else:
-            loaded = events.TemplateLoaded(number, 1.0, cleans_up=code.cleans_up)
+            loaded = said(number, AppLoaded(1.0, cleans_up=code.cleans_up))
             self.later(code.imports, loaded)
 
     def _check_that_nobody_uses(self, template_id: int) -> None:
@@ -228,8 +247,8 @@ class World:
             if template.cleans_up and worker.generation == template.generation:
                 assert worker.state is State.DYING, "its temporary files were removed too early"
 
-    def _fork_worker(self, step: events.ForkWorker) -> None:
-        number = step.worker_id
+    def _fork_child(self, step: events.ForkChild) -> None:
+        number = step.child_id
         assert step.template_id in self.alive, "forked from a template that is gone"
         if self.templates[step.template_id].becomes_worker:
             self.alive.discard(step.template_id)
@@ -241,51 +260,52 @@ class World:
             self.policy.development and code.import_fails
         ):
             code = GOOD  # what stands in for it
-        self.later(0.0, events.WorkerStarted(number, 10_000 + number))
+        self.later(0.0, said(number, ChildStarted(10_000 + number)))
         loop_fails = code.starts_loop if step.import_in_loop else code.needs_loop
         if not preload and loop_fails:
             self.import_tries += 1
             text = "about the event loop"
             self.later(
                 code.boots,
-                events.WorkerFailed(number, "import", text, "", other_way=step.has_other_way),
+                said(number, WorkerFailed(Failure("import", text), other_way=step.has_other_way)),
             )
-            exited = events.WorkerExited(number, "exit status 3", clean=False)
+            exited = events.ChildExited(number, "exit status 3", clean=False)
             self.later((code.boots or 0) + 0.2, exited)
         elif code.boot_dies or (code.needs_no_preload and preload):
-            self.later(code.boots, events.WorkerExited(number, "killed by SIGSEGV", clean=False))
+            self.later(code.boots, events.ChildExited(number, "killed by SIGSEGV", clean=False))
         elif code.boot_fails and self.policy.development:
             failure = Failure("lifespan", "no database", "Traceback")
-            self.later(code.boots, events.WorkerReady(number, failure))
+            self.later(code.boots, said(number, WorkerReady(failure)))
         elif code.boot_fails:
             self.later(
-                code.boots, events.WorkerFailed(number, "lifespan", "no database", "Traceback")
+                code.boots,
+                said(number, WorkerFailed(Failure("lifespan", "no database", "Traceback"))),
             )
             self.later(
-                (code.boots or 0) + 0.001, events.WorkerExited(number, "exit status 3", clean=False)
+                (code.boots or 0) + 0.001, events.ChildExited(number, "exit status 3", clean=False)
             )
         else:
-            self.later(code.boots, events.WorkerReady(number))
+            self.later(code.boots, said(number, WorkerReady()))
             if code.boots is not None and code.leaves is not None:
                 gone = code.boots + code.leaves
-                self.later(gone, events.WorkerStoppedAccepting(number))
-                self.later(gone + 0.01, events.WorkerDrained(number, 0, 0))
-                self.later(gone + 0.02, events.WorkerExited(number, "exit status 0", clean=True))
+                self.later(gone, said(number, WorkerDraining()))
+                self.later(gone + 0.01, said(number, WorkerDrained(0, 0)))
+                self.later(gone + 0.02, events.ChildExited(number, "exit status 0", clean=True))
             if code.boots is not None and code.lives is not None:
                 self.later(
                     code.boots + code.lives,
-                    events.WorkerExited(number, "exit status 1", clean=False),
+                    events.ChildExited(number, "exit status 1", clean=False),
                 )
 
-    def _drain(self, step: events.DrainWorker) -> None:
-        number = step.worker_id
+    def _drain(self, step: events.DrainChild) -> None:
+        number = step.child_id
         self.drains.append(step)
         code = self.releases(self.workers[number].generation)
         self.accepting.pop(number, None)
-        self.later(0.001, events.WorkerStoppedAccepting(number))
+        self.later(0.001, said(number, WorkerDraining()))
         if code.drains is not None:
-            self.later(code.drains, events.WorkerDrained(number, 0, 0))
-            self.later(code.drains + 0.01, events.WorkerExited(number, "exit status 0", clean=True))
+            self.later(code.drains, said(number, WorkerDrained(0, 0)))
+            self.later(code.drains + 0.01, events.ChildExited(number, "exit status 0", clean=True))
 
     # --- questions --------------------------------------------------------------------------------
 
@@ -297,7 +317,11 @@ class World:
     def serving(self) -> list[int]:
         """Generations of the accepting workers, by slot."""
         ready = [worker for worker in self.fleet.workers.values() if worker.state is State.READY]
-        return [worker.generation for worker in sorted(ready, key=lambda worker: worker.slot)]
+        return [worker.generation for worker in sorted(ready, key=lambda worker: worker.place)]
+
+
+def said(child_id: int, message: AnyMessage) -> events.ChildSaid:
+    return events.ChildSaid(child_id, message)
 
 
 def started(

@@ -8,7 +8,12 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["asgireload.template.main", "asgireload.development.template.library_base"]
+    "module",
+    [
+        "asgireload.template.main",
+        "asgireload.development.template.main",
+        "asgireload.development.template.library_base",
+    ],
 )
 def test_an_order_of_a_supervisor_that_has_died_is_not_carried_out(module):
     """The kernel tells of its death only who has asked before; an import may take for ever."""

@@ -116,7 +116,7 @@ def test_the_scope_has_every_field(run: Any, parser: str) -> None:
             assert scope["server"] == ("127.0.0.1", server.port)
             assert scope["state"] == {"n": 1}
             assert scope["extensions"]["websocket.http.response"] == {}
-            assert scope["extensions"]["asgireload.drain"] is server.context.drain
+            assert scope["extensions"]["asgireload.drain"] is server.served.drain.notice
             assert "method" not in scope
 
     run(main())
@@ -401,13 +401,13 @@ def test_held_messages_outlive_the_connection(run: Any, parser: str) -> None:
         async with serving(app, parser, ws_max_queue=2) as server:
             client = await open_raw(server)
             client.send(frame(1, b"x") * 10)
-            (connection,) = server.context.connections
+            (connection,) = server.live.connections
             assert isinstance(connection, WebSocketConnection)
             await server.wait_until(lambda: connection._is_reading_paused)
             connection._transport.abort()
-            await server.wait_until(lambda: not server.context.connections)
+            await server.wait_until(lambda: not server.live.connections)
             release[0].set()
-            await server.context.wait_idle()
+            await server.live.wait_idle()
             assert [message.get("text") for message in seen] == ["x"] * 10 + [None]
             assert seen[-1]["code"] == 1006
             assert server.count(Field.APP_ERRORS_TOTAL) == 0
@@ -434,7 +434,7 @@ def test_a_peer_that_does_not_read_slows_the_application_down(run: Any, parser: 
             await asyncio.sleep(0.05)
             assert before == sent
             client.writer.transport.abort()
-            await server.context.wait_idle()
+            await server.live.wait_idle()
             assert server.count(Field.APP_ERRORS_TOTAL) == 0
 
     run(main())
@@ -474,8 +474,8 @@ async def read_close(client: Client) -> tuple[int, str]:
 
 def drain(server: Server, reason: DrainReason = DrainReason.RELOAD) -> None:
     loop = asyncio.get_running_loop()
-    server.context.drain.begin(reason, loop.time() + 5)
-    for connection in tuple(server.context.connections):
+    server.served.drain.notice.begin(reason, loop.time() + 5)
+    for connection in tuple(server.live.connections):
         connection.begin_drain()
 
 
@@ -501,10 +501,10 @@ def test_a_drain_closes_with_a_code_that_client_and_application_see(
             told, reason_text = await read_close(client)
             assert told == code
             assert re.fullmatch(TOLD[code], reason_text)
-            assert server.context.connections
+            assert server.live.connections
             client.send(frame(8, struct.pack("!H", code)))
             assert await client.read_all() == b""
-            await server.context.wait_idle()
+            await server.live.wait_idle()
             assert seen[1]["code"] == code
             assert seen[1]["reason"] == reason_text
 
@@ -532,7 +532,7 @@ def test_a_peer_that_never_answers_does_not_hold_the_drain(
                 await asyncio.sleep(0.1)
             drain(server)
             async with asyncio.timeout(0.5):
-                await server.context.wait_idle()
+                await server.live.wait_idle()
 
     run(main())
 
@@ -567,7 +567,7 @@ def test_a_handshake_under_way_in_a_reload_is_completed_and_leaves_then(
             assert code == 1012
             client.send(frame(8, struct.pack("!H", code)))
             assert await client.read_all() == b""
-            await server.context.wait_idle()
+            await server.live.wait_idle()
             assert seen == [{"type": "websocket.disconnect", "code": 1012, "reason": ANY}]
 
     run(main())
@@ -589,7 +589,7 @@ def test_a_handshake_that_is_never_accepted_is_answered_at_the_deadline(
             client.send(HANDSHAKE + b"\r\n")
             await server.wait_until(lambda: begun)
             drain(server)
-            (connection,) = server.context.connections
+            (connection,) = server.live.connections
             connection.cut()
             assert (await client.read_all()).startswith(b"HTTP/1.1 503 ")
 
@@ -638,11 +638,11 @@ def test_an_application_that_ignores_the_close_is_cut_at_the_deadline(
         async with serving(app, parser, ws_close_timeout=0.02) as server:
             client = await open_raw(server)
             drain(server)
-            for connection in tuple(server.context.connections):
+            for connection in tuple(server.live.connections):
                 connection.cut()
-            server.context.loop.call_soon(server.context.cancel_background)
+            server.served.clock.loop.call_soon(server.live.cancel_background)
             await client.read_all()
-            await server.context.wait_idle()
+            await server.live.wait_idle()
             assert ended == [True]
             assert server.count(Field.CUT_TOTAL) == 1
 
@@ -653,7 +653,7 @@ def test_closes_of_a_drain_are_spread_and_served_until_then(run: Any, parser: st
     """Nobody waits longer than the window, and nobody is cut off before."""
 
     async def main() -> None:
-        async with serving(echo, parser, ws_close_window=0.3) as server:
+        async with serving(echo, parser, close_window=0.3) as server:
             clients = [await open_raw(server) for _ in range(30)]
             loop = asyncio.get_running_loop()
             times: list[float] = []
@@ -687,7 +687,7 @@ def test_a_close_waits_for_the_answer_to_a_message(run: Any, parser: str) -> Non
             await send({"type": "websocket.send", "text": message["text"]})
 
     async def main() -> None:
-        async with serving(app, parser, ws_close_window=0) as server:
+        async with serving(app, parser, close_window=0) as server:
             client = await open_raw(server)
             client.send(frame(1, b"asked"))
             await seen.wait()
@@ -701,7 +701,7 @@ def test_a_close_waits_for_the_answer_to_a_message(run: Any, parser: str) -> Non
 
 def test_a_close_waits_for_a_message_that_is_there_and_unread(run: Any, parser: str) -> None:
     async def main() -> None:
-        async with serving(echo, parser, ws_close_window=0) as server:
+        async with serving(echo, parser, close_window=0) as server:
             client = await open_raw(server)
             # Nothing but the kernel has it when the turn comes: the loop has looked at its sockets before.
             raw = client.writer.get_extra_info("socket")
@@ -724,15 +724,15 @@ def test_a_close_does_not_wait_for_ever(
         await asyncio.Event().wait()
 
     async def main() -> None:
-        async with serving(app, parser, ws_close_window=0, ws_close_timeout=0.05) as server:
+        async with serving(app, parser, close_window=0, ws_close_timeout=0.05) as server:
             client = await open_raw(server)
             drain(server)
             assert (await read_close(client))[0] == 1012
-            server.context.drain.deadline = 0.0
-            for connection in tuple(server.context.connections):
+            server.served.drain.notice.deadline = 0.0
+            for connection in tuple(server.live.connections):
                 connection.cut()
-            server.context.loop.call_soon(server.context.cancel_background)
-            await server.context.wait_idle()
+            server.served.clock.loop.call_soon(server.live.cancel_background)
+            await server.live.wait_idle()
 
     run(main())
 
@@ -750,7 +750,7 @@ def test_what_ends_before_its_turn_ends_as_ever(run: Any, parser: str) -> None:
             await asyncio.sleep(0.3)  # all turns are over by then, and none was taken
             for client in clients:
                 await client.close()
-            await server.context.wait_idle()
+            await server.live.wait_idle()
             assert server.count(Field.LIMIT_0 + Limit.WS_CLOSE_TIMEOUT) == 0  # type: ignore[arg-type]
 
     run(main())

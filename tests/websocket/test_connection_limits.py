@@ -25,11 +25,11 @@ from tests.websocket.test_connection import (
 
 
 def limit_count(server: Server, limit: Limit) -> int:
-    return server.context.record.values[Field.LIMIT_0 + limit]
+    return server.live.record.values[Field.LIMIT_0 + limit]
 
 
 def the_connection(server: Server) -> WebSocketConnection:
-    (connection,) = server.context.connections
+    (connection,) = server.live.connections
     assert isinstance(connection, WebSocketConnection)
     return connection
 
@@ -113,9 +113,9 @@ def test_a_close_behind_held_messages_is_told_although_the_connection_is_lost(
             client.send(frame(1, b"x") * 10 + frame(8, struct.pack("!H", 4002) + b"bye"))
             await server.wait_until(lambda: connection._is_reading_paused)
             connection._transport.abort()
-            await server.wait_until(lambda: not server.context.connections)
+            await server.wait_until(lambda: not server.live.connections)
             app.release.set()
-            await server.context.wait_idle()
+            await server.live.wait_idle()
             assert len(app.seen) == 11
             assert app.seen[-1] == {"type": "websocket.disconnect", "code": 4002, "reason": "bye"}
 
@@ -134,7 +134,7 @@ def test_a_drain_finds_the_close_behind_held_messages(run: Any, parser: str) -> 
             assert (await read_close(client))[0] == 1012
             assert await client.read_all() == b""
             app.release.set()
-            await server.context.wait_idle()
+            await server.live.wait_idle()
             assert [message["type"] for message in app.seen] == [
                 "websocket.receive",
                 "websocket.receive",
@@ -207,7 +207,7 @@ def test_a_client_that_reads_nothing_is_dropped(run: Any, parser: str, high_wate
             client.writer.transport.pause_reading()
             client.send(frame(1))
             await server.wait_until(lambda: seen)
-            await server.wait_until(lambda: not server.context.connections)
+            await server.wait_until(lambda: not server.live.connections)
             assert limit_count(server, Limit.WRITE_TIMEOUT) == 1
             assert seen[-1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
             assert len(seen) == (2 if high_water == 65_536 else 1)

@@ -36,7 +36,7 @@ def test_libraries_that_were_not_chosen_are_not_loaded() -> None:
     code = (
         "import sys, asgireload.worker.main, asgireload.supervisor.loop, asgireload.development.watch.watcher\n"
         "from asgireload.config import Config\n"
-        "asgireload.worker.main.http_settings(Config(app='a:b'), 1000)\n"
+        "asgireload.worker.settings.connection_settings(Config(app='a:b'), 1000)\n"
         "print([name for name in ('wsproto', 'watchfiles', 'h11', 'httptools') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,39 +6,39 @@ from functools import partial
 
 import pytest
 
-from asgireload.http import context
-from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http import live
 from asgireload.http1.connection import http_protocol
-from asgireload.ipc.scoreboard import Field, Limit, Record
+from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.addresses import ListenerTraits
 from asgireload.net.networks import TrustedNetworks
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.greeting import Greeter
 from tests.http.server import Client
+from tests.wired import Wired, make_wire
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HEADER = b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 443\r\n"
 
 
-class Served:
+class Served(Wired):
     """An acceptor with its own listening socket, and clients of it."""
 
     def __init__(self, app, *, proxy=False, timeout=5.0, **settings):
         loop = asyncio.get_running_loop()
-        self.context = ServingContext(app, HttpSettings(**settings), loop, record=Record.detached())
+        self.wire = make_wire(app, **settings)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
-        record = self.context.record
+        record = self.live.record
         self.acceptor = Acceptor(
             loop,
             [Entrance(self.listener, ListenerTraits(proxy=proxy))],
-            partial(http_protocol, self.context),
+            partial(http_protocol, self.wire),
             record=record,
             handshake_timeout=timeout,
             greeter=Greeter(loop, TrustedNetworks.parse("127.0.0.1"), record),
-            has_room=self.context.has_room,
+            has_room=self.live.has_room,
         )
-        self.context.on_room = self.acceptor.note_room
+        self.live.on_room = self.acceptor.note_room
         self.acceptor.start()
         self.clients = []
 
@@ -48,18 +48,18 @@ class Served:
         return client
 
     def count(self, limit):
-        return self.context.record.values[Field.LIMIT_0 + limit]
+        return self.live.record.values[Field.LIMIT_0 + limit]
 
     async def close(self):
         self.acceptor.stop()
         self.acceptor.abandon()
         for client in self.clients:
             await client.close()
-        for connection in tuple(self.context.connections):
+        for connection in tuple(self.live.connections):
             connection.abort()
         async with asyncio.timeout(5):
             await self.acceptor.wait_adopted(0)
-            await self.context.wait_idle()
+            await self.live.wait_idle()
         self.listener.close()
 
 
@@ -124,12 +124,12 @@ def test_connections_wait_to_be_accepted_when_there_is_no_room(run):
             async with asyncio.timeout(5):
                 while not served.count(Limit.CONNECTIONS):  # noqa: ASYNC110 - has no event
                     await asyncio.sleep(0.001)
-            assert len(served.context.connections) == 3
+            assert len(served.live.connections) == 3
             assert served.count(Limit.CONNECTIONS) >= 1
             release.set()
             for client in clients:
                 assert (await client.read_response())[0] == 200
-            assert len(served.context.connections) <= 4
+            assert len(served.live.connections) <= 4
         finally:
             await served.close()
 
@@ -137,7 +137,7 @@ def test_connections_wait_to_be_accepted_when_there_is_no_room(run):
 
 
 def test_idle_connections_make_way_for_new_ones(run, monkeypatch):
-    monkeypatch.setattr(context, "ROOM_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(live, "ROOM_IDLE_SECONDS", 0.0)
 
     async def main():
         served = Served(who, limit_connections=3, keep_alive_timeout=60)
@@ -146,7 +146,7 @@ def test_idle_connections_make_way_for_new_ones(run, monkeypatch):
                 client = await served.connect()
                 client.send(GET)
                 assert (await client.read_response())[0] == 200
-            assert len(served.context.connections) <= 4
+            assert len(served.live.connections) <= 4
             assert await served.clients[0].read_all() == b""
         finally:
             await served.close()

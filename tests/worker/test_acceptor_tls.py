@@ -16,36 +16,31 @@ import websockets.asyncio.client
 
 from asgireload.config import Config
 from asgireload.draining import DrainReason
-from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.settings import HttpSettings
 from asgireload.http1.connection import http_protocol
-from asgireload.ipc.scoreboard import Field, Limit, Record
+from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.addresses import ListenerTraits
 from asgireload.net.tls import Material, files_of, read_material
-from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.drain import drain
 from asgireload.worker.handover import Handover
+from asgireload.worker.protocols import resumed_protocol
 from asgireload.worker.tls import make_contexts
 from tests.certificates import AUTHORITY
+from tests.wired import Wired, make_wire
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 PATIENCE = 5.0
 
 
-class Server:
+class Server(Wired):
     """A worker's way of accepting, with one entrance that speaks TLS."""
 
     def __init__(self, app, directory, *, handshake_timeout=5.0, settings=None, **options):
         loop = asyncio.get_running_loop()
         self.directory = directory
         self.config = Config(**{"ssl_certfile": "a.pem", "ssl_keyfile": "a.key"} | options)
-        self.context = ServingContext(
-            app,
-            settings or HttpSettings(),
-            loop,
-            record=Record.detached(),
-            websocket_factory=WebSocketConnection,
-        )
+        self.wire = make_wire(app, websocket=True, settings=settings)
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
@@ -54,8 +49,8 @@ class Server:
         self.acceptor = Acceptor(
             loop,
             [self.entrance],
-            partial(http_protocol, self.context),
-            record=self.context.record,
+            partial(http_protocol, self.wire),
+            record=self.live.record,
             handshake_timeout=handshake_timeout,
         )
         self.acceptor.start()
@@ -67,7 +62,7 @@ class Server:
         (self.entrance.context,) = make_contexts(traits, material, self.config, "")
 
     def count(self, limit):
-        return self.context.record.values[Field.LIMIT_0 + limit]
+        return self.live.record.values[Field.LIMIT_0 + limit]
 
     async def wait_until(self, condition):
         async with asyncio.timeout(PATIENCE):
@@ -92,12 +87,12 @@ async def serving(app, directory, **options):
         server.acceptor.stop()
         server.acceptor.abandon()
         server.entrance.socket.close()
-        for connection in tuple(server.context.connections):
+        for connection in tuple(server.live.connections):
             connection.abort()
         async with asyncio.timeout(PATIENCE):
             await server.acceptor.wait_adopted(0)
-            await server.context.wait_idle()
-    assert server.context.record.values[Field.CONNECTIONS] == 0
+            await server.live.wait_idle()
+    assert server.live.record.values[Field.CONNECTIONS] == 0
 
 
 async def read_response(reader):
@@ -245,7 +240,7 @@ def test_a_client_without_the_required_certificate_gets_no_connection(run, files
                 pass  # an alert or a reset
             await close(writer)
             await server.wait_until(lambda: server.count(Limit.HANDSHAKE_FAILED) == 1)
-            assert server.context.record.values[Field.CONNECTIONS_TOTAL] == 0
+            assert server.live.record.values[Field.CONNECTIONS_TOTAL] == 0
 
     run(scenario())
 
@@ -404,14 +399,14 @@ def test_a_client_that_ends_its_side_gets_a_clean_end(run, files, caplog):
         async with serving(app, files) as server:
             reader, writer = await server.connect()
             writer.write(GET)
-            await server.wait_until(lambda: server.context.record.values[Field.REQUESTS_TOTAL])
+            await server.wait_until(lambda: server.live.record.values[Field.REQUESTS_TOTAL])
             below = writer.get_extra_info("socket")
             with socket.socket(fileno=os.dup(below.fileno())) as twin:
                 twin.shutdown(socket.SHUT_WR)
             assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
             await server.wait_until(lambda: messages)
             await close(writer)
-            await server.wait_until(lambda: server.context.is_idle)
+            await server.wait_until(lambda: server.live.is_idle)
         assert messages == [{"type": "http.disconnect"}]
 
     run(scenario())
@@ -422,9 +417,9 @@ def test_a_client_that_ends_its_side_gets_a_clean_end(run, files, caplog):
 
 async def begin_drain(server, timeout=3.0):
     server.acceptor.stop()
-    handover = Handover(asyncio.get_running_loop(), server.context)
+    handover = Handover(server.served, partial(resumed_protocol, server.wire))
     return asyncio.create_task(
-        drain(server.context, server.acceptor, handover, DrainReason.RELOAD, timeout)
+        drain(server.served, server.acceptor, handover, DrainReason.RELOAD, timeout)
     )
 
 
@@ -458,15 +453,15 @@ def test_a_connection_with_tls_ends_politely_although_there_is_a_successor(run, 
         async with serving(app, files, settings=settings) as server:
             idle, idle_writer = await server.connect()
             asked, asked_writer = await server.connect()
-            await server.wait_until(lambda: len(server.context.connections) == 2)
-            handover = Handover(asyncio.get_running_loop(), server.context)
+            await server.wait_until(lambda: len(server.live.connections) == 2)
+            handover = Handover(server.served, partial(resumed_protocol, server.wire))
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             handover.hand_to(ours)
             server.acceptor.stop()
             drained = asyncio.create_task(
-                drain(server.context, server.acceptor, handover, DrainReason.RELOAD, 5.0)
+                drain(server.served, server.acceptor, handover, DrainReason.RELOAD, 5.0)
             )
-            await server.wait_until(lambda: server.context.drain)
+            await server.wait_until(lambda: server.served.drain.notice)
             asked_writer.write(GET)
             head, body = await read_response(asked)
             assert body == b"done"

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Field, Scoreboard
 from asgireload.worker.acceptor import ACCEPT_BURST, Acceptor, Entrance
@@ -21,6 +20,7 @@ from asgireload.worker.balance import (
     Turnover,
     is_ahead,
 )
+from tests.wired import Wired, make_wire
 
 
 async def silent(scope, receive, send):
@@ -178,7 +178,7 @@ def test_workers_are_found_behind_many_that_drain(board):
     assert board.accepting_below() == 301
 
 
-class Worker:
+class Worker(Wired):
     """What of a worker accepts."""
 
     def __init__(self, listener, board, index):
@@ -187,11 +187,11 @@ class Worker:
         self.listener.setblocking(False)
         record = board.record(index)
         record.values[Field.ACCEPTING] = 1
-        self.context = ServingContext(silent, HttpSettings(), loop, record=record)
+        self.wire = make_wire(silent, record=record)
         self.acceptor = Acceptor(
             loop,
             [Entrance(self.listener)],
-            partial(http_protocol, self.context),
+            partial(http_protocol, self.wire),
             record=record,
             handshake_timeout=5,
             balance=Balance(board, index),
@@ -199,14 +199,14 @@ class Worker:
 
     @property
     def count(self):
-        return len(self.context.connections)
+        return len(self.live.connections)
 
     async def close(self):
         self.acceptor.stop()
-        for connection in tuple(self.context.connections):
+        for connection in tuple(self.live.connections):
             connection.abort()
         await self.acceptor.wait_adopted(5)
-        await self.context.wait_idle()
+        await self.live.wait_idle()
         self.listener.close()
 
 

@@ -138,7 +138,7 @@ def test_connections_that_were_handed_over_are_freed_without_the_collector(run):
                 await ask(client)
             pair.leave()
             await pair.wait_moved(20)
-            assert all(isinstance(each, HttpConnection) for each in pair.new.context.connections)
+            assert all(isinstance(each, HttpConnection) for each in pair.new.live.connections)
             for client in clients:
                 await ask(client)
             gc.collect()

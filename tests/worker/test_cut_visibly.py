@@ -27,7 +27,7 @@ def test_a_download_that_is_cut_is_seen_as_cut_by_a_slow_client(run: Any, reason
             await client.wait_head()
             client.pause()
             await asyncio.sleep(0.3)
-            await drain(pair.old.context, acceptor_of(pair), pair.old.handover, reason, 1.0)
+            await drain(pair.old.served, acceptor_of(pair), pair.old.handover, reason, 1.0)
             sent = pair.old.count(Field.BYTES_SENT_TOTAL)
             await asyncio.sleep(0.2)
             client.resume()
@@ -41,12 +41,12 @@ def test_a_download_that_is_cut_is_seen_as_cut_by_a_slow_client(run: Any, reason
 def test_a_download_whose_client_stalls_is_seen_as_cut(run: Any) -> None:
     async def scenario() -> None:
         async with workers(write_timeout=0.5) as pair:
-            pair.old.context.app = fast
+            pair.old.served.app = fast
             client = await SseClient.open(pair.address)
             client.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
             await client.wait_head()
             client.pause()
-            await wait_until(lambda: not pair.old.context.connections)
+            await wait_until(lambda: not pair.old.live.connections)
             client.resume()
             end = await client.wait_end()
             print(end, len(client.body), client.lost_with)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from asgireload.errors import ClientDisconnectedError
-from asgireload.http.context import HttpSettings
+from asgireload.http.settings import HttpSettings
 from asgireload.ipc.scoreboard import Limit
 from tests.worker.test_acceptor_tls import AUTHORITY, GET, answering, close, read_response, serving
 
@@ -84,7 +84,7 @@ def test_a_client_that_does_not_read_is_dropped(run, files):
             writer.write(GET)
             await server.wait_until(lambda: raised)
             assert raised == [ClientDisconnectedError]
-            await server.wait_until(lambda: not server.context.connections)
+            await server.wait_until(lambda: not server.live.connections)
             assert server.count(Limit.WRITE_TIMEOUT) == 1
             writer.transport.abort()
 

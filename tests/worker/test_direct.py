@@ -19,14 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgireload.draining import DrainReason
-from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Field
 from asgireload.net.deferring import defer
-from asgireload.websocket.connection import WebSocketConnection
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.direct import READ_BYTES, Doorway
 from tests.http.server import Client
+from tests.wired import Wired, make_wire
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -49,14 +48,12 @@ class CountingLoop(uvloop.Loop):
         return super().connect_accepted_socket(*args, **options)
 
 
-class Served:
+class Served(Wired):
     """A doorway with its own listening socket, and clients of it."""
 
     def __init__(self, app, *, host="127.0.0.1", is_direct=True, **options):
         self.loop = asyncio.get_running_loop()
-        self.context = ServingContext(
-            app, HttpSettings(**options), self.loop, websocket_factory=WebSocketConnection
-        )
+        self.wire = make_wire(app, websocket=True, **options)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listener = socket.create_server((host, 0), family=family)
         self.listener.setblocking(False)
@@ -65,13 +62,13 @@ class Served:
         self.acceptor = Acceptor(
             self.loop,
             [Entrance(self.listener)],
-            partial(http_protocol, self.context),
-            record=self.context.record,
+            partial(http_protocol, self.wire),
+            record=self.live.record,
             handshake_timeout=5.0,
-            has_room=self.context.has_room,
-            doorway=Doorway(self.loop, self.context),
+            has_room=self.live.has_room,
+            doorway=Doorway(self.wire),
         )
-        self.context.on_room = self.acceptor.note_room
+        self.live.on_room = self.acceptor.note_room
         self.acceptor.start()
         self.port = self.listener.getsockname()[1]
         self.clients = []
@@ -90,12 +87,12 @@ class Served:
         self.listener.close()
         for client in self.clients:
             await client.close()
-        for connection in tuple(self.context.connections):
+        for connection in tuple(self.live.connections):
             connection.abort()
-        self.context.cancel_background()
+        self.live.cancel_background()
         async with asyncio.timeout(PATIENCE):
-            await self.context.wait_idle()
-        values = self.context.record.values
+            await self.live.wait_idle()
+        values = self.live.record.values
         assert (values[Field.CONNECTIONS], values[Field.EXCHANGES]) == (0, 0)
 
 
@@ -129,7 +126,7 @@ def test_the_only_request_of_a_connection_is_answered_without_the_loop():
                 assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
                 assert b"\r\nconnection: close\r\n" in answer
                 assert answer.endswith(b"\r\n\r\nhello")
-            values = served.context.record.values
+            values = served.live.record.values
             assert values[Field.CONNECTIONS_TOTAL] == 3
             assert values[Field.REQUESTS_TOTAL] == 3
             assert values[Field.RESPONSES_2XX_TOTAL] == 3
@@ -390,9 +387,9 @@ def test_a_client_that_has_left_already_breaks_nothing():
             own_socket = client.writer.get_extra_info("socket")
             own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.send(LAST)
-            await until(lambda: served.context.record.values[Field.REQUESTS_TOTAL])
+            await until(lambda: served.live.record.values[Field.REQUESTS_TOTAL])
             client.writer.transport.abort()
-            await until(lambda: done and not served.context.connections)
+            await until(lambda: done and not served.live.connections)
             # The next one is served as ever.
             client = await served.connect()
             client.send(LAST)
@@ -469,8 +466,8 @@ def test_a_drain_that_begins_meanwhile_ends_the_connection_politely(is_slow):
             client = await served.connect()
             client.send(GET)
             await begun.wait()
-            served.context.drain.begin(DrainReason.STOP, served.loop.time() + 5)
-            for connection in tuple(served.context.connections):
+            served.served.drain.notice.begin(DrainReason.STOP, served.loop.time() + 5)
+            for connection in tuple(served.live.connections):
                 connection.begin_drain()
             answer = await client.read_all()
             assert answer.endswith(b"hello")
@@ -483,7 +480,7 @@ def test_a_drain_that_begins_meanwhile_ends_the_connection_politely(is_slow):
 def test_during_a_drain_connections_are_the_loops_from_the_beginning():
     async def main():
         async with Served(hello) as served:
-            served.context.drain.begin(DrainReason.STOP, served.loop.time() + 5)
+            served.served.drain.notice.begin(DrainReason.STOP, served.loop.time() + 5)
             client = await served.connect()
             client.send(LAST)
             assert (await client.read_all()).endswith(b"hello")
@@ -501,15 +498,15 @@ def test_cutting_and_dropping_reach_a_connection_that_the_loop_has_not_got():
                 client = await served.connect()
                 client.send(LAST)
                 async with asyncio.timeout(PATIENCE):
-                    await until(lambda: served.context.connections)
-                    (connection,) = served.context.connections
+                    await until(lambda: served.live.connections)
+                    (connection,) = served.live.connections
                     getattr(connection, way)()
                     try:
                         answer = await client.read_all()
                     except ConnectionResetError:
                         answer = b""
                     assert answer[9:12] == status
-                    await until(lambda: not served.context.connections)
+                    await until(lambda: not served.live.connections)
 
     run(main)
 
@@ -528,7 +525,7 @@ def test_no_descriptor_is_left_behind():
                 client.send(data)
                 await asyncio.sleep(0.05)
                 await client.close()
-                await until(lambda: not served.context.connections)
+                await until(lambda: not served.live.connections)
 
             await ask(LAST)  # what the loop opens for itself, it opens once
             before = len(os.listdir("/proc/self/fd"))

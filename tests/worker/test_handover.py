@@ -5,22 +5,25 @@ import os
 import socket
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
 from asgireload.draining import DrainReason
-from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.http1.connection import http_protocol
 from asgireload.ipc.parcels import Facts, HttpParcel, Settled, encode_parcel
 from asgireload.ipc.passage import Passage
 from asgireload.ipc.scoreboard import Field
 from asgireload.net.proxy_protocol import Origin
-from asgireload.websocket.connection import WebSocketConnection
-from asgireload.worker import handover as handover_module
+from asgireload.worker import sender as sender_module
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.drain import drain
-from asgireload.worker.handover import Handover, Receiver, Sender
+from asgireload.worker.handover import Handover
+from asgireload.worker.protocols import resumed_protocol
+from asgireload.worker.receiver import Receiver
+from asgireload.worker.sender import Sender
 from tests.http.server import Client
+from tests.wired import Wired, make_wire
 
 
 @pytest.fixture(params=["builtin", "httptools", "h11"])
@@ -28,19 +31,15 @@ def parser(request):
     return request.param
 
 
-class Worker:
+class Worker(Wired):
     """What `worker/main.py` joins, without a process of its own."""
 
     def __init__(self, name, parser="builtin", gate=None, **options):
         self.name = name
         self.gate = gate
-        loop = asyncio.get_running_loop()
-        settings = HttpSettings(parser=parser, **options)
         self.scopes = []
-        self.context = ServingContext(
-            self.app, settings, loop, websocket_factory=WebSocketConnection
-        )
-        self.handover = Handover(loop, self.context)
+        self.wire = make_wire(self.app, websocket=True, parser=parser, **options)
+        self.handover = Handover(self.served, partial(resumed_protocol, self.wire))
 
     async def app(self, scope, receive, send):
         self.scopes.append(scope)
@@ -64,10 +63,10 @@ class Worker:
         await respond(send, f"{self.name} {scope['path']} {len(body)}")
 
     def count(self, field):
-        return self.context.record.values[field]
+        return self.live.record.values[field]
 
     def begin_drain(self, timeout=10.0):
-        self.context.drain.begin(DrainReason.RELOAD, time.monotonic() + timeout)
+        self.served.drain.notice.begin(DrainReason.RELOAD, time.monotonic() + timeout)
         self.handover.begin_drain()
 
 
@@ -128,7 +127,7 @@ async def workers(parser="builtin", *, unix=None, origin=None, new=None, old=Non
     loop = asyncio.get_running_loop()
 
     def make():
-        return http_protocol(first.context, origin)
+        return http_protocol(first.wire, origin)
 
     if unix is not None:
         listener = await loop.create_unix_server(make, unix)
@@ -146,8 +145,8 @@ async def workers(parser="builtin", *, unix=None, origin=None, new=None, old=Non
             await client.close()
         for worker in (first, second):
             worker.handover.withdraw()
-            worker.context.cancel_background()
-            for connection in tuple(worker.context.connections):
+            worker.live.cancel_background()
+            for connection in tuple(worker.live.connections):
                 connection.abort()
             async with asyncio.timeout(5):
                 await worker.handover.wait_idle()
@@ -179,7 +178,7 @@ def test_idle_connection_goes_on_at_the_successor(run, parser):
             assert body == "new /a 0"
             assert "connection" not in headers
             assert (await ask(client, b"b"))[0] == "new /b 0"
-            assert not pair.old.context.connections
+            assert not pair.old.live.connections
             assert pair.new.count(Field.CONNECTIONS_TOTAL) == 0
             assert pair.new.count(Field.CONNECTIONS) == 1
 
@@ -420,16 +419,16 @@ def test_connections_are_shared_by_those_that_follow(run, what):
                 ends[0].close()
             pair.old.begin_drain()
             if what in ("one goes", "both go"):
-                first = pair.old.context.successor.senders[0]
+                first = pair.old.served.drain.successor.senders[0]
                 await wait_until(lambda: first._offers.unsettled)
                 ends[0].close()
             if what == "both go":
                 third.handover.withdraw()
-                await wait_until(lambda: pair.old.context.successor is None)
+                await wait_until(lambda: pair.old.served.drain.successor is None)
                 one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 pair.old.handover.hand_to(one, 3)
                 pair.new.handover.receive(other)
-            await wait_until(lambda: pair.old.context.is_idle)
+            await wait_until(lambda: pair.old.live.is_idle)
             both = (pair.new, third)
             await wait_until(
                 lambda: sum(each.count(Field.TAKEN_OVER_TOTAL) for each in both) == 200
@@ -451,7 +450,7 @@ def test_connections_are_shared_by_those_that_follow(run, what):
                 assert "connection" not in headers
             for client in clients:
                 await client.close()
-            await wait_until(lambda: third.context.is_idle)
+            await wait_until(lambda: third.live.is_idle)
             third.handover.withdraw()
 
     run(scenario())
@@ -476,7 +475,7 @@ def test_what_a_full_successor_refuses_is_offered_to_the_next_one(run, parser):
             await wait_until(lambda: len(spent) == 2)
             await wait_until(lambda: pair.old.handover.came_back == 4)
             assert spent == [0, 3]
-            assert len(pair.old.context.connections) == 1
+            assert len(pair.old.live.connections) == 1
             answers = [(await ask(client)) for client in clients]
             assert (
                 sorted(body for body, _ in answers)
@@ -485,7 +484,7 @@ def test_what_a_full_successor_refuses_is_offered_to_the_next_one(run, parser):
             for body, headers in answers:
                 assert ("connection" in headers) == body.startswith("old")
             third.handover.withdraw()
-            for connection in tuple(third.context.connections):
+            for connection in tuple(third.live.connections):
                 connection.abort()
             async with asyncio.timeout(5):
                 await third.handover.wait_idle()
@@ -519,7 +518,7 @@ def test_request_crosses_the_end_of_the_successor_and_is_answered(run, parser):
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
-            await wait_until(lambda: pair.old.context.successor.senders[0]._offers.unsettled)
+            await wait_until(lambda: pair.old.served.drain.successor.senders[0]._offers.unsettled)
             # It lies in the socket, which nobody reads while the offer is open.
             client.send(GET % b"late")
             await client.writer.drain()
@@ -538,12 +537,12 @@ def test_drain_deadline_withdraws_what_is_on_its_way(run):
             client = await pair.connect()
             loop = asyncio.get_running_loop()
             acceptor = Acceptor(
-                loop, [], http_protocol, record=pair.old.context.record, handshake_timeout=1.0
+                loop, [], http_protocol, record=pair.old.live.record, handshake_timeout=1.0
             )
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pair.old.handover.hand_to(one)
             result = await drain(
-                pair.old.context, acceptor, pair.old.handover, DrainReason.RELOAD, 0.1
+                pair.old.served, acceptor, pair.old.handover, DrainReason.RELOAD, 0.1
             )
             assert (result.handed_over, result.came_back) == (0, 1)
             assert await client.read_all() == b""
@@ -578,11 +577,11 @@ def test_deadlines_go_on_running(run):
         async with workers(keep_alive_timeout=60.0) as pair:
             client = await pair.connect()
             await ask(client)
-            (before,) = pair.old.context.connections
+            (before,) = pair.old.live.connections
             since = before.idle_since
             pair.leave()
             await pair.wait_moved()
-            (after,) = pair.new.context.connections
+            (after,) = pair.new.live.connections
             assert after.idle_since == pytest.approx(since, abs=0.005)
 
     run(scenario())
@@ -611,7 +610,7 @@ def test_successor_without_room_sends_connections_back_and_they_end_politely(run
             pair.leave()
             await wait_until(lambda: pair.old.handover.came_back == 3)
             assert pair.old.handover.handed_over == 2
-            await wait_until(lambda: len(pair.new.context.connections) == 2)
+            await wait_until(lambda: len(pair.new.live.connections) == 2)
             answers = [await ask(client) for client in clients]
             assert sorted(body for body, _ in answers) == ["new /a 0"] * 2 + ["old /a 0"] * 3
             for body, headers in answers:
@@ -645,9 +644,9 @@ def test_successor_that_ends_at_once_costs_nothing(run, parser):
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
-            await wait_until(lambda: pair.old.context.successor.senders[0]._offers.unsettled)
+            await wait_until(lambda: pair.old.served.drain.successor.senders[0]._offers.unsettled)
             other.close()
-            await wait_until(lambda: pair.old.context.successor is None)
+            await wait_until(lambda: pair.old.served.drain.successor is None)
             for client in clients:
                 body, headers = await ask(client)
                 assert body == "old /a 0"
@@ -657,7 +656,7 @@ def test_successor_that_ends_at_once_costs_nothing(run, parser):
 
 
 def test_successor_that_hangs_gets_a_deadline_and_cannot_serve_afterwards(run, monkeypatch):
-    monkeypatch.setattr(handover_module, "SETTLE_TIMEOUT", 0.05)
+    monkeypatch.setattr(sender_module, "SETTLE_TIMEOUT", 0.05)
 
     async def scenario():
         async with workers(drain_grace=1.0) as pair:
@@ -666,7 +665,7 @@ def test_successor_that_hangs_gets_a_deadline_and_cannot_serve_afterwards(run, m
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
             # The successor wakes up only when the old one has given up.
-            await wait_until(lambda: pair.old.context.successor is None)
+            await wait_until(lambda: pair.old.served.drain.successor is None)
             pair.new.handover.receive(other)
             for client in clients:
                 assert (await ask(client))[0] == "old /a 0"
@@ -692,7 +691,7 @@ def test_what_a_killed_worker_had_offered_is_taken(run):
             receiver = Receiver(
                 asyncio.get_running_loop(),
                 other,
-                pair.new.context,
+                partial(resumed_protocol, pair.new.wire),
                 lambda: True,
                 lambda arrived: None,
                 receivers.append,
@@ -713,7 +712,7 @@ def test_successor_that_drains_without_one_of_its_own_sends_back(run):
             pair.link()
             pair.new.begin_drain()
             pair.old.begin_drain()
-            await wait_until(lambda: pair.old.context.successor is None)
+            await wait_until(lambda: pair.old.served.drain.successor is None)
             body, headers = await ask(client)
             assert (body, headers["connection"]) == ("old /a 0", "close")
 
@@ -751,7 +750,7 @@ def test_another_successor_takes_the_place_of_one_that_is_gone(run):
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
             other.close()
-            await wait_until(lambda: pair.old.context.successor is None)
+            await wait_until(lambda: pair.old.served.drain.successor is None)
             pair.link()
             await pair.wait_moved()
             assert (await ask(client))[0] == "new /a 0"
@@ -774,13 +773,13 @@ def test_deadline_of_a_drain_without_successor_does_not_go_along_to_the_next_one
             client.send(begun)
             states = ["HEAD" if begun else "IDLE", "SILENT"]
             await wait_until(
-                lambda: sorted(c.state.name for c in pair.old.context.connections) == states
+                lambda: sorted(c.state.name for c in pair.old.live.connections) == states
             )
-            before = sorted(c.idle_since for c in pair.old.context.connections)
+            before = sorted(c.idle_since for c in pair.old.live.connections)
             pair.old.begin_drain()
             pair.link()
             await pair.wait_moved(2)
-            after = sorted(c.idle_since for c in pair.new.context.connections)
+            after = sorted(c.idle_since for c in pair.new.live.connections)
             assert after == pytest.approx(before, abs=0.005)
             silent.send(GET % b"a")
             assert (await silent.read_response())[2] == b"new /a 0"
@@ -798,10 +797,10 @@ def test_request_that_came_before_the_deadline_is_answered_by_the_successor_afte
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
-            await wait_until(lambda: pair.old.context.successor.senders[0]._offers.unsettled)
+            await wait_until(lambda: pair.old.served.drain.successor.senders[0]._offers.unsettled)
             client.send(GET % b"late")
             await client.writer.drain()
-            (connection,) = pair.old.context.connections
+            (connection,) = pair.old.live.connections
             loop = asyncio.get_running_loop()
             await wait_until(lambda: loop.time() > connection._timer.wait)
             pair.new.handover.receive(other)
@@ -818,10 +817,10 @@ def test_request_that_came_before_the_deadline_is_answered_after_a_refusal(run, 
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pair.old.handover.hand_to(one)
             pair.old.begin_drain()
-            await wait_until(lambda: pair.old.context.successor.senders[0]._offers.unsettled)
+            await wait_until(lambda: pair.old.served.drain.successor.senders[0]._offers.unsettled)
             client.send(GET % b"late")
             await client.writer.drain()
-            (connection,) = pair.old.context.connections
+            (connection,) = pair.old.live.connections
             loop = asyncio.get_running_loop()
             await wait_until(lambda: loop.time() > connection._timer.wait)
             pair.link()
@@ -833,7 +832,7 @@ def test_request_that_came_before_the_deadline_is_answered_after_a_refusal(run, 
 
 def test_successor_that_answers_promptly_after_a_pause_is_not_taken_for_stuck(run, monkeypatch):
     """Its time begins with an offer, not with the last word that it said before."""
-    monkeypatch.setattr(handover_module, "SETTLE_TIMEOUT", 0.3)
+    monkeypatch.setattr(sender_module, "SETTLE_TIMEOUT", 0.3)
 
     async def scenario():
         async with workers():
@@ -899,7 +898,7 @@ def test_response_that_the_client_reads_slowly_is_out_before_its_connection_move
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await send({"type": "http.response.body", "body": b"x" * size})
 
-            pair.old.context.app = large
+            pair.old.served.app = large
             client = await pair.connect()
             client.send(GET % b"large")
             await client.reader.readuntil(b"\r\n\r\n")
@@ -921,7 +920,7 @@ def test_client_that_leaves_while_its_connection_moves_is_forgotten_by_both(run)
             for client in clients:
                 client.writer.transport.abort()
             await wait_until(
-                lambda: not pair.old.context.connections and not pair.new.context.connections
+                lambda: not pair.old.live.connections and not pair.new.live.connections
             )
 
     run(scenario())
@@ -950,10 +949,10 @@ def test_a_thousand_connections_move_in_slices(run):
                 await ask(client)
             offers = []
             pair.link()
-            (sender,) = pair.old.context.successor.senders
+            (sender,) = pair.old.served.drain.successor.senders
             assert isinstance(sender, Sender)
             pair.old.begin_drain()
-            while pair.old.context.connections:
+            while pair.old.live.connections:
                 offers.append(len(sender._offers.unsettled))
                 await asyncio.sleep(0)
             assert max(offers) <= 64

@@ -15,7 +15,8 @@ from asgireload.http.exchange import BODY_HIGH_WATER_BYTES
 from asgireload.http1.connection import HttpConnection
 from asgireload.http1.write_scheduling import PIECES_LEAST_BYTES, PIECES_MOST_BYTES
 from asgireload.ipc.scoreboard import Field
-from asgireload.websocket.connection import EARLY_BYTES, WebSocketConnection
+from asgireload.websocket.connection import EARLY_BYTES
+from asgireload.websocket.settings import WebSocketSettings
 from tests.websocket.client_frames import frame
 from tests.worker import test_acceptor_tls as over_tls
 from tests.worker.test_acceptor import GET, Served
@@ -46,14 +47,12 @@ def kind(request):
 
 @asynccontextmanager
 async def serving(app, kind, directory, *, kernel_bytes=SMALL_BYTES):
-    """Serve `app`; give the context and a function that connects; the kernel may hold `kernel_bytes`."""
+    """Serve `app`; give the server and a function that connects; the kernel may hold `kernel_bytes`."""
     clients = []
     if kind == "plain":
-        served = Served(app)
-        served.context.websocket_factory = WebSocketConnection
-        served.context.speaks_websocket = True
+        served = Served(app, websocket=True)
         try:
-            yield served.context, _connector(served.listener, None, kernel_bytes, clients)
+            yield served.served, _connector(served.listener, None, kernel_bytes, clients)
         finally:
             _close(clients)
             await served.close()
@@ -62,7 +61,7 @@ async def serving(app, kind, directory, *, kernel_bytes=SMALL_BYTES):
             client = over_tls.AUTHORITY.client_context()
             try:
                 yield (
-                    server.context,
+                    server.served,
                     _connector(server.entrance.socket, client, kernel_bytes, clients),
                 )
             finally:
@@ -154,10 +153,10 @@ def test_a_client_whose_application_does_not_read_is_held_up(run, kind, what, tm
             called.append(scope)
             await release.wait()
 
-        async with serving(app, kind, tmp_path) as (context, connect):
+        async with serving(app, kind, tmp_path) as (server, connect):
             client = await connect()
             taken = await push(client, data)
-            received = context.record.values[Field.BYTES_RECEIVED_TOTAL]
+            received = server.live.record.values[Field.BYTES_RECEIVED_TOTAL]
             assert len(called) == 1
             assert received <= BODY_HIGH_WATER_BYTES + READ_BYTES + HEAD_BYTES
             below = TLS_HIGH_WATER_BYTES + READ_BYTES if kind == "tls" else 0
@@ -187,11 +186,11 @@ def test_an_application_that_reads_slowly_finds_no_more_than_that(run, kind, tmp
                     return
                 consumed += len(message["body"])
 
-        async with serving(app, kind, tmp_path, kernel_bytes=READ_BYTES) as (context, connect):
+        async with serving(app, kind, tmp_path, kernel_bytes=READ_BYTES) as (server, connect):
             client = await connect()
             for _ in range(3):
                 data = data[await push(client, data) :]
-                received = context.record.values[Field.BYTES_RECEIVED_TOTAL]
+                received = server.live.record.values[Field.BYTES_RECEIVED_TOTAL]
                 assert received - consumed <= BODY_HIGH_WATER_BYTES + largest + HEAD_BYTES
                 assert data, "the flood outlasts the test"
                 before = consumed
@@ -235,11 +234,11 @@ def test_an_application_whose_client_does_not_read_is_held_up(
         asked, kernel_bytes = (
             (READ_BYTES, 8 * READ_BYTES) if reads_first else (SMALL_BYTES, KERNEL_BYTES)
         )
-        async with serving(app, kind, tmp_path, kernel_bytes=asked) as (context, connect):
+        async with serving(app, kind, tmp_path, kernel_bytes=asked) as (server, connect):
             client = await connect()
             client.send(GET)
             read = await asyncio.to_thread(read_much, client) if reads_first else 0
-            sent = await settled(lambda: context.record.values[Field.BYTES_SENT_TOTAL])
+            sent = await settled(lambda: server.live.record.values[Field.BYTES_SENT_TOTAL])
             high = TLS_WRITE_HIGH_WATER_BYTES if kind == "tls" else WRITE_HIGH_WATER_BYTES
             held = transports[0].get_write_buffer_size()
             # Below a quarter of it the application would have been let go on.
@@ -273,11 +272,11 @@ def test_frames_that_no_application_receives_are_held_up(run, kind, is_accepted,
                 await send({"type": "websocket.accept"})
             await release.wait()
 
-        async with serving(app, kind, tmp_path, kernel_bytes=READ_BYTES) as (context, connect):
+        async with serving(app, kind, tmp_path, kernel_bytes=READ_BYTES) as (server, connect):
             client = await connect()
             await push(client, data)
-            received = context.record.values[Field.BYTES_RECEIVED_TOTAL]
-            queue = (context.settings.ws_max_queue + 1) * (message + 14)
+            received = server.live.record.values[Field.BYTES_RECEIVED_TOTAL]
+            queue = (WebSocketSettings().max_queue + 1) * (message + 14)
             most = max(EARLY_BYTES, queue) if is_accepted else EARLY_BYTES
             largest = READ_BYTES + (TLS_HIGH_WATER_BYTES if kind == "tls" else 0)
             assert received <= most + largest + HEAD_BYTES

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from asgireload.http.context import HttpSettings, ServingContext
 from asgireload.ipc.messages import OpenWork, WorkerWaits
 from asgireload.worker import open_work
 from asgireload.worker.open_work import WaitReports, summarize_work
+from tests.wired import make_wire
 
 
 def request(seconds, path="/slow"):
@@ -40,8 +40,8 @@ def test_nothing_is_told_of_a_drain_that_is_quick(monkeypatch):
 
     async def main():
         loop = asyncio.get_running_loop()
-        context = ServingContext(None, HttpSettings(), loop)
-        WaitReports(loop, context, told.append).end()
+        served = make_wire(None).server
+        WaitReports(served.clock, served.live, told.append).end()
         assert not [handle for handle in loop._scheduled if not handle.cancelled()]
 
     asyncio.run(main())
@@ -63,8 +63,8 @@ def test_reports_go_on_until_the_end(monkeypatch):
                 reports.end()
                 enough.set_result(told)
 
-        context = ServingContext(None, HttpSettings(), loop)
-        reports = WaitReports(loop, context, tell)
+        served = make_wire(None).server
+        reports = WaitReports(served.clock, served.live, tell)
         return await enough
 
     assert [report.counts for report in asyncio.run(main())] == [{open_work.SHUTDOWN: 1}] * 3

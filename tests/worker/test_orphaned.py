@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from asgireload.config import Config
-from asgireload.worker.main import Orphaned
+from asgireload.worker.orphaned import Orphaned
 
 
 @pytest.fixture

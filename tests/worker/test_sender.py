@@ -8,8 +8,8 @@ import pytest
 from asgireload.errors import ParcelError
 from asgireload.ipc.parcels import Settled
 from asgireload.ipc.passage import Sent
-from asgireload.worker import handover
-from asgireload.worker.handover import Sender
+from asgireload.worker import sender
+from asgireload.worker.sender import Sender
 
 
 class Handle:
@@ -45,7 +45,7 @@ class Loop:
             self.soon.popleft()()
 
     def retry(self):
-        due = [each for each in self.later if each[0] == handover.RETRY_SECONDS]
+        due = [each for each in self.later if each[0] == sender.RETRY_SECONDS]
         self.later = [each for each in self.later if each not in due]
         for _, callback, handle in due:
             assert not handle.is_cancelled
@@ -113,7 +113,7 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def parcels(monkeypatch):
-    monkeypatch.setattr(handover, "encode_parcel", str.encode)
+    monkeypatch.setattr(sender, "encode_parcel", str.encode)
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +156,7 @@ def test_it_is_kept_at_the_end_though_what_was_sent_counts_as_taken():
     scene.loop.hear()
     assert scene.settled == {1: True, 2: False}
     assert scene.gone == [scene.sender]
-    (retry,) = [handle for delay, _, handle in scene.loop.later if delay == handover.RETRY_SECONDS]
+    (retry,) = [handle for delay, _, handle in scene.loop.later if delay == sender.RETRY_SECONDS]
     assert retry.is_cancelled
 
 

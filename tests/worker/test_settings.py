@@ -2,7 +2,7 @@
 
 from asgireload.config import Config
 from asgireload.net.networks import TrustedNetworks
-from asgireload.worker.main import connections_for_files, http_settings
+from asgireload.worker.settings import connections_for_files, http_settings
 
 FILES = 20_000
 

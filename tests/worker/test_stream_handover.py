@@ -86,7 +86,7 @@ class Stream:
 async def streaming(old: Any, new: Any, **settings: Any) -> Any:
     """`settings`: of the worker that follows."""
     async with workers(new=settings, event_stream_notice=1.0) as pair:
-        pair.old.context.app, pair.new.context.app = old, new
+        pair.old.served.app, pair.new.served.app = old, new
         client = await SseClient.open(pair.address)
         try:
             yield pair, client
@@ -122,7 +122,7 @@ def test_a_stream_with_ids_goes_on_in_the_worker_that_follows(run: Any) -> None:
             assert before == after
             assert known[:-1] == asked
             assert known[-1][0] == b"last-event-id"
-            assert not pair.old.context.connections
+            assert not pair.old.live.connections
             assert pair.new.count(Field.REQUESTS_TOTAL) == 0
 
     run(scenario())
@@ -152,7 +152,7 @@ def test_the_old_call_ends_whether_it_listens_or_not(run: Any, listens: bool) ->
             await pair.wait_moved()
             await wait_until(lambda: old.ended)
             assert old.ended == [asyncio.CancelledError]
-            await wait_until(lambda: pair.old.context.is_idle)
+            await wait_until(lambda: pair.old.live.is_idle)
 
     run(scenario())
 
@@ -364,7 +364,7 @@ def test_streams_do_not_move_where_that_is_switched_off(run: Any) -> None:
     async def scenario() -> None:
         options = {"event_stream_handover": False, "event_stream_notice": 0.1}
         async with workers(**options) as pair:
-            pair.old.context.app = Stream()
+            pair.old.served.app = Stream()
             client = await SseClient.open(pair.address)
             await client.ask("/events")
             await client.wait_events(2)
@@ -411,7 +411,7 @@ def test_a_stream_without_ids_ends_between_two_events_and_its_connection_moves(r
             assert time.monotonic() - began >= 0.9  # the application had time to end it itself
             await client.ask("/plain")
             await wait_until(lambda: client.body == b"plain")
-            assert [scope["path"] for scope in pair.new.context.app.scopes] == ["/plain"]
+            assert [scope["path"] for scope in pair.new.served.app.scopes] == ["/plain"]
             await wait_until(lambda: old.ended)
 
     run(scenario())
@@ -493,28 +493,28 @@ def test_a_client_that_reads_nothing_does_not_hold_its_stream_for_ever(run: Any)
         async with streaming(flood, Stream()) as (pair, client):
             await client.ask("/events")
             client.pause()
-            (connection,) = pair.old.context.connections
+            (connection,) = pair.old.live.connections
             await wait_until(lambda: connection.writer.is_paused)
             pair.link()
             result = await drain(
-                pair.old.context,
+                pair.old.served,
                 acceptor_of(pair),
                 pair.old.handover,
                 DrainReason.RELOAD,
                 3.0,
             )
             assert result.handed_over == 0
-            await wait_until(lambda: not pair.old.context.connections)
+            await wait_until(lambda: not pair.old.live.connections)
 
     run(scenario())
 
 
 def acceptor_of(pair: Pair) -> Acceptor:
     return Acceptor(
-        pair.old.context.loop,
+        pair.old.served.clock.loop,
         [],
         lambda: None,
-        record=pair.old.context.record,
+        record=pair.old.live.record,
         handshake_timeout=1.0,
     )
 
@@ -523,8 +523,8 @@ def acceptor_of(pair: Pair) -> Acceptor:
 def test_a_stop_ends_streams_properly_and_not_all_at_once(run: Any, has_ids: bool) -> None:
     async def scenario() -> None:
         old = Stream(has_ids=has_ids)
-        async with workers(ws_close_window=1.0, event_stream_notice=0.5) as pair:
-            pair.old.context.app = old
+        async with workers(close_window=1.0, event_stream_notice=0.5) as pair:
+            pair.old.served.app = old
             clients = [await SseClient.open(pair.address) for _ in range(20)]
             for client in clients:
                 await client.ask("/events")
@@ -538,7 +538,7 @@ def test_a_stop_ends_streams_properly_and_not_all_at_once(run: Any, has_ids: boo
 
             watching = [asyncio.create_task(watch(client)) for client in clients]
             await drain(
-                pair.old.context,
+                pair.old.served,
                 acceptor_of(pair),
                 pair.old.handover,
                 DrainReason.STOP,
@@ -571,7 +571,7 @@ def test_many_streams_move_together(run: Any) -> None:
     async def scenario() -> None:
         async with workers() as pair:
             # Not more events than a busy machine can take: 2,000 a second.
-            pair.old.context.app, pair.new.context.app = (
+            pair.old.served.app, pair.new.served.app = (
                 Stream(interval=0.05),
                 Stream(interval=0.05),
             )
@@ -614,7 +614,7 @@ def test_at_the_deadline_nothing_that_was_written_is_lost(
             await client.wait_head()
             client.pause()
             await asyncio.sleep(0.3)
-            await drain(pair.old.context, acceptor_of(pair), pair.old.handover, reason, 1.0)
+            await drain(pair.old.served, acceptor_of(pair), pair.old.handover, reason, 1.0)
             sent = pair.old.count(Field.BYTES_SENT_TOTAL)
             client.resume()
             # Visibly incomplete: no last chunk, or a reset where only the close would mark the end.
@@ -647,7 +647,7 @@ def test_at_the_deadline_an_application_is_told_before_it_is_cancelled(run: Any)
         async with streaming(listening, endless) as (pair, client):
             await client.ask("/")
             await drain(
-                pair.old.context, acceptor_of(pair), pair.old.handover, DrainReason.RELOAD, 1.0
+                pair.old.served, acceptor_of(pair), pair.old.handover, DrainReason.RELOAD, 1.0
             )
             assert seen == ["told", "cleaned up", "cancelled"]
 

@@ -183,14 +183,14 @@ def test_a_stream_whose_id_no_header_can_carry_is_logged(run: Any, event_id: str
             await asyncio.Event().wait()
 
         async with streaming(odd, Stream()) as (pair, client):
-            old_log = pair.old.context.access_log = Log()
-            new_log = pair.new.context.access_log = Log()
+            old_log = pair.old.served.access_log = Log()
+            new_log = pair.new.served.access_log = Log()
             await client.ask("/events")
             await client.wait_events(1)
             pair.leave()
             assert await client.wait_end() is End.TERMINATED
             client.transport.abort()
-            await wait_until(lambda: pair.old.context.is_idle and pair.new.context.is_idle)
+            await wait_until(lambda: pair.old.live.is_idle and pair.new.live.is_idle)
             assert len(old_log.entries) + len(new_log.entries) == 1
 
     run(scenario())
@@ -199,8 +199,8 @@ def test_a_stream_whose_id_no_header_can_carry_is_logged(run: Any, event_id: str
 def test_a_stream_that_takes_too_long_on_its_way_is_logged_once(run: Any) -> None:
     async def scenario() -> None:
         async with workers(request_timeout=1.0) as pair:
-            pair.old.context.app = Stream()
-            log = pair.old.context.access_log = Log()
+            pair.old.served.app = Stream()
+            log = pair.old.served.access_log = Log()
             client = await SseClient.open(pair.address)
             await client.ask("/events")
             await client.wait_events(3)

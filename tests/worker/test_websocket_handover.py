@@ -90,7 +90,7 @@ class Row:
     async def wait_moved(self, index=0, count=1):
         old, new = self.workers[index : index + 2]
         await wait_until(lambda: new.count(Field.TAKEN_OVER_TOTAL) == count)
-        await wait_until(lambda: old.context.is_idle)
+        await wait_until(lambda: old.live.is_idle)
         assert old.count(Field.HANDED_OVER_TOTAL) == count
 
 
@@ -104,9 +104,9 @@ async def row(**options):
     ]
     apps = [Kept(worker.name) for worker in workers]
     for worker, app in zip(workers, apps, strict=True):
-        worker.context.app = app
+        worker.served.app = app
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: http_protocol(workers[0].context), "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: http_protocol(workers[0].wire), "127.0.0.1", 0)
     the_row = Row(workers, listener.sockets[0].getsockname()[1])
     try:
         yield the_row, *apps
@@ -115,8 +115,8 @@ async def row(**options):
             await client.close()
         for worker in workers:
             worker.handover.withdraw()
-            worker.context.cancel_background()
-            for connection in tuple(worker.context.connections):
+            worker.live.cancel_background()
+            for connection in tuple(worker.live.connections):
                 connection.abort()
             async with asyncio.timeout(5):
                 await worker.handover.wait_idle()
@@ -168,7 +168,7 @@ def test_the_scope_is_the_same_but_for_the_state(run):
             assert extensions["asgireload.handover"] == {"max_state": 99}
             assert extensions_after["asgireload.handover"] == {"max_state": 99, "state": b"0"}
             assert "websocket.http.response" not in extensions_after
-            assert extensions_after["asgireload.drain"] is here.workers[1].context.drain
+            assert extensions_after["asgireload.drain"] is here.workers[1].served.drain.notice
 
     run(main())
 
@@ -229,7 +229,7 @@ def test_messages_that_the_application_has_not_taken_move(run):
             a.gate = asyncio.Event()
             client = await here.open()
             client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(20)))
-            connection = next(iter(here.workers[0].context.connections))
+            connection = next(iter(here.workers[0].live.connections))
             await wait_until(lambda: connection._is_reading_paused)
             here.leave()
             a.gate.set()
@@ -330,7 +330,7 @@ def test_an_application_that_does_not_take_part_is_closed(run, what, caplog):
 
 def test_a_late_application_is_closed_and_its_state_forgotten(run):
     async def main():
-        async with row(ws_handover_timeout=0.02, ws_close_window=0.0) as (here, a, b, _):
+        async with row(ws_handover_timeout=0.02, close_window=0.0) as (here, a, b, _):
             heard = asyncio.Event()
 
             async def hand_over(send, state):
@@ -340,11 +340,11 @@ def test_a_late_application_is_closed_and_its_state_forgotten(run):
 
             a.hand_over = hand_over
             client = await here.open()
-            a_connection = next(iter(here.workers[0].context.connections))
+            a_connection = next(iter(here.workers[0].live.connections))
             here.leave()
             assert (await read_close(client))[0] == 1012
             await client.close()
-            await here.workers[0].context.wait_idle()
+            await here.workers[0].live.wait_idle()
             assert not b.scopes
 
     run(main())
@@ -389,7 +389,7 @@ def test_what_one_successor_has_no_room_for_goes_to_the_next(run):
             here.leave(number=7)
             await wait_until(lambda: spent)
             here.name_successor(0, 2)
-            await wait_until(lambda: first.context.is_idle)
+            await wait_until(lambda: first.live.is_idle)
             assert spent == [7]
             # The sockets are theirs; their applications may yet have to begin.
             await wait_until(lambda: len(b.scopes) + len(c.scopes) == 3)
@@ -424,12 +424,12 @@ def test_when_the_successor_goes_it_moves_to_the_next(run, moment):
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             here.workers[0].handover.hand_to(one)
             here.leave(successor=False)
-            (connection,) = here.workers[0].context.connections
+            (connection,) = here.workers[0].live.connections
             await wait_until(lambda: "handover" in a.types())
             if moment == "offered":
                 await wait_until(lambda: connection._leaving.state is LeavingState.OFFERED)
             other.close()
-            await wait_until(lambda: here.workers[0].context.successor is None)
+            await wait_until(lambda: here.workers[0].served.drain.successor is None)
             gate.set()
             await wait_until(lambda: connection._leaving.state is LeavingState.WAITING)
             client.send(frame(TEXT, b"two"))
@@ -451,7 +451,7 @@ def test_one_that_was_not_asked_yet_when_the_successor_goes_serves_on_until_anot
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             here.workers[0].handover.hand_to(one)
             other.close()
-            await wait_until(lambda: here.workers[0].context.successor is None)
+            await wait_until(lambda: here.workers[0].served.drain.successor is None)
             here.workers[0].begin_drain(0.4 if comes == "the deadline" else 10.0)
             if comes == "another":
                 client.send(frame(TEXT, b"one"))
@@ -479,7 +479,7 @@ def test_a_successor_that_goes_leaves_it_here_when_nobody_else_comes(run, stage,
 
     async def main():
         timeout, drain = (0.05, 10.0) if ends == "the timeout" else (60.0, 0.4)
-        async with row(ws_handover_timeout=timeout, ws_close_window=0.0) as (here, a, _b, _):
+        async with row(ws_handover_timeout=timeout, close_window=0.0) as (here, a, _b, _):
             gate = asyncio.Event()
             if stage == "WAITING":
                 gate.set()
@@ -492,14 +492,14 @@ def test_a_successor_that_goes_leaves_it_here_when_nobody_else_comes(run, stage,
             a.hand_over = hand_over
             client = await here.open()
             worker = here.workers[0]
-            (connection,) = worker.context.connections
+            (connection,) = worker.live.connections
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             worker.handover.hand_to(one)
             worker.begin_drain(drain)
             offered = "OFFERED" if stage == "WAITING" else stage
             await wait_until(lambda: place_of(connection._leaving) == offered)
             other.close()
-            await wait_until(lambda: worker.context.successor is None)
+            await wait_until(lambda: worker.served.drain.successor is None)
             assert place_of(connection._leaving) == stage
             assert (await read_close(client))[0] == 1012
             assert worker.count(Field.CUT_TOTAL) == 0
@@ -623,7 +623,7 @@ def test_one_that_is_never_accepted_is_closed_at_the_deadline(run):
             here.leave()
             await wait_until(lambda: b.scopes)
             here.leave(1)
-            for connection in tuple(here.workers[1].context.connections):
+            for connection in tuple(here.workers[1].live.connections):
                 connection.cut()
             assert (await read_close(client))[0] == 1012
 
@@ -636,8 +636,8 @@ def test_lower_limits_over_there_hold_for_what_has_come(run):
             client = await here.open()
             client.send(frame(1, bytes(60)))
             first = here.workers[0]
-            await wait_until(lambda: first.context.connections)
-            connection = next(iter(first.context.connections))
+            await wait_until(lambda: first.live.connections)
+            connection = next(iter(first.live.connections))
             await wait_until(lambda: connection._session._opcode)
             here.leave()
             assert (await read_close(client))[0] == 1009
@@ -693,7 +693,7 @@ def test_the_access_log_has_one_entry_for_all_of_it(run):
             client = await here.open()
             entries = []
             for worker in here.workers:
-                worker.context.access_log = Entries(entries)
+                worker.served.access_log = Entries(entries)
             here.leave()
             await here.wait_moved()
             client.send(frame(TEXT, b"x"))

@@ -57,7 +57,7 @@ def report_of(
 
     `app_dir`: absolute; files below it are the application's.
     """
-    places = Places.below(app_dir)
+    places = SourcePlaces.below(app_dir)
     if isinstance(error, AsgireloadError) and error.__cause__ is None:
         # Its text says all: a wrong import string, or the traceback that a framework gave as its reason.
         summary, text = split_reason(str(error))
@@ -82,11 +82,11 @@ def report_from_text(
 
     Tracebacks of Python and of `faulthandler` are read, so that their places are shown with their source.
     """
-    errors = tuple(_parts_of_text(summary, text, Places.below(app_dir)))
+    errors = tuple(_parts_of_text(summary, text, SourcePlaces.below(app_dir)))
     return bounded(FailureReport(kind, stage, _line(summary), errors, _cut(text, TEXT_LIMIT)))
 
 
-class Places(msgspec.Struct, frozen=True):
+class SourcePlaces(msgspec.Struct, frozen=True):
     """Tells the application's files from those of libraries."""
 
     app_dir: str
@@ -94,7 +94,7 @@ class Places(msgspec.Struct, frozen=True):
     """Directories of the standard library and of what is installed, the innermost first."""
 
     @classmethod
-    def below(cls, app_dir: str) -> "Places":
+    def below(cls, app_dir: str) -> "SourcePlaces":
         paths = {os.path.realpath(path) for path in sysconfig.get_paths().values()}
         return cls(os.path.realpath(app_dir), tuple(sorted(paths, key=len, reverse=True)))
 
@@ -134,7 +134,7 @@ def _below(file: str, directory: str) -> str | None:
 # --- from an exception ----------------------------------------------------------------------------
 
 
-def _parts(error: BaseException, places: Places) -> Iterator[ErrorPart]:
+def _parts(error: BaseException, places: SourcePlaces) -> Iterator[ErrorPart]:
     """Yield the exception, the members of a group behind it, then what it came from."""
     waiting: list[tuple[BaseException, Relation]] = [(error, "")]
     seen: set[int] = set()
@@ -152,7 +152,7 @@ def _parts(error: BaseException, places: Places) -> Iterator[ErrorPart]:
             waiting += [(member, "member") for member in reversed(error.exceptions)]
 
 
-def _part(error: BaseException, relation: Relation, places: Places) -> ErrorPart:
+def _part(error: BaseException, relation: Relation, places: SourcePlaces) -> ErrorPart:
     spots = [
         _Spot(frame.filename, frame.lineno or 0, frame.name, _columns(frame))
         for frame in traceback.extract_tb(error.__traceback__)
@@ -208,7 +208,7 @@ def _syntax_spot(error: SyntaxError) -> _Spot:
     return _Spot(error.filename or "", line, "", columns, error.text)
 
 
-def _frame(spot: _Spot, places: Places) -> Frame:
+def _frame(spot: _Spot, places: SourcePlaces) -> Frame:
     is_user = places.is_user(spot.file)
     around = SOURCE_AROUND if is_user else LIBRARY_AROUND
     source = _source(spot.file)
@@ -284,7 +284,7 @@ def _message(error: BaseException) -> str:
 # --- from text ------------------------------------------------------------------------------------
 
 
-def _parts_of_text(summary: str, text: str, places: Places) -> list[ErrorPart]:
+def _parts_of_text(summary: str, text: str, places: SourcePlaces) -> list[ErrorPart]:
     if not _FRAME.search(text) or _GROUP in text:
         return []
     if _LATEST_FIRST in text:
@@ -301,7 +301,7 @@ def _parts_of_text(summary: str, text: str, places: Places) -> list[ErrorPart]:
     return parts
 
 
-def _block_part(block: str, relation: Relation, places: Places) -> ErrorPart:
+def _block_part(block: str, relation: Relation, places: SourcePlaces) -> ErrorPart:
     spots = _spots(block.splitlines())
     title, _ = split_reason(block)
     said = block[block.rfind(title) :].strip() if title else ""
@@ -316,7 +316,7 @@ def _block_part(block: str, relation: Relation, places: Places) -> ErrorPart:
     )
 
 
-def _thread_part(summary: str, text: str, places: Places) -> ErrorPart:
+def _thread_part(summary: str, text: str, places: SourcePlaces) -> ErrorPart:
     """Read what `faulthandler` wrote: the thread that died, whose latest call comes first."""
     stacks = text.split(_LATEST_FIRST)
     heads = ["", *(stack.rstrip().rpartition("\n")[2] for stack in stacks[:-1])]

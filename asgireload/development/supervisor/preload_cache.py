@@ -1,7 +1,7 @@
-"""What templates are forked from in development: a base and bookmarks, kept up to date.
+"""What templates are forked from in development: a library base and import checkpoints, kept up to date.
 
 `fork_sources.py` decides which one serves, and `fork_source_processes.py` has the processes; this file builds the
-base, takes bookmarks, and lets go of what has become outdated. When one fails in any way there is less to fork
+base, takes checkpoints, and lets go of what has become outdated. When one fails in any way there is less to fork
 from, a load takes longer, and nothing else happens.
 """
 
@@ -17,29 +17,41 @@ from msgspec.structs import replace
 
 from asgireload.config import Config
 from asgireload.development.supervisor import fork_sources as deciding
-from asgireload.development.supervisor.fork_source_processes import Layer, LayerProcesses, Plan
-from asgireload.development.supervisor.fork_sources import Base, Bookmark, Layers
+from asgireload.development.supervisor.fork_source_processes import (
+    ForkSource,
+    ForkSourceProcesses,
+)
+from asgireload.development.supervisor.fork_sources import (
+    ForkSources,
+    ImportCheckpoint,
+    LibraryBase,
+)
 from asgireload.development.supervisor.import_cache import cache_path, read_record, write_record
+from asgireload.development.supervisor.template_origin import CachedOrigin
 from asgireload.development.watch.changes import NOTHING, Changes
 from asgireload.development.watch.watcher import watched_directories
 from asgireload.ipc.channel import Channel
-from asgireload.ipc.linux import ProcessHandle
 from asgireload.ipc.messages import (
     AnyMessage,
-    BaseBuilt,
-    BaseUnfit,
-    BookmarkStarted,
-    BuildBase,
+    BuildLibraryBase,
+    ChildStarted,
+    LibraryBaseBuilt,
+    LibraryBaseUnfit,
 )
 from asgireload.ipc.records import (
-    BaseContents,
     FilesRead,
     ImportRecord,
+    LibraryBaseContents,
     seal,
     sign,
     unseal,
 )
-from asgireload.supervisor.spawning import leave_deleted_directory, spawn
+from asgireload.supervisor.events import StartTemplate
+from asgireload.supervisor.handles import Handles
+from asgireload.supervisor.lifecycle import Change
+from asgireload.supervisor.load_requests import request_of
+from asgireload.supervisor.roles import FORK_SOURCE, IMPORT_CHECKPOINT
+from asgireload.supervisor.template_source import TemplateOrigin
 
 BASE_MODULE = "asgireload.development.template.library_base"
 REBUILD_DELAY = 0.5
@@ -51,46 +63,47 @@ for a while."""
 MOST_ATTEMPTS = 6
 """Times that a base is built without one more module that cannot be in it, before there is none."""
 MOST_DEATHS = 3
-"""Of processes that were forked from one layer, before it is taken to be at fault."""
+"""Of processes that were forked from one source, before it is taken to be at fault."""
 VOLATILE_AFTER = 3
 """Loads that a variable was different for, after which it is taken to be so at every load."""
 
 _logger = logging.getLogger("asgireload.error")
 
 
-class Foundation:
-    """The base and the bookmarks of one server. `begin()` it, `stop()` it; each process dies with it.
+class PreloadCache:
+    """The template source of `--reload`: the library base and the checkpoints of one server.
 
     `on_libraries` is called with the directories whose changes make the base outdated.
     """
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        handles: Handles,
         config: Config,
         directory: str,
         on_libraries: Callable[[Iterable[str]], None],
     ) -> None:
-        self._loop = loop
+        self._loop = handles.loop
+        self.system = handles.system
         self._config = config
         self._directory = directory
         self._on_libraries = on_libraries
-        self._is_active = config.reload and config.preload is not False
+        self._is_active = config.preload is not False
         self._roots = tuple(
             os.path.realpath(os.path.join(directory, name))
             for name in (config.app_dir or ".", *config.reload_dir)
         )
         self._watched = watched_directories(config)
         self._cache = cache_path(config.app, self._roots[0]) if self._is_active else None
-        self._layers = Layers()
-        self._processes = LayerProcesses(loop, self._said, self._ended)
+        self._sources = ForkSources()
+        self._processes = ForkSourceProcesses(handles, self._said, self._ended)
         self._record = ImportRecord()
         """What the next base is built from, beside `_later`."""
         self._later: dict[str, None] = {}
         """Libraries that workers import while they serve, in their order."""
         self._built_from: ImportRecord | None = None
         """What the present one is, or is being, built from."""
-        self._building: Layer | None = None
+        self._building: ForkSource | None = None
         self._build_timer: asyncio.TimerHandle | None = None
         self._rebuild_timer: asyncio.TimerHandle | None = None
         self._waiting: list[Callable[[], None]] = []
@@ -118,8 +131,8 @@ class Foundation:
         for timer in (self._build_timer, self._rebuild_timer):
             if timer is not None:
                 timer.cancel()
-        for layer in self._processes.all():
-            self._drop(layer)
+        for source in self._processes.all():
+            self._drop(source)
 
     async def wait_stopped(self, timeout: float) -> None:
         """Return when the exit of every process that was killed has been collected, or after `timeout`
@@ -128,77 +141,82 @@ class Foundation:
 
     # --- what templates are started from ----------------------------------------------------------
 
-    def provide(
-        self, template_id: int, on_plan: Callable[[Plan], None], *, imports: bool, preload: bool
-    ) -> None:
-        """Call `on_plan`, at once or when the base that is being built is ready.
-
-        `imports`: the template shall import the application; `preload`: or its workers shall.
-        """
-        self._since[template_id] = NOTHING
-        if not self._is_active:
-            on_plan(Plan())
-        elif self._building is not None and self._layers.base is None:
-            self._waiting.append(lambda: on_plan(self._plan(imports=imports, preload=preload)))
+    def prepare(self, step: StartTemplate, on_ready: Callable[[TemplateOrigin], None]) -> None:
+        """Call `on_ready` with the origin of a template: at once, or when the base that is being built is
+        ready."""
+        self._since[step.child_id] = NOTHING
+        if self._building is not None and self._sources.library_base is None and self._is_active:
+            self._waiting.append(lambda: on_ready(self._choose(step)))
         else:
-            on_plan(self._plan(imports=imports, preload=preload))
+            on_ready(self._choose(step))
 
-    def _plan(self, *, imports: bool, preload: bool) -> Plan:
+    def prepare_fresh(self, step: StartTemplate) -> CachedOrigin:
+        """Return an origin that starts a fresh interpreter."""
+        request = request_of(step, self._config, self._directory)
+        return CachedOrigin(self, step.child_id, request, None)
+
+    def _choose(self, step: StartTemplate) -> CachedOrigin:
+        fresh = self.prepare_fresh(step)
         if not self._is_active:
-            return Plan()
+            return fresh
+        imports = step.failure is None
         if imports and self._is_distrusted:
             self._is_distrusted = False
-            return Plan()
+            return fresh
         self._drop_unseen()
-        loads = imports and preload
-        layers = self._layers if loads else replace(self._layers, bookmarks=())
-        chosen = deciding.choose_layer(layers)
-        layer = self._processes.get(chosen.layer_id) if chosen is not None else None
-        if layer is not None and imports and not preload and layer.variables:
+        loads = imports and step.preload
+        sources = self._sources if loads else replace(self._sources, checkpoints=())
+        chosen = deciding.choose_source(sources)
+        source = self._processes.get(chosen.source_id) if chosen is not None else None
+        if source is not None and imports and not step.preload and source.variables:
             # Nobody would see whether the variables are still the same.
-            layer = None
-        bookmark = deciding.choose_bookmark(layers, self._changed) if loads else ""
+            source = None
+        checkpoint = deciding.choose_checkpoint(sources, self._changed) if loads else ""
         if loads:
             self._changed.clear()
-        if layer is not None:
-            self._layers = deciding.with_used(self._layers, layer.layer_id)
-        spare = layer.take_spare() if layer is not None else None
+        if source is not None:
+            self._sources = deciding.with_used(self._sources, source.source_id)
         ignored = tuple(n for n, count in self._differed.items() if count >= VOLATILE_AFTER)
-        return Plan(layer, bookmark, ignored, spare)
+        request = replace(
+            fresh.request,
+            checkpoint=checkpoint,
+            source_variables=source.variables if source is not None else None,
+            ignored_variables=ignored,
+        )
+        return CachedOrigin(self, step.child_id, request, source)
 
     def _drop_unseen(self) -> None:
-        """Let go of layers with files that have changed where nobody watches."""
-        for layer in self._processes.all():
-            if any(sign(path) != seen for path, seen in layer.signatures.items()):
-                is_base = layer is not self._building and self._is_base(layer)
-                self._drop(layer)
+        """Let go of sources with files that have changed where nobody watches."""
+        for source in self._processes.all():
+            if any(sign(path) != seen for path, seen in source.signatures.items()):
+                is_base = source is not self._building and self._is_base(source)
+                self._drop(source)
                 if is_base:
-                    self._replace_layers(replace(self._layers, bookmarks=()))
+                    self._replace_sources(replace(self._sources, checkpoints=()))
                     self._rebuild_later(INSTALL_DELAY)
 
     def begin_anew(self) -> None:
         """Somebody asks for a reload who is not the watcher: for reasons that only a fresh interpreter can
         do justice to."""
-        self._replace_layers(replace(self._layers, bookmarks=()))
+        self._replace_sources(replace(self._sources, checkpoints=()))
         self._is_distrusted = self._is_active
 
-    def template_gone(self, template_id: int) -> None:
+    def forget(self, template_id: int) -> None:
+        """The template has ended, or become a worker."""
         self._since.pop(template_id, None)
 
-    def distrust(self, layer: Layer | None, *, next_too: bool = False) -> None:
-        """What was forked from `layer` has died without a word: that may be the layer's fault, or not.
+    def distrust(self, source: ForkSource, *, next_too: bool = False) -> None:
+        """What was forked from `source` has died without a word: that may be the source's fault, or not.
 
         `next_too`: the next load does without any, to see.
         """
         self._is_distrusted = self._is_distrusted or next_too
-        if layer is None:
+        source.deaths += 1
+        if source.deaths < MOST_DEATHS or self._processes.get(source.source_id) is None:
             return
-        layer.deaths += 1
-        if layer.deaths < MOST_DEATHS or self._processes.get(layer.layer_id) is None:
-            return
-        if self._is_base(layer):
+        if self._is_base(source):
             self._give_up("what is forked from there keeps dying")
-        self._drop(layer)
+        self._drop(source)
 
     # --- what happens -----------------------------------------------------------------------------
 
@@ -208,22 +226,22 @@ class Foundation:
         self._changed |= changes.arrived
         for template_id, before in self._since.items():
             self._since[template_id] = before | changes
-        left = deciding.without_outdated(self._layers, changes, self._roots)
-        self._replace_layers(left)
+        left = deciding.without_outdated(self._sources, changes, self._roots)
+        self._replace_sources(left)
         if changes.is_environment:
             self._abandon_build()
             self._excluded.clear()
             self._attempts = 0
             self._rebuild_later(INSTALL_DELAY)
-        elif left.base is None and self._building is None and not self._has_given_up:
+        elif left.library_base is None and self._building is None and not self._has_given_up:
             self._rebuild_later(REBUILD_DELAY)
 
     def take_record(self, descriptor: int, *, is_whole: bool) -> None:
         """A template tells what it has imported."""
         record = unseal(descriptor, ImportRecord)
         files = {module.file: module.name for module in record.files}
-        self._layers = deciding.with_modules(self._layers, files, is_whole=is_whole)
-        self._renew_spare()
+        self._sources = deciding.with_modules(self._sources, files, is_whole=is_whole)
+        self._renew_standby()
         if not self._is_active or not is_whole:
             return
         known = self._built_from
@@ -246,55 +264,58 @@ class Foundation:
             if not set(later) <= set(self._built_from.libraries):
                 self._rebuild_later(REBUILD_DELAY)
 
-    def take_bookmark(
-        self, template_id: int, layer: Layer | None, module: str, descriptors: list[int]
+    def take_checkpoint(
+        self, template_id: int, source: ForkSource | None, module: str, descriptors: list[int]
     ) -> None:
-        """A template, forked from `layer`, has left a bookmark behind."""
+        """A template, forked from `source`, has left a checkpoint behind."""
         channel = Channel(socket.socket(fileno=descriptors[0]))
         read = unseal(descriptors[1], FilesRead)
-        bookmark = Bookmark(0, module, frozenset(read.files))
+        checkpoint = ImportCheckpoint(0, module, frozenset(read.files))
         since = self._since.get(template_id, Changes(is_vague=True))
-        alone = replace(self._layers, bookmarks=(bookmark,))
-        if not deciding.without_outdated(alone, since, self._roots).bookmarks:
+        alone = replace(self._sources, checkpoints=(checkpoint,))
+        if not deciding.without_outdated(alone, since, self._roots).checkpoints:
             channel.close()  # it ends by itself
             return
         held = self._processes.add(
+            IMPORT_CHECKPOINT,
             channel,
             None,
-            variables=layer.variables if layer is not None else None,
-            name=f"bookmark before {module}",
+            variables=source.variables if source is not None else None,
+            name=f"checkpoint before {module}",
             signatures={
                 path: seen for path, seen in read.files.items() if not self._is_watched(path)
             },
         )
-        bookmark = replace(bookmark, layer_id=held.layer_id)
-        self._replace_layers(deciding.with_bookmark(self._layers, bookmark))
+        checkpoint = replace(checkpoint, source_id=held.source_id)
+        self._replace_sources(deciding.with_checkpoint(self._sources, checkpoint))
 
     def _is_watched(self, path: str) -> bool:
         return any(path.startswith(root + os.sep) for root in self._watched)
 
-    def take_misfit(self, layer: Layer | None, variables: tuple[str, ...]) -> None:
-        """The application has changed the environment otherwise than `layer` was built with."""
+    def take_differing_variables(
+        self, source: ForkSource | None, variables: tuple[str, ...]
+    ) -> None:
+        """The application has changed the environment otherwise than `source` was built with."""
         _logger.info(
             "The libraries are imported again, because the application sets %s differently",
             ", ".join(variables),
         )
         self._differed.update(variables)
-        if layer is not None:
-            self._drop(layer)
+        if source is not None:
+            self._drop(source)
 
-    def _is_base(self, layer: Layer) -> bool:
-        base = self._layers.base
-        return base is not None and base.layer_id == layer.layer_id
+    def _is_base(self, source: ForkSource) -> bool:
+        base = self._sources.library_base
+        return base is not None and base.source_id == source.source_id
 
-    def _replace_layers(self, layers: Layers) -> None:
-        """Let go of what is not among `layers`."""
-        before = {layer.layer_id for layer in _all(self._layers)}
-        after = {layer.layer_id for layer in _all(layers)}
-        self._layers = layers
-        for layer_id in before - after:
-            if (layer := self._processes.get(layer_id)) is not None:
-                self._drop(layer)
+    def _replace_sources(self, sources: ForkSources) -> None:
+        """Let go of what is not among `sources`."""
+        before = {source.source_id for source in _all(self._sources)}
+        after = {source.source_id for source in _all(sources)}
+        self._sources = sources
+        for source_id in before - after:
+            if (source := self._processes.get(source_id)) is not None:
+                self._drop(source)
 
     # --- the base ---------------------------------------------------------------------------------
 
@@ -320,36 +341,40 @@ class Foundation:
         channel, theirs = Channel.pair()
         try:
             with theirs:
-                leave_deleted_directory()
-                process = ProcessHandle(spawn(BASE_MODULE, theirs.fileno()))
+                process = self.system.spawn(BASE_MODULE, theirs.fileno())
             record = seal(self._record)
         except OSError as error:
             channel.close()
             self._give_up(f"could not be started: {error}")
             return
-        layer = self._processes.add(
-            channel, process, variables=dict(self._record.variables), name="base"
+        source = self._processes.add(
+            FORK_SOURCE,
+            channel,
+            process,
+            variables=dict(self._record.variables),
+            name="library base",
         )
-        self._building, self._built_from = layer, self._record
+        self._building, self._built_from = source, self._record
         try:
-            order = BuildBase(self._config, self._directory, tuple(self._excluded))
+            order = BuildLibraryBase(self._config, self._directory, tuple(self._excluded))
             channel.post(order, [record])
         finally:
             os.close(record)
         self._build_timer = self._loop.call_later(
-            self._config.boot_timeout, self._build_failed, layer, "it takes too long"
+            self._config.boot_timeout, self._build_failed, source, "it takes too long"
         )
 
     def _abandon_build(self) -> None:
         if self._building is not None:
             self._drop(self._building)
 
-    def _base_built(self, layer: Layer, message: BaseBuilt, descriptor: int) -> None:
-        contents = unseal(descriptor, BaseContents)
+    def _base_built(self, source: ForkSource, message: LibraryBaseBuilt, descriptor: int) -> None:
+        contents = unseal(descriptor, LibraryBaseContents)
+        source.advance(Change.READY)
         self._end_build()
-        layer.signatures = contents.search_path
-        base = Base(layer.layer_id, frozenset(contents.tops))
-        self._replace_layers(replace(self._layers, base=base))
+        source.signatures = contents.search_path
+        base = LibraryBase(source.source_id, frozenset(contents.tops))
+        self._replace_sources(replace(self._sources, library_base=base))
         self._attempts = 0
         level = logging.DEBUG if self._has_said_so else logging.INFO
         self._has_said_so = True
@@ -363,10 +388,10 @@ class Foundation:
         if contents.left_out:
             _logger.debug("Imported at each load: %s", ", ".join(contents.left_out))
         self._on_libraries(contents.directories)
-        self._renew_spare()
+        self._renew_standby()
         self._go_on()
 
-    def _base_unfit(self, layer: Layer, message: BaseUnfit) -> None:
+    def _base_unfit(self, source: ForkSource, message: LibraryBaseUnfit) -> None:
         self._excluded.append(message.module)
         _logger.info(
             "%s cannot be kept in memory, so each save imports it again: %s",
@@ -374,17 +399,17 @@ class Foundation:
             message.reason,
         )
         if self._attempts >= MOST_ATTEMPTS:
-            self._build_failed(layer, f"{message.module}: {message.reason}")
+            self._build_failed(source, f"{message.module}: {message.reason}")
             return
         waiting, self._waiting = self._waiting, []
-        self._drop(layer)
+        self._drop(source)
         self._waiting = waiting
         self._build()
 
-    def _build_failed(self, layer: Layer, reason: str) -> None:
-        if layer is self._building:
+    def _build_failed(self, source: ForkSource, reason: str) -> None:
+        if source is self._building:
             self._give_up(reason)
-            self._drop(layer)
+            self._drop(source)
 
     def _give_up(self, reason: str) -> None:
         self._has_given_up = True
@@ -407,51 +432,46 @@ class Foundation:
 
     # --- what the processes say -------------------------------------------------------------------
 
-    def hear(self) -> None:
-        """Learn the numbers of processes that have just begun, before any exit is collected."""
-        self._processes.hear()
-
-    def collected(self, pid: int, code: int) -> bool:
-        """A child of the supervisor has ended; return whether it was one of these."""
-        return self._processes.collected(pid, code)
-
-    def _said(self, layer: Layer, message: AnyMessage, descriptors: list[int]) -> None:
+    def _said(self, source: ForkSource, message: AnyMessage, descriptors: list[int]) -> None:
         match message:
-            case BookmarkStarted():
-                layer.process = ProcessHandle(message.pid)
-            case BaseBuilt():
-                self._base_built(layer, message, descriptors[0])
-            case BaseUnfit():
-                self._base_unfit(layer, message)
+            case ChildStarted():
+                source.advance(Change.READY)  # it waits for orders in the middle of an import
+            case LibraryBaseBuilt():
+                self._base_built(source, message, descriptors[0])
+            case LibraryBaseUnfit():
+                self._base_unfit(source, message)
             case _:
                 raise AssertionError(message)
 
-    def _ended(self, layer: Layer, reason: str) -> None:
-        if layer is self._building:
+    def _ended(self, source: ForkSource, reason: str) -> None:
+        if source is self._building:
             self._give_up(f"the process that imported them ended: {reason}")
-        self._drop(layer)
+        self._drop(source)
 
-    def _renew_spare(self) -> None:
+    def _renew_standby(self) -> None:
         """Have a template forked ahead from what the next save will most likely be served by."""
-        chosen = deciding.choose_layer(self._layers)
-        self._processes.keep_spare(chosen.layer_id if chosen is not None else None)
+        chosen = deciding.choose_source(self._sources)
+        self._processes.keep_standby(chosen.source_id if chosen is not None else None)
 
-    def _drop(self, layer: Layer) -> None:
-        """Let go of a layer. What is forked from it already lives on."""
-        if not self._processes.drop(layer):
+    def _drop(self, source: ForkSource) -> None:
+        """Let go of a source. What is forked from it already lives on."""
+        if not self._processes.drop(source):
             return
-        if self._is_base(layer):
-            self._layers = replace(self._layers, base=None)
+        if self._is_base(source):
+            self._sources = replace(self._sources, library_base=None)
         else:
-            others = tuple(b for b in self._layers.bookmarks if b.layer_id != layer.layer_id)
-            self._layers = replace(self._layers, bookmarks=others)
-        if layer is self._building:
+            others = tuple(b for b in self._sources.checkpoints if b.source_id != source.source_id)
+            self._sources = replace(self._sources, checkpoints=others)
+        if source is self._building:
             self._end_build()
             self._go_on()
 
 
-def _all(layers: Layers) -> list[Base | Bookmark]:
-    return [*([layers.base] if layers.base is not None else []), *layers.bookmarks]
+def _all(sources: ForkSources) -> list[LibraryBase | ImportCheckpoint]:
+    return [
+        *([sources.library_base] if sources.library_base is not None else []),
+        *sources.checkpoints,
+    ]
 
 
 def _resolved(changes: Changes) -> Changes:

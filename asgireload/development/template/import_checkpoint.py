@@ -1,8 +1,8 @@
-"""A bookmark: a process that sleeps in the middle of an import, just before a module that is edited.
+"""An import checkpoint: a process that sleeps in the middle of an import, just before a module that is edited.
 
     template ──imports a, b─┬─ imports c, d ─▶ loaded
-                            └─ fork: bookmark, asleep ─┬─ fork ─▶ imports the new c, d ─▶ loaded
-                                                       └─ fork ─▶ imports the newer c, d ─▶ …
+                            └─ fork: checkpoint, asleep ─┬─ fork ─▶ imports the new c, d ─▶ loaded
+                                                         └─ fork ─▶ imports the newer c, d ─▶ …
 
 It holds the live stack of the import, so whatever is forked from it goes on exactly where the first one was,
 and modules are executed in the order in which they always are. It is of use as long as nothing that it has
@@ -13,25 +13,28 @@ import contextlib
 import os
 import signal
 import socket
+from typing import TYPE_CHECKING
 
 from asgireload.development.template.import_watch import ImportWatch
 from asgireload.errors import ChannelClosedError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import signal_on_parent_death
-from asgireload.ipc.messages import BookmarkStarted, BookmarkTaken
+from asgireload.ipc.messages import CheckpointTaken, ChildStarted
 from asgireload.ipc.records import FilesRead, seal
 from asgireload.ipc.titles import set_title
 from asgireload.template.ending import written_files
 from asgireload.template.forking import Side, fork_adopted, fork_templates
 from asgireload.template.hazard_search import find_hazards
-from asgireload.template.session import Session
 from asgireload.worker.inherited import flush_all, has_cleanup
 
+if TYPE_CHECKING:
+    from asgireload.development.template.session import DevelopmentSession
 
-def take_bookmark(session: Session, watch: ImportWatch) -> None:
-    """Leave a bookmark behind, unless what is imported so far forbids forking.
 
-    Returns in the template, and later in each template that is forked from the bookmark: then as another
+def take_checkpoint(session: "DevelopmentSession", watch: ImportWatch) -> None:
+    """Leave a checkpoint behind, unless what is imported so far forbids forking.
+
+    Returns in the template, and later in each template that is forked from the checkpoint: then as another
     session. Called by the import system, so no exception may pass into the user's code.
     """
     written = written_files(session)
@@ -41,7 +44,7 @@ def take_bookmark(session: Session, watch: ImportWatch) -> None:
         return  # they would lose it
     if written:
         flush_all()  # each of them would write the text that is in a buffer now
-    module = session.order.bookmark
+    module = session.order.checkpoint
     with contextlib.ExitStack() as opened:
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -54,7 +57,7 @@ def take_bookmark(session: Session, watch: ImportWatch) -> None:
             return  # the system has no room for it: the next load takes longer, and that is all
         if side is Side.PARENT:
             try:
-                session.channel.send(BookmarkTaken(module), [ours.fileno(), record])
+                session.channel.send(CheckpointTaken(module), [ours.fileno(), record])
             except ChannelClosedError:
                 os._exit(0)
             return
@@ -64,24 +67,24 @@ def take_bookmark(session: Session, watch: ImportWatch) -> None:
     _go_on(session, watch)
 
 
-def _sleep(session: Session, channel: Channel, module: str) -> None:
+def _sleep(session: "DevelopmentSession", channel: Channel, module: str) -> None:
     """Wait for commands to fork; return in each template that was forked, with its channel in `session`."""
     signal_on_parent_death(signal.SIGKILL)
     if os.getppid() != session.supervisor:
         os._exit(1)
-    set_title("bookmark", f"{session.order.name} before {module}")
+    set_title("checkpoint", f"{session.order.name} before {module}")
     try:
-        channel.send(BookmarkStarted(os.getpid()))
+        channel.send(ChildStarted(os.getpid()))
         session.channel = fork_templates(channel, session.order.name)
     except ChannelClosedError:
         os._exit(0)
 
 
-def _go_on(session: Session, watch: ImportWatch) -> None:
+def _go_on(session: "DevelopmentSession", watch: ImportWatch) -> None:
     """Be the template of another generation from here on."""
     try:
         session.begin_again(session.channel)
     except ChannelClosedError:
         os._exit(0)
     watch.read_before = len(watch.files)
-    watch.stop_before = session.order.bookmark
+    watch.stop_before = session.order.checkpoint

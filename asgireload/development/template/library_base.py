@@ -1,4 +1,4 @@
-"""The base: a process that holds the application's libraries, and forks templates that import the rest.
+"""The library base: a process that holds the application's libraries, and forks templates that import the rest.
 
     base ── imports what the last load has imported from elsewhere ── sleeps ·· forks ·▶ template ·▶ worker
 
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 
+from asgireload.development.template.session import DevelopmentSession
 from asgireload.errors import ChannelClosedError
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import (
@@ -26,15 +27,15 @@ from asgireload.ipc.linux import (
     has_lost_peer,
     signal_on_parent_death,
 )
-from asgireload.ipc.messages import BaseBuilt, BaseUnfit, BuildBase
+from asgireload.ipc.messages import BuildLibraryBase, LibraryBaseBuilt, LibraryBaseUnfit
 from asgireload.ipc.quiet_signals import begin_quiet, restore_in_forks
-from asgireload.ipc.records import BaseContents, ImportRecord, seal, sign, unseal
+from asgireload.ipc.records import ImportRecord, LibraryBaseContents, seal, sign, unseal
 from asgireload.ipc.titles import set_title
 from asgireload.libraries import Places, application_places
 from asgireload.template.forking import fork_templates
 from asgireload.template.hazard_search import find_hazards, native_tasks, open_descriptors
 from asgireload.template.main import be_template
-from asgireload.template.session import Session, enter_directory, load_env_file
+from asgireload.template.session import enter_directory, load_env_file
 from asgireload.worker.inherited import has_cleanup
 from asgireload.worker.main import import_what_runs
 
@@ -57,18 +58,18 @@ def main() -> int:
         os._exit(0)
     if own_channel is None:
         os._exit(1)
-    return be_template(Session(own_channel, supervisor, is_forked=True))
+    return be_template(DevelopmentSession(own_channel, supervisor, is_forked=True))
 
 
 def _build(channel: Channel) -> str | None:
     """Import what the record says; return the application's name, None where templates cannot be forked."""
     message, descriptors = channel.receive()
-    assert isinstance(message, BuildBase)
+    assert isinstance(message, BuildLibraryBase)
     record = unseal(descriptors[0], ImportRecord)
     started = time.monotonic()
     config = message.config
     enter_directory(message.directory, config.app_dir)
-    set_title("base", config.app)
+    set_title("library base", config.app)
     if config.env_file is not None and os.path.isfile(config.env_file):
         load_env_file(config.env_file)
     import_what_runs(config)
@@ -84,7 +85,7 @@ def _build(channel: Channel) -> str | None:
     gc.freeze()
     contents = seal(replay.contents())
     try:
-        channel.send(BaseBuilt(time.monotonic() - started), [contents])
+        channel.send(LibraryBaseBuilt(time.monotonic() - started), [contents])
     finally:
         os.close(contents)
     return config.app
@@ -105,7 +106,9 @@ class Replay:
         self._known = len(sys.modules)
         self._left_out: list[str] = []
 
-    def run(self, names: Iterable[str], variables: Mapping[str, str | None]) -> BaseUnfit | None:
+    def run(
+        self, names: Iterable[str], variables: Mapping[str, str | None]
+    ) -> LibraryBaseUnfit | None:
         """Import with `variables` in the environment, as the application would have put them there.
 
         Return what has made this process unfit to fork from, or None.
@@ -121,12 +124,12 @@ class Replay:
                 except BaseException:  # noqa: BLE001 - whatever a library raises here, it is imported later
                     self._left_out.append(name)
                 if reason := self._what_is_unfit():
-                    return BaseUnfit(name, reason)
+                    return LibraryBaseUnfit(name, reason)
         finally:
             _set_variables({name: before.get(name) for name in {*before, *os.environ}})
         return None
 
-    def contents(self) -> BaseContents:
+    def contents(self) -> LibraryBaseContents:
         tops = {name.partition(".")[0] for name in sys.modules if name not in self._own}
         search_path = {path: seen for path in sys.path if (seen := sign(path)) is not None}
         directories = set(search_path)
@@ -134,7 +137,7 @@ class Replay:
             file = getattr(module, "__file__", None)
             if name not in self._own and isinstance(file, str):
                 directories.add(os.path.dirname(file))
-        return BaseContents(
+        return LibraryBaseContents(
             tuple(sorted(tops)), tuple(sorted(directories)), search_path, tuple(self._left_out)
         )
 

@@ -19,7 +19,7 @@ from asgireload.development.watch.changes import NOTHING, Changes
 LONGEST_BURST = 10
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class BurstDecision(msgspec.Struct, frozen=True):
     """What follows from changes, or from the passing of time."""
 
     gives_up: bool = False
@@ -42,7 +42,7 @@ class Bursts:
         self._is_endless = False
         self.deadline: float | None = None
 
-    def add(self, changes: Changes, now: float) -> Verdict:
+    def add(self, changes: Changes, now: float) -> BurstDecision:
         if self.deadline is None and now >= self._latest_at + self._quiet:
             self._has_loaded = self._is_endless = False
             self._forced_at = now + self._longest
@@ -52,21 +52,21 @@ class Bursts:
         if is_whole and not self._has_loaded:
             return self._load()
         self.deadline = min(now + self._quiet, self._forced_at)
-        return Verdict(gives_up=not self._is_endless)
+        return BurstDecision(gives_up=not self._is_endless)
 
-    def expire(self, now: float) -> Verdict:
+    def expire(self, now: float) -> BurstDecision:
         """Return what is due at `now`; nothing when the deadline has not come."""
         if self.deadline is None or now < self.deadline:
-            return Verdict()
+            return BurstDecision()
         if now >= self._forced_at:
             self._is_endless = True
             self._forced_at = now + self._longest
-            verdict = self._load()
-            return Verdict(gives_up=False, load=verdict.load)
+            decision = self._load()
+            return BurstDecision(gives_up=False, load=decision.load)
         return self._load()
 
-    def _load(self) -> Verdict:
+    def _load(self) -> BurstDecision:
         load, self._waiting = self._waiting, NOTHING
         self.deadline = None
         self._has_loaded = True
-        return Verdict(gives_up=True, load=load)
+        return BurstDecision(gives_up=True, load=load)

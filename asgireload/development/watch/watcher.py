@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from asgireload.config import Config
-from asgireload.development.watch.bursts import Bursts, Verdict
+from asgireload.development.watch.bursts import BurstDecision, Bursts
 from asgireload.development.watch.changes import Changes
 from asgireload.development.watch.filters import make_filter
 from asgireload.development.watch.polling import (
@@ -202,9 +202,9 @@ class Watcher:
             self._listener.on_changing(changes, gives_up=False)
             return
         loop = asyncio.get_running_loop()
-        verdict = self._bursts.add(changes, loop.time())
-        self._listener.on_changing(changes, gives_up=verdict.gives_up)
-        self._pass_on(verdict)
+        decision = self._bursts.add(changes, loop.time())
+        self._listener.on_changing(changes, gives_up=decision.gives_up)
+        self._pass_on(decision)
         self._set_timer(loop)
 
     def _on_timer(self) -> None:
@@ -221,9 +221,9 @@ class Watcher:
         if self._bursts.deadline is not None:
             self._timer = loop.call_at(self._bursts.deadline, self._on_timer)
 
-    def _pass_on(self, verdict: Verdict) -> None:
-        if verdict.load is not None:
-            self._listener.on_settled(verdict.load, gives_up=verdict.gives_up)
+    def _pass_on(self, decision: BurstDecision) -> None:
+        if decision.load is not None:
+            self._listener.on_settled(decision.load, gives_up=decision.gives_up)
 
 
 def watched_directories(config: Config) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from asgireload.development.pages.reading import (
     MOST_ERRORS,
     MOST_FRAMES,
-    Places,
+    SourcePlaces,
     report_from_text,
     report_of,
 )
@@ -245,7 +245,7 @@ def test_a_digest_is_of_the_failure():
     ],
 )
 def test_files_of_the_application_are_told_from_those_of_libraries(file, is_user, shown):
-    places = Places(SITE, ("/usr/lib/python3/dist-packages", "/usr/lib/python3"))
+    places = SourcePlaces(SITE, ("/usr/lib/python3/dist-packages", "/usr/lib/python3"))
     assert (places.is_user(file), places.shown(file)) == (is_user, shown)
 
 

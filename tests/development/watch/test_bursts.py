@@ -18,17 +18,17 @@ def gone(*names):
 
 
 def test_the_first_save_is_loaded_at_once():
-    verdict = Bursts(QUIET).add(saved("a.py"), 10.0)
-    assert verdict.load == saved("a.py")
-    assert verdict.gives_up
+    decision = Bursts(QUIET).add(saved("a.py"), 10.0)
+    assert decision.load == saved("a.py")
+    assert decision.gives_up
 
 
 def test_what_follows_gives_the_load_up_and_waits_for_quiet():
     bursts = Bursts(QUIET)
     bursts.add(saved("a.py"), 10.0)
-    verdict = bursts.add(saved("b.py"), 10.01)
-    assert verdict.load is None
-    assert verdict.gives_up
+    decision = bursts.add(saved("b.py"), 10.01)
+    assert decision.load is None
+    assert decision.gives_up
     assert bursts.deadline == 10.01 + QUIET
     assert bursts.expire(10.02).load is None
     assert bursts.expire(10.01 + QUIET).load == saved("b.py")
@@ -73,9 +73,9 @@ def test_what_changes_without_end_is_loaded_now_and_then_and_not_given_up():
         now = 10.0 + step * QUIET / 2
         if bursts.deadline is not None and bursts.deadline <= now:
             loads += bursts.expire(bursts.deadline).load is not None
-        verdict = bursts.add(saved("busy.py"), now)
-        loads += verdict.load is not None
-        given_up_after_forced |= verdict.gives_up and loads > 1
+        decision = bursts.add(saved("busy.py"), now)
+        loads += decision.load is not None
+        given_up_after_forced |= decision.gives_up and loads > 1
     assert 1000 / 2 / LONGEST_BURST - 2 <= loads <= 1000 / 2 / LONGEST_BURST + 2
     assert not given_up_after_forced
 
@@ -102,9 +102,9 @@ def test_every_change_is_in_a_load_that_comes_after_it(doings):
             assert load is not None
             owed -= load.paths
         owed.add(name)
-        verdict = bursts.add(saved(name) if arrives else gone(name), now)
-        if verdict.load is not None:
-            owed -= verdict.load.paths
+        decision = bursts.add(saved(name) if arrives else gone(name), now)
+        if decision.load is not None:
+            owed -= decision.load.paths
         assert bool(owed) == (bursts.deadline is not None)
         now += pause
     if owed:

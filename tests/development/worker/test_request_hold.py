@@ -4,21 +4,24 @@ import asyncio
 import socket
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
-from asgireload.development.worker.request_hold import HeldBack
+from asgireload.development.worker.request_hold import RequestHold
 from asgireload.draining import DrainReason
-from asgireload.http.context import HttpSettings, ServingContext
+from asgireload.http.settings import HttpSettings
 from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Record
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.handover import Handover
+from asgireload.worker.protocols import resumed_protocol
+from tests.wired import Wired, make_wire
 
 REQUEST = b"GET /%b HTTP/1.1\r\nhost: test\r\n\r\n"
 
 
-class Worker:
+class Worker(Wired):
     """What `worker/main.py` joins, with a listening socket that workers share."""
 
     def __init__(self, name, listener, parser="builtin"):
@@ -29,16 +32,16 @@ class Worker:
         # Both workers run on one loop, which knows one reader for each descriptor.
         self.listener = listener.dup()
         self.gate = asyncio.Event()
-        self.context = ServingContext(self.app, HttpSettings(parser=parser), loop)
-        self.handover = Handover(loop, self.context)
+        self.wire = make_wire(self.app, parser=parser)
+        self.handover = Handover(self.served, partial(resumed_protocol, self.wire))
         self.acceptor = Acceptor(
             loop,
             [Entrance(self.listener)],
-            lambda origin: http_protocol(self.context, origin),
+            lambda origin: http_protocol(self.wire, origin),
             record=Record.detached(),
             handshake_timeout=5.0,
         )
-        self.held = HeldBack(loop, self.context, self.acceptor)
+        self.held = RequestHold(self.wire, self.acceptor)
         self.acceptor.start()
 
     async def app(self, scope, receive, send):
@@ -58,7 +61,7 @@ class Worker:
         successor.handover.receive(other)
         self.acceptor.stop()
         self.held.end(is_stale=True)
-        self.context.drain.begin(DrainReason.RELOAD, time.monotonic() + 10)
+        self.served.drain.notice.begin(DrainReason.RELOAD, time.monotonic() + 10)
         self.handover.begin_drain()
 
 
@@ -112,7 +115,7 @@ async def serving(parser="builtin"):
             worker.acceptor.stop()
             worker.handover.withdraw()
             worker.listener.close()
-            for connection in list(worker.context.connections):
+            for connection in list(worker.live.connections):
                 connection.abort()
         await asyncio.sleep(0.01)
         listener.close()
@@ -194,8 +197,8 @@ def test_a_wait_longer_than_the_keep_alive_time_loses_nothing(run):
         async with serving() as (old, make, connect):
             kept = await connect()
             assert await kept.get("1") == "old /1"
-            for connection in old.context.connections:
-                connection.context.settings = HttpSettings(keep_alive_timeout=0.01)
+            for connection in old.live.connections:
+                connection.served.settings = HttpSettings(keep_alive_timeout=0.01)
             old.held.hold(10)
             kept.ask("2")
             await asyncio.sleep(0.1)
@@ -215,7 +218,7 @@ def test_what_cannot_move_is_answered_as_stale_when_the_worker_leaves(run):
             assert await kept.is_silent()
             old.acceptor.stop()
             old.held.end(is_stale=True)
-            old.context.drain.begin(DrainReason.RELOAD, time.monotonic() + 10)
+            old.served.drain.notice.begin(DrainReason.RELOAD, time.monotonic() + 10)
             old.handover.begin_drain()
             assert await kept.answer() == "STALE old /2"
 

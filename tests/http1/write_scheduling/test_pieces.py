@@ -117,11 +117,11 @@ def streaming(*pieces: bytes) -> Any:
 async def watched() -> AsyncIterator[tuple[Any, Any, Writes]]:
     """Serve; give the server, a client that has had an answer, and what is written to it from then on."""
     async with serving(hello, "builtin") as server:
-        server.context.now_ns = lambda: 0  # however busy the machine is, a turn takes no time
+        server.served.clock.now_ns = lambda: 0  # however busy the machine is, a turn takes no time
         client = await server.connect()
         client.send(GET)  # one that is served directly has moved to the loop behind this
         await client.read_response()
-        (connection,) = server.context.connections
+        (connection,) = server.live.connections
         yield server, client, Writes(connection)
 
 
@@ -130,7 +130,7 @@ def test_a_piece_and_the_end_behind_it_are_one_write(run: Any) -> None:
 
     async def main() -> None:
         async with watched() as (server, client, writes):
-            server.context.app = streaming(b"piece")
+            server.served.app = streaming(b"piece")
             client.send(GET)
             assert (await client.read_response())[2] == b"pieceend"
             assert len(writes.sizes) == 1
@@ -143,7 +143,7 @@ def test_many_pieces_of_one_turn_are_few_writes(run: Any) -> None:
 
     async def main() -> None:
         async with watched() as (server, client, writes):
-            server.context.app = streaming(*body)
+            server.served.app = streaming(*body)
             for _ in range(3):
                 client.send(GET)
                 assert (await client.read_response())[2] == b"".join(body) + b"end"
@@ -163,7 +163,7 @@ def test_a_large_body_and_its_head_are_one_write(run: Any) -> None:
                 await send(OK)
                 await send({"type": "http.response.body", "body": body})
 
-            server.context.app = app
+            server.served.app = app
             client.send(GET)
             assert (await client.read_response())[2] == body
             loop = asyncio.get_running_loop()
@@ -205,7 +205,7 @@ def test_early_hints_leave_before_the_application_computes(run: Any) -> None:
 
         sizes: list[int] = []
         async with watched() as (server, client, writes):
-            server.context.app = app
+            server.served.app = app
             client.send(GET.replace(b" / ", b" /hint "))
             await client.read_until(b"rel=preload\r\n\r\n")
             assert (await client.read_response())[2] == b"hello"

@@ -158,11 +158,11 @@ class Writes:
 def test_responses_to_requests_in_one_go_are_one_write(run: Any) -> None:
     async def main() -> None:
         async with serving(hello, "builtin") as server:
-            server.context.now_ns = lambda: 0  # however busy the machine is, nobody blocks
+            server.served.clock.now_ns = lambda: 0  # however busy the machine is, nobody blocks
             client = await server.connect()
             client.send(GET)  # one that is served directly has moved to the loop behind this
             await client.read_response()
-            (connection,) = server.context.connections
+            (connection,) = server.live.connections
             writes = Writes(connection)
             client.send(GET * 20)
             for _ in range(20):

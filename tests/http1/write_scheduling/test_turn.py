@@ -244,15 +244,17 @@ def test_requests_of_several_connections_are_read_before_responses_are_written(r
             for client in clients:
                 client.send(GET)
                 await client.read_response()
-            connections = cast("list[Any]", list(server.context.connections))
+            connections = cast("list[Any]", list(server.live.connections))
             for connection in connections:
                 writes = Writes(connection)
                 write = writes.write
                 writes.write = lambda data, write=write: (order.append("written"), write(data))  # type: ignore[method-assign, misc]
             order.clear()
             # However busy the machine is, the turn takes no time.
-            server.context.now_ns = lambda: 0
-            scheduler = TurnScheduler(server.context.loop, lambda: 0, at_once=0, is_crowded=True)
+            server.served.clock.now_ns = lambda: 0
+            scheduler = TurnScheduler(
+                server.served.clock.loop, lambda: 0, at_once=0, is_crowded=True
+            )
             for connection in connections:
                 connection.writer._turn = scheduler
 
@@ -281,9 +283,9 @@ def test_what_is_large_is_written_at_once(run: Any) -> None:
             client = await server.connect()
             client.send(GET)
             await client.read_response()
-            (connection,) = server.context.connections
+            (connection,) = server.live.connections
             writes.append(Writes(connection))
-            server.context.app = app
+            server.served.app = app
             client.send(GET)
             assert len((await client.read_response())[2]) == 30_000
 
@@ -294,12 +296,12 @@ def test_a_response_of_this_turn_leaves_before_its_connection_ends(run: Any) -> 
     """Whatever ends the connection in the same turn: a drain, somebody who needs room, the end of the worker."""
 
     async def main() -> None:
-        for end in ("make_way", "cut", "abort", "begin_drain", "eof_received"):
+        for end in ("close_idle", "cut", "abort", "begin_drain", "eof_received"):
             async with serving(hello, "builtin") as server:
                 client = await server.connect()
                 client.send(GET)
                 await client.read_response()
-                (connection,) = cast("list[Any]", list(server.context.connections))
+                (connection,) = cast("list[Any]", list(server.live.connections))
 
                 def turn(connection: Any = connection, end: str = end) -> None:
                     connection.data_received(GET)
@@ -307,7 +309,7 @@ def test_a_response_of_this_turn_leaves_before_its_connection_ends(run: Any) -> 
 
                 asyncio.get_running_loop().call_soon(turn)
                 if end == "abort":
-                    await server.wait_until(lambda: not server.context.connections)
+                    await server.wait_until(lambda: not server.live.connections)
                 else:
                     assert (await client.read_response())[2] == b"hello", end
                 await client.close()

@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgireload.config import Config
-from asgireload.development.supervisor.fork_source_processes import Plan
 from asgireload.supervisor.events import StartTemplate
 from asgireload.supervisor.fleet import new_fleet
-from asgireload.supervisor.loop import make_policy
-from asgireload.supervisor.orders import first_order, order_of
+from asgireload.supervisor.load_requests import first_request, request_of
+from asgireload.supervisor.policy import make_policy
 from asgireload.supervisor.reconcile import reconcile
 
 CONFIGS = st.builds(
@@ -28,8 +27,8 @@ CONFIGS = st.builds(
 def test_it_is_what_the_first_step_asks_for(config):
     fleet = new_fleet(make_policy(config), random.Random(0), 0.0)
     orders = [
-        order_of(step, Plan(), config, "/srv")
+        request_of(step, config, "/srv")
         for step in reconcile(fleet, 0.0)
         if isinstance(step, StartTemplate)
     ]
-    assert orders == [first_order(config, "/srv")]
+    assert orders == [first_request(config, "/srv")]

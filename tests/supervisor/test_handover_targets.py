@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 
 from asgireload.draining import DrainReason
+from asgireload.ipc.messages import SuccessorSpent, WorkerDraining
 from asgireload.supervisor import events
 from asgireload.supervisor.fleet import Policy, Slot, Worker, new_fleet
+from asgireload.supervisor.handover_targets import SPREAD, choose_targets, renew_targets
 from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.succession import SPREAD, choose_successors, renew_successions
+from asgireload.supervisor.roles import WORKER
 from tests.supervisor.world import GOOD, Code, World
 
 
@@ -24,15 +26,15 @@ class Watched(World):
         super().__post_init__()
 
     def _do(self, step):
-        if isinstance(step, events.DrainWorker | events.HandOver):
-            self.pairs += [(step.worker_id, number) for number in step.successors]
-            for number in step.successors:
-                assert number != step.worker_id
+        if isinstance(step, events.DrainChild | events.NameTargets):
+            self.pairs += [(step.child_id, number) for number in step.targets]
+            for number in step.targets:
+                assert number != step.child_id
                 assert number in self.alive
                 assert number in self.accepting
-                assert number not in self.fleet.workers[step.worker_id].spent_successors
-            if not step.successors:
-                self.alone.append(step.worker_id)
+                assert number not in self.fleet.workers[step.child_id].spent_targets
+            if not step.targets:
+                self.alone.append(step.child_id)
         super()._do(step)
 
 
@@ -44,7 +46,7 @@ def watched(workers=4, releases=lambda generation: GOOD, seed=0, **policy):
 
 
 def slots_of(world, pairs):
-    return [(world.workers[old].slot, world.workers[new].slot) for old, new in pairs]
+    return [(world.workers[old].place, world.workers[new].place) for old, new in pairs]
 
 
 def generations_of(world, pairs):
@@ -62,7 +64,7 @@ def test_reload_pairs_each_worker_with_the_new_one_of_its_slot():
 def test_recycle_pairs_within_the_generation():
     world = watched(workers=2, max_requests=100)
     (worker, _) = world.fleet.workers.values()
-    world.submit(events.WorkerObserved(worker.worker_id, 0.0, 100, None))
+    world.submit(events.ChildObserved(worker.child_id, 0.0, 100, None))
     world.run(5)
     assert slots_of(world, world.pairs) == [(0, 0)]
     assert generations_of(world, world.pairs) == [(1, 1)]
@@ -98,13 +100,13 @@ def test_roll_that_is_taken_back_pairs_the_new_worker_with_the_old_code():
 
     releases = Flaky()
     world = watched(workers=2, releases=releases, probation=0)
-    original = world._fork_worker
+    original = world._fork_child
 
     def count(step):
         releases.boots += step.generation == 2
         original(step)
 
-    world._fork_worker = count
+    world._fork_child = count
     world.reload()
     world.run(60)
     assert world.serving == [1, 1]
@@ -123,11 +125,11 @@ def test_stop_hands_nothing_over():
 def test_only_worker_that_leaves_by_itself_is_paired_when_the_next_is_ready():
     world = watched(workers=1)
     (worker,) = world.fleet.workers.values()
-    world.submit(events.WorkerStoppedAccepting(worker.worker_id))
+    world.submit(events.ChildSaid(worker.child_id, WorkerDraining()))
     world.run(5)
     ((old, new),) = world.pairs
-    assert old == worker.worker_id
-    assert world.workers[new].slot == 0
+    assert old == worker.child_id
+    assert world.workers[new].place == 0
 
 
 def test_successor_that_dies_is_replaced_by_the_next_ready_one():
@@ -149,7 +151,7 @@ def test_new_worker_that_is_recycled_soon_takes_over_where_nobody_else_can():
     world.reload()
     while (new := max(world.accepting, default=old)) == old:
         world.run(0.1)
-    world.submit(events.WorkerObserved(new, 0.0, 100, None))
+    world.submit(events.ChildObserved(new, 0.0, 100, None))
     world.run(20)
     assert world.pairs[0] == (old, new)
     (third,) = world.accepting
@@ -161,10 +163,11 @@ def test_worker_that_is_not_recycled_comes_before_one_that_is():
     fleet = new_fleet(Policy(workers=3), random.Random(0), 0.0)
     fleet.slots = [Slot(number, serves=1) for number in range(3)]
     for number, state in enumerate((State.DRAINING, State.READY, State.READY)):
-        fleet.add_worker(
+        fleet.add(
             Worker(
-                worker_id=number,
-                slot=number,
+                child_id=number,
+                place=number,
+                role=WORKER,
                 generation=1,
                 template_id=1,
                 state=state,
@@ -173,19 +176,19 @@ def test_worker_that_is_not_recycled_comes_before_one_that_is():
             )
         )
     fleet.workers[1].recycle = "age"
-    assert choose_successors(fleet, fleet.workers[0]) == (2,)
+    assert choose_targets(fleet, fleet.workers[0]) == (2,)
 
 
 def test_when_all_that_were_named_take_no_more_the_others_are_asked_once():
     """All are full in the end; then it stays at that, however often it is looked at."""
     world = watched(workers=20, releases=lambda generation: Code(drains=8.0))
     (leaving, *others) = world.fleet.workers
-    world.submit(events.WorkerStoppedAccepting(leaving))
+    world.submit(events.ChildSaid(leaving, WorkerDraining()))
     said = 0
     while said < len(world.pairs):
         assert len(world.pairs) % SPREAD == 0 or said >= 16
         _, new = world.pairs[said]
-        world.submit(events.SuccessorSpent(leaving, new))
+        world.submit(events.ChildSaid(leaving, SuccessorSpent(new)))
         said += 1
     world.run(1)
     asked = [new for old, new in world.pairs if old == leaving]
@@ -197,10 +200,10 @@ def test_when_all_that_were_named_take_no_more_the_others_are_asked_once():
 def test_what_a_worker_says_of_others_changes_nothing():
     world = watched(workers=3, releases=lambda generation: Code(drains=8.0))
     leaving = next(iter(world.fleet.workers))
-    world.submit(events.WorkerStoppedAccepting(leaving))
+    world.submit(events.ChildSaid(leaving, WorkerDraining()))
     assert len(world.pairs) == 2
-    world.submit(events.SuccessorSpent(leaving, world.pairs[0][1]))
-    world.submit(events.SuccessorSpent(leaving, 99))
+    world.submit(events.ChildSaid(leaving, SuccessorSpent(world.pairs[0][1])))
+    world.submit(events.ChildSaid(leaving, SuccessorSpent(99)))
     assert len(world.pairs) == 2
 
 
@@ -212,9 +215,15 @@ def test_worker_that_does_not_stay_is_no_successor(wrong):
     def worker(number, slot, **fields):
         fields = {"state": State.READY, "generation": 1, **fields}
         made = Worker(
-            worker_id=number, slot=slot, template_id=1, asked_at=0.0, deadline=None, **fields
+            child_id=number,
+            place=slot,
+            role=WORKER,
+            template_id=1,
+            asked_at=0.0,
+            deadline=None,
+            **fields,
         )
-        fleet.add_worker(made)
+        fleet.add(made)
         return made
 
     leaving = worker(1, 0, state=State.DRAINING, drain_reason=DrainReason.SCALE_DOWN)
@@ -224,12 +233,12 @@ def test_worker_that_does_not_stay_is_no_successor(wrong):
         state=State.BOOTING if wrong == "booting" else State.READY,
         generation=2 if wrong == "not promoted" else 1,
     )
-    assert choose_successors(fleet, leaving) == ()
+    assert choose_targets(fleet, leaving) == ()
     other.state, other.generation = State.READY, 1
     fleet.slots[1].leaving = False
-    assert choose_successors(fleet, leaving) == (2,)
-    assert renew_successions(fleet) == [events.HandOver(1, (2,))]
-    assert renew_successions(fleet) == []
+    assert choose_targets(fleet, leaving) == (2,)
+    assert renew_targets(fleet) == [events.NameTargets(1, (2,))]
+    assert renew_targets(fleet) == []
 
 
 @settings(deadline=None, max_examples=40)
@@ -263,8 +272,8 @@ def test_whatever_happens_successors_serve_when_they_are_named(seed, doings, ove
         elif doing == "spent" and world.pairs:
             old, new = world.pairs[-1]
             if old in world.fleet.workers:
-                world.submit(events.SuccessorSpent(old, new))
+                world.submit(events.ChildSaid(old, SuccessorSpent(new)))
         elif doing == "stop accepting" and world.accepting:
-            world.submit(events.WorkerStoppedAccepting(chance.choice(list(world.accepting))))
+            world.submit(events.ChildSaid(chance.choice(list(world.accepting)), WorkerDraining()))
         world.run(chance.choice([0.01, 0.3, 2.0]))
     world.run(40)

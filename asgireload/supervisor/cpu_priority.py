@@ -1,4 +1,4 @@
-"""Processes of a reload that let those which serve have the processor first.
+"""Low CPU priority for processes of a reload, so that workers which serve have the CPU first.
 
 A template that imports computes for as long as that takes and shares each processor it finds with the worker there:
 on a machine that is half busy, answers then wait for tens of milliseconds. So does, for some milliseconds each,
@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
-from asgireload.ipc.linux import can_give_way, give_way, stop_giving_way
+from asgireload.supervisor.system import System
 
 LONGEST = 10.0
 SHARE_OF_BOOT_TIMEOUT = 0.25
@@ -36,7 +36,7 @@ def patience_for(boot_timeout: float) -> float:
     return min(LONGEST, boot_timeout * SHARE_OF_BOOT_TIMEOUT)
 
 
-class Place(msgspec.Struct, frozen=True):
+class CpuPlace(msgspec.Struct, frozen=True):
     """Where a worker is that does not give way."""
 
     processor: int
@@ -44,7 +44,9 @@ class Place(msgspec.Struct, frozen=True):
     """When it was told to go elsewhere, last."""
 
 
-def to_spread(lowered: Iterable[int], serving: Mapping[int, Place], now: float) -> dict[int, int]:
+def to_spread(
+    lowered: Iterable[int], serving: Mapping[int, CpuPlace], now: float
+) -> dict[int, int]:
     """Return which workers are to go to which CPU. Pure.
 
     `lowered` are the CPUs of those that give way. Where only such work is, one worker goes, from where most of
@@ -66,12 +68,13 @@ def to_spread(lowered: Iterable[int], serving: Mapping[int, Place], now: float) 
     return moves
 
 
-class GivingWay:
+class CpuPriority:
     """Holds the process numbers of those that give way. `forget()` each before it is collected."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        system: System,
         patience: float,
         spread: Callable[[Collection[int]], int] = lambda lowered: 0,
         *,
@@ -80,6 +83,7 @@ class GivingWay:
         """`spread` is called every few milliseconds with those that give way, and returns how many others it
         has looked at. Where priorities must not even be asked for, it is not `is_allowed` and nobody does."""
         self._loop = loop
+        self._system = system
         self._patience = patience
         self._spread = spread
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -91,7 +95,7 @@ class GivingWay:
         if pid in self._timers or not self._can_give_way():
             return
         try:
-            give_way(pid)
+            self._system.lower_priority(pid)
         except OSError as error:
             _logger.debug("Process [%d] keeps its priority: %s", pid, error)
             return
@@ -119,11 +123,11 @@ class GivingWay:
             self._raise(pid)
 
     def _can_give_way(self) -> bool:
-        return self._is_allowed and can_give_way()
+        return self._is_allowed and self._system.can_lower_priority()
 
     def _raise(self, pid: int) -> None:
         try:
-            stop_giving_way(pid)
+            self._system.restore_priority(pid)
         except OSError as error:
             _logger.warning(
                 "Process [%d] and the processes that it starts keep the lowest CPU priority: %s."

@@ -1,12 +1,12 @@
-"""A template that starts while the command line is still read.
+"""The first template, started while the command line is still read.
 
 It takes as long to import our code as the supervisor does, and needs to know nothing for that. So both go side
 by side, and it imports the application while the supervisor imports its event loop. A program that has
 just begun forks it, which spares it the start of an interpreter, and collects no garbage until then: what both
 import stays for good.
 
-    begin() ──▶ order() ──▶ take()      the supervisor's first template
-       └───────────┴──────▶ end()       nobody's
+    begin() ──▶ request() ──▶ take()      the supervisor's first template
+       └───────────┴────────▶ end()       nobody's
 
 This file imports little: whatever it needs is waited for before the process can start.
 """
@@ -28,13 +28,13 @@ class Begun(NamedTuple):
 
     pid: int
     socket: socket.socket
-    order: "LoadApp | None" = None
+    request: "LoadApp | None" = None
     """What it was told to load, if it was told."""
     fault_file: int = -1
     """Where it writes its stacks to if it was told, else -1; the owner's to close."""
 
 
-class HeadStart:
+class EarlyTemplate:
     """Holds at most one process. `begin()` it early; `end()` it always, which is nothing where it was taken."""
 
     def __init__(self) -> None:
@@ -72,9 +72,9 @@ class HeadStart:
             except OSError:
                 ours.close()
 
-    def order(self, order: "LoadApp", scoreboard: int) -> None:
+    def request(self, request: "LoadApp", scoreboard: int) -> None:
         """Tell it what to load, and give it the descriptor of the scoreboard. Where that cannot be done
-        there is no head start."""
+        there is no early template."""
         from asgireload.errors import ChannelClosedError
         from asgireload.ipc.channel import Channel
         from asgireload.supervisor.fault import make_fault_file
@@ -84,20 +84,20 @@ class HeadStart:
         try:
             fault_file = make_fault_file("template")
             self._begun = self._begun._replace(fault_file=fault_file)
-            Channel(self._begun.socket).send(order, [scoreboard, fault_file])
+            Channel(self._begun.socket).send(request, [scoreboard, fault_file])
         except (ChannelClosedError, OSError):
             # It is dead, or there are no descriptors. The supervisor starts another one, or says why not.
             self.end()
             return
-        self._begun = self._begun._replace(order=order)
+        self._begun = self._begun._replace(request=request)
 
-    def take(self, order: "LoadApp") -> Begun | None:
+    def take(self, request: "LoadApp") -> Begun | None:
         """Return what was begun, which the caller now owns; once.
 
-        None where there is none, and where it loads something else than `order`: then it has ended.
+        None where there is none, and where it loads something else than `request`: then it has ended.
         """
         self._collect()
-        if self._begun is not None and self._begun.order not in (None, order):
+        if self._begun is not None and self._begun.request not in (None, request):
             self.end()
         begun, self._begun = self._begun, None
         return begun

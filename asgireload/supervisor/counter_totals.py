@@ -1,4 +1,4 @@
-"""Counters that outlive workers: sums by slot and generation. Pure.
+"""Counters that outlive children: sums by role, slot and generation. Pure.
 
 A worker's record is reused after its exit, so what it has counted is added to a base first. Series of
 old generations are merged into generation 0 after a while, so that a server which reloads every minute
@@ -22,36 +22,36 @@ _GAUGES = (
 )
 
 Values = tuple[int, ...]
-Key = tuple[int, int]
-"""Slot and generation."""
+Key = tuple[str, int, int]
+"""The name of a role, a slot and a generation."""
 
 
-class Tally:
+class CounterTotals:
     def __init__(self) -> None:
         self._base: dict[Key, list[int]] = {}
 
-    def fold(self, slot: int, generation: int, values: Sequence[int]) -> None:
-        """Add what a worker has counted, now that it is gone. Gauges end with it."""
-        base = self._base.setdefault((slot, generation), [0] * FIELD_COUNT)
+    def add_ended(self, key: Key, values: Sequence[int]) -> None:
+        """Add what a child has counted, now that it is gone. Gauges end with it."""
+        base = self._base.setdefault(key, [0] * FIELD_COUNT)
         for index in range(FIELD_COUNT):
             if index not in _GAUGES:
                 base[index] += values[index]
         self._merge_old()
 
     def _merge_old(self) -> None:
-        generations = sorted({generation for _, generation in self._base} - {MERGED})
-        for slot, generation in list(self._base):
+        generations = sorted({generation for _, _, generation in self._base} - {MERGED})
+        for role, slot, generation in list(self._base):
             if generation in generations[:-GENERATIONS_KEPT]:
-                merged = self._base.setdefault((slot, MERGED), [0] * FIELD_COUNT)
-                old = self._base.pop((slot, generation))
+                merged = self._base.setdefault((role, slot, MERGED), [0] * FIELD_COUNT)
+                old = self._base.pop((role, slot, generation))
                 for index, value in enumerate(old):
                     merged[index] += value
 
-    def totals(self, living: Iterable[tuple[int, int, Sequence[int]]]) -> dict[Key, Values]:
-        """Return the sums with the records of living workers (slot, generation, values) added."""
+    def totals(self, living: Iterable[tuple[Key, Sequence[int]]]) -> dict[Key, Values]:
+        """Return the sums with the counts of living children added."""
         sums = {key: list(values) for key, values in self._base.items()}
-        for slot, generation, values in living:
-            target = sums.setdefault((slot, generation), [0] * FIELD_COUNT)
+        for key, values in living:
+            target = sums.setdefault(key, [0] * FIELD_COUNT)
             for index in range(FIELD_COUNT):
                 if index != Field.HEARTBEAT:
                     target[index] += values[index]

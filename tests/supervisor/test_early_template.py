@@ -12,10 +12,10 @@ from asgireload.config import Config
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.messages import AppFailed
 from asgireload.ipc.scoreboard import Scoreboard
-from asgireload.supervisor import head_start as head_start_module
+from asgireload.supervisor import early_template as early_template_module
 from asgireload.supervisor import spawning
-from asgireload.supervisor.head_start import HeadStart
-from asgireload.supervisor.orders import first_order
+from asgireload.supervisor.early_template import EarlyTemplate
+from asgireload.supervisor.load_requests import first_request
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def scoreboard():
 
 
 def order_for(directory, app="nothing_there:app"):
-    return first_order(Config(app=app), str(directory))
+    return first_request(Config(app=app), str(directory))
 
 
 def has_ended(pidfd, timeout=20):
@@ -36,37 +36,37 @@ def has_ended(pidfd, timeout=20):
 
 
 def test_one_that_nobody_takes_is_collected():
-    head_start = HeadStart()
-    head_start.begin()
-    pid = head_start._begun.pid
-    head_start.end()
+    early_template = EarlyTemplate()
+    early_template.begin()
+    pid = early_template._begun.pid
+    early_template.end()
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, 0)
-    head_start.end()
+    early_template.end()
 
 
 def test_one_that_was_taken_stays_and_leaves_when_its_channel_closes(tmp_path):
-    head_start = HeadStart()
-    head_start.begin()
-    begun = head_start.take(order_for(tmp_path))
-    head_start.end()
-    assert begun.order is None
-    assert head_start.take(order_for(tmp_path)) is None
+    early_template = EarlyTemplate()
+    early_template.begin()
+    begun = early_template.take(order_for(tmp_path))
+    early_template.end()
+    assert begun.request is None
+    assert early_template.take(order_for(tmp_path)) is None
     begun.socket.close()
     _, status = os.waitpid(begun.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_what_it_was_told_it_does_before_it_is_taken(tmp_path, scoreboard):
-    head_start = HeadStart()
-    head_start.begin()
+    early_template = EarlyTemplate()
+    early_template.begin()
     order = order_for(tmp_path)
-    head_start.order(order, scoreboard)
-    begun = head_start.take(order_for(tmp_path))
-    assert begun.order == order
+    early_template.request(order, scoreboard)
+    begun = early_template.take(order_for(tmp_path))
+    assert begun.request == order
     message, _ = Channel(begun.socket).receive()
     assert isinstance(message, AppFailed)
-    assert "nothing_there" in message.summary
+    assert "nothing_there" in message.failure.summary
     begun.socket.close()
     os.close(begun.fault_file)
     os.waitpid(begun.pid, 0)
@@ -74,12 +74,12 @@ def test_what_it_was_told_it_does_before_it_is_taken(tmp_path, scoreboard):
 
 def test_one_that_loads_something_else_is_ended(tmp_path, scoreboard):
     """The supervisor decides; what was begun on a guess must not serve in place of that."""
-    head_start = HeadStart()
-    head_start.begin()
-    begun = head_start._begun
+    early_template = EarlyTemplate()
+    early_template.begin()
+    begun = early_template._begun
     open_before = set(os.listdir("/proc/self/fd"))
-    head_start.order(order_for(tmp_path), scoreboard)
-    assert head_start.take(order_for(tmp_path, "other:app")) is None
+    early_template.request(order_for(tmp_path), scoreboard)
+    assert early_template.take(order_for(tmp_path, "other:app")) is None
     with pytest.raises(ChildProcessError):
         os.waitpid(begun.pid, 0)
     assert begun.socket.fileno() == -1
@@ -87,26 +87,26 @@ def test_one_that_loads_something_else_is_ended(tmp_path, scoreboard):
 
 
 def test_one_that_has_died_takes_no_order(tmp_path, scoreboard):
-    head_start = HeadStart()
-    head_start.begin()
-    pid = head_start._begun.pid
+    early_template = EarlyTemplate()
+    early_template.begin()
+    pid = early_template._begun.pid
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    head_start.order(order_for(tmp_path), scoreboard)
-    assert head_start.take(order_for(tmp_path)) is None
+    early_template.request(order_for(tmp_path), scoreboard)
+    assert early_template.take(order_for(tmp_path)) is None
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, 0)
 
 
 def test_an_order_to_nobody_is_nothing(tmp_path, scoreboard):
-    HeadStart().order(order_for(tmp_path), scoreboard)
+    EarlyTemplate().request(order_for(tmp_path), scoreboard)
 
 
 def test_signals_for_the_supervisor_do_not_end_it_while_it_starts(tmp_path):
     """Ctrl-C goes to the whole process group, whatever has started of it."""
-    head_start = HeadStart()
-    head_start.begin()
-    begun = head_start.take(order_for(tmp_path))
+    early_template = EarlyTemplate()
+    early_template.begin()
+    begun = early_template.take(order_for(tmp_path))
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
         os.kill(begun.pid, number)
     channel = Channel(begun.socket)
@@ -119,24 +119,24 @@ def test_without_a_process_there_is_none_to_take(monkeypatch, tmp_path):
     def fail(module, channel):
         raise OSError(11, "no more processes")
 
-    monkeypatch.setattr(head_start_module, "spawn", fail)
-    head_start = HeadStart()
-    head_start.begin()
-    assert head_start.take(order_for(tmp_path)) is None
-    head_start.end()
+    monkeypatch.setattr(early_template_module, "spawn", fail)
+    early_template = EarlyTemplate()
+    early_template.begin()
+    assert early_template.take(order_for(tmp_path)) is None
+    early_template.end()
 
 
 PROGRAM = """
 import {imports}, os, sys
-from asgireload.supervisor.head_start import HeadStart
-head_start = HeadStart()
+from asgireload.supervisor.early_template import EarlyTemplate
+early_template = EarlyTemplate()
 {before}
 try:
-    head_start.begin(is_program=True)
-    print(head_start._begun.pid, flush=True)
+    early_template.begin(is_program=True)
+    print(early_template._begun.pid, flush=True)
     {after}
 finally:
-    head_start.end()
+    early_template.end()
 """
 
 
@@ -164,7 +164,7 @@ def test_it_leaves_with_a_command_line_that_is_killed(tmp_path, before):
 @pytest.mark.parametrize("way", ["take", "end"])
 def test_garbage_is_collected_again_when_the_start_is_over(tmp_path, way, was_on):
     """What both processes import stays for good, and need not be looked through."""
-    over = {"take": "head_start.take(None)", "end": "head_start.end()"}[way]
+    over = {"take": "early_template.take(None)", "end": "early_template.end()"}[way]
     after = f"print(gc.isenabled()); {over}; print(gc.isenabled(), gc.get_freeze_count() > 1000)"
     before = "" if was_on else "gc.disable()"
     with begin_in_program(tmp_path, imports="gc", before=before, after=after) as parent:
@@ -173,7 +173,7 @@ def test_garbage_is_collected_again_when_the_start_is_over(tmp_path, way, was_on
     assert lines[1:] == ["False", f"{was_on} {was_on}"]
 
 
-COMMAND_LINE = 'print(open(f"/proc/{head_start._begun.pid}/cmdline").read().split("\\0")[1:-1])'
+COMMAND_LINE = 'print(open(f"/proc/{early_template._begun.pid}/cmdline").read().split("\\0")[1:-1])'
 THREAD = "e = threading.Event(); t = threading.Thread(target=e.wait); t.start()"
 
 
@@ -217,8 +217,10 @@ def test_a_child_closes_nothing_that_has_taken_the_number_of_its_channel(tmp_pat
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "writer.py").write_text(WRITER)
     path = tmp_path / "asgireload"
-    before = "import asgireload.supervisor.head_start as module; module.TEMPLATE_MODULE = 'writer'"
-    after = "os.waitid(os.P_PID, head_start._begun.pid, os.WEXITED | os.WNOWAIT)"
+    before = (
+        "import asgireload.supervisor.early_template as module; module.TEMPLATE_MODULE = 'writer'"
+    )
+    after = "os.waitid(os.P_PID, early_template._begun.pid, os.WEXITED | os.WNOWAIT)"
     path.write_text(PROGRAM.format(imports="signal", before=before, after=after))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere")}
     subprocess.run([sys.executable, str(path)], cwd=tmp_path, env=environment, check=True)
@@ -226,10 +228,10 @@ def test_a_child_closes_nothing_that_has_taken_the_number_of_its_channel(tmp_pat
 
 
 def test_who_was_called_by_something_else_spawns(monkeypatch):
-    monkeypatch.setattr(head_start_module, "fork", lambda *_: pytest.fail("forked"))
-    head_start = HeadStart()
-    head_start.begin()
-    head_start.end()
+    monkeypatch.setattr(early_template_module, "fork", lambda *_: pytest.fail("forked"))
+    early_template = EarlyTemplate()
+    early_template.begin()
+    early_template.end()
 
 
 def test_threads_that_python_does_not_know_count(monkeypatch):

@@ -1,0 +1,48 @@
+"""What the supervisor does about a saved file: outdate what was forked ahead, load the code, or tell open pages."""
+
+import logging
+import os
+
+from asgireload.config import Config
+from asgireload.development.supervisor.preload_cache import PreloadCache
+from asgireload.development.watch.changes import Changes
+from asgireload.development.watch.filters import describe
+from asgireload.development.watch.watcher import Watcher
+from asgireload.ipc.messages import AssetsChanged
+from asgireload.supervisor.template_source import SupervisorPort
+
+MOST_ASSETS = 64
+"""Changed files of which pages are told by name; more of them are a build or a checkout."""
+MANY_ASSETS = "many files"
+"""Stands for more: no page has a file of this name, so each loads itself again."""
+
+_logger = logging.getLogger("asgireload.error")
+
+
+class CodeWatch:
+    """Carries what the watcher sees to the supervisor and to the preload cache."""
+
+    def __init__(self, config: Config, supervisor: SupervisorPort) -> None:
+        self.watcher = Watcher(config, self)
+        self.cache: PreloadCache | None = None
+        self._supervisor = supervisor
+
+    def on_changing(self, changes: Changes, *, gives_up: bool) -> None:
+        """The watcher has seen a change."""
+        if self.cache is not None:
+            self.cache.take_changes(changes)
+        if changes.asks_for_reload:
+            self._supervisor.note_change(gives_up=gives_up)
+
+    def on_settled(self, changes: Changes, *, gives_up: bool) -> None:
+        """The watcher says that what is there now is to be loaded."""
+        self._supervisor.reload_changed(f"changed: {describe(changes.paths)}", supersede=gives_up)
+
+    def on_assets(self, paths: frozenset[str]) -> None:
+        """The watcher has seen files that open pages exchange by themselves."""
+        _logger.info("Changed for open pages: %s", describe(paths))
+        found = {os.path.basename(path).encode("utf-8", "replace").decode() for path in paths}
+        names = tuple(sorted(found))
+        if len(names) > MOST_ASSETS:
+            names = (MANY_ASSETS,)
+        self._supervisor.tell_workers(AssetsChanged(names))

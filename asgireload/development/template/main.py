@@ -1,0 +1,9 @@
+"""The entry of a fresh template under `--reload`."""
+
+import sys
+
+from asgireload.development.template.session import DevelopmentSession
+from asgireload.template.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(DevelopmentSession))

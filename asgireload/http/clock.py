@@ -1,0 +1,64 @@
+"""The event loop of one server, its time, and what is due on it.
+
+A `Clock` has no timer of its own while nothing is due. Use it on its loop only.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Final
+
+from asgireload.http.eager_start import FirstSteps
+from asgireload.http.late_heads import LateHeads
+from asgireload.http.timer_wheel import TimerWheel
+
+_SECOND_NS: Final = 1_000_000_000
+
+
+class Clock:
+    """The time of one event loop, and the timers that all its connections share.
+
+    `has_date`: whether responses get a Date header.
+    """
+
+    __slots__ = (
+        "_date_line",
+        "_date_until",
+        "_has_date",
+        "first_steps",
+        "late_heads",
+        "loop",
+        "now_ns",
+        "timer_wheel",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, has_date: bool = True) -> None:
+        self.loop = loop
+        self.now_ns: Callable[[], int] = time.monotonic_ns
+        """The clock of what is measured. Compiled, an attribute is found at once, and a name of another module in a
+        dictionary."""
+        self.timer_wheel = TimerWheel(loop)
+        """Timeouts of connections."""
+        self.late_heads = LateHeads(loop)
+        """Heads of responses that wait for the first piece of their body."""
+        self.first_steps = FirstSteps(loop)
+        """Begins the tasks of applications, where the interpreter has no eager start of its own."""
+        self._has_date = has_date
+        self._date_line = b""
+        self._date_until = 0
+
+    def date_line(self, now_ns: int) -> bytes:
+        """Return the Date header line, terminated, or b"" when switched off.
+
+        It is formatted at most once a second of `now_ns`, which the caller has asked for already: an idle
+        server has no timer to wake for.
+        """
+        if now_ns >= self._date_until:
+            if self._has_date:
+                wall = time.time()
+                self._date_line = b"date: %b\r\n" % formatdate(wall, usegmt=True).encode()
+                self._date_until = now_ns + int((1.0 - wall % 1.0) * _SECOND_NS)
+            else:
+                self._date_until = 1 << 63
+        return self._date_line
