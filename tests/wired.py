@@ -11,8 +11,8 @@ from asgireload.http.server import Server
 from asgireload.http.settings import HttpSettings
 from asgireload.http1.wire import Http1Wire
 from asgireload.ipc.scoreboard import Record
-from asgireload.websocket.connection import WebSocketUpgrade
 from asgireload.websocket.settings import WebSocketSettings
+from asgireload.websocket.upgrade import WebSocketUpgrade
 
 
 class Wired:

@@ -106,8 +106,8 @@ serve_command = _ServeCommand(
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     help="Serve the ASGI application APP, an import string such as main:app."
     "\n\nEvery option can also be set by a variable ASGIRELOAD_<OPTION>, in a TOML file (--config, or"
-    " asgireload.toml), or under [tool.asgireload] in pyproject.toml. With a command for the first"
-    " argument, talk to a running server: asgireload COMMAND --help.",
+    " asgireload.toml), or under [tool.asgireload] in pyproject.toml. If the first argument is a"
+    " command, asgireload controls a running server: see asgireload COMMAND --help.",
     params=[
         click.Argument(["app_argument"], required=False, metavar="[APP]"),
         *option_flags(),
@@ -119,13 +119,13 @@ serve_command = _ServeCommand(
         click.Option(
             ["--print-config"],
             is_flag=True,
-            help="Show every option with the place its value came from, and end.",
+            help="Show every option with the origin of its value, and exit.",
         ),
         click.Option(
             ["--check-config"],
             is_flag=True,
-            help="Check the configuration and the files and modules that it names, and end: 0 when it can be"
-            " used, else 2. Nothing is imported and no address is taken.",
+            help="Check the configuration and the files and modules that it names, and exit: with 0 if it can be"
+            " used, else with 2. Nothing is imported, and no address is opened.",
         ),
         click.Option(
             ["--help-all"],
@@ -133,7 +133,7 @@ serve_command = _ServeCommand(
             expose_value=False,
             is_eager=True,
             callback=_print_whole_help,
-            help="Show every option, and end.",
+            help="Show every option, and exit.",
         ),
         click.Option(
             ["--version"],
@@ -141,7 +141,7 @@ serve_command = _ServeCommand(
             expose_value=False,
             is_eager=True,
             callback=_print_version,
-            help="Show the version, and end.",
+            help="Show the version, and exit.",
         ),
     ],
 )

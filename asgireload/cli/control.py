@@ -231,7 +231,7 @@ def _wait(text: str) -> list[click.Parameter]:
             ["--timeout"],
             callback=_read_seconds,
             metavar="SECONDS",
-            help="Stop waiting after this time; the server goes on.",
+            help="Stop waiting after this time; the reload or the stop continues.",
         ),
     ]
 
@@ -248,7 +248,7 @@ control = click.Group(
         _command(
             "status",
             _status,
-            [click.Option(["as_json", "--json"], is_flag=True, help="Show it as JSON.")],
+            [click.Option(["as_json", "--json"], is_flag=True, help="Show the status as JSON.")],
             acts=False,
         ),
         _command("stop", _stop, _wait("Wait until the server's process has ended.")),

@@ -307,7 +307,7 @@ class Network(Struct, frozen=True):
     metavar: str = "NETWORKS"
 
     def expected(self) -> str:
-        return f"an address, a network such as 10.0.0.0/8, {UNIX_PEERS}, or {ANYBODY} for everybody"
+        return f"an address, a network such as 10.0.0.0/8, {UNIX_PEERS}, or {ANYBODY} for all peers"
 
     def read(self, value: object) -> str:
         if not isinstance(value, str):

@@ -161,15 +161,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _DIRECTORY,
         "",
         APPLICATION,
-        "Look for the application in this directory, put first on the import path."
-        " Default: where the server was started.",
+        "Directory of the application; it is put first on the import path. Default: the directory in which"
+        " the server was started.",
         uvicorn="app_dir",
     )
     lifespan: str = _row(
         Choice(("auto", "on", "off")),
         "auto",
         APPLICATION,
-        "Run the lifespan protocol: on requires the application to support it, auto asks it.",
+        "Run the lifespan protocol: on requires that the application supports it, auto detects whether it does.",
         uvicorn="lifespan",
     )
     interface: str = _row(
@@ -193,7 +193,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         None,
         APPLICATION,
         "Put the variables of this file into the application's environment; it is read again at"
-        " each reload. It does not configure the server.",
+        " each reload. These variables do not configure the server.",
         uvicorn="env_file",
     )
     root_path: str = _row(
@@ -223,7 +223,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Integer(0, 65535),
         8000,
         ADDRESSES,
-        "Listen on this port; 0 takes a free one and reports it.",
+        "Listen on this port; 0 selects a free port and logs it.",
         uvicorn="port",
         default_variable="PORT",
     )
@@ -240,7 +240,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(FileOwner()),
         None,
         ADDRESSES,
-        "Owner of Unix sockets: USER, USER:GROUP or :GROUP. Default: who runs the server.",
+        "Owner of Unix sockets: USER, USER:GROUP or :GROUP. Default: the user that runs the server.",
     )
     fd: int | None = _row(
         Optional(Integer(0)),
@@ -317,8 +317,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Several(Text("CERTFILE[:KEYFILE]", "CERTFILE or CERTFILE:KEYFILE"), separator="\n"),
         (),
         TLS,
-        "One more certificate, for clients that ask for a name that it contains; repeat for"
-        " several. Other clients get --ssl-certfile.",
+        "Another certificate, for clients that request a name that it contains; repeat for several."
+        " Other clients get --ssl-certfile.",
     )
     ssl_version: str = _row(
         Choice(
@@ -396,7 +396,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ("127.0.0.1", "::1"),
         PROXIES,
         "Proxies whose forwarded headers are trusted: addresses, networks, unix for Unix"
-        " sockets, or * for everybody, which lets every client forge its address.",
+        " sockets, or * for all peers, which lets every client forge its address.",
         uvicorn="forwarded_allow_ips",
         default_variable="FORWARDED_ALLOW_IPS",
     )
@@ -414,7 +414,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
         ("for", "proto"),
         PROXIES,
-        "Which fields of them are trusted: for (the client), proto (the scheme), host and port"
+        "Which fields of these headers are trusted: for (the client), proto (the scheme), host and port"
         " (of the Host header), prefix (root_path). Name only those that the proxy always writes.",
     )
     proxy_protocol: bool = _row(
@@ -443,14 +443,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Choice(("auto", "asyncio", "uvloop"), substitutes={"zuvloop": "auto"}),
         "auto",
         PROTOCOLS,
-        "Event loop; auto takes uvloop when it is installed.",
+        "Event loop; auto selects uvloop if it is installed.",
         uvicorn="loop",
     )
     http: str = _row(
         Choice(("auto", "builtin", "h11", "httptools"), substitutes={"zttp": "auto"}),
         "auto",
         PROTOCOLS,
-        "Parser of header lines: our own (auto, builtin) or a library. All of them accept the"
+        "Parser of header lines: the built-in one (auto, builtin) or a library. All of them accept the"
         " same grammar.",
         uvicorn="http",
     )
@@ -461,7 +461,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
         "auto",
         PROTOCOLS,
-        "Parser and writer of WebSocket frames: our own (auto, builtin) or wsproto, with the"
+        "Implementation of WebSocket frames: the built-in one (auto, builtin) or wsproto, with the"
         " same limits. With none, a WebSocket handshake is served as an ordinary request.",
         uvicorn="ws",
     )
@@ -541,7 +541,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _SECONDS,
         5.0,
         LIMITS,
-        "Seconds an idle keep-alive connection is kept.",
+        "Seconds that an idle keep-alive connection is kept open.",
         aliases=("--keep-alive",),
         uvicorn="timeout_keep_alive",
     )
@@ -580,16 +580,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Size(),
         8 * KIBIBYTE,
         LIMITS,
-        "Longest request line in bytes; 414 beyond.",
+        "Longest request line in bytes; a longer one is answered with 414.",
     )
     limit_request_fields: int = _row(
-        Integer(1), 100, LIMITS, "Most header lines of a request; 431 beyond."
+        Integer(1), 100, LIMITS, "Most header lines of a request; more are answered with 431."
     )
     limit_request_head: int = _row(
         Size(),
         64 * KIBIBYTE,
         LIMITS,
-        "Largest request line and headers together, in bytes; 431 beyond.",
+        "Largest request line and headers together, in bytes; larger ones are answered with 431.",
         aliases=("--h11-max-incomplete-event-size",),
         uvicorn="h11_max_incomplete_event_size",
     )
@@ -597,21 +597,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(Size()),
         GIBIBYTE,
         LIMITS,
-        "Largest request body in bytes, or with a unit as 10M, 2G; 413 beyond. none sets no limit.",
+        "Largest request body in bytes, or with a unit such as 10M, 2G; a larger one is answered with 413."
+        " none sets no limit.",
     )
     limit_concurrency: int | None = _row(
         Optional(Integer(1)),
         None,
         LIMITS,
-        "Connections and exchanges a worker serves at once before it answers 503.",
+        "Most connections and exchanges that a worker serves at once; it answers further requests with 503.",
         uvicorn="limit_concurrency",
     )
     limit_connections: int | None = _row(
         Optional(Integer(1)),
         None,
         LIMITS,
-        "Connections that a worker holds at once; at this number idle ones are closed, and no"
-        " more are accepted until there is room. Default: what its limit of open files allows.",
+        "Most connections that a worker holds at once; at this number idle ones are closed, and no"
+        " more are accepted until there is room. Default: derived from the limit of open files.",
     )
 
     workers: int = _row(
@@ -663,7 +664,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(Size()),
         None,
         WORKERS,
-        "Recycle a worker whose resident memory is above this many bytes; units as 512M, 2G.",
+        "Recycle a worker whose resident memory is above this many bytes; units such as 512M, 2G.",
         scaled_aliases={"--workers-max-rss": Optional(Size(unit=MEBIBYTE))},
     )
     worker_lifetime: float | None = _row(
@@ -703,9 +704,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Switch(),
         True,
         RELOADING,
-        "Let old workers drain while the reload goes on. With --no-drain-overlap the next slot,"
-        " and the next reload, wait until they have left: a reload then needs less memory, and up"
-        " to --drain-timeout for each slot.",
+        "Let old workers drain while the reload continues. With --no-drain-overlap the next slot,"
+        " and the next reload, wait until they have ended: a reload then needs less memory, but"
+        " takes up to --drain-timeout for each slot.",
     )
     drain_generations: int = _row(
         Integer(1, 16),
@@ -733,8 +734,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "low",
         RELOADING,
         "CPU priority of the processes that a reload imports, starts and ends. low runs each of"
-        " them on idle CPU time only, for 10 s at most, where the system allows to raise the"
-        " priority again (root, CAP_SYS_NICE or RLIMIT_NICE); normal gives them the usual"
+        " them on idle CPU time only, for 10 s at most, if the system allows the priority to be"
+        " raised again (root, CAP_SYS_NICE or RLIMIT_NICE); normal gives them the usual"
         " priority.",
     )
 
@@ -742,7 +743,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _SECONDS,
         20.0,
         STOPPING,
-        "Seconds a draining worker may take to finish what is open.",
+        "Seconds that a draining worker may take to finish open exchanges.",
         aliases=("--timeout-graceful-shutdown", "--graceful-timeout"),
         uvicorn="timeout_graceful_shutdown",
     )
@@ -765,9 +766,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         STOPPING,
         "Seconds a worker may take to exit after the lifespan shutdown: first its threads (at"
         " most half of the time), then exit handlers (atexit), such as those of Sentry,"
-        " OpenTelemetry or Kafka that send what they hold. Default: what is left of"
+        " OpenTelemetry or Kafka that send buffered data. Default: the rest of"
         " --drain-timeout and --lifespan-timeout, at least 1.5; 3 under --reload. A reload does"
-        " not wait for it.",
+        " not wait for the exit.",
     )
     ws_close_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,
@@ -779,7 +780,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Switch(),
         True,
         STOPPING,
-        "Continue streams of server-sent events that have ids in the next worker: it calls the"
+        "Continue streams of server-sent events that have ids in the next worker, which calls the"
         " application with the same request and Last-Event-ID.",
     )
     event_stream_notice: float = _row(
@@ -795,8 +796,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         5.0,
         STOPPING,
         "Longest time in seconds over which a draining worker spreads the closes of its"
-        " WebSockets and the ends of its event streams. It ends up to fifty a second, and takes"
-        " no longer than that needs.",
+        " WebSockets and the ends of its event streams. It closes fifty a second, or more if that"
+        " would take longer.",
     )
     ws_handover_timeout: float = _row(
         _SECONDS_ABOVE_ZERO,
@@ -835,20 +836,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Text("FILE", "a path, auto or none"),
         "auto",
         ADMIN,
-        "Unix socket for the commands, such as `asgireload reload`: a path, auto for a private"
-        " place, or none.",
+        "Unix socket for the commands, such as `asgireload reload`: a path, auto for one in a private"
+        " directory, or none.",
     )
     admin_socket_mode: str = _row(
         FileMode(),
         "0600",
         ADMIN,
-        "Permissions of the admin socket. Whoever may write to it can reload and stop the server.",
+        "Permissions of the admin socket. A user who may write to it can reload and stop the server.",
     )
     admin_socket_owner: str | None = _row(
         Optional(FileOwner()),
         None,
         ADMIN,
-        "Owner of the admin socket: USER, USER:GROUP or :GROUP. Default: who runs the server.",
+        "Owner of the admin socket: USER, USER:GROUP or :GROUP. Default: the user that runs the server.",
     )
     admin_token_file: str | None = _row(
         Optional(_FILE),
@@ -893,15 +894,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Choice(("auto", "inotify", "watchfiles", "polling")),
         "auto",
         DEVELOPMENT,
-        "How changes are noticed: by inotify, which auto takes where the kernel reports changes;"
-        " by the package watchfiles; or by polling, which looks at every file.",
+        "How changes are detected: by inotify, which auto selects if the kernel reports changes;"
+        " by the package watchfiles; or by polling, which checks every file.",
     )
     reload_poll: float | None = _row(
         Optional(_SECONDS),
         None,
         DEVELOPMENT,
-        "Seconds between two looks at every file, for file systems that do not report changes."
-        " Default: only on those that are known not to; 0 never looks.",
+        "Seconds between two checks of every file, for file systems that do not report changes."
+        " Default: poll only file systems that are known not to report them; 0 switches polling off.",
     )
     reload_hold_timeout: float = _row(
         _SECONDS,
@@ -921,7 +922,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Switch(),
         False,
         DEVELOPMENT,
-        "Offer the ASGI extension http.response.debug; what applications send with it is logged at"
+        "Offer the ASGI extension http.response.debug; data that applications send with it is logged at"
         " debug level.",
     )
 
@@ -963,7 +964,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Optional(_SECONDS_ABOVE_ZERO),
         None,
         LOGGING,
-        "Log a warning for each request that takes longer than this; an event stream, until it begins.",
+        "Log a warning for each request that takes longer than this; for an event stream the time until it"
+        " begins counts.",
     )
     request_id_header: str | None = _row(
         Optional(HeaderName()),

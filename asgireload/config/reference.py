@@ -11,8 +11,9 @@ _HEAD = """\
 
 <!-- Made by `python -m asgireload.config.reference docs/reference/options.md`; do not edit. -->
 
-An option `drain_timeout` is the flag `--drain-timeout`, the variable `ASGIRELOAD_DRAIN_TIMEOUT`, and
-the key `drain_timeout` in a TOML file. What is stronger wins:
+An option, such as `drain_timeout`, has three spellings: the flag `--drain-timeout`, the variable
+`ASGIRELOAD_DRAIN_TIMEOUT`, and the key `drain_timeout` in a TOML file. If several sources set it, the first of
+these is used:
 
 1. the command line;
 2. `ASGIRELOAD_<OPTION>`, where an empty value counts as absent;
@@ -20,19 +21,20 @@ the key `drain_timeout` in a TOML file. What is stronger wins:
 4. the file that `--config` or `ASGIRELOAD_CONFIG` names, or else `asgireload.toml` in the working
    directory;
 5. `[tool.asgireload]` in `pyproject.toml` in the working directory;
-6. what platforms set for everybody: `PORT`, `WEB_CONCURRENCY` and `FORWARDED_ALLOW_IPS`;
+6. the variables that platforms set: `PORT`, `WEB_CONCURRENCY` and `FORWARDED_ALLOW_IPS`;
 7. the default.
 
-Where to listen is one decision: the strongest source that names a host and port, a Unix socket, a
-descriptor or binds overrules what weaker ones say about it. Unknown keys and variables, and values that
-cannot be used, are refused with the place they came from. `asgireload --print-config` shows each value
-with its origin. `--check-config` looks at the files, directories, packages, certificates and modules that it
-names, too, without importing or listening, and ends with 0 or 2. Relative paths start at the working directory.
+All addresses come from one source: the first one in the list that sets a host and port, a Unix socket, a
+descriptor or binds; addresses from later sources are ignored. Unknown keys and variables, and values that
+cannot be used, are refused with their origin. `asgireload --print-config` shows each value
+with its origin. `--check-config` also checks the files, directories, packages, certificates and modules that the
+configuration names, without importing or listening, and exits with 0 or 2. Relative paths start at the working
+directory.
 
-Durations are seconds, or carry a unit: `250ms`, `20s`, `5m`, `12h`, `1d`. Sizes are bytes, or carry a
+Durations are seconds, or have a unit: `250ms`, `20s`, `5m`, `12h`, `1d`. Sizes are bytes, or have a
 binary unit: `512M`, `2G`. Options that may be empty take `none`. Options that can be repeated are arrays
-in a file; a variable separates items with white space or commas unless it is said otherwise. Lists of
-networks, fields and hosts are separated in the same way wherever they are written.
+in a file; in a variable white space or commas separate the items, unless the option says otherwise. Lists of
+networks, fields and hosts are separated in the same way in every source.
 """
 
 
@@ -80,7 +82,7 @@ def _substitutes(option: Option) -> list[str]:
     kind = option.kind.item if isinstance(option.kind, Optional) else option.kind
     if not isinstance(kind, Choice):
         return []
-    lines = [f"- `{word}` is taken for `{ours}`" for word, ours in kind.substitutes.items()]
+    lines = [f"- `{word}` is replaced by `{ours}`" for word, ours in kind.substitutes.items()]
     return lines + [f"- `{word}` is refused: {why}" for word, why in kind.refused.items()]
 
 

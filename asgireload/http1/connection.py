@@ -7,7 +7,7 @@ told elsewhere: waiting for a slow client (`backpressure.py`), the way to anothe
 requests (`idle_handover.py`) and of an event stream (`stream_leaving.py`, `event_stream_host.py`), and the close
 (`lingering_close.py`).
 
-It may begin before the loop has its socket (`begin_directly`), with the bytes that came first. Then it is the same
+It may begin before the loop has its socket (`begin_inline`), with the bytes that came first. Then it is the same
 but for two things: it cannot be offered, and reading on moves the socket to the loop first.
 
 One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
@@ -158,10 +158,10 @@ class HttpConnection(Carrier):
         if self.drain.notice:
             self.begin_drain()
 
-    def begin_directly(self, transport: asyncio.Transport, data: bytes) -> None:
+    def begin_inline(self, transport: asyncio.Transport, data: bytes) -> None:
         """Begin with the first bytes of a client whose socket the loop has not got.
 
-        Called in place of `connection_made`. `transport`, a `DirectWriter`, too, reads nothing. Asked to resume
+        Called in place of `connection_made`. `transport`, an `InlineWriter`, too, reads nothing. Asked to resume
         reading, it gives the socket to the loop, and calls `move_to` later; so it may at any other time.
         """
         self.writer.is_direct = True

@@ -50,7 +50,7 @@ TURN_MOST_BYTES: Final = 16 * 1024
 """Ends of responses that are larger are written at once: beside so many bytes, waking a reader costs little."""
 
 
-class DirectWriter(Protocol):
+class InlineWriter(Protocol):
     """The transport of a connection whose socket the event loop does not have."""
 
     def write_last(self, data: bytes) -> None:
@@ -362,7 +362,7 @@ class ConnectionWriter:
     def __init__(self, turn: TurnScheduler) -> None:
         self.transport: asyncio.Transport
         self.is_direct = False
-        """The event loop does not have the socket: the transport is a `DirectWriter`."""
+        """The event loop does not have the socket: the transport is an `InlineWriter`."""
         self.is_paused = False
         """The transport holds more than its high-water mark (`asyncio.Protocol.pause_writing`)."""
         self._turn = turn
@@ -414,7 +414,7 @@ class ConnectionWriter:
             data = pipeline.take() + data
         if self.is_direct:
             if closes:
-                cast("DirectWriter", self.transport).write_last(data)
+                cast("InlineWriter", self.transport).write_last(data)
             else:
                 self.transport.write(data)
         elif closes or self.is_paused or len(data) > TURN_MOST_BYTES:

@@ -1,7 +1,7 @@
 """The PROXY header, with which a proxy that only passes bytes on says for whom it connects.
 
 Pure. Source: haproxy.org, proxy-protocol.txt, sections 2.1 (version 1, a line of text) and 2.2 (version
-2, binary). Reading it from a socket is `worker/greeting.py`.
+2, binary). Reading it from a socket is `worker/proxy_header.py`.
 """
 
 import re
@@ -52,7 +52,7 @@ class Origin(msgspec.Struct, frozen=True):
     """The client speaks TLS with the proxy."""
 
 
-class Header(msgspec.Struct, frozen=True):
+class ProxyHeader(msgspec.Struct, frozen=True):
     """A complete PROXY header."""
 
     size: int
@@ -62,7 +62,7 @@ class Header(msgspec.Struct, frozen=True):
     count."""
 
 
-def read_header(data: bytes) -> Header | None:
+def read_header(data: bytes) -> ProxyHeader | None:
     """Read the start of a connection: the header, or None when all of `data` belongs to it and more must come.
 
     Raise ProxyHeaderError for what can be no PROXY header, as early as that shows.
@@ -76,7 +76,7 @@ def read_header(data: bytes) -> Header | None:
     raise ProxyHeaderError("the connection does not begin with a PROXY header")
 
 
-def _read_line(data: bytes) -> Header | None:
+def _read_line(data: bytes) -> ProxyHeader | None:
     end = data.find(b"\n", 0, MAX_LINE_BYTES) + 1
     if not end:
         if len(data) >= MAX_LINE_BYTES:
@@ -84,7 +84,7 @@ def _read_line(data: bytes) -> Header | None:
         return None
     line = data[:end]
     if re.fullmatch(_UNKNOWN_LINE, line) is not None:
-        return Header(end, None)
+        return ProxyHeader(end, None)
     match = re.fullmatch(_LINE, line)
     if match is None:
         raise ProxyHeaderError("the PROXY line is malformed")
@@ -94,7 +94,7 @@ def _read_line(data: bytes) -> Header | None:
         server = str(unmapped(parse(match[3].decode("ascii"))))
     except ValueError:
         raise ProxyHeaderError("the PROXY line has an address that is none") from None
-    return Header(end, Origin((client, _read_port(match[4])), (server, _read_port(match[5]))))
+    return ProxyHeader(end, Origin((client, _read_port(match[4])), (server, _read_port(match[5]))))
 
 
 def _read_port(digits: bytes) -> int:
@@ -104,7 +104,7 @@ def _read_port(digits: bytes) -> int:
     return port
 
 
-def _read_binary(data: bytes) -> Header | None:
+def _read_binary(data: bytes) -> ProxyHeader | None:
     if len(data) > 12 and data[12] not in (_LOCAL, _PROXY):
         raise ProxyHeaderError(f"PROXY version and command {data[12]:#04x} are not known")
     if len(data) < _FIXED.size:
@@ -125,19 +125,19 @@ def _read_binary(data: bytes) -> Header | None:
         return None
     if command == _LOCAL or addresses is None:
         # Whatever else is in it is to be ignored.
-        return Header(size, None)
+        return ProxyHeader(size, None)
     body = data[_FIXED.size : size]
     is_secure = _spoke_tls(body[addresses.size :])
     if addresses is _UNIX:
         path = addresses.unpack_from(body)[1]
         # An abstract name begins with NUL (unix(7)), a path ends with it.
         name = path.rstrip(b"\0") if path.startswith(b"\0") else path.partition(b"\0")[0]
-        return Header(size, Origin(None, (name.decode(errors="replace"), None), is_secure))
+        return ProxyHeader(size, Origin(None, (name.decode(errors="replace"), None), is_secure))
     source, target, source_port, target_port = addresses.unpack_from(body)
     parse = IPv4Address if addresses is _TCP4 else IPv6Address
     client = str(unmapped(parse(source)))
     server = str(unmapped(parse(target)))
-    return Header(size, Origin((client, source_port), (server, target_port), is_secure))
+    return ProxyHeader(size, Origin((client, source_port), (server, target_port), is_secure))
 
 
 def _spoke_tls(extensions: bytes) -> bool:

@@ -1,15 +1,16 @@
 """Low CPU priority for processes of a reload, so that workers which serve have the CPU first.
 
-A template that imports computes for as long as that takes and shares each processor it finds with the worker there:
+A template that imports computes for as long as that takes and shares each CPU with the worker there:
 on a machine that is half busy, answers then wait for tens of milliseconds. So does, for some milliseconds each,
 the fork of a worker, its start, and the end of the one before, with its exit handlers and its memory. All
-that is in no hurry and gets what is left over, for `patience` at most: on a machine where nothing is left over a
+that has time and gets the CPU time that others leave, for `patience` at most: on a machine where nothing is left a
 reload would never end.
 
-Linux leaves such work alone on a CPU all the same, and lets those that serve crowd on another one: what wakes up
-looks for an idle CPU near by only where the machine as a whole is not busy, and work that gives way counts as
-busy there (`select_idle_cpu`, `update_idle_cpu_scan` in kernel/sched/fair.c of Linux 6). So where everybody is
-is looked at every few milliseconds, and a worker is told where there is room (`to_spread`).
+Linux nevertheless leaves such work alone on a CPU, and lets the workers that serve crowd on another one: a process
+that wakes up looks for an idle CPU near by only when the machine as a whole is not busy, and work of low priority
+counts as busy there (`select_idle_cpu`, `update_idle_cpu_scan` in kernel/sched/fair.c of Linux 6). So the
+supervisor looks every few milliseconds which process is on which CPU, and tells a worker where there is room
+(`to_spread`).
 """
 
 import asyncio
@@ -37,9 +38,10 @@ def patience_for(boot_timeout: float) -> float:
 
 
 class CpuPlace(msgspec.Struct, frozen=True):
-    """Where a worker is that does not give way."""
+    """The CPU of a worker that has its usual priority."""
 
-    processor: int
+    cpu: int
+    """Its number."""
     told_at: float
     """When it was told to go elsewhere, last."""
 
@@ -49,13 +51,13 @@ def to_spread(
 ) -> dict[int, int]:
     """Return which workers are to go to which CPU. Pure.
 
-    `lowered` are the CPUs of those that give way. Where only such work is, one worker goes, from where most of
-    them are; nobody leaves a CPU of its own. One that was told a moment ago is waited for, and then another one
-    is asked: the first may be busy for longer.
+    `lowered` are the CPUs of processes with low priority. To a CPU that has only such work one worker goes, from
+    the CPU that has most of them; no worker leaves a CPU of its own. A worker that was told a moment ago is waited
+    for, and then another one is told: the first may be busy for longer.
     """
     crowds: dict[int, list[int]] = {}
     for worker, place in serving.items():
-        crowds.setdefault(place.processor, []).append(worker)
+        crowds.setdefault(place.cpu, []).append(worker)
     moves: dict[int, int] = {}
     for room in sorted(set(lowered) - set(crowds)):
         crowd = max(crowds.values(), key=len, default=[])
@@ -69,7 +71,7 @@ def to_spread(
 
 
 class CpuPriority:
-    """Holds the process numbers of those that give way. `forget()` each before it is collected."""
+    """Holds the pids of processes with low priority. `forget()` each before it is collected."""
 
     def __init__(
         self,
@@ -80,8 +82,9 @@ class CpuPriority:
         *,
         is_allowed: bool = True,
     ) -> None:
-        """`spread` is called every few milliseconds with those that give way, and returns how many others it
-        has looked at. Where priorities must not even be asked for, it is not `is_allowed` and nobody does."""
+        """`patience` is the longest time in seconds that a priority stays low. `spread` is called every few
+        milliseconds with the pids of low priority, and returns how many other processes it has looked at. Without
+        `is_allowed` no priority is read or changed."""
         self._loop = loop
         self._system = system
         self._patience = patience
@@ -90,16 +93,16 @@ class CpuPriority:
         self._is_looking = False
         self._is_allowed = is_allowed
 
-    def begin(self, pid: int) -> None:
-        """Let a child give way. Does nothing where there would be no way back."""
-        if pid in self._timers or not self._can_give_way():
+    def lower(self, pid: int) -> None:
+        """Lower the priority of a child. Do nothing when it could not be restored."""
+        if pid in self._timers or not self._can_lower():
             return
         try:
             self._system.lower_priority(pid)
         except OSError as error:
             _logger.debug("Process [%d] keeps its priority: %s", pid, error)
             return
-        self._timers[pid] = self._loop.call_later(self._patience, self.end, pid)
+        self._timers[pid] = self._loop.call_later(self._patience, self.restore, pid)
         if not self._is_looking:
             self._is_looking = True
             self._look()
@@ -112,20 +115,21 @@ class CpuPriority:
         interval = LOOK_INTERVAL * max(1, looked_at / LOOKED_AT)
         self._loop.call_later(interval, self._look)
 
-    def end(self, pid: int) -> None:
-        """Give it, and what it has started, the usual share. Does nothing for others."""
+    def restore(self, pid: int) -> None:
+        """Give a child whose priority was lowered, and what it has started, the usual one; others are left
+        alone."""
         if self.forget(pid):
-            self._raise(pid)
+            self._restore(pid)
 
-    def end_inherited(self, pid: int) -> None:
-        """Likewise for a worker that was not to give way, and may have taken after a template that did."""
-        if pid not in self._timers and self._can_give_way():
-            self._raise(pid)
+    def restore_inherited(self, pid: int) -> None:
+        """Give a child the usual priority whose own was not lowered, but may be inherited from a template."""
+        if pid not in self._timers and self._can_lower():
+            self._restore(pid)
 
-    def _can_give_way(self) -> bool:
+    def _can_lower(self) -> bool:
         return self._is_allowed and self._system.can_lower_priority()
 
-    def _raise(self, pid: int) -> None:
+    def _restore(self, pid: int) -> None:
         try:
             self._system.restore_priority(pid)
         except OSError as error:
@@ -136,12 +140,13 @@ class CpuPriority:
                 error,
             )
 
-    def end_all(self) -> None:
+    def restore_all(self) -> None:
+        """Give every child the usual priority."""
         for pid in list(self._timers):
-            self.end(pid)
+            self.restore(pid)
 
     def forget(self, pid: int) -> bool:
-        """Leave a process as it is; return whether it gave way."""
+        """Forget a process, and leave its priority as it is; return whether it was lowered."""
         timer = self._timers.pop(pid, None)
         if timer is not None:
             timer.cancel()

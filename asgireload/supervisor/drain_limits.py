@@ -14,7 +14,7 @@ would pile up as many workers as fit into the drain timeout. Two limits prevent 
 import math
 
 from asgireload.draining import DrainReason
-from asgireload.supervisor.fleet import ABORT_GRACE, OLD_GENERATIONS, Child, Fleet, Worker
+from asgireload.supervisor.fleet import ABORT_GRACE, Child, Fleet, Worker
 from asgireload.supervisor.roles import Role
 
 DRAINING_LIMIT = 1024
@@ -29,8 +29,8 @@ def old_generations(fleet: Fleet) -> set[int]:
 
 def has_room_for_reload(fleet: Fleet) -> bool:
     """Return whether the workers that serve now may drain beside those that drain already."""
-    if fleet.policy.development:
-        return len(old_generations(fleet)) < OLD_GENERATIONS
+    if fleet.policy.old_generations is not None:
+        return len(old_generations(fleet)) < fleet.policy.old_generations
     return len(_replaced(fleet)) <= _room(fleet)
 
 
@@ -77,10 +77,7 @@ def _has_booting_successor(fleet: Fleet, child: Child) -> bool:
     return (
         child.recycle != ""
         and child.state.is_live
-        and any(
-            other is not child and not other.recycle and other.state.is_live
-            for other in fleet.children_of(fleet.slot_of(child))
-        )
+        and any(not other.recycle and other.state.is_live for other in fleet.siblings_of(child))
     )
 
 

@@ -15,6 +15,7 @@ import gc
 import os
 import signal
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from asgireload.supervisor.spawning import TEMPLATE_MODULE, can_fork, fork, spawn
@@ -37,7 +38,14 @@ class Begun(NamedTuple):
 class EarlyTemplate:
     """Holds at most one process. `begin()` it early; `end()` it always, which is nothing where it was taken."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        spawn: Callable[[str, int], int] = spawn,
+        fork: Callable[[str, int, Callable[[], None]], int] = fork,
+    ) -> None:
+        """Both start a process; see `spawning.py`."""
+        self._spawn = spawn
+        self._fork = fork
         self._begun: Begun | None = None
         self._puts_off_collection = False
 
@@ -65,9 +73,9 @@ class EarlyTemplate:
         with theirs:
             try:
                 if is_program and can_fork():
-                    child = fork(TEMPLATE_MODULE, theirs.fileno(), let_go)
+                    child = self._fork(TEMPLATE_MODULE, theirs.fileno(), let_go)
                 else:
-                    child = spawn(TEMPLATE_MODULE, theirs.fileno())
+                    child = self._spawn(TEMPLATE_MODULE, theirs.fileno())
                 self._begun = Begun(child, ours)
             except OSError:
                 ours.close()

@@ -9,6 +9,7 @@ from msgspec import Struct
 from asgireload.draining import DrainReason
 from asgireload.failures import Failure
 from asgireload.ipc.messages import AnyMessage
+from asgireload.supervisor.figures import Traffic
 from asgireload.supervisor.roles import WORKER, Role
 
 # --- events ---------------------------------------------------------------------------------------
@@ -48,6 +49,12 @@ class ChildObserved(Struct, frozen=True):
     """It waits for something outside its loop: as in a debugger, and unlike one that computes."""
 
 
+class TrafficObserved(Struct, frozen=True):
+    """What the workers of each generation have served since the first of them: read while a gate needs it."""
+
+    by_generation: dict[int, Traffic]
+
+
 class CodeChanging(Struct, frozen=True):
     """Development: files change, so what serves is out of date. A ReloadRequested follows."""
 
@@ -74,6 +81,7 @@ Event = (
     ChildSaid
     | ChildExited
     | ChildObserved
+    | TrafficObserved
     | CodeChanging
     | ReloadRequested
     | ScaleRequested

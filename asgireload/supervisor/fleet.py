@@ -13,60 +13,18 @@ from asgireload.draining import DrainReason
 from asgireload.failures import Failure
 from asgireload.ipc.messages import WorkerWaits
 from asgireload.supervisor.lifecycle import Change, State, advance
+from asgireload.supervisor.plans import Plans, make_plans
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.reloads import Reload
 from asgireload.supervisor.roles import WORKER, Role
 
-BROKEN_MOMENT = 0.06
-"""Seconds without further changes before broken code is shown: it may be half a checkout."""
 SUPERSEDED_PATIENCE = 10.0
 """Seconds that new code waits for the end of processes that were importing older code. They were sent
 SIGKILL, so only a file system that does not answer can hold them longer."""
 ABORT_GRACE = 2.0
 """Seconds that a process gets to write its stacks after SIGABRT, before SIGKILL."""
 
-OLD_GENERATIONS = 4
-"""Development: committed generations of which workers may still drain when another reload begins. The workers of
-the oldest are ended then."""
-
-
 EXIT_KINDS = ("clean", "discarded", "crashed", "killed", "stalled")
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """The part of the configuration that decisions depend on. Times in seconds."""
-
-    workers: int = 1
-    preload: bool | None = None
-    """None: preload, and fall back when the application does not allow it."""
-    boot_timeout: float = 120.0
-    changes_give_way: bool = False
-    """What imports, starts or ends while workers serve in its place computes only when they do not."""
-    probation: float = 1.0
-    surge: int = 1
-    drain_overlap: bool = True
-    drain_generations: int = 2
-    keep_generations: int = 1
-    revert_window: float = 60.0
-    give_up_after: float = 300.0
-    heartbeat_timeout: float = 30.0
-    drain_timeout: float = 20.0
-    lifespan_timeout: float = 5.0
-    exit_timeout: float | None = None
-    """How long a worker may take to leave once it has drained; None: what is left of its time to drain."""
-    max_requests: int | None = None
-    max_requests_jitter: int = 0
-    max_rss: int | None = None
-    worker_lifetime: float | None = None
-    max_workers: int = 512
-    coalesce_window: float = 0.05
-    """How long a reload waits for more requests that mean the same, so that all get one id."""
-    development: bool = False
-    """Broken code is shown instead of refused, and broken code at the first boot waits for the next
-    reload instead of ending the server."""
-    is_patient: bool = False
-    """Development at a terminal: a worker may sit in a debugger, so it is not killed for being silent."""
-    hold_timeout: float = 0.0
-    """How long workers let new requests wait for newer code; 0: they do not."""
 
 
 class Phase(Enum):
@@ -86,7 +44,7 @@ class KillReason(Enum):
     DISCARDED = "discarded"
     """It was never ready and is not needed any more."""
     CROWDED = "too many old generations"
-    """Newer code is to be loaded, and OLD_GENERATIONS still drain (development)."""
+    """Newer code is to be loaded, and `Policy.old_generations` still drain."""
     STOP = "stop"
 
 
@@ -178,6 +136,8 @@ class Generation(msgspec.Struct):
     trial_until: float | None = None
     """Crashes before this moment count against the generation as a whole."""
     early_deaths: int = 0
+    deaths: int = 0
+    """Its workers that ended without being told to, ready or not."""
 
 
 class Slot(msgspec.Struct):
@@ -202,6 +162,7 @@ class Fleet(msgspec.Struct):
     """The whole picture."""
 
     policy: Policy
+    plans: Plans
     rng: random.Random
     started_at: float
     phase: Phase = Phase.SERVING
@@ -263,6 +224,7 @@ class Fleet(msgspec.Struct):
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add(self, child: Child) -> None:
+        assert (child.place is not None) == child.role.has_places
         self.children[child.child_id] = child
         if isinstance(child, Worker):
             self.workers[child.child_id] = child
@@ -281,6 +243,13 @@ class Fleet(msgspec.Struct):
     def children_of(self, slot: Slot) -> list[Child]:
         """Return the children in a slot, those that leave it included."""
         return list(self._by_place.get((slot.role.name, slot.index), {}).values())
+
+    def siblings_of(self, child: Child) -> list[Child]:
+        """Return the other children in the place of a child that has one."""
+        if child.place is None:
+            return []
+        there = self._by_place.get((child.role.name, child.place), {})
+        return [other for other in there.values() if other is not child]
 
     def slots_of(self, role: Role) -> list[Slot]:
         """Return the places of a role, in order; the list itself, to be changed by whoever scales."""
@@ -312,9 +281,17 @@ class Fleet(msgspec.Struct):
         return template if template and template.state is State.READY else None
 
 
-def new_fleet(policy: Policy, rng: random.Random, now: float) -> Fleet:
-    """Return a fleet with its slots and the pending first load, number 0."""
-    fleet = Fleet(policy=policy, rng=rng, started_at=now, last_serving_at=now)
+def new_fleet(
+    policy: Policy, rng: random.Random, now: float, *, plans: Plans | None = None
+) -> Fleet:
+    """Return a fleet with its slots and the pending first load, number 0. `plans`: other ones than the policy's."""
+    fleet = Fleet(
+        policy=policy,
+        plans=plans or make_plans(policy),
+        rng=rng,
+        started_at=now,
+        last_serving_at=now,
+    )
     fleet.slots = [Slot(index) for index in range(policy.workers)]
     fleet.pending = Reload(reload_id=0, requested_at=now, origins=["start"])
     return fleet

@@ -213,7 +213,7 @@ class Handles:
         handle.advance(Change.KILL)
         if handle.process is not None:
             # Even to die takes a process time.
-            self.cpu_priority.end(handle.process.pid)
+            self.cpu_priority.restore(handle.process.pid)
             if handle.role.imports_first:
                 self._leftovers.end_below(handle.process.pid)
             handle.process.send(signal.SIGABRT if dump else signal.SIGKILL)
@@ -235,7 +235,7 @@ class Handles:
             self.kill(handle)
             return
         handle.advance(Change.DRAIN)
-        self.cpu_priority.end(handle.process.pid)
+        self.cpu_priority.restore(handle.process.pid)
         handle.channel.close()
 
     def renew(self, handle: Handle, ends: Ends) -> None:

@@ -12,7 +12,6 @@ from asgireload.draining import DrainReason
 from asgireload.supervisor.events import NameTargets, Step
 from asgireload.supervisor.fleet import Fleet, Phase, Worker
 from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.reloads import ReloadPhase
 
 SPREAD = 8
 """Siblings that share the connections of one worker, at most: each costs both sides a socket, and an eighth more
@@ -81,6 +80,4 @@ def _stays(fleet: Fleet, worker: Worker, leaving: Worker) -> bool:
     slot = next((slot for slot in fleet.slots if slot.index == worker.place), None)
     if slot is None or slot.leaving or worker.generation != slot.serves:
         return False
-    reload = fleet.reload
-    refused = reload is not None and reload.phase is ReloadPhase.RESTORING and reload.target
-    return worker.generation != refused
+    return fleet.reload is None or worker.generation != fleet.reload.refused

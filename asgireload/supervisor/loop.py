@@ -29,6 +29,7 @@ from asgireload.supervisor.certificates import CHECK_INTERVAL
 from asgireload.supervisor.control import Control
 from asgireload.supervisor.cpu_priority import CpuPriority, patience_for
 from asgireload.supervisor.drain_limits import draining_of
+from asgireload.supervisor.figures import sum_traffic
 from asgireload.supervisor.fleet import ABORT_GRACE, Fleet, Phase, new_fleet
 from asgireload.supervisor.handles import Handles
 from asgireload.supervisor.lifecycle import State
@@ -36,9 +37,10 @@ from asgireload.supervisor.observe import apply
 from asgireload.supervisor.reconcile import next_deadline, reconcile
 from asgireload.supervisor.releases import Releases
 from asgireload.supervisor.reloads import Outcome
+from asgireload.supervisor.rollout import reads_traffic
 from asgireload.supervisor.scoreboard_records import ScoreboardRecords
 from asgireload.supervisor.snapshots import Surroundings
-from asgireload.supervisor.system import LinuxSystem
+from asgireload.supervisor.system import System
 from asgireload.supervisor.template_handles import TemplateHandles
 from asgireload.supervisor.template_source import Mode
 from asgireload.supervisor.verdicts import describe_verdict
@@ -56,7 +58,7 @@ RESTART_PAUSE = 1.0
 _logger = logging.getLogger("asgireload.error")
 
 
-def serve(config: Config, resources: "Resources", mode: Mode) -> int:
+def serve(config: Config, resources: "Resources", mode: Mode, system: System) -> int:
     """Serve until told to stop; return the exit status. Raise AsgireloadError when the server cannot start.
 
     The caller closes the resources, and what the mode holds. Signals are held until there are handlers, and
@@ -64,7 +66,7 @@ def serve(config: Config, resources: "Resources", mode: Mode) -> int:
     """
     with asyncio.Runner() as runner:
         try:
-            return runner.run(_serve(config, resources, mode))
+            return runner.run(_serve(config, resources, mode, system))
         finally:
             # A loop that closes forgets where signals are written to before it forgets their handlers, and then
             # they have their default actions again.
@@ -72,8 +74,8 @@ def serve(config: Config, resources: "Resources", mode: Mode) -> int:
             signals.hold()
 
 
-async def _serve(config: Config, resources: "Resources", mode: Mode) -> int:
-    return await _Supervisor(asyncio.get_running_loop(), config, resources, mode).run()
+async def _serve(config: Config, resources: "Resources", mode: Mode, system: System) -> int:
+    return await _Supervisor(asyncio.get_running_loop(), config, resources, mode, system).run()
 
 
 class _Supervisor:
@@ -85,6 +87,7 @@ class _Supervisor:
         config: Config,
         resources: "Resources",
         mode: Mode,
+        system: System,
     ) -> None:
         now = loop.time()
         certificates, listeners = resources.certificates, resources.listeners
@@ -99,7 +102,7 @@ class _Supervisor:
         """Or has failed to, or is not to any more."""
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
-        self._system = LinuxSystem()
+        self._system = system
         self._releases = Releases(os.path.join(resources.directory, config.app_dir))
         may_give_way = not resources.refused_calls
         cpu_priority = CpuPriority(
@@ -370,7 +373,7 @@ class _Supervisor:
             reload,
             self._fleet.ready_count,
             draining_count=draining_of(self._fleet, reload_id),
-            is_development=self._fleet.policy.development,
+            names_changes=self._fleet.policy.names_changes,
         )
         if verdict is not None:
             _logger.log(verdict.level, "%s", verdict.text)
@@ -460,6 +463,9 @@ class _Supervisor:
                     )
                     if seen is not None:
                         self._perform(apply(self._fleet, seen, self._loop.time()))
+            if reads_traffic(self._fleet):
+                traffic = events.TrafficObserved(sum_traffic(self._workers.counter_totals()))
+                self._perform(apply(self._fleet, traffic, self._loop.time()))
             self._reconcile()
 
 

@@ -38,10 +38,10 @@ from asgireload.supervisor.events import (
     ScaleRequested,
     Step,
     StopRequested,
+    TrafficObserved,
 )
 from asgireload.supervisor.fleet import (
     EXIT_KINDS,
-    OLD_GENERATIONS,
     Child,
     Fleet,
     Generation,
@@ -52,7 +52,8 @@ from asgireload.supervisor.fleet import (
     Worker,
 )
 from asgireload.supervisor.lifecycle import Change, State
-from asgireload.supervisor.reloads import Outcome, ReloadPhase
+from asgireload.supervisor.plans import FailureAction
+from asgireload.supervisor.reloads import Outcome
 from asgireload.supervisor.waiting import note_report
 
 EARLY_DEATHS_LIMIT = 3
@@ -61,7 +62,7 @@ DEBUGGER_GRACE = 5.0
 """Seconds that a draining worker gets beyond the last look that found it in a debugger: more than lie
 between two looks."""
 CRASHES_SHOWN_AFTER = 2
-"""Development: deaths of young workers in one slot, after which a page says so instead of another try."""
+"""Deaths of young workers in one slot after which a page says so instead of another try, if failures are shown."""
 SERVING_STEADILY = 1.0
 """Seconds a worker must be ready for the server to count as serving, for `give_up_after`."""
 
@@ -71,6 +72,10 @@ def apply(fleet: Fleet, event: Event, now: float) -> list[Step]:
     match event:
         case CodeChanging():
             return _code_changing(fleet, event, now)
+        case TrafficObserved():
+            if fleet.reload is not None:
+                fleet.reload.window.note_traffic(event.by_generation, now)
+            return []
         case ReloadRequested():
             return _reload_requested(fleet, event, now)
         case ScaleRequested():
@@ -205,14 +210,12 @@ def _template_exited(
     # A template that had loaded is gone. Its workers live on.
     fleet.previous = [number for number in fleet.previous if number != template.generation]
     reload = fleet.reload
-    if (
-        reload is not None
-        and reload.target == template.generation
-        and reload.source is not None
-        and reload.phase is not ReloadPhase.RESTORING
-    ):
-        failure = Failure("boot", f"the template died: {event.description}", event.fault)
-        return _refuse(fleet, generation, failure, now)
+    if reload is not None and reload.target == template.generation and reload.refused is None:
+        action = reload.stage.on_failure.template
+        if action is not FailureAction.GO_ON:
+            summary = f"the template died: {event.description}"
+            failure = Failure("boot", summary, event.fault)
+            return rollout_transitions.respond(fleet, action, failure, now)
     if template.generation != fleet.serving:
         return []
     text = (
@@ -225,17 +228,12 @@ def _template_exited(
 def _loading_failed(fleet: Fleet, template: Template, failure: Failure, now: float) -> list[Step]:
     fleet.generations[template.generation].template_id = None
     reload = fleet.reload
-    if reload is None or reload.target != template.generation:
-        # A template without code that was to replace a lost one: tried again by reconcile.
-        return [transitions.log_about(template, "error", f"Template: {failure.summary}")]
-    return _refuse(fleet, fleet.generations[template.generation], failure, now)
-
-
-def _refuse(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
-    """The generation that is being loaded cannot be started. In development that is shown, once."""
-    if fleet.policy.development and generation.broken is None:
-        return rollout_transitions.show_failure(fleet, generation, failure, now)
-    return rollout_transitions.fail(fleet, failure, Outcome.FAILED, now)
+    if reload is not None and reload.target == template.generation and reload.refused is None:
+        action = reload.stage.on_failure.start
+        if action is not FailureAction.GO_ON:
+            return rollout_transitions.respond(fleet, action, failure, now)
+    # A template without code that was to replace a lost one: tried again by reconcile.
+    return [transitions.log_about(template, "error", f"Template: {failure.summary}")]
 
 
 # --- children that have places --------------------------------------------------------------------
@@ -374,6 +372,7 @@ def _exited(fleet: Fleet, child: Child, event: ChildExited, now: float) -> list[
         return []
     slot = fleet.slot_of(child)
     generation = fleet.generations[child.generation]
+    generation.deaths += 1
     if child.ready_at is None:
         failure = child.failure or _silent_failure(fleet, child, event)
         return _boot_failed(fleet, child, slot, generation, failure, now)
@@ -416,7 +415,7 @@ def _left_after_drain(fleet: Fleet, child: Child, event: ChildExited, now: float
             transitions.note(reload, child, "crashed", now, event.description)
     if child.killed_for is KillReason.CROWDED:
         text = (
-            f"{name} was ended before its time: {OLD_GENERATIONS} old generations still drained, "
+            f"{name} was ended before its time: {fleet.policy.old_generations} old generations still drained, "
             "and newer code is to be loaded"
         )
     elif child.killed_for is KillReason.EXIT_TIMEOUT:
@@ -492,12 +491,15 @@ def _boot_failed(
         )
         warning = transitions.log_about(child, "warning", text)
         return [warning, *rollout_transitions.retry_without_preload(fleet, generation, now)]
-    if reload.source is None and any(other.serves == generation.number for other in fleet.slots):
-        # The first load, and others serve already: this slot is filled like after a crash.
+    action = reload.stage.on_failure.start
+    if action is FailureAction.GO_ON:
         slot.serves, slot.next = generation.number, None
         return _fill_later(fleet, slot, child, failure, now)
     transitions.note(reload, child, "crashed", now, failure.summary)
-    return _refuse(fleet, generation, failure, now)
+    steps = rollout_transitions.respond(fleet, action, failure, now)
+    if action is FailureAction.HOLD:
+        steps += _fill_later(fleet, slot, child, failure, now)
+    return steps
 
 
 def _may_retry(fleet: Fleet, child: Child, generation: Generation) -> bool:
@@ -532,21 +534,26 @@ def _crashed(
         slot.index,
     )
     reload = fleet.reload
-    if reload is not None and reload.target == generation.number and reload.source is not None:
-        if reload.phase in (ReloadPhase.PROBATION, ReloadPhase.ROLLING):
-            transitions.note(reload, child, "crashed", now, what)
-            stage = "probation" if reload.phase is ReloadPhase.PROBATION else "roll"
-            failure = Failure(stage, failure.summary, failure.traceback, slot.index)
-            return rollout_transitions.fail(fleet, failure, Outcome.FAILED, now)
-        if reload.phase is ReloadPhase.RESTORING:
+    action = FailureAction.GO_ON
+    if reload is not None and reload.target == generation.number:
+        if reload.refused is not None:
             return []
+        action = reload.stage.on_failure.death
+    steps: list[Step] = []
+    if action is not FailureAction.GO_ON:
+        assert reload is not None
+        transitions.note(reload, child, "crashed", now, what)
+        in_stage = replace(failure, stage=reload.stage.name)
+        steps += rollout_transitions.respond(fleet, action, in_stage, now)
+        if action is not FailureAction.HOLD:
+            return steps
     if age >= STEADY_AFTER:
         slot.failures = 0
-        if fleet.policy.development:
+        if fleet.policy.shows_failures:
             fleet.own_reloads = 0
-    steps = _fill_later(fleet, slot, child, failure, now)
+    steps += _fill_later(fleet, slot, child, failure, now)
     is_hopeless = fleet.own_reloads >= 1 or slot.failures > CRASHES_SHOWN_AFTER
-    if fleet.policy.development and is_hopeless and fleet.reload is None and age < STEADY_AFTER:
+    if fleet.policy.shows_failures and is_hopeless and fleet.reload is None and age < STEADY_AFTER:
         return steps + rollout_transitions.show_crash(fleet, failure, now)
     return steps + _count_early_death(fleet, generation, failure, now)
 
@@ -623,7 +630,7 @@ def _code_changing(fleet: Fleet, event: CodeChanging, now: float) -> list[Step]:
 def _supersede(fleet: Fleet, now: float) -> list[Step]:
     """Give up a reload whose code is still booting."""
     running = fleet.reload
-    if running is None or running.phase not in (ReloadPhase.PREPARING, ReloadPhase.PROVING):
+    if running is None or not running.stage.can_be_superseded:
         return []
     failure = Failure("import", "newer code arrived while this one was starting")
     return rollout_transitions.fail(fleet, failure, Outcome.SUPERSEDED, now)
@@ -666,8 +673,6 @@ def _scale_requested(fleet: Fleet, event: ScaleRequested) -> list[Step]:
 def _generations_for_new_slot(fleet: Fleet) -> tuple[int | None, int | None]:
     """What a new slot serves and what it changes to, in the middle of a reload or not."""
     reload = fleet.reload
-    if reload is not None and reload.phase is ReloadPhase.RESTORING:
+    if reload is not None and reload.refused is not None:
         return reload.source, None
-    if fleet.serving is None and reload is not None and reload.phase is ReloadPhase.PROVING:
-        return None, reload.target
     return fleet.serving, None

@@ -11,8 +11,8 @@ from asgireload.supervisor.early_template import EarlyTemplate
 from asgireload.supervisor.load_requests import first_request
 
 if TYPE_CHECKING:
-    from asgireload.supervisor.fleet import Policy
     from asgireload.supervisor.handles import Handles
+    from asgireload.supervisor.policy import Policy
     from asgireload.supervisor.start import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
 

@@ -31,9 +31,14 @@ from asgireload.supervisor.fleet import (
 from asgireload.supervisor.handover_targets import renew_targets
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import SERVING_STEADILY, apply
-from asgireload.supervisor.reloads import Outcome, ReloadPhase
-from asgireload.supervisor.roles import Origin
-from asgireload.supervisor.rollout import carry_reload, is_ready, next_rollout_deadline
+from asgireload.supervisor.reloads import Outcome
+from asgireload.supervisor.roles import BegunFrom
+from asgireload.supervisor.rollout import (
+    allows_promotion,
+    carry_reload,
+    is_ready,
+    next_rollout_deadline,
+)
 from asgireload.supervisor.waiting import tell_waits
 
 _PASSES = 1000
@@ -73,7 +78,7 @@ def _position(fleet: Fleet) -> tuple[object, ...]:
     reload = fleet.reload
     return (
         fleet.phase,
-        reload and (reload.reload_id, reload.phase),
+        reload and (reload.reload_id, reload.row, reload.refused, reload.held_for is not None),
         fleet.pending is not None,
         tuple((slot.serves, slot.next) for slot in fleet.all_slots()),
     )
@@ -134,13 +139,13 @@ def _finish_stop(fleet: Fleet) -> list[Step]:
 
 
 def _has_failed_to_start(fleet: Fleet) -> bool:
-    """The first load has failed, and nothing serves. In development that waits for the next change."""
+    """The first load has failed, and nothing serves or is waited for."""
     return (
         fleet.phase is Phase.SERVING
         and fleet.serving is None
         and bool(fleet.history)
         and fleet.history[0].outcome is Outcome.FAILED
-        and not fleet.policy.development
+        and not fleet.policy.waits_after_failed_start
     )
 
 
@@ -197,12 +202,7 @@ def _fill(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
 def _may_promote(fleet: Fleet, slot: Slot) -> bool:
     """The next generation's worker is ready, and the reload is past the point of trying it."""
     assert slot.next is not None
-    if not is_ready(fleet, slot, slot.next):
-        return False
-    reload = fleet.reload
-    if reload is None or reload.target != slot.next or reload.source is None:
-        return True
-    return reload.phase is ReloadPhase.ROLLING
+    return is_ready(fleet, slot, slot.next) and allows_promotion(fleet, slot.next)
 
 
 def _owed(fleet: Fleet, slot: Slot) -> list[int]:
@@ -210,13 +210,9 @@ def _owed(fleet: Fleet, slot: Slot) -> list[int]:
 
     A slot that goes back from a refused generation owes nobody a worker of that one.
     """
-    reload = fleet.reload
-    restoring = (
-        reload is not None
-        and reload.phase is ReloadPhase.RESTORING
-        and slot.serves == reload.target
-    )
-    wanted = [slot.next] if restoring else [slot.serves, slot.next]
+    refused = fleet.reload.refused if fleet.reload is not None else None
+    goes_back = refused is not None and slot.serves == refused
+    wanted = [slot.next] if goes_back else [slot.serves, slot.next]
     return [generation for generation in wanted if generation is not None]
 
 
@@ -246,7 +242,8 @@ def _miss_template(fleet: Fleet, generation: int, now: float) -> list[Step]:
     if known.template_id is not None:
         return []
     reload = fleet.reload
-    if fleet.policy.development and reload is not None and reload.target == generation:
+    is_new = reload is not None and reload.target == generation
+    if fleet.policy.template_becomes_worker and is_new:
         # Its template has become the only worker, and now there are to be more.
         return transitions.start_template(
             fleet, generation, now, preload=not known.retried, failure=known.broken
@@ -256,8 +253,9 @@ def _miss_template(fleet: Fleet, generation: int, now: float) -> list[Step]:
             return []
         fleet.reload_not_before = now + ABORT_GRACE
         return transitions.start_template(fleet, generation, now, preload=False)
-    if fleet.reload is None and fleet.pending is None and now >= fleet.reload_not_before:
-        if fleet.policy.development:
+    is_settled = reload is None or reload.held_for is not None
+    if is_settled and fleet.pending is None and now >= fleet.reload_not_before:
+        if fleet.policy.replaces_from_disk:
             return rollout_transitions.replace_lost_worker(fleet, now)
         return apply(fleet, ReloadRequested("lost template"), now)
     return []
@@ -335,11 +333,7 @@ def _is_outdated(fleet: Fleet, worker: Worker) -> bool:
     reload = fleet.reload
     if fleet.is_changing or fleet.pending is not None:
         return True
-    return (
-        reload is not None
-        and reload.phase is not ReloadPhase.RESTORING
-        and worker.generation != reload.target
-    )
+    return reload is not None and reload.refused is None and worker.generation != reload.target
 
 
 # --- templates ------------------------------------------------------------------------------------
@@ -348,7 +342,7 @@ def _is_outdated(fleet: Fleet, worker: Worker) -> bool:
 def _is_last_to_leave(fleet: Fleet, template: Template) -> bool:
     """Return whether children of the template still use what it will remove at its end."""
     return template.cleans_up and any(
-        child.role.begun_from is Origin.TEMPLATE and child.generation == template.generation
+        child.role.begun_from is BegunFrom.TEMPLATE and child.generation == template.generation
         for child in fleet.children.values()
     )
 

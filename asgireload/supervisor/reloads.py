@@ -1,13 +1,6 @@
 """The record of a reload: who asked, how far it is, what happened to each slot, and its verdict.
 
-    PENDING ─▶ PREPARING ─▶ PROVING ─▶ PROBATION ─▶ ROLLING ─▶ DONE (committed)
-                   │            │          │           │
-                   └────────────┴──────────┴───────────┴─▶ RESTORING ─▶ DONE (failed, reverted, superseded)
-
-PREPARING: the template imports the application. PROVING: its first worker boots beside the old one.
-PROBATION: that worker serves as the only one of its generation. ROLLING: slot after slot changes over.
-RESTORING: slots that had changed go back. The first load of a server has no old generation; it goes
-from PROVING, with all slots at once, to DONE.
+While it runs it carries its plan and the row that it has come to; `rollout` reads both.
 """
 
 from enum import Enum
@@ -15,16 +8,8 @@ from enum import Enum
 import msgspec
 
 from asgireload.failures import Failure
-
-
-class ReloadPhase(Enum):
-    PENDING = "pending"
-    PREPARING = "preparing"
-    PROVING = "proving"
-    PROBATION = "probation"
-    ROLLING = "rolling"
-    RESTORING = "restoring"
-    DONE = "done"
+from asgireload.supervisor.figures import Window
+from asgireload.supervisor.plans import Plan, ReloadPhase, Stage
 
 
 class Outcome(Enum):
@@ -61,10 +46,18 @@ class Reload(msgspec.Struct):
     """Since when it waited for older workers to drain before it began."""
     started_at: float | None = None
     ended_at: float | None = None
-    probation_until: float | None = None
-    restore_deadline: float | None = None
+    plan: Plan = ()
+    row: int = 0
+    window: Window = msgspec.field(default_factory=lambda: Window(0.0, {}))
+    """What was counted when the row began."""
+    look_again_at: float | None = None
+    """When time alone changes what the gate of the row says; None: only an event does."""
+    held_for: Failure | None = None
+    """Why nothing more changes until the next reload takes its place."""
+    refused: int | None = None
+    """The generation that its slots go back from: the target, when it is given up."""
     ending: Outcome = Outcome.FAILED
-    """The outcome that RESTORING leads to."""
+    """The outcome, when it goes back."""
     failure: Failure | None = None
     detail: str = ""
     """What was read for it, for the log."""
@@ -85,6 +78,16 @@ class Reload(msgspec.Struct):
     """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
     shutdown_failures: int = 0
     """Workers whose lifespan shutdown failed or was not completed."""
+
+    @property
+    def stage(self) -> Stage:
+        """The row of the plan that a running reload has come to."""
+        return self.plan[self.row]
+
+    @property
+    def towards(self) -> int | None:
+        """The generation that its slots change to."""
+        return self.target if self.refused is None else self.source
 
     def waited(self, now: float) -> float:
         """Seconds that it has waited for older workers to drain."""

@@ -9,7 +9,7 @@ from enum import Enum
 import msgspec
 
 
-class Origin(Enum):
+class BegunFrom(Enum):
     """What a process is begun from."""
 
     INTERPRETER = "a fresh interpreter, or a fork source"
@@ -23,7 +23,7 @@ class Role(msgspec.Struct, frozen=True):
 
     name: str
     """As logs, status, metrics, messages and fault files write it."""
-    begun_from: Origin
+    begun_from: BegunFrom
     has_places: bool = False
     """Its children have stable places, 0 to n - 1. A place is filled again when its child is gone."""
     drains: bool = False
@@ -50,11 +50,11 @@ TEMPLATE_END_TIMEOUT = 8.0
 import has started."""
 
 TEMPLATE = Role(
-    "template", Origin.INTERPRETER, end_timeout=TEMPLATE_END_TIMEOUT, imports_first=True
+    "template", BegunFrom.INTERPRETER, end_timeout=TEMPLATE_END_TIMEOUT, imports_first=True
 )
 WORKER = Role(
     "worker",
-    Origin.TEMPLATE,
+    BegunFrom.TEMPLATE,
     has_places=True,
     drains=True,
     serves=True,
@@ -63,8 +63,8 @@ WORKER = Role(
 )
 
 # Development. These processes hold imported modules for the next template; they are killed, never drained.
-FORK_SOURCE = Role("fork source", Origin.INTERPRETER)
-IMPORT_CHECKPOINT = Role("import checkpoint", Origin.IMPORT)
-STANDBY_TEMPLATE = Role("standby template", Origin.FORK_SOURCE)
+FORK_SOURCE = Role("fork source", BegunFrom.INTERPRETER)
+IMPORT_CHECKPOINT = Role("import checkpoint", BegunFrom.IMPORT)
+STANDBY_TEMPLATE = Role("standby template", BegunFrom.FORK_SOURCE)
 
 ROLES = (TEMPLATE, WORKER, FORK_SOURCE, IMPORT_CHECKPOINT, STANDBY_TEMPLATE)

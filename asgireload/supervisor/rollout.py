@@ -1,55 +1,54 @@
-"""Carry the running reload forward: begin one that is due, prove it, roll it out, watch what goes back. Pure."""
+"""The machine that carries a reload along the rows of its plan. Pure; it knows no plan by name.
 
+In each pass it lets the slots of the running stage change, as many at a time as the stage allows, and asks the
+stage's gate whether the next row begins. After the last row the reload is concluded.
+"""
+
+from asgireload.failures import Failure
 from asgireload.supervisor import rollout_transitions, transitions
 from asgireload.supervisor.drain_limits import describe_wait, has_room_for_reload, old_generations
 from asgireload.supervisor.events import Log, Step
+from asgireload.supervisor.figures import GenerationFigures
 from asgireload.supervisor.fleet import (
-    BROKEN_MOMENT,
     SUPERSEDED_PATIENCE,
     Fleet,
     KillReason,
     Slot,
-    Worker,
 )
+from asgireload.supervisor.gates import GateOutcome, GateResult
 from asgireload.supervisor.lifecycle import State
-from asgireload.supervisor.reloads import Reload, ReloadPhase
+from asgireload.supervisor.plans import FailureAction
+from asgireload.supervisor.reloads import Outcome, Reload
 
 
 def carry_reload(fleet: Fleet, now: float) -> list[Step]:
+    """Begin the reload that is due, or carry the running one further."""
     reload = fleet.reload
     if reload is None:
-        pending = fleet.pending
-        if pending is None or not _is_due(fleet, pending, now):
-            return []
-        if not has_room_for_reload(fleet):
-            return _wait_for_room(fleet, pending, now)
-        return [] if _is_held_up(fleet, pending, now) else rollout_transitions.begin(fleet, now)
-    match reload.phase:
-        case ReloadPhase.PREPARING:
-            _begin_proving(fleet, reload, now)
-        case ReloadPhase.PROVING:
-            return _prove(fleet, reload, now)
-        case ReloadPhase.PROBATION:
-            assert reload.probation_until is not None
-            if now >= reload.probation_until:
-                reload.probation_until = None
-                reload.phase = ReloadPhase.ROLLING
-        case ReloadPhase.ROLLING:
-            return _roll(fleet, reload, now)
-        case ReloadPhase.RESTORING:
-            return _watch_restore(fleet, reload, now)
-        case _:
-            raise AssertionError(reload.phase)
-    return []
+        return _begin_pending(fleet, now)
+    if reload.held_for is not None:
+        return _end_held(fleet, reload, reload.held_for, now)
+    _change_slots(fleet, reload, now)
+    result = _judge_stage(fleet, reload, now)
+    if result.outcome is GateOutcome.PASSED:
+        return rollout_transitions.begin_next_stage(fleet, reload, now)
+    action = _choose_action(reload, result, now)
+    if action is None:
+        return []
+    if action is FailureAction.GO_ON:
+        return rollout_transitions.begin_next_stage(fleet, reload, now)
+    failure = Failure(
+        reload.stage.name, result.reason or f"not done within {reload.stage.time:g} s"
+    )
+    return rollout_transitions.respond(fleet, action, failure, now)
 
 
 def next_rollout_deadline(fleet: Fleet, now: float) -> float | None:
     """Return the moment at which `carry_reload` must be called again, event or not."""
     times: list[float | None] = []
-    if fleet.reload is not None:
-        times += [fleet.reload.probation_until, fleet.reload.restore_deadline]
-        shown_at = _broken_until(fleet, fleet.reload)
-        times.append(shown_at if shown_at > now else None)
+    if fleet.reload is not None and fleet.reload.held_for is None:
+        times.append(fleet.reload.look_again_at)
+        times.append(_stage_deadline(fleet.reload))
     if fleet.pending is not None:
         until = _coalesce_until(fleet, fleet.pending)
         times.append(until if until > now else None)
@@ -58,19 +57,47 @@ def next_rollout_deadline(fleet: Fleet, now: float) -> float | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def _is_due(fleet: Fleet, pending: Reload, now: float) -> bool:
-    return now >= _coalesce_until(fleet, pending)
+def allows_promotion(fleet: Fleet, generation: int) -> bool:
+    """Return whether a slot may serve the generation as soon as a worker of it is ready there."""
+    reload = fleet.reload
+    return reload is None or reload.towards != generation or reload.stage.promotes
 
 
-def _is_held_up(fleet: Fleet, pending: Reload, now: float) -> bool:
-    """Old code that is being imported could still write outdated bytecode, behind the eyes that look for it."""
-    return _is_importing_old_code(fleet) and now < pending.requested_at + SUPERSEDED_PATIENCE
+def reads_traffic(fleet: Fleet) -> bool:
+    """Return whether the running stage is judged by what workers serve, so that it must be read for it."""
+    reload = fleet.reload
+    return reload is not None and reload.held_for is None and reload.stage.gate.reads_traffic
+
+
+def is_ready(fleet: Fleet, slot: Slot, generation: int) -> bool:
+    """A worker of the generation serves, be it one that shall be recycled."""
+    return any(
+        worker.generation == generation and worker.state is State.READY
+        for worker in fleet.children_of(slot)
+    )
+
+
+# --- before a reload begins -----------------------------------------------------------------------
+
+
+def _begin_pending(fleet: Fleet, now: float) -> list[Step]:
+    pending = fleet.pending
+    if pending is None or now < _coalesce_until(fleet, pending):
+        return []
+    if not has_room_for_reload(fleet):
+        return _wait_for_room(fleet, pending, now)
+    if _is_importing_old_code(fleet) and now < pending.requested_at + SUPERSEDED_PATIENCE:
+        return []
+    return rollout_transitions.begin(fleet, now)
+
+
+def _coalesce_until(fleet: Fleet, pending: Reload) -> float:
+    return pending.requested_at + (0 if pending.is_first_load else fleet.policy.coalesce_window)
 
 
 def _wait_for_room(fleet: Fleet, pending: Reload, now: float) -> list[Step]:
-    """Say once that the reload waits for old workers. In development the workers of the oldest generation are
-    ended instead."""
-    if fleet.policy.development:
+    """Say once that the reload waits for old workers, or end those of the oldest generation."""
+    if fleet.policy.old_generations is not None:
         oldest = min(old_generations(fleet))
         steps: list[Step] = []
         for worker in fleet.workers.values():
@@ -84,102 +111,107 @@ def _wait_for_room(fleet: Fleet, pending: Reload, now: float) -> list[Step]:
 
 
 def _is_importing_old_code(fleet: Fleet) -> bool:
-    """Development: something that was killed in the middle of its import has not ended yet."""
-    return fleet.policy.development and any(
+    """Something that was killed in the middle of its import has not ended yet, and that is waited for."""
+    return fleet.policy.awaits_superseded and any(
         child.state in (State.DRAINING, State.DYING) and child.ready_at is None
         for child in fleet.children.values()
     )
 
 
-def _coalesce_until(fleet: Fleet, pending: Reload) -> float:
-    return pending.requested_at + (0 if pending.is_first_load else fleet.policy.coalesce_window)
-
-
-def _broken_until(fleet: Fleet, reload: Reload) -> float:
-    """Return until when broken code must wait, for it may have been read in the middle of a change."""
-    generation = fleet.generations.get(reload.target) if reload.target is not None else None
-    if generation is None or generation.broken is None or reload.phase is not ReloadPhase.PREPARING:
-        return float("-inf")
-    return fleet.changed_at + BROKEN_MOMENT
-
-
-def _begin_proving(fleet: Fleet, reload: Reload, now: float) -> None:
-    if fleet.loaded_template(reload.target) is None or now < _broken_until(fleet, reload):
-        return
-    reload.phase = ReloadPhase.PROVING
-    # The first load has nothing to protect, and in development only the newest code counts: then all slots
-    # boot side by side.
-    staying = [slot for slot in fleet.slots if not slot.leaving]
-    is_trial = reload.source is not None and not fleet.policy.development
-    for slot in staying[:1] if is_trial else staying:
-        slot.next = reload.target
-        slot.not_before = now  # the backoff was the old code's
-
-
-def _prove(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
-    if reload.source is None:
-        staying = [slot for slot in fleet.slots if not slot.leaving]
-        if all(slot.serves == reload.target for slot in staying):
-            return rollout_transitions.commit(fleet, now)
+def _end_held(fleet: Fleet, reload: Reload, why: Failure, now: float) -> list[Step]:
+    """The next reload takes the place of one that is held."""
+    pending = fleet.pending
+    if pending is None or now < _coalesce_until(fleet, pending):
         return []
-    assert reload.target is not None
-    for slot in fleet.slots:
-        if slot.next == reload.target and is_ready(fleet, slot, reload.target):
-            reload.phase = ReloadPhase.PROBATION
-            reload.probation_until = now + fleet.policy.probation
-    return []
+    return rollout_transitions.fail(fleet, why, Outcome.SUPERSEDED, now)
 
 
-def _roll(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
+# --- the running stage ----------------------------------------------------------------------------
+
+
+def _change_slots(fleet: Fleet, reload: Reload, now: float) -> None:
+    """Let the next slots of the stage change, while fewer than its surge do."""
+    stage = reload.stage
     staying = [slot for slot in fleet.slots if not slot.leaving]
-    changing = sum(_is_changing(fleet, slot, reload) for slot in staying)
-    for slot in staying:
-        if changing >= fleet.policy.surge:
-            break
-        if slot.serves != reload.target and slot.next is None:
-            slot.next = reload.target
-            slot.not_before = now
-            changing += 1
-    done = all(slot.serves == reload.target and slot.next is None for slot in staying)
-    if done and not any(_accepts_old(worker, reload) for worker in fleet.workers.values()):
-        return rollout_transitions.commit(fleet, now)
-    return []
+    chosen = staying[: stage.places.count(len(staying))]
+    waiting = [slot for slot in chosen if slot.serves != reload.towards and slot.next is None]
+    if stage.surge is not None and waiting:
+        changing = sum(_is_changing(fleet, slot, reload) for slot in staying)
+        waiting = waiting[: max(0, stage.surge - changing)]
+    for slot in waiting:
+        slot.next = reload.towards
+        slot.not_before = now  # the backoff was the old code's
 
 
 def _is_changing(fleet: Fleet, slot: Slot, reload: Reload) -> bool:
     """Its new worker is to boot or boots; without `--drain-overlap` also: its old worker has not left."""
-    if slot.next == reload.target:
+    if slot.next == reload.towards:
         return True
-    if slot.serves != reload.target or fleet.policy.drain_overlap:
+    if slot.serves != reload.towards or fleet.policy.drain_overlap:
         return False
-    return any(worker.generation != reload.target for worker in fleet.children_of(slot))
+    return any(worker.generation != reload.towards for worker in fleet.children_of(slot))
 
 
-def _accepts_old(worker: Worker, reload: Reload) -> bool:
-    return worker.generation != reload.target and not worker.stopped_accepting
+def _judge_stage(fleet: Fleet, reload: Reload, now: float) -> GateResult:
+    """Ask the gate of the running stage, and note when to ask it again."""
+    assert reload.towards is not None
+    gate = reload.stage.gate
+    new = _figures_of(fleet, reload, reload.towards, now)
+    old = None
+    if gate.reads_traffic:
+        other = reload.source if reload.refused is None else reload.refused
+        old = _figures_of(fleet, reload, other, now) if other is not None else None
+    result = gate.judge(new, old)
+    reload.look_again_at = result.look_again_at
+    return result
 
 
-def _watch_restore(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
-    assert reload.restore_deadline is not None
-    waiting = any(slot.next is not None for slot in fleet.slots if not slot.leaving)
-    if waiting and now < reload.restore_deadline and _can_restore(fleet, reload):
-        return []
-    reload.restore_deadline = None
-    return rollout_transitions.finish_restore(fleet, now)
+def _choose_action(reload: Reload, result: GateResult, now: float) -> FailureAction | None:
+    """Return what a gate that has not passed leads to; None: nothing yet."""
+    stage = reload.stage
+    if result.outcome is GateOutcome.FAILED:
+        return stage.on_failure.start
+    deadline = _stage_deadline(reload)
+    if deadline is None or now < deadline:
+        return None
+    if result.outcome is GateOutcome.INCONCLUSIVE:
+        return stage.on_failure.inconclusive
+    return stage.on_failure.start
 
 
-def _can_restore(fleet: Fleet, reload: Reload) -> bool:
-    """There is, or comes, a template of the source, or a worker of it that boots or serves."""
-    source = fleet.generations.get(reload.source) if reload.source is not None else None
-    return (source is not None and source.template_id is not None) or any(
-        worker.generation == reload.source and worker.state.is_live
-        for worker in fleet.workers.values()
-    )
+def _stage_deadline(reload: Reload) -> float | None:
+    time = reload.stage.time
+    return reload.window.opened_at + time if time is not None else None
 
 
-def is_ready(fleet: Fleet, slot: Slot, generation: int) -> bool:
-    """A child of the generation is ready, be it one that shall be recycled."""
-    return any(
-        child.generation == generation and child.state is State.READY
-        for child in fleet.children_of(slot)
+def _figures_of(fleet: Fleet, reload: Reload, number: int, now: float) -> GenerationFigures:
+    known = fleet.generations.get(number)
+    window = reload.window
+    staying = [slot for slot in fleet.slots if not slot.leaving]
+    kept = {slot.index for slot in staying}
+    ready = others_accepting = 0
+    can_start = known is not None and known.template_id is not None
+    for worker in fleet.workers.values():
+        if worker.generation != number:
+            others_accepting += not worker.stopped_accepting
+            continue
+        can_start = can_start or worker.state.is_live
+        ready += worker.state is State.READY and worker.place in kept
+    traffic = window.traffic_of(number)
+    return GenerationFigures(
+        number,
+        window.opened_at,
+        now,
+        is_loaded=fleet.loaded_template(number) is not None,
+        is_broken=known is not None and known.broken is not None,
+        changed_at=fleet.changed_at,
+        can_start=can_start,
+        places=len(staying),
+        serving=sum(slot.serves == number and slot.next is None for slot in staying),
+        changing=sum(slot.next == number for slot in staying),
+        ready=ready,
+        others_accepting=others_accepting,
+        deaths=known.deaths - window.deaths.get(number, 0) if known is not None else 0,
+        traffic=traffic,
+        traffic_seconds=window.traffic_seconds,
     )

@@ -6,8 +6,10 @@
 from asgireload.failures import Failure
 from asgireload.supervisor.backoff import delay
 from asgireload.supervisor.events import Log, ReportOutcome, Step
-from asgireload.supervisor.fleet import Fleet, Generation, KillReason, Slot
-from asgireload.supervisor.reloads import Outcome, Reload, ReloadPhase
+from asgireload.supervisor.figures import Window
+from asgireload.supervisor.fleet import Fleet, Generation, KillReason
+from asgireload.supervisor.plans import FailureAction, ReloadPhase
+from asgireload.supervisor.reloads import Outcome, Reload
 from asgireload.supervisor.transitions import (
     discard_child,
     kill_child,
@@ -30,10 +32,11 @@ def begin(fleet: Fleet, now: float) -> list[Step]:
     fleet.last_generation += 1
     reload.source = fleet.serving
     reload.target = fleet.last_generation
-    reload.phase = ReloadPhase.PREPARING
     reload.outcome = Outcome.RUNNING
     reload.started_at = now
     fleet.generations[reload.target] = Generation(reload.target, None)
+    reload.plan = fleet.plans.choose(reload.source)
+    _begin_stage(fleet, reload, 0, now)
     steps: list[Step] = []
     if reload.reload_id:
         asked = ", ".join(dict.fromkeys(reload.origins))
@@ -45,14 +48,13 @@ def begin(fleet: Fleet, now: float) -> list[Step]:
         fleet.generations[reload.target].broken = reload.shows
         return steps + start_template(fleet, reload.target, now, preload=True, failure=reload.shows)
     preload = fleet.policy.preload is not False
-    if fleet.policy.development and fleet.policy.preload is None and fleet.is_unsafe:
-        # It was so a moment ago; finding out anew would cost each save a second load.
+    if fleet.policy.remembers_unsafe and fleet.policy.preload is None and fleet.is_unsafe:
         preload = False
     return steps + start_template(fleet, reload.target, now, preload=preload)
 
 
 def replace_lost_worker(fleet: Fleet, now: float) -> list[Step]:
-    """Development: the only worker has died, and it was its own template: load what is there now."""
+    """A worker has died that no template can fork anew: load what is there now."""
     fleet.own_reloads += 1
     fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
     ask_reload(fleet, "a worker is missing", now)
@@ -60,7 +62,7 @@ def replace_lost_worker(fleet: Fleet, now: float) -> list[Step]:
 
 
 def show_crash(fleet: Fleet, failure: Failure, now: float) -> list[Step]:
-    """Development: what serves keeps dying, so the next generation only says so."""
+    """What serves keeps dying, so the next generation only says so."""
     ask_reload(fleet, "a worker died", now).shows = failure
     return []
 
@@ -95,8 +97,12 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
     for worker in list(fleet.workers.values()):
         if worker.generation == generation.number and worker.state.is_live:
             steps += kill_child(worker, KillReason.DISCARDED, now)
+    reload = fleet.reload
+    is_refused = reload is None or reload.refused is not None
     for slot in fleet.slots:
-        if slot.next == generation.number:
+        if slot.serves == generation.number and not is_refused:
+            slot.next = generation.number  # it has to prove itself there again
+        elif slot.next == generation.number:
             slot.next = None
     if generation.template_id is not None:
         template = fleet.templates.get(generation.template_id)
@@ -106,10 +112,58 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
                 steps += let_go(template, now)
             else:
                 steps += kill_child(template, KillReason.DISCARDED, now)
-    if fleet.reload is not None:
-        fleet.reload.phase = ReloadPhase.PREPARING
-        fleet.reload.probation_until = None
+    if reload is not None and not is_refused:
+        _begin_stage(fleet, reload, 0, now)
     return steps
+
+
+def begin_next_stage(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
+    """Go to the next row of the plan; behind the last one conclude the reload."""
+    if reload.row + 1 < len(reload.plan):
+        _begin_stage(fleet, reload, reload.row + 1, now)
+        return []
+    if reload.refused is not None:
+        # Every slot serves the source again, or the time for it is over.
+        return _conclude(fleet, reload, reload.ending, now)
+    return commit(fleet, now)
+
+
+def _begin_stage(fleet: Fleet, reload: Reload, row: int, now: float) -> None:
+    reload.row = row
+    reload.phase = reload.stage.phase
+    deaths = {number: known.deaths for number, known in fleet.generations.items()}
+    reload.window = Window(now, deaths)
+    reload.look_again_at = None
+
+
+def respond(fleet: Fleet, action: FailureAction, failure: Failure, now: float) -> list[Step]:
+    """Do what the running stage says of a failure. GO_ON is the caller's, who knows what goes on."""
+    reload = fleet.reload
+    assert reload is not None
+    assert reload.target is not None
+    generation = fleet.generations[reload.target]
+    match action:
+        case FailureAction.RESTORE:
+            return fail(fleet, failure, Outcome.FAILED, now)
+        case FailureAction.SHOW:
+            if generation.broken is None:
+                return show_failure(fleet, generation, failure, now)
+            return fail(fleet, failure, Outcome.FAILED, now)
+        case FailureAction.HOLD:
+            return _hold_rollout(reload, failure)
+        case FailureAction.GO_ON:
+            raise AssertionError(action)
+
+
+def _hold_rollout(reload: Reload, failure: Failure) -> list[Step]:
+    if reload.held_for is not None:
+        return []
+    reload.held_for = failure
+    text = (
+        f"Reload {reload.reload_id} is held at its stage {reload.stage.name}: {failure.summary}; "
+        "it ends with the next reload"
+    )
+    return [Log("warning", text, generation=reload.target)]
 
 
 def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[Step]:
@@ -119,6 +173,7 @@ def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[St
     assert reload.target is not None
     reload.failure = failure
     reload.ending = ending
+    reload.held_for = None
     steps: list[Step] = []
     changed = [slot for slot in fleet.slots if slot.serves == reload.target and not slot.leaving]
     for slot in fleet.slots:
@@ -134,17 +189,17 @@ def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[St
     if fleet.loaded_template(reload.source) is None:
         # Nothing to go back to: the generation that served has lost its template.
         return steps + _conclude(fleet, reload, ending, now)
-    return steps + restore(fleet, changed, reload, now)
+    return steps + restore(fleet, reload, now)
 
 
-def restore(fleet: Fleet, slots: list[Slot], reload: Reload, now: float) -> list[Step]:
-    """Let `slots` go back to the reload's source, all at once, from its template."""
-    reload.phase = ReloadPhase.RESTORING
-    reload.restore_deadline = now + fleet.policy.boot_timeout
-    for slot in slots:
-        slot.next = reload.source
-        slot.not_before = now
-        slot.failures = 0
+def restore(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
+    """Let the slots go back to the reload's source, from its template."""
+    reload.refused = reload.target
+    reload.plan = fleet.plans.restore
+    _begin_stage(fleet, reload, 0, now)
+    for slot in fleet.slots:
+        if slot.serves != reload.source:
+            slot.failures = 0
     template = fleet.loaded_template(reload.source)
     if template is not None and template.preload:
         place = "from memory"
@@ -152,12 +207,6 @@ def restore(fleet: Fleet, slots: list[Slot], reload: Reload, now: float) -> list
         place = "without preloading, so with what its files on disk say now"
     text = f"Generation {reload.target} is taken back: generation {reload.source} returns, {place}"
     return [Log("warning", text, generation=reload.target)]
-
-
-def finish_restore(fleet: Fleet, now: float) -> list[Step]:
-    """Every slot serves the source again, or the time for it is over."""
-    assert fleet.reload is not None
-    return _conclude(fleet, fleet.reload, fleet.reload.ending, now)
 
 
 def revert(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
@@ -172,8 +221,7 @@ def revert(fleet: Fleet, generation: Generation, failure: Failure, now: float) -
     reload.ending = Outcome.REVERTED
     reload.source = fleet.previous[0]
     fleet.reload = reload
-    slots = [slot for slot in fleet.slots if not slot.leaving]
-    return restore(fleet, slots, reload, now)
+    return restore(fleet, reload, now)
 
 
 def commit(fleet: Fleet, now: float) -> list[Step]:
@@ -191,7 +239,7 @@ def commit(fleet: Fleet, now: float) -> list[Step]:
     if target.broken is not None:
         reload.failure = target.broken
         return _conclude(fleet, reload, Outcome.FAILED, now)
-    if not fleet.policy.development:
+    if not fleet.policy.shows_failures:
         fleet.own_reloads = 0
     return _conclude(fleet, reload, Outcome.COMMITTED, now)
 
@@ -232,6 +280,10 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
         # The first try of our own to replace a lost template comes soon, later ones back off.
         fleet.own_reloads += 1
         fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
-    if fleet.serving is None and outcome is Outcome.FAILED and fleet.policy.development:
+    if (
+        fleet.serving is None
+        and outcome is Outcome.FAILED
+        and fleet.policy.waits_after_failed_start
+    ):
         steps.append(Log("warning", "Nothing serves yet; waiting for the next change"))
     return steps

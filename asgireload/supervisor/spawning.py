@@ -108,10 +108,13 @@ def _is_monitored() -> bool:
     return monitoring is not None and any(map(monitoring.get_tool, range(6)))
 
 
-def has_one_thread() -> bool:
-    """Return whether this process has no thread but the one that asks, native ones included."""
+def has_one_thread(tasks: str = "/proc/self/task") -> bool:
+    """Return whether this process has no thread but the one that asks, native ones included.
+
+    `tasks` is the directory of its threads (proc_pid_task(5)).
+    """
     try:
-        return len(os.listdir("/proc/self/task")) == 1
+        return len(os.listdir(tasks)) == 1
     except OSError:
         return False  # nobody can tell
 

@@ -71,8 +71,9 @@ def run(config: Config, mode: "Mode") -> int:
             _logger.info("Started parent process [%d]", os.getpid())
             mode.begin(config, resources)
             from asgireload.supervisor.loop import serve
+            from asgireload.supervisor.system import LinuxSystem
 
-            status = serve(config, resources, mode)
+            status = serve(config, resources, mode, LinuxSystem())
     except AsgireloadError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
         return error.exit_code

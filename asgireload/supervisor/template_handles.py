@@ -107,7 +107,7 @@ class TemplateHandles:
         if started.process is not None:
             self._handles.set_process(handle, started.process)
             if handle.step.gives_way:
-                self._handles.cpu_priority.begin(started.process.pid)
+                self._handles.cpu_priority.lower(started.process.pid)
         assert handle.fault_file is not None
         if started.fault_file is not None:
             os.close(handle.fault_file)
@@ -141,7 +141,7 @@ class TemplateHandles:
         child_id = handle.step.child_id
         if handle.pid is not None and not isinstance(message, ChildStarted):
             # Whatever it says, its import is over; and what it forks inherits its priority.
-            self._handles.cpu_priority.end(handle.pid)
+            self._handles.cpu_priority.restore(handle.pid)
         origin = handle.origin
         match message:
             case AppImported() | CheckpointTaken() if origin is not None:

@@ -18,8 +18,8 @@ from asgireload.ipc.messages import AnyMessage, AppLoaded, LoadApp
 if TYPE_CHECKING:
     from asgireload.config import Config
     from asgireload.supervisor.events import StartTemplate
-    from asgireload.supervisor.fleet import Policy
     from asgireload.supervisor.handles import Handles
+    from asgireload.supervisor.policy import Policy
     from asgireload.supervisor.start import Resources
     from asgireload.supervisor.system import Process
 

@@ -20,13 +20,13 @@ from asgireload.supervisor.fleet import (
     Child,
     Fleet,
     KillReason,
-    Policy,
     Slot,
     Template,
     Worker,
 )
 from asgireload.supervisor.handover_targets import choose_targets
 from asgireload.supervisor.lifecycle import Change, State
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.reloads import Reload
 from asgireload.supervisor.roles import TEMPLATE, WORKER
 
@@ -51,7 +51,7 @@ def start_template(
         asked_at=now,
         deadline=_boot_deadline(fleet.policy, now),
         # Where there is one worker a fork would only take time. If it dies, the code is loaded again.
-        becomes_worker=fleet.policy.development and preload and fleet.wanted_count == 1,
+        becomes_worker=fleet.policy.template_becomes_worker and preload and fleet.wanted_count == 1,
     )
     fleet.add(template)
     fleet.generations[generation].template_id = template.child_id

@@ -14,20 +14,20 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def describe_verdict(
-    reload: Reload, ready_count: int, *, draining_count: int = 0, is_development: bool = False
+    reload: Reload, ready_count: int, *, draining_count: int = 0, names_changes: bool = False
 ) -> Verdict | None:
     """Return the line, with what belongs to it below; None where a start has nothing to say.
 
     `draining_count`: workers that the reload has replaced and that are still there.
-    In development it says what was read rather than what became of each slot: who has saved a file waits
+    `names_changes`: it says what was read rather than what became of each slot: who has saved a file waits
     for the first and has no use for the second.
     """
     seconds = (reload.ended_at or 0.0) - (reload.started_at or reload.requested_at)
     name = f"Reload {reload.reload_id}" if reload.reload_id else "Start"
-    took = f"{seconds * 1000:.0f} ms" if is_development else f"{seconds:.2f} s"
+    took = f"{seconds * 1000:.0f} ms" if names_changes else f"{seconds:.2f} s"
     if reload.outcome is Outcome.COMMITTED:
         return _committed(
-            reload, name, took, ready_count, draining_count, is_development=is_development
+            reload, name, took, ready_count, draining_count, names_changes=names_changes
         )
     if reload.outcome is Outcome.ABANDONED:
         return Verdict(logging.WARNING, f"{name} abandoned: the server stops")
@@ -38,7 +38,7 @@ def describe_verdict(
         f"{name} {reload.outcome.value} after {took} (generation {reload.target}): {reason}",
         _what_serves(reload),
     )
-    if not is_development:
+    if not names_changes:
         text += _steps(reload)
     is_harmless = reload.outcome is Outcome.SUPERSEDED
     return Verdict(logging.INFO if is_harmless else logging.ERROR, text + details)
@@ -51,13 +51,13 @@ def _committed(
     ready_count: int,
     draining_count: int,
     *,
-    is_development: bool,
+    names_changes: bool,
 ) -> Verdict | None:
-    if is_development and reload.detail:
+    if names_changes and reload.detail:
         return Verdict(logging.INFO, f"{name} committed in {took}: {reload.detail}")
     if reload.is_first_load:
         return None
-    steps = "" if is_development else _steps(reload)
+    steps = "" if names_changes else _steps(reload)
     text = (
         f"{name} committed in {took}: generation {reload.target} serves with {ready_count} workers"
     )

@@ -32,7 +32,7 @@ def name_wait(fleet: Fleet, reload: Reload | None, now: float) -> str:
         return _count_draining(_holding(fleet, reload), now)
     if reload is not fleet.pending or fleet.reload is not None or has_room_for_reload(fleet):
         return ""
-    return "" if fleet.policy.development else describe_wait(fleet, now)
+    return "" if fleet.policy.old_generations is not None else describe_wait(fleet, now)
 
 
 def describe_waiting(fleet: Fleet, now: float) -> str:

@@ -137,7 +137,7 @@ class WorkerHandles:
         )
         if step.gives_way and template.pid is not None:
             # The worker inherits its priority.
-            self._handles.cpu_priority.begin(template.pid)
+            self._handles.cpu_priority.lower(template.pid)
         assert ends.fault_file is not None
         descriptors = [
             ends.theirs.fileno(),
@@ -205,10 +205,10 @@ class WorkerHandles:
                 if isinstance(message, WorkerReady):
                     handle.advance(Change.READY)
                 if handle.pid is not None:
-                    priority.end(handle.pid)
+                    priority.restore(handle.pid)
             case WorkerDrained():
                 if handle.gives_way_at_end and handle.pid is not None:
-                    priority.begin(handle.pid)
+                    priority.lower(handle.pid)
             case WorkerStage() | WorkerDraining() | WorkerWaits() | SuccessorSpent():
                 pass
             case _:
@@ -219,18 +219,18 @@ class WorkerHandles:
         """It has inherited that of its template, which is done; or which was lowered for another one's sake."""
         priority = self._handles.cpu_priority
         if not handle.step.gives_way:
-            priority.end_inherited(pid)
+            priority.restore_inherited(pid)
             return
         template = handle.template
         if template is not None and template.pid is not None and self._handles.holds(template):
-            priority.end(template.pid)
-        priority.begin(pid)
+            priority.restore(template.pid)
+        priority.lower(pid)
 
     def give_back(self, handle: WorkerHandle, *, clean: bool) -> None:
         """A worker is gone."""
         if not clean:
             # It may have served, and what is to take its place must not wait for anybody.
-            self._handles.cpu_priority.end_all()
+            self._handles.cpu_priority.restore_all()
         is_silent = not handle.has_spoken and not handle.is_killed
         if is_silent and handle.template is not None and handle.template.origin is not None:
             handle.template.origin.distrust(next_too=True)
@@ -248,7 +248,7 @@ class WorkerHandles:
                 if cpu is not None:
                     workers[handle.pid] = handle
                     serving[handle.pid] = CpuPlace(cpu, handle.told_to_move_at)
-        if len({place.processor for place in serving.values()}) < len(serving):
+        if len({place.cpu for place in serving.values()}) < len(serving):
             rooms = {cpu for pid in lowered if (cpu := system.cpu_of(pid)) is not None}
             now = system.clock()
             for pid, cpu in to_spread(rooms, serving, now).items():

@@ -19,7 +19,7 @@ from typing import Any
 from asgireload.ipc.linux import ProcessHandle, children_of
 from asgireload.template.hazard_search import resource_tracker_pid
 from asgireload.template.session import Session
-from asgireload.worker.ending import OpenFile, open_files
+from asgireload.worker.fast_exit import OpenFile, open_files
 from asgireload.worker.inherited import has_cleanup, removes, unregister
 
 END_TIMEOUT = 5

@@ -18,7 +18,7 @@ import msgspec
 class Action(Enum):
     FALL_BACK = "preloading is given up"
     RENEW = "each worker gets its own"
-    TEMPLATE = "the template's; workers do not clean it up"
+    TEMPLATE = "belongs to the template; workers do not clean it up"
     KEEP = "stays as it is"
 
 
@@ -51,49 +51,49 @@ TABLE = (
     Row(
         "native thread that survives",
         "the same, and the list in `SURVIVING_THREADS`",
-        "the library starts it anew in the worker, or does not need it there",
+        "the library starts it again in the worker, or does not need it there",
         Action.KEEP,
         "test_native_threads_that_are_known_to_survive",
     ),
     Row(
         "child process",
         "/proc/self/task/*/children",
-        "it is nobody's child in a worker: `poll()` and `wait()` lie, its pipes have several users",
+        "it is not a child of the worker: `poll()` and `wait()` fail, and several processes use its pipes",
         Action.FALL_BACK,
         "test_a_child_process_is_named_with_its_command",
     ),
     Row(
         "resource tracker",
-        "the pid that multiprocessing notes for it",
-        "workers share it, as multiprocessing means it: it ends with the last of them",
+        "the pid that multiprocessing records for it",
+        "workers share it, as multiprocessing intends: it ends with the last worker",
         Action.KEEP,
         "test_the_resource_tracker_of_multiprocessing_is_harmless",
     ),
     Row(
         "event loop",
         "a descriptor of epoll",
-        "one set of registrations for all workers: each is woken for the others' files",
+        "one set of registrations for all workers: each wakes up for the files of the others",
         Action.FALL_BACK,
         "test_an_event_loop_made_at_import_is_found",
     ),
     Row(
         "kernel object",
         "a descriptor of eventfd, timerfd, inotify, io_uring or an unknown kind",
-        "one counter or queue for all workers: what one takes the others miss",
+        "one counter or queue for all workers: an entry that one reads is lost for the others",
         Action.FALL_BACK,
         "test_a_counter_or_queue_of_the_kernel_is_found",
     ),
     Row(
         "pipe",
         "a descriptor of pipe(2), or a named pipe open for reading",
-        "one pipe for all workers: what one writes another reads (`multiprocessing.Queue`, executors)",
+        "one pipe for all workers: one reads the data of another (`multiprocessing.Queue`, executors)",
         Action.FALL_BACK,
         "test_a_process_pool_that_was_not_used_yet_is_found",
     ),
     Row(
         "connection",
-        "a stream socket with a peer, or that connects",
-        "one connection for all workers: answers go to the wrong one",
+        "a stream socket that is connected or connecting",
+        "one connection for all workers: answers go to the wrong worker",
         Action.FALL_BACK,
         "test_a_connection_is_named_with_its_peer",
     ),
@@ -128,21 +128,21 @@ TABLE = (
     Row(
         "log socket",
         "a Unix datagram socket without an address",
-        "nothing: datagrams of several processes do not mix, and nobody can answer",
+        "nothing: datagrams of several processes do not mix, and there are no answers",
         Action.KEEP,
         "test_harmless",
     ),
     Row(
         "other socket",
         "netlink, raw and packet sockets",
-        "each worker would take some of what arrives",
+        "each worker would take some of the messages",
         Action.FALL_BACK,
         "test_a_netlink_socket_is_found",
     ),
     Row(
         "file that is read",
         "a regular file open for reading",
-        "one offset for all workers: what one reads moves it for the others (`zipfile.ZipFile`)",
+        "one offset for all workers: a read in one moves it for the others (`zipfile.ZipFile`)",
         Action.RENEW,
         "test_workers_have_offsets_of_their_own",
     ),
@@ -171,7 +171,7 @@ TABLE = (
     Row(
         "file lock of a descriptor",
         "lines of the kinds FLOCK and OFDLCK",
-        "workers have it together, until the last of them has ended",
+        "workers share it, until the last one has ended",
         Action.KEEP,
         "test_a_lock_of_a_descriptor_stays",
     ),
@@ -185,14 +185,14 @@ TABLE = (
     Row(
         "mapped file",
         "not looked for",
-        "private mappings are copied; shared ones stay shared, which is what they are for",
+        "private mappings are copied; shared ones stay shared, as intended",
         Action.KEEP,
         "test_harmless",
     ),
     Row(
         "signal handler",
         "`signal.getsignal` before and after",
-        "it is kept; but SIGTERM and the signals of the supervisor are the server's",
+        "it is kept, except for SIGTERM and the signals that the supervisor handles",
         Action.RENEW,
         "test_signals_and_timers_that_were_set_at_import_hold_in_workers",
     ),
@@ -213,7 +213,7 @@ TABLE = (
     Row(
         "finalizer",
         "the registry of `weakref.finalize` (`tempfile.TemporaryDirectory`), and that of multiprocessing",
-        "each worker has a copy, and the first one that leaves would clean up for all",
+        "each worker has a copy, and the first one that exits would clean up for all",
         Action.TEMPLATE,
         "test_temporary_files_of_an_import_live_as_long_as_their_generation",
     ),
@@ -254,7 +254,7 @@ TABLE = (
     ),
     Row(
         "random numbers",
-        "numpy's global generator; Python's own do it by themselves",
+        "numpy's global generator; Python reseeds its own generators",
         "the same numbers in each worker",
         Action.RENEW,
         "test_random_numbers_differ_between_workers",
@@ -276,17 +276,17 @@ class Survivor(msgspec.Struct, frozen=True):
 SURVIVING_THREADS = (
     Survivor(
         r"^lib(scipy_)?openblas",
-        "OpenBLAS ends its threads before a fork and starts them anew when they are needed (pthread_atfork)",
+        "OpenBLAS ends its threads before a fork and starts them again when they are needed (pthread_atfork)",
         "numpy 2.4.6",
     ),
     Survivor(
         r"^jemalloc_bg_thd",
-        "jemalloc starts its background threads anew in the child (pthread_atfork)",
+        "jemalloc starts its background threads again in the child (pthread_atfork)",
         "polars 2.1.0, pyarrow 26.0.1",
     ),
     Survivor(
         r"^libarrow\.",
-        "Arrow makes its thread pools anew in the child (pthread_atfork)",
+        "Arrow creates its thread pools again in the child (pthread_atfork)",
         "pyarrow 26.0.1",
     ),
     Survivor(
@@ -296,7 +296,7 @@ SURVIVING_THREADS = (
     ),
     Survivor(
         r"^polars-ooc",
-        "it removes spilled files of queries; none ran yet, for those leave threads of their own",
+        "it removes spilled files of queries; once a query has run there are other threads, too",
         "polars 2.1.0",
     ),
 )
@@ -352,7 +352,7 @@ class NativeThread(msgspec.Struct, frozen=True):
     """File names of the libraries on its stack, innermost first, without the C library and Python."""
 
 
-class Child(msgspec.Struct, frozen=True):
+class RunningChild(msgspec.Struct, frozen=True):
     pid: int
     command: str
     is_resource_tracker: bool = False
@@ -363,7 +363,7 @@ class Contents(msgspec.Struct, frozen=True):
 
     threads: tuple[PythonThread, ...] = ()
     native_threads: tuple[NativeThread, ...] = ()
-    children: tuple[Child, ...] = ()
+    children: tuple[RunningChild, ...] = ()
     descriptors: tuple[Descriptor, ...] = ()
     posix_timers: int = 0
 
@@ -441,7 +441,7 @@ def judge_native_thread(thread: NativeThread) -> Finding:
     )
 
 
-def judge_child(child: Child) -> Finding:
+def judge_child(child: RunningChild) -> Finding:
     text = f"process {child.pid} ({child.command}) was started at import"
     kind = "resource tracker" if child.is_resource_tracker else "child process"
     return Finding(kind, text, pid=child.pid)

@@ -17,11 +17,11 @@ import msgspec
 from asgireload.ipc.linux import children_of, process_state
 from asgireload.template.fork_hazards import (
     Action,
-    Child,
     Contents,
     Descriptor,
     NativeThread,
     PythonThread,
+    RunningChild,
     Socket,
     SocketState,
     group_reasons,
@@ -349,10 +349,10 @@ def _has_ended(task: int) -> bool:
 # --- processes and timers -------------------------------------------------------------------------
 
 
-def _children() -> tuple[Child, ...]:
+def _children() -> tuple[RunningChild, ...]:
     tracker = resource_tracker_pid()
     return tuple(
-        Child(pid, _command(pid), is_resource_tracker=pid == tracker)
+        RunningChild(pid, _command(pid), is_resource_tracker=pid == tracker)
         for pid in children_of(os.getpid())
         # One that has ended, and was not waited for, does nothing any more.
         if process_state(pid) not in ("", "Z", "X")

@@ -3,7 +3,7 @@
 Run by the supervisor in an interpreter of its own (`supervisor/interpreter.py`), whose only argument is the
 descriptor of its channel. It runs no event loop and no thread of its own: it waits in `recvmsg`, forks, and waits
 again, until its channel closes. A worker returns out of the waiting loop and runs at the bottom of the stack, and
-ends with all exit handlers (`worker/ending.py`).
+ends with all exit handlers (`worker/fast_exit.py`).
 
 With `--reload` it is begun by `development/template/main.py`, or forked from a library base or from an import
 checkpoint; the `Session` is what differs then.
@@ -44,7 +44,7 @@ from asgireload.template.ending import end_template, needs_end
 from asgireload.template.forking import Side, fork_adopted
 from asgireload.template.hazard_search import Hazards, find_hazards
 from asgireload.template.session import Session
-from asgireload.worker.ending import end_process, flush_files
+from asgireload.worker.fast_exit import end_process, flush_files
 from asgireload.worker.forked import end_in_import
 from asgireload.worker.inherited import disown, flush_all, renew
 from asgireload.worker.main import import_what_runs, run_worker

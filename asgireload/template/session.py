@@ -21,7 +21,7 @@ from asgireload.ipc.quiet_signals import restore_in_forks
 from asgireload.ipc.titles import set_title
 from asgireload.log import Place, UserConfig, configure_logging, read_user_config
 from asgireload.template.hazard_search import open_descriptors
-from asgireload.worker.ending import open_files
+from asgireload.worker.fast_exit import open_files
 from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.settings import ConnectionSettings
 

@@ -1,36 +1,29 @@
 """One WebSocket: the ASGI conversation with the application over a socket taken from HTTP.
 
-    CONNECTING ──accept──▶ OPEN ──close frame sent──▶ CLOSING ──reply, timeout──▶ CLOSED
-    CONNECTING ──close, denial response, fault, drain──▶ REFUSED ──▶ CLOSED
-    OPEN ──close frame received, connection lost──▶ CLOSED
-    OPEN ──handed over (`leaving.py`)──▶ LEAVING ──taken──▶ CLOSED, or back to OPEN
+The states are in `states.py`, the leaving for another worker in `leaving.py`.
 
-The opening handshake is in `handshake.py`, frames, messages and the limits on them in `session.py`. A
-connection that another worker handed over begins CONNECTING, too (`resume`): its application accepts it as
-it would a new one, and nothing of that is seen on the wire.
+The opening handshake is in `handshake.py`, frames, messages and the limits on them in `session.py`, pings in
+`keep_alive.py`. The application of a connection that another worker handed over (`resume`) accepts it as it would a
+new one, and nothing of that is seen on the wire.
 
-Nothing grows without bound. Messages wait for the application in a queue of `ws_max_queue`; when it is
+Nothing grows without bound. Messages wait for the application in a queue (`receive_queue.py`); when it is
 full, what was read stays as bytes and the socket is not read. What the application sends waits in the
 transport up to its high-water mark, then `send` waits; a client that takes none of it for
 `write_timeout` seconds is dropped.
 
 A drain hands an open socket to the worker that follows, if there is one and the application takes part. Else
-it closes it with 1012 (1001 when the server stops), at the time that `http/close_plan.py` gives it; until
+it closes it with 1012 (1001 when the server stops), at the time that is due to it (`drain_close.py`); until
 then the application goes on. A handshake under way is completed and leaves then; when the server stops, and at
 the deadline of the drain, it is answered with 503; see `LiveConnection`.
 """
 
 import asyncio
 import logging
-import math
 import random
 import time
 from asyncio import Future
-from collections import deque
-from collections.abc import Awaitable, Callable
-from enum import Enum, auto
-from functools import partial
-from typing import Final, cast
+from collections.abc import Awaitable
+from typing import Final
 
 from asgireload.asgi import Message, Scope
 from asgireload.draining import DrainReason
@@ -42,8 +35,8 @@ from asgireload.errors import (
 )
 from asgireload.handover import EXTENSION as HANDOVER_EXTENSION
 from asgireload.http.access_format import AccessEntry
-from asgireload.http.close_plan import ClosePlan, close_reason, late_close_at
-from asgireload.http.endpoints import Endpoints, label_of, resumed_endpoints
+from asgireload.http.close_plan import close_reason
+from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.exchange import RETRY_AFTER
 from asgireload.http.messages import bytes_of, kind_of, pairs_of
 from asgireload.http.pace import Pace
@@ -54,23 +47,27 @@ from asgireload.http.running import run
 from asgireload.http.scope import full_path, websocket_scope
 from asgireload.http1.leaving import LeavingState
 from asgireload.http1.lingering_close import LingeringClose
-from asgireload.http1.resuming import Resuming
 from asgireload.http1.wire import Http1Wire
 from asgireload.http1.writer import ResponseFramer, frame_error, frame_switch
 from asgireload.ipc.messages import OpenWork
-from asgireload.ipc.parcels import Parcel, WebSocketParcel
+from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 from asgireload.net.probing import has_unread
 from asgireload.websocket.deflate import DeflateParameters
+from asgireload.websocket.drain_close import DrainClose
 from asgireload.websocket.frames import ABNORMAL
 from asgireload.websocket.handover import Continuation, Resumption, SessionState, pack, queued
 from asgireload.websocket.handshake import VERSION, Handshake
+from asgireload.websocket.keep_alive import KeepAlive
 from asgireload.websocket.leaving import HandoverStage, WebSocketLeaving
-from asgireload.websocket.session import Closed, SessionLimits, weight
+from asgireload.websocket.messages import close_of, denial_status_of, payload_of, subprotocol_of
+from asgireload.websocket.receive_queue import ReceiveQueue
+from asgireload.websocket.session import Closed, SessionLimits
 from asgireload.websocket.sessions import Session, new_session
 from asgireload.websocket.settings import WebSocketSettings
 from asgireload.websocket.stalling import StallWatch
+from asgireload.websocket.states import WebSocketEvent, WebSocketState, is_before_open, next_state
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -83,28 +80,6 @@ _CUT_TOTAL: Final = int(Field.CUT_TOTAL)
 EARLY_BYTES: Final = 64 * 1024
 """What a client may send before it was accepted. Reading goes on that long because only a socket
 that is read tells that its peer has left."""
-
-
-QUIET_PATIENCE: Final = 1.0
-"""Seconds for which the close of a drain waits for the answer to a message, at most."""
-QUIET_INTERVAL: Final = 0.005
-"""Seconds until it is looked at again."""
-
-SECOND_LOOK_SECONDS: Final = 0.01
-"""Enough for the loop to look at its sockets once before a pong is found missing."""
-
-
-class WebSocketState(Enum):
-    CONNECTING = auto()
-    """The application has not yet answered the handshake."""
-    OPEN = auto()
-    LEAVING = auto()
-    """The application has given its state; another worker will go on with the connection."""
-    CLOSING = auto()
-    """Our close frame was sent; the peer's is awaited."""
-    REFUSED = auto()
-    """The handshake is being, or was, answered with an HTTP response."""
-    CLOSED = auto()
 
 
 class WebSocketConnection:
@@ -136,10 +111,7 @@ class WebSocketConnection:
         self._task: asyncio.Task[None] | None = None
         self._early_bytes = b""
         """Received before the application accepted."""
-        self._messages: deque[str | bytes] = deque()
-        self._queue_limit = settings.max_queue
-        self._room = self._queue_limit
-        """How much more may wait for the application, in places as `weight` counts them."""
+        self._queue = ReceiveQueue(settings.max_queue)
         self._receive_waiters: list[asyncio.Future[None]] = []
         self._is_connect_delivered = False
         self._disconnect: Message | None = None
@@ -149,14 +121,13 @@ class WebSocketConnection:
         self._written_bytes = 0
         self._stall_watch = StallWatch(server.settings.write_timeout)
         self._stall_timer: asyncio.TimerHandle | None = None
-        self._ping_timer: asyncio.TimerHandle | None = None
-        self._was_pong_readable = False
-        """The socket was read all the time since the last ping."""
+        self._keep_alive: KeepAlive | None = None
+        """From the time that the connection is open until it is lost."""
         self._close_timer: asyncio.TimerHandle | None = None
         self._lingering: LingeringClose | None = None
-        self._denial_start: Message | None = None
+        self._denial_start: Message
+        self._denial_status = 0
         self._denial: ResponseFramer | None = None
-        self._is_counted = False
         self._status = 0
         """What the handshake was answered with."""
         self._client: Client | None = endpoints.client
@@ -172,10 +143,8 @@ class WebSocketConnection:
         self._takes_part = False
         """The application knows `websocket.handover`."""
         self._leaving: WebSocketLeaving | None = None
-        self._ping_at: float | None = None
-        """When that fires, or would have before it began to leave; not every loop's timers tell."""
-        self._drain_timer: asyncio.TimerHandle | None = None
-        """Closes the connection at its time of the drain."""
+        self._drain_close: DrainClose | None = None
+        """Where the drain closes the connection, until it is lost."""
         self._pace = Pace()
 
     def begin(self, data: bytes) -> None:
@@ -207,6 +176,7 @@ class WebSocketConnection:
         """Go on with a connection that another worker handed over. Called in place of `begin`."""
         self._live.register(self, is_new=False)
         continuation = resumption.continuation
+        self.state = WebSocketState.RESUMING
         self._handshake = resumption.handshake
         self._resumption = resumption
         self._status = 101
@@ -214,7 +184,6 @@ class WebSocketConnection:
         self._request_id = continuation.request_id
         self._written_bytes = continuation.sent_bytes
         self._subprotocol = resumption.subprotocol
-        self._is_counted = True
         self._live.record.values[_WEBSOCKETS] += 1
         self._open_session(resumption.deflate, continuation.session, is_movable=True)
         try:
@@ -224,7 +193,8 @@ class WebSocketConnection:
             self._live.record.values[_PEER_ERRORS_TOTAL] += 1
             if error.limit is not None:
                 self._live.record.count_limit(Limit(error.limit))
-            self._write(self._session.close(error.code, error.reason))
+            self.write(self._session.close(error.code, error.reason))
+            self._move(WebSocketEvent.SEND_CLOSE)
             self._linger()
             return
         self._start_application()
@@ -237,7 +207,7 @@ class WebSocketConnection:
             self._lingering.drop(data)
         elif self.state is WebSocketState.OPEN or self.state is WebSocketState.CLOSING:
             self._receive_frames(data)
-        elif self.state is WebSocketState.CONNECTING:
+        elif is_before_open(self.state):
             self._early_bytes += data
             if len(self._early_bytes) > EARLY_BYTES:
                 self._pause_reading()
@@ -250,19 +220,21 @@ class WebSocketConnection:
 
     def connection_lost(self, error: Exception | None) -> None:
         self._set_disconnected(ABNORMAL, "")
-        self.state = WebSocketState.CLOSED
-        for timer in (self._ping_timer, self._close_timer, self._stall_timer, self._drain_timer):
+        self._move(WebSocketEvent.LOSE)
+        self._stop_waiting()
+        # They refer to this connection, which is not to wait for the garbage collector.
+        self._keep_alive = self._drain_close = None
+        for timer in (self._close_timer, self._stall_timer):
             if timer is not None:
                 timer.cancel()
-        self._ping_timer = self._close_timer = self._stall_timer = self._drain_timer = None
+        self._close_timer = self._stall_timer = None
         if self._leaving is not None:
             self._leaving.cancel()
         if self._lingering is not None:
             self._lingering.cancel()
         self._is_write_paused = False
         self._wake_writers()
-        if self._is_counted:
-            self._is_counted = False
+        if self._is_accepted:
             self._live.record.values[_WEBSOCKETS] -= 1
         if self._task is not None:
             self._live.add_background(self._task)
@@ -278,7 +250,7 @@ class WebSocketConnection:
     def resume_writing(self) -> None:
         self._is_write_paused = False
         if self._is_accepted:
-            self._write(self._session.release_pongs())
+            self.write(self._session.release_pongs())
         self._wake_writers()
         if self._leaving is not None:
             self._leaving.advance()
@@ -303,17 +275,17 @@ class WebSocketConnection:
             self._leaving.follow(self._drain.successor)
         elif self.state is WebSocketState.OPEN:
             self._leave()
-        elif (
-            self.state is WebSocketState.CONNECTING
-            and self._resumption is None
-            and not (self._drain.notice.reason or DrainReason.RELOAD).has_successor
-        ):
+        elif self._is_being_answered() and not self._drain_reason().has_successor:
             self._refuse_for_drain()
         # Where another worker serves, a handshake under way goes on: its client may have come from a worker that
         # has just left. It leaves as soon as it is accepted, as does a WebSocket that was handed over.
 
+    def _is_being_answered(self) -> bool:
+        """Whether the handshake has yet to be answered, at least in part."""
+        return self.state is WebSocketState.CONNECTING or self.state is WebSocketState.DENYING
+
     def _refuse_for_drain(self) -> None:
-        self._set_disconnected(self._drain_code(), "")
+        self._set_disconnected(self._drain_reason().websocket_code, "")
         if self._denial is None:
             self._refuse(503, "Service Unavailable")
         # Otherwise the application is within its denial response, which ends by itself.
@@ -328,10 +300,10 @@ class WebSocketConnection:
         if (
             self.state is WebSocketState.OPEN
             or self.state is WebSocketState.LEAVING
-            or self._resumption is not None
+            or self.state is WebSocketState.RESUMING
         ):
-            self._close_for_drain()
-        elif self.state is WebSocketState.CONNECTING and self._denial is None:
+            self.close_for_drain()
+        elif self._is_being_answered() and self._denial is None:
             self._refuse_for_drain()
         elif self._lingering is None:
             self._transport.abort()
@@ -356,25 +328,33 @@ class WebSocketConnection:
         """Be handed over, or closed at the time that is due to this connection."""
         successor = self._drain.successor
         if successor is not None and self._takes_part:
-            self._cancel_drain_timer()
+            self._stop_waiting()
             self._pause_reading()
-            self._cancel_ping()
             self._leaving = WebSocketLeaving(self._clock.loop, successor, self)
             self._wake_receivers()
-        elif self._drain_timer is None:
+        elif self._drain_close is None or not self._drain_close.is_due:
+            drain_close = self._make_drain_close()
             if self._takes_part and self._drain.awaits_successor:
                 # As those wait that have given their state to the one that is gone; this one serves on meanwhile.
-                self._drain_timer = self._clock.loop.call_later(self.patience(), self._stop_waiting)
+                drain_close.begin_after(self.patience())
             else:
-                self._close_later(is_late=False)
+                drain_close.begin(is_late=False)
+
+    def _make_drain_close(self) -> DrainClose:
+        window = self._server.settings.close_window
+        self._drain_close = drain_close = DrainClose(self._clock, self._drain, window, self)
+        return drain_close
 
     def _stop_waiting(self) -> None:
-        """Nobody else has come."""
-        self._close_later(is_late=True)
+        """Send no ping, and forget when the drain would close the connection."""
+        if self._keep_alive is not None:
+            self._keep_alive.stop()
+        if self._drain_close is not None:
+            self._drain_close.cancel()
 
     def patience(self) -> float:
         """Half of what is left until the deadline, at most: a close has to be in time."""
-        return min(self._settings.handover_timeout, self._seconds_left() / 2)
+        return min(self._settings.handover_timeout, self._drain.seconds_left() / 2)
 
     def is_settled(self) -> bool:
         if self._task is not None:
@@ -395,8 +375,8 @@ class WebSocketConnection:
         assert leaving is not None
         continuation = Continuation(
             self._session.export(),
-            queued(self._messages),
-            ping_at=self._ping_at,
+            queued(self._queue.messages),
+            ping_at=self._keep_alive.ping_at if self._keep_alive is not None else None,
             started_ns=self._started_ns,
             sent_bytes=self._written_bytes,
             request_id=self._request_id,
@@ -417,47 +397,14 @@ class WebSocketConnection:
 
     def keep(self) -> None:
         if self.state is WebSocketState.LEAVING:
-            self.state = WebSocketState.OPEN
+            self._move(WebSocketEvent.KEEP)
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
-        self._close_later(is_late=True)
+        self._make_drain_close().begin(is_late=True)
 
-    def _close_later(self, *, is_late: bool) -> None:
-        plan = self._drain.websocket_plan
-        now = self._clock.loop.time()
-        jitter = random.random()  # it spreads load; nobody gains by guessing it
-        if plan is None and not is_late:
-            plan = ClosePlan(now, self._count_to_close(), self._close_window())
-            self._drain.websocket_plan = plan
-        if plan is None or is_late or plan.is_full:
-            count = self._live.record.values[_WEBSOCKETS]
-            at = late_close_at(now, count, self._close_window(), jitter)
-        else:
-            at = plan.next_at(jitter)
-        self._drain_timer = self._clock.loop.call_at(
-            at, self._close_when_quiet, at + self._quiet_patience()
-        )
+    # Its close in a drain calls these; see `DrainedConnection`.
 
-    def _cancel_drain_timer(self) -> None:
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
-            self._drain_timer = None
-
-    def _close_window(self) -> float:
-        """Half of what is left until the deadline, at most: clients have to answer, too."""
-        return min(self._server.settings.close_window, self._seconds_left() / 2)
-
-    def _quiet_patience(self) -> float:
-        """Seconds for which a close may wait for the answer to a message."""
-        return min(QUIET_PATIENCE, self._seconds_left() / 4)
-
-    def _seconds_left(self) -> float:
-        """Return the time until the deadline of the drain; infinite where it has none."""
-        deadline = self._drain.notice.deadline
-        return math.inf if deadline is None else max(0.0, deadline - time.monotonic())
-
-    def _count_to_close(self) -> int:
-        """Return how many WebSockets of this worker are closed because it leaves, this one included."""
+    def count_to_close(self) -> int:
         has_successor = self._drain.successor is not None or self._drain.awaits_successor
         count = 0
         for connection in self._live.connections:
@@ -468,24 +415,17 @@ class WebSocketConnection:
                 count += 1
         return max(count, 1)
 
-    def _close_when_quiet(self, latest: float) -> None:
-        """Close between two messages, or at `latest`: the client of one that goes unanswered cannot know
-        whether it was heard. Those that are still on their way cannot be seen from here."""
-        loop = self._clock.loop
-        if self.state is WebSocketState.OPEN and self._is_answering() and loop.time() < latest:
-            self._drain_timer = loop.call_later(QUIET_INTERVAL, self._close_when_quiet, latest)
-        else:
-            self._close_for_drain()
+    def count_open(self) -> int:
+        return self._live.record.values[_WEBSOCKETS]
 
-    def _is_answering(self) -> bool:
-        """The client has said something, and the application does not wait for more."""
-        if self._write_waiters:
-            return False  # the client does not read: it waits for nothing
+    def is_answering(self) -> bool:
+        if self.state is not WebSocketState.OPEN or self._write_waiters:
+            return False  # a client that does not read waits for nothing
         return not self._receive_waiters or has_unread(self._transport.get_extra_info("socket"))
 
-    def _close_for_drain(self) -> None:
-        reason = self._drain.notice.reason or DrainReason.RELOAD
-        jitter = random.random()
+    def close_for_drain(self) -> None:
+        reason = self._drain_reason()
+        jitter = random.random()  # it spreads load; nobody gains by guessing it
         self._close(reason.websocket_code, close_reason(reason, jitter))
 
     # The application's side.
@@ -511,7 +451,7 @@ class WebSocketConnection:
                 self._close(1000, "")
             else:
                 self._leaving.fail()  # unless it has failed already
-        elif self.state is WebSocketState.CONNECTING:
+        elif is_before_open(self.state):
             _logger.error(
                 "The application returned without accepting or closing the WebSocket %s.",
                 full_path(self._head, self._server),
@@ -521,10 +461,10 @@ class WebSocketConnection:
     def note_error(self, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             # `cut` and `abort` tell the client themselves; another cancellation is the application's.
-            if self.state in (
-                WebSocketState.OPEN,
-                WebSocketState.CONNECTING,
-                WebSocketState.LEAVING,
+            if (
+                self.state is WebSocketState.OPEN
+                or self.state is WebSocketState.LEAVING
+                or is_before_open(self.state)
             ):
                 self._report_error(error, "was cancelled")
         else:
@@ -555,10 +495,9 @@ class WebSocketConnection:
                 if self._leaving.is_notice_due:
                     self._leaving.is_notice_due = False
                     return {"type": "websocket.handover"}
-            elif self._messages:
-                message = self._messages.popleft()
-                self._room += weight(message)
-                if self._is_reading_paused and self._room >= (self._queue_limit + 1) // 2:
+            elif self._queue.messages:
+                message = self._queue.take()
+                if self._is_reading_paused and self._queue.is_half_empty:
                     self._refill_queue()
                 if type(message) is str:
                     return {"type": "websocket.receive", "text": message}
@@ -582,17 +521,17 @@ class WebSocketConnection:
                     return
                 if self._transport.is_closing():
                     raise ClientDisconnectedError("the client has left")
-                self._write(self._frame(message))
+                self.write(self._frame(message))
                 if self._pace.must_yield(self._clock.now_ns):
                     await asyncio.sleep(0)
             elif kind == "websocket.close":
-                self._close(*_code_and_reason(message))
+                self._close(*close_of(message))
             elif kind == "websocket.handover":
                 self._give_state(message)
             else:
                 raise AppProtocolError(f"the message {kind!r} is not allowed on an open WebSocket")
-        elif self.state is WebSocketState.CONNECTING:
-            await self._send_connecting(kind, message)
+        elif is_before_open(self.state):
+            await self._send_before_open(kind, message)
         else:
             raise ClientDisconnectedError("the WebSocket is closed")
 
@@ -604,58 +543,42 @@ class WebSocketConnection:
             )
         if leaving.stage is HandoverStage.ASKED:
             leaving.answer(message.get("state"), self._settings.handover_max_state)
-            self.state = WebSocketState.LEAVING
+            self._move(WebSocketEvent.HAND_OVER)
             # Another task of the application may wait to send.
             self._wake_writers()
         # Otherwise it comes too late, and the client is to be told to come back.
 
     def _frame(self, message: Message) -> bytes:
-        text = message.get("text")
-        data = message.get("bytes")
-        if text is not None and data is None:
-            if not isinstance(text, str):
-                raise AppProtocolError(f"text must be a str, not {type(text).__name__}")
-            return self._session.send_text(text)
-        if data is not None and text is None:
-            if type(data) is not bytes:
-                if not isinstance(data, bytes | bytearray | memoryview):
-                    raise AppProtocolError(f"bytes must be bytes, not {type(data).__name__}")
-                data = bytes(data)
-            return self._session.send_bytes(data)
-        raise AppProtocolError("websocket.send needs either text or bytes")
+        payload = payload_of(message)
+        if isinstance(payload, str):
+            return self._session.send_text(payload)
+        return self._session.send_bytes(payload)
 
-    async def _send_connecting(self, kind: str, message: Message) -> None:
+    async def _send_before_open(self, kind: str, message: Message) -> None:
         if self._resumption is not None:
             self._send_resuming(kind, message, self._resumption)
-        elif kind == "websocket.accept" and self._denial_start is None:
+        elif self.state is WebSocketState.DENYING:
+            if kind != "websocket.http.response.body":
+                raise _misplaced(kind)
+            await self._deny(message)
+        elif kind == "websocket.accept":
             self._accept(message)
-        elif kind == "websocket.close" and self._denial_start is None:
+        elif kind == "websocket.close":
             self._log_handshake("403")
             self._set_disconnected(ABNORMAL, "")
             self._refuse(403, "Forbidden")
-        elif kind == "websocket.http.response.start" and self._denial_start is None:
-            status = message.get("status")
-            if not isinstance(status, int) or not 200 <= status <= 599:
-                raise AppProtocolError(
-                    f"a denial response needs a status from 200 to 599, not {status!r}"
-                )
+        elif kind == "websocket.http.response.start":
+            self._denial_status = denial_status_of(message)
             self._denial_start = message
-        elif kind == "websocket.http.response.body" and self._denial_start is not None:
-            await self._deny(self._denial_start, message)
+            self._move(WebSocketEvent.DENY)
         else:
-            raise AppProtocolError(
-                f"the message {kind!r} is not allowed before the WebSocket is open"
-            )
+            raise _misplaced(kind)
 
     def _accept(self, message: Message) -> None:
         deflate = (
             self._handshake.negotiate_deflate() if self._settings.per_message_deflate else None
         )
-        subprotocol = message.get("subprotocol")
-        if subprotocol is not None and not isinstance(subprotocol, str):
-            raise AppProtocolError(
-                f"the subprotocol of websocket.accept must be a str, not {type(subprotocol).__name__}"
-            )
+        subprotocol = subprotocol_of(message)
         head = frame_switch(
             self._handshake.accept_headers(
                 subprotocol, deflate, pairs_of(message.get("headers") or ())
@@ -668,13 +591,12 @@ class WebSocketConnection:
         self._subprotocol = subprotocol
         self._takes_part = bool(message.get("handover")) and not self._endpoints.is_encrypted
         self._open_session(deflate, None, is_movable=self._takes_part)
-        self.state = WebSocketState.OPEN
+        self._move(WebSocketEvent.ACCEPT)
         values = self._live.record.values
         values[_WEBSOCKETS] += 1
         values[_WEBSOCKETS_TOTAL] += 1
-        self._is_counted = True
-        self._write(head)
-        self._arm_ping()
+        self.write(head)
+        self._begin_keep_alive(None)
         self._resume_reading()
         self._take_early()
         if self._drain.notice and self.state is WebSocketState.OPEN:
@@ -697,7 +619,7 @@ class WebSocketConnection:
     def _send_resuming(self, kind: str, message: Message, resumption: Resumption) -> None:
         """Take the first message for a connection that is open already."""
         if kind == "websocket.close":
-            self._close(*_code_and_reason(message))
+            self._close(*close_of(message))
             return
         if kind != "websocket.accept":
             raise AppProtocolError(
@@ -711,38 +633,34 @@ class WebSocketConnection:
             )
         self._takes_part = bool(message.get("handover"))
         self._resumption = None
-        self.state = WebSocketState.OPEN
+        self._move(WebSocketEvent.ACCEPT)
         for waiting in resumption.messages:
-            self._messages.append(waiting)
-            self._room -= weight(waiting)
-        ping_at = resumption.continuation.ping_at
-        if ping_at is None or self._settings.ping_interval is None:
-            self._arm_ping()
-        else:
-            self._set_ping_timer(
-                max(ping_at, self._clock.loop.time()),
-                self._look_for_pong if self._session.is_pong_awaited else self._send_ping,
-            )
+            self._queue.put(waiting)
+        self._begin_keep_alive(resumption.continuation.ping_at)
         self._resume_reading()
         self._take_early()
         if self._drain.notice and self.state is WebSocketState.OPEN:
             self.begin_drain()
+
+    def _begin_keep_alive(self, ping_at: float | None) -> None:
+        self._keep_alive = KeepAlive(self._clock, self._settings, self._session, self)
+        self._keep_alive.begin(ping_at)
 
     def _take_early(self) -> None:
         early, self._early_bytes = self._early_bytes, b""
         if early or self._session.has_unread_frames:
             self._receive_frames(early)
 
-    async def _deny(self, start: Message, message: Message) -> None:
+    async def _deny(self, message: Message) -> None:
         """Frame a piece of the denial response, which always ends the connection."""
         body = bytes_of(message.get("body", b""), "websocket.http.response.body")
         more_body = bool(message.get("more_body", False))
         if self._denial is None:
             framer = ResponseFramer()
-            status = start["status"]
+            status = self._denial_status
             data = framer.begin(
                 status,
-                pairs_of(start.get("headers", ())),
+                pairs_of(self._denial_start.get("headers", ())),
                 body,
                 more_body=more_body,
                 is_head_request=False,
@@ -757,7 +675,7 @@ class WebSocketConnection:
             self._log_handshake(str(status))
         else:
             data = self._denial.frame(body, more_body=more_body)
-        self._write(data)
+        self.write(data)
         if not more_body:
             self._set_disconnected(ABNORMAL, "")
             self._finish_refusal()
@@ -781,7 +699,7 @@ class WebSocketConnection:
             self._leaving.fail()
         elif self.state is WebSocketState.OPEN:
             self._close(1011, "")
-        elif self.state is WebSocketState.CONNECTING:
+        elif is_before_open(self.state):
             self._fail_handshake()
 
     def _fail_handshake(self) -> None:
@@ -797,7 +715,7 @@ class WebSocketConnection:
     async def _wait_writable(self) -> None:
         """Wait until the client has read enough. Raise OSError when the socket closes meanwhile."""
         while True:
-            if self.state not in (WebSocketState.OPEN, WebSocketState.CONNECTING):
+            if self.state is not WebSocketState.OPEN and not is_before_open(self.state):
                 raise ClientDisconnectedError("the WebSocket is closed")
             if not self._is_write_paused:
                 return
@@ -818,27 +736,26 @@ class WebSocketConnection:
 
     def _receive_frames(self, data: bytes) -> None:
         session = self._session
-        messages = self._messages
+        queue = self._queue
         closed: Closed | None = None
-        for event in session.receive(data, self._room):
+        for event in session.receive(data, queue.room):
             if isinstance(event, Closed):
                 closed = event
             else:
-                messages.append(event)
-                self._room -= weight(event)
+                queue.put(event)
         answer = session.take_answer()
         if answer and self.state is not WebSocketState.CLOSED:
-            self._write(answer)
+            self.write(answer)
         if closed is not None:
             self._handle_closed(closed)
-        elif session.has_unread_frames or self._room <= 0:
+        elif session.has_unread_frames or queue.room <= 0:
             self._pause_reading()
         self._wake_receivers()
 
     def _refill_queue(self) -> None:
         """Decode what there was no room for, then read on."""
         self._receive_frames(b"")
-        if not self._session.has_unread_frames and self._room > 0:
+        if not self._session.has_unread_frames and self._queue.room > 0:
             self._resume_reading()
 
     def _handle_closed(self, event: Closed) -> None:
@@ -850,11 +767,12 @@ class WebSocketConnection:
             # The connection was lost while this waited for room; it tells more than the loss.
             self._disconnect = None
         self._set_disconnected(event.code, event.reason)
-        if self.state is WebSocketState.OPEN:
+        before = self.state
+        self._move(WebSocketEvent.RECEIVE_CLOSE)
+        if before is WebSocketState.OPEN:
             # More may be on its way, against the rules; it must not destroy our close frame.
             self._linger()
-        elif self.state is WebSocketState.CLOSING:
-            self.state = WebSocketState.CLOSED
+        elif before is WebSocketState.CLOSING:
             self._transport.close()
             self._bound_close()
 
@@ -863,8 +781,8 @@ class WebSocketConnection:
 
         Raise AppProtocolError, with nothing changed, for a code or reason that may not be sent.
         """
-        self._write(self._session.close(code, reason))
-        self.state = WebSocketState.CLOSING
+        self.write(self._session.close(code, reason))
+        self._move(WebSocketEvent.SEND_CLOSE)
         self._resumption = None
         if self._leaving is not None:
             self._leaving.cancel()
@@ -876,8 +794,7 @@ class WebSocketConnection:
 
     def _bound_close(self) -> None:
         """Make sure that a peer that neither answers nor reads does not hold the connection."""
-        self._cancel_ping()
-        self._cancel_drain_timer()
+        self._stop_waiting()
         if self._close_timer is None:
             self._close_timer = self._clock.loop.call_later(
                 self._settings.close_timeout, self._give_up_close
@@ -892,47 +809,19 @@ class WebSocketConnection:
         else:
             self._transport.close()
 
-    def _arm_ping(self) -> None:
-        interval = self._settings.ping_interval
-        if interval is not None:
-            self._set_ping_timer(self._clock.loop.time() + interval, self._send_ping)
+    # The keep-alive calls these; see `PingedConnection`.
 
-    def _set_ping_timer(self, at: float, callback: Callable[[], None]) -> None:
-        self._ping_at = at
-        self._ping_timer = self._clock.loop.call_at(at, callback)
+    def is_write_paused(self) -> bool:
+        return self._is_write_paused
 
-    def _cancel_ping(self) -> None:
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
-            self._ping_timer = None
+    def is_reading_paused(self) -> bool:
+        return self._is_reading_paused
 
-    def _send_ping(self) -> None:
-        self._ping_timer = None
-        if self._is_write_paused:
-            # The stall watch keeps the time of a client that does not read.
-            self._arm_ping()
-            return
-        self._was_pong_readable = not self._is_reading_paused
-        self._write(self._session.ping())
-        timeout = self._settings.ping_timeout
-        if timeout is None:
-            self._arm_ping()
-        else:
-            self._set_ping_timer(self._clock.loop.time() + timeout, self._look_for_pong)
+    def note_ping_timeout(self) -> None:
+        self._live.record.count_limit(Limit.WS_PING_TIMEOUT)
+        self._close(1011, "keepalive ping timeout")
 
-    def _look_for_pong(self) -> None:
-        # When something kept the loop busy for long, uvloop runs timers before it looks at sockets.
-        self._ping_timer = self._clock.loop.call_later(SECOND_LOOK_SECONDS, self._check_pong)
-
-    def _check_pong(self) -> None:
-        self._ping_timer = None
-        if not self._session.is_pong_awaited or not self._was_pong_readable:
-            # While the application does not receive, a pong could not be seen. The ping still makes
-            # the kernel notice a peer that is gone.
-            self._arm_ping()
-        else:
-            self._live.record.count_limit(Limit.WS_PING_TIMEOUT)
-            self._close(1011, "keepalive ping timeout")
+    # Clients that do not read.
 
     def _watch_writing(self) -> None:
         """Drop a client that has taken nothing for `write_timeout`."""
@@ -956,8 +845,11 @@ class WebSocketConnection:
 
     # The ends.
 
-    def _drain_code(self) -> int:
-        return (self._drain.notice.reason or DrainReason.RELOAD).websocket_code
+    def _move(self, event: WebSocketEvent) -> None:
+        self.state = next_state(self.state, event)
+
+    def _drain_reason(self) -> DrainReason:
+        return self._drain.notice.reason or DrainReason.RELOAD
 
     def _set_disconnected(self, code: int, reason: str) -> None:
         """What the application is told, once; the first cause wins."""
@@ -971,7 +863,7 @@ class WebSocketConnection:
         """Answer the handshake with an HTTP error."""
         self._status = status
         self._live.record.observe_response(status, 0)
-        self._write(
+        self.write(
             frame_error(
                 status,
                 text,
@@ -983,15 +875,13 @@ class WebSocketConnection:
         self._finish_refusal()
 
     def _finish_refusal(self) -> None:
-        self.state = WebSocketState.REFUSED
+        self._move(WebSocketEvent.REFUSE)
         self._linger()
 
     def _linger(self) -> None:
-        if self.state is not WebSocketState.REFUSED:
-            self.state = WebSocketState.CLOSING
+        """Close behind what was written, so that a client which still sends can read it."""
         self._wake_writers()
-        self._cancel_ping()
-        self._cancel_drain_timer()
+        self._stop_waiting()
         self._is_reading_paused = False
         self._lingering = LingeringClose(self._transport, self._clock.loop)
         self._lingering.begin()
@@ -1030,7 +920,7 @@ class WebSocketConnection:
             )
         )
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         if data:
             size = len(data)
             self._written_bytes += size
@@ -1053,7 +943,8 @@ class WebSocketConnection:
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self._transport.is_closing():
             self._is_reading_paused = True
-            self._was_pong_readable = False
+            if self._keep_alive is not None:
+                self._keep_alive.was_readable = False
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
@@ -1063,46 +954,8 @@ class WebSocketConnection:
                 self._transport.resume_reading()
 
 
-class WebSocketUpgrade:
-    """What a handshake begins: an `UpgradeFactory`, for the WebSockets of one server."""
-
-    __slots__ = ("settings",)
-
-    def __init__(self, settings: WebSocketSettings) -> None:
-        self.settings = settings
-
-    def __call__(
-        self, wire: Http1Wire, transport: asyncio.Transport, endpoints: Endpoints, head: RequestHead
-    ) -> WebSocketConnection:
-        return WebSocketConnection(wire, self.settings, transport, endpoints, head)
-
-    def resumed_protocol(
-        self, wire: Http1Wire, parcel: WebSocketParcel
-    ) -> Callable[[], asyncio.BaseProtocol]:
-        return partial(self._resume, wire, Resumption(parcel))
-
-    def _resume(self, wire: Http1Wire, resumption: Resumption) -> asyncio.BaseProtocol:
-        def begin(transport: asyncio.Transport) -> None:
-            endpoints = resumed_endpoints(transport, resumption.facts)
-            connection = self(wire, transport, endpoints, resumption.head)
-            transport.set_protocol(cast("asyncio.BaseProtocol", connection))
-            connection.resume(resumption)
-
-        return Resuming(wire.server.clock.loop, begin)
-
-
-def _code_and_reason(message: Message) -> tuple[int, str]:
-    code = message.get("code")
-    reason = message.get("reason")
-    if code is None:
-        code = 1000
-    if reason is None:
-        reason = ""
-    if not isinstance(code, int):
-        raise AppProtocolError(f"a close code is a number, not {code!r}")
-    if not isinstance(reason, str):
-        raise AppProtocolError(f"a close reason is a str, not {type(reason).__name__}")
-    return code, reason
+def _misplaced(kind: str) -> AppProtocolError:
+    return AppProtocolError(f"the message {kind!r} is not allowed before the WebSocket is open")
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

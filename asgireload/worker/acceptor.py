@@ -6,9 +6,9 @@ whoever owns them, and it takes a bounded number each time, so that one worker d
 its siblings could share.
 
 From there to its connection object is one step of the loop (`connecting.py`), or none where the first bytes are
-there already (`direct.py`). Behind a proxy or with TLS a socket is in one coroutine, `_adopt`: it waits for the
-PROXY header (`greeting.py`), then for the first byte, since a client that says nothing is not worth the buffers of
-a handshake, and then for the handshake. All together have one deadline.
+there already (`inline_serving.py`). Behind a proxy or with TLS a socket is in one coroutine, `_adopt`: it waits
+for the PROXY header (`proxy_header.py`), then for the first byte, since a client that says nothing is not worth
+the buffers of a handshake, and then for the handshake. All together have one deadline.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from asgireload.http.aside import run_aside
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.addresses import PLAIN, ListenerTraits
 from asgireload.net.deferring import fixed_address, holds_back, is_deferred, stop_deferring
-from asgireload.net.proxy_protocol import Header, Origin
-from asgireload.worker.balance import LEAD, Balance
+from asgireload.net.proxy_protocol import Origin, ProxyHeader
+from asgireload.worker.accept_balance import LEAD, AcceptBalance
 from asgireload.worker.connecting import BareSocket, Connecting, takes_bare_sockets, wait_ended
-from asgireload.worker.direct import Doorway
-from asgireload.worker.greeting import Greeter
+from asgireload.worker.inline_serving import InlineServing
 from asgireload.worker.plain_on_tls import TLS_HANDSHAKE, PlainAnswer, is_http
+from asgireload.worker.proxy_header import ProxyHeaderReader
 
 ACCEPT_BURST: Final = 8
 """Connections taken from one socket in one turn of the loop; see docs/explanation/accepting.md."""
@@ -39,7 +39,7 @@ FULL_PAUSE: Final = 0.2
 """Seconds without accepting when there is no room, unless a connection ends before."""
 EXHAUSTED_PAUSE = 0.5
 """Seconds without accepting after the process or the system ran out of descriptors or memory."""
-STAND_BACK: Final = 0.001
+DEFER_ACCEPT_SECONDS: Final = 0.001
 """Seconds for which a worker that has more connections than another leaves new ones to that one."""
 LAST_CALL: Final = 1.5
 """Seconds for which connections are awaited that the kernel holds back, and may for one."""
@@ -136,13 +136,13 @@ class Acceptor:
         *,
         record: Record,
         handshake_timeout: float,
-        greeter: Greeter | None = None,
+        proxy_headers: ProxyHeaderReader | None = None,
         has_room: Callable[[int], bool] = _always,
-        balance: Balance | None = None,
-        doorway: Doorway | None = None,
+        balance: AcceptBalance | None = None,
+        inline: InlineServing | None = None,
     ) -> None:
-        """`make_protocol` gets what a PROXY header said; `greeter` reads them where an entrance asks for
-        them. Through `doorway` go connections that come with their first bytes, past `make_protocol`.
+        """`make_protocol` gets what a PROXY header said; `proxy_headers` reads them where an entrance asks for
+        them. Through `inline` go connections that come with their first bytes, past `make_protocol`.
 
         `has_room` is asked before each connection, with the number of those that are on their way
         to their connection object; after a no, accepting rests until `note_room`. `balance` is asked in the
@@ -154,10 +154,10 @@ class Acceptor:
         self._make_plain = partial(make_protocol, None)
         self._record = record
         self._handshake_timeout = handshake_timeout
-        self._greeter = greeter
+        self._proxy_headers = proxy_headers
         self._has_room = has_room
         self._balance = balance
-        self._doorway = doorway
+        self._inline = inline
         self._variables = contextvars.copy_context()
         self._is_full = False
         self._takes_bare = takes_bare_sockets(loop)
@@ -280,7 +280,7 @@ class Acceptor:
                     and self._balance is not None
                     and self._balance.is_ahead(pending)
                 ):
-                    self._stand_back()
+                    self._defer_accept()
                     return
             try:
                 taken.append(accept())
@@ -299,10 +299,10 @@ class Acceptor:
 
     def _begin(self, accepted: _Socket | BareSocket, entrance: Entrance) -> None:
         if (
-            self._doorway is not None
+            self._inline is not None
             and entrance.is_deferred
             and isinstance(accepted, BareSocket)
-            and self._doorway.serve(accepted, entrance.local)
+            and self._inline.serve(accepted, entrance.local)
         ):
             return
         if isinstance(accepted, BareSocket) or entrance.is_plain:
@@ -318,8 +318,8 @@ class Acceptor:
         """Lead one accepted socket to its connection object by way of what comes before, or close it."""
         deadline = self._loop.time() + self._handshake_timeout
         origin: Origin | None = None
-        if entrance.traits.proxy and self._greeter is not None:
-            header = await self._greet(self._greeter, sock, deadline)
+        if entrance.traits.proxy and self._proxy_headers is not None:
+            header = await self._read_proxy_header(self._proxy_headers, sock, deadline)
             if header is None:
                 return
             origin = header.origin
@@ -346,12 +346,14 @@ class Acceptor:
             else:
                 sock.close()
 
-    async def _greet(self, greeter: Greeter, sock: socket.socket, deadline: float) -> Header | None:
+    async def _read_proxy_header(
+        self, proxy_headers: ProxyHeaderReader, sock: socket.socket, deadline: float
+    ) -> ProxyHeader | None:
         task = asyncio.current_task()
         assert task is not None
         self._silent.add(task)
         try:
-            return await greeter.greet(sock, deadline)
+            return await proxy_headers.read(sock, deadline)
         finally:
             self._silent.discard(task)
 
@@ -437,12 +439,12 @@ class Acceptor:
         if error is not None and not isinstance(error, asyncio.CancelledError):
             _logger.error("An accepted connection could not be set up: %s", error)
 
-    def _stand_back(self) -> None:
+    def _defer_accept(self) -> None:
         """Let a worker with fewer connections go first. It has been woken, too, unless it is blocked."""
         for entrance in self._entrances:
             self._loop.remove_reader(entrance.socket.fileno())
         if self._resume is None:
-            self._resume = self._loop.call_later(STAND_BACK, self._step_up)
+            self._resume = self._loop.call_later(DEFER_ACCEPT_SECONDS, self._step_up)
 
     def _step_up(self) -> None:
         """Take what nobody else has taken."""

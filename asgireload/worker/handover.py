@@ -13,7 +13,7 @@ from asgireload.http.server import Server
 from asgireload.ipc.parcels import Parcel
 from asgireload.ipc.passage import Passage
 from asgireload.ipc.scoreboard import Field
-from asgireload.worker.collection import PutOff
+from asgireload.worker.gc_pause import GcPause
 from asgireload.worker.receiver import Receiver
 from asgireload.worker.sender import SLICE_SECONDS, Sender, ignore
 from asgireload.worker.spread import Spread
@@ -43,7 +43,7 @@ class Handover:
         """Of those that follow now."""
         self._receivers: set[Receiver] = set()
         self._is_over = False
-        self._collection = PutOff(loop, self._running)
+        self._gc_pause = GcPause(loop, self._running)
 
     def _running(self) -> int:
         values = self._live.record.values
@@ -62,7 +62,7 @@ class Handover:
                 Passage(sock),
                 self._resume,
                 self._accepts,
-                self._collection.note,
+                self._gc_pause.note,
                 self._receivers.discard,
             )
         )
@@ -166,7 +166,7 @@ class Handover:
     def withdraw(self) -> None:
         """Keep what is not settled, and take nothing more. Idempotent."""
         self._is_over = True
-        self._collection.end()
+        self._gc_pause.end()
         self._spread = self._drain.successor = None
         self._drain.awaits_successor = False
         for receiver in list(self._receivers):

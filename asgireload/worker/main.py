@@ -80,23 +80,23 @@ from asgireload.ipc.titles import set_title
 from asgireload.log import configure_logging, keep_logging
 from asgireload.net.networks import TrustedNetworks
 from asgireload.net.tls import Material, unseal
-from asgireload.websocket.connection import WebSocketUpgrade
+from asgireload.websocket.upgrade import WebSocketUpgrade
+from asgireload.worker.accept_balance import AcceptBalance
 from asgireload.worker.acceptor import Acceptor, Entrance
-from asgireload.worker.balance import Balance
-from asgireload.worker.direct import Doorway
 from asgireload.worker.drain import DrainResult, drain
-from asgireload.worker.ending import ExitTime
+from asgireload.worker.fast_exit import ExitTime
 from asgireload.worker.forked import ForkedCopies, end_in_import
-from asgireload.worker.greeting import Greeter
 from asgireload.worker.handover import Handover
 from asgireload.worker.health import check_health
 from asgireload.worker.heartbeat import Heartbeat
+from asgireload.worker.inline_serving import InlineServing
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.loop_end import close_loop
 from asgireload.worker.open_work import WaitReports
 from asgireload.worker.order import WorkerOrder, place_of
 from asgireload.worker.orphaned import Orphaned
 from asgireload.worker.protocols import new_protocol, resumed_protocol
+from asgireload.worker.proxy_header import ProxyHeaderReader
 from asgireload.worker.settings import connection_settings
 from asgireload.worker.tls import make_contexts
 
@@ -283,10 +283,10 @@ class _Worker:
             partial(new_protocol, wire),
             record=self._record,
             handshake_timeout=self._config.timeout_handshake,
-            greeter=self._make_greeter(loop),
+            proxy_headers=self._make_proxy_headers(loop),
             has_room=server.live.has_room,
             balance=self._make_balance(scoreboard),
-            doorway=Doorway(wire),
+            inline=InlineServing(wire),
         )
         server.live.on_room = acceptor.note_room
         self._stop_giving_way()
@@ -353,11 +353,11 @@ class _Worker:
         take_back()
         return app
 
-    def _make_greeter(self, loop: asyncio.AbstractEventLoop) -> Greeter | None:
+    def _make_proxy_headers(self, loop: asyncio.AbstractEventLoop) -> ProxyHeaderReader | None:
         if not any(entrance.traits.proxy for entrance in self._entrances):
             return None
         trusted = TrustedNetworks.parse(self._config.proxy_protocol_allow_from)
-        return Greeter(loop, trusted, self._record)
+        return ProxyHeaderReader(loop, trusted, self._record)
 
     def _make_entrances(self) -> list[Entrance]:
         entrances = [
@@ -375,10 +375,10 @@ class _Worker:
         for entrance, context in zip(entrances, contexts, strict=True):
             entrance.context = context
 
-    def _make_balance(self, scoreboard: Scoreboard) -> Balance | None:
+    def _make_balance(self, scoreboard: Scoreboard) -> AcceptBalance | None:
         if self._config.accept != "shared":
             return None  # the kernel spreads connections over sockets of their own
-        return Balance(scoreboard, self._order.record)
+        return AcceptBalance(scoreboard, self._order.record)
 
     def _may_be_last(self, reason: DrainReason) -> bool:
         """Whether perhaps nobody accepts from our sockets when we have left.

@@ -22,7 +22,7 @@ def reloads_told(result: Result) -> str:
 
 def result_told(result: Result) -> str:
     wrong = problems(result)
-    told = f"**{'; '.join(wrong)}**" if wrong else "as it should be"
+    told = f"**{'; '.join(wrong)}**" if wrong else "as expected"
     own = f"; leaves {', '.join(result.own_files)} by itself" if result.own_files else ""
     return told + own
 
@@ -93,7 +93,7 @@ def body(results: Sequence[Result]) -> str:
     commits = sorted({result.commit for result in results})
     pythons = sorted({result.python for result in results})
     about = (
-        f"{len(results)} applications, {good} as they should be. Python {', '.join(pythons)}, "
+        f"{len(results)} applications, {good} as expected. Python {', '.join(pythons)}, "
         f"asgireload at {', '.join(commits)}{build_told(results)}, {dates[0]} to {dates[-1]}."
         if results
         else "Nothing was run."
@@ -112,7 +112,7 @@ def body(results: Sequence[Result]) -> str:
         if result.warnings
     ]
     if warned:
-        parts += ["### What asgireload warned of", table(["application", "warnings"], warned)]
+        parts += ["### Warnings of asgireload", table(["application", "warnings"], warned)]
     return "\n\n".join(parts)
 
 

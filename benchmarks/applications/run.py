@@ -517,7 +517,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.docs or options.docs_only:
         report.write(results)
     wrong = [result.name for result in results if problems(result)]
-    print(f"{len(results)} applications, {len(results) - len(wrong)} as they should be")
+    print(f"{len(results)} applications, {len(results) - len(wrong)} as expected")
     if wrong:
-        print(f"not as they should be: {', '.join(wrong)}", file=sys.stderr)
+        print(f"not as expected: {', '.join(wrong)}", file=sys.stderr)
     return 1 if wrong else 0

@@ -87,7 +87,7 @@ GOALS: tuple[Goal, ...] = (
     ),
     Goal("old answers after a new one", 0, "", _sum("stale")),
     Goal(
-        "old answers to who asks 20 or 100 ms after a save",
+        "old answers 20 or 100 ms after a save",
         0,
         "",
         # Who asks within a millisecond may be faster than the kernel is with its notice.

@@ -6,12 +6,12 @@ A difference that is not in this table is told as one, and `make frameworks` fai
 from .judging import Better
 
 _LENGTH = "a response in one piece has a length, uvicorn sends chunks"
-_KEPT_OPEN = "an error of the application does not cost its client the connection"
+_KEPT_OPEN = "an error of the application does not close the connection"
 _NOT_DELAYED = "others are answered, uvicorn keeps them waiting until the stream ends"
-_ENDED = "the generator ends, under uvicorn it goes on for nobody"
-_QUIET = "a client that leaves is no error, uvicorn logs one"
+_ENDED = "the generator ends, under uvicorn it continues without a client"
+_QUIET = "a disconnect is not an error, uvicorn logs one"
 
-_REFUSED = "the client is told with 500, uvicorn closes without a word"
+_REFUSED = "the client gets 500, uvicorn closes without a response"
 
 BETTER: tuple[Better, ...] = (
     Better("the client gets its answer, uvicorn breaks it off", "half-closed*", "answer", "200 *"),
@@ -32,8 +32,8 @@ BETTER: tuple[Better, ...] = (
     # `send` is closed with it, by the garbage collector; under uvicorn it goes on for nobody until its own end.
     *(
         Better(
-            "the generator ends with the next garbage collection, under uvicorn it goes on for nobody and keeps"
-            " others waiting",
+            "the generator ends with the next garbage collection, under uvicorn it continues without a client and"
+            " keeps others waiting",
             feature,
             fact,
             ours,
@@ -44,21 +44,21 @@ BETTER: tuple[Better, ...] = (
     ),
     Better(_QUIET, "upload, client leaves", "log", "nothing", "ClientDisconnect"),
     Better(
-        "code 1006 as RFC 6455 has it for a connection that ends without a close frame",
+        "code 1006, as RFC 6455 defines it for a connection that ends without a close frame",
         "WebSocket, client leaves",
         "close",
         "code=1006",
         "code=1005",
     ),
     Better(
-        "the denial is an answer, uvicorn logs that there was none",
+        "the denial counts as an answer, uvicorn logs that there was none",
         "WebSocket denial response",
         "log",
         "nothing",
         "ERROR:*",
     ),
     Better(
-        "the refusal says in its body what it is, uvicorn's is empty",
+        "the refusal has a body that explains it, uvicorn's is empty",
         "WebSocket closed before accept",
         "body",
     ),

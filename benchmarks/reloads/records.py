@@ -96,21 +96,21 @@ KINDS: tuple[Kind, ...] = (
     Kind("download", "downloads", 2, "20 chunks of 8 KB over 0.8 s, one after the other"),
     Kind(
         "events", "server-sent events", 6,
-        "an endless stream, one event every 200 ms, that the application ends when it learns that its worker "
-        "leaves; comes back when it ends",
+        "an endless stream, one event every 200 ms, which the application ends when its worker drains; the client "
+        "reconnects",
     ),
     Kind(
         "with_ids", "events with ids", 4,
-        "the same, of an application that learns of nothing; each event has an id, and Last-Event-ID tells where "
-        "to go on",
+        "the same, with an application that ignores the drain; each event has an id, and the stream continues "
+        "after Last-Event-ID",
     ),
-    Kind("without_ids", "events without ids", 4, "the same without ids; each stream begins anew"),
+    Kind("without_ids", "events without ids", 4, "the same without ids; each stream starts from the beginning"),
     Kind(
         "completion", "streamed completions", 4,
         "a POST on a new connection, answered by 40 events in 1.2 s and `data: [DONE]`, as an LLM's API does; one "
         "after the other",
     ),
-    Kind("websocket", "WebSockets", 6, "one message every 200 ms, each echoed; comes back when closed"),
+    Kind("websocket", "WebSockets", 6, "one message every 200 ms, each echoed; the client reconnects when closed"),
     Kind(
         "moving", "WebSockets that move", 6, "the same, of an application that opts in to handover",
         only="asgireload",

@@ -85,12 +85,12 @@ def losses(figures: Figures | None) -> str:
 
 STREAM_COLUMNS = ("answered", "closed", "moved", "cut", "lost", "missed", "twice", "incomplete")
 STREAM_WORDS = """\
-Answered counts events; of streamed completions, whole answers. Closed: the stream ended properly, with the last
-chunk and between two events, and the client had to come back. Moved: another process went on with a response that
+Answered counts events or, for streamed completions, whole answers. Closed: the stream ended properly, with the last
+chunk and between two events, and the client had to reconnect. Moved: another process continued a response that
 was open. Cut: the connection ended without the last chunk, or inside an event. Lost: no answer, or a wrong one.
-Missed and twice: events that did not come in their place, or came again; with ids over the whole run, across all
-reconnects with Last-Event-ID; without ids only within one stream, as a client cannot tell what happened between
-two. Incomplete: answers that end by themselves, sooner than any server has to stop waiting for them, and that were
+Missed and twice: events that were out of order, or were received again; with ids over the whole run, across all
+reconnects with Last-Event-ID; without ids only within one stream, as a client cannot know what happened between
+two. Incomplete: finite answers, shorter than the time that every server had to drain, that were
 lost or cut."""
 
 
@@ -153,7 +153,7 @@ def more(trials: Sequence[Trial]) -> str:
         moved = total(trial.kinds.values()).moved
         rows.append([trial.server, *told, str(moved)])
     return table(
-        ["", "close codes", "what broke, most often", "answered on by another process"], rows
+        ["", "close codes", "most frequent failures", "continued by another process"], rows
     )
 
 
@@ -170,8 +170,8 @@ def efforts(trials: Sequence[Trial]) -> str:
         if trial.effort is not None
     ]
     return (
-        "The clients' own share of a CPU, how late their loop was (99th percentile), and what neither they nor the "
-        "server used of a CPU: " + "; ".join(told) + "."
+        "The clients' own share of a CPU, the delay of their loop (99th percentile), and the share of a CPU that "
+        "neither they nor the server used: " + "; ".join(told) + "."
     )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def started(trials: Sequence[Trial]) -> str:
     """Return how each server is told to reload, and when it counts as complete."""
     names = [trial.server for trial in trials]
     rows = [[s.name, s.reload, s.completion.value] for s in SERVERS if s.name in names]
-    return table(["", "a reload is asked for by", "it is complete when"], rows)
+    return table(["", "a reload is requested by", "it is complete when"], rows)
 
 
 def mixed_text(run: Run) -> str:
@@ -208,7 +208,7 @@ def mixed_text(run: Run) -> str:
         ["kind", "clients", "one client"], [[k.title, str(k.clients), k.does] for k in KINDS]
     )
     words = (
-        f"Every server had {WORKERS} workers, {DRAIN_SECONDS} s to finish what is open, and "
+        f"Every server had {WORKERS} workers, {DRAIN_SECONDS} s to finish open exchanges, and "
         f"{KEEP_ALIVE_SECONDS} s for idle connections."
     )
     parts = [about(run), words, started(trials), kinds, "### All clients together", summary(trials)]
@@ -247,10 +247,10 @@ def kill_words(trial: KillTrial) -> list[str]:
     """Return sentences on what broke."""
     whole = trial.figures
     told = (
-        f"{whole.answered:,} exchanges were answered; {trial.explained} broke with the process that had "
-        f"them; {trial.unexplained_count} broke otherwise. {trial.crossed} WebSocket messages crossed a close "
-        f"frame of the reload itself. {trial.closed} connections were closed while idle or politely, "
-        f"{trial.closed_otherwise} of them while idle and at no kill; "
+        f"{whole.answered:,} exchanges were answered; {trial.explained} were lost with the killed process; "
+        f"{trial.unexplained_count} were lost otherwise. {trial.crossed} WebSocket messages crossed a close "
+        f"frame of the reload itself. {trial.closed} connections were closed while idle or with an announcement, "
+        f"{trial.closed_otherwise} of them while idle and not at the time of a kill; "
         f"{whole.stalls} stalls, {whole.stale} stale answers; {whole.missed} numbered events were missed, "
         f"{whole.twice} came twice. Seed {trial.seed}."
     )

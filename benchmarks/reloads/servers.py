@@ -15,8 +15,8 @@ APP = "versioned:app"
 class Completion(Enum):
     """How one knows that a reload has come to its end."""
 
-    VERDICT = "it says so"
-    PROCESSES = "all workers of before have ended"
+    VERDICT = "the command reports it"
+    PROCESSES = "all old workers have ended"
 
 
 @dataclass(frozen=True, slots=True)

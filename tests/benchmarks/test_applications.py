@@ -180,7 +180,7 @@ def test_a_row_tells_milliseconds_counts_and_seconds():
         "–",
         "0.2 s",
         "shutdown ran",
-        "as it should be",
+        "as expected",
     ]
 
 
@@ -208,7 +208,7 @@ def test_a_cell_names_no_directory_of_this_machine_and_holds_no_markup():
 
 def test_reasons_of_those_that_each_worker_imports_have_a_table():
     text = report.body([good(), good(name="gradio", loaded="each worker imports it: a thread")])
-    assert "2 applications, 2 as they should be" in text
+    assert "2 applications, 2 as expected" in text
     assert "| gradio | a thread |" in text
     assert "Imported by each worker" not in report.body([good()])
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from asgireload.errors import ProxyHeaderError
 from asgireload.net.networks import unmapped
-from asgireload.net.proxy_protocol import MAX_HEADER_BYTES, Header, Origin, read_header
+from asgireload.net.proxy_protocol import MAX_HEADER_BYTES, Origin, ProxyHeader, read_header
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 PORTS = st.integers(0, 65535)
@@ -57,7 +57,7 @@ def split_outcome(data, cuts):
 def test_any_bytes_in_any_pieces_mean_the_same(data, cuts):
     whole = outcome(data)
     found = split_outcome(data, cuts)
-    if isinstance(whole, Header):
+    if isinstance(whole, ProxyHeader):
         assert whole.size <= min(len(data), MAX_HEADER_BYTES)
     # A malformed start may be refused for another reason before the rest has come.
     assert type(found) is type(whole)
@@ -78,7 +78,7 @@ def test_lines_are_read_back(pair, source, target, rest):
     client, server = pair
     line = f"PROXY TCP{client.version} {client} {server} {source} {target}\r\n".encode()
     origin = Origin((str(unmapped(client)), source), (str(unmapped(server)), target))
-    assert read_header(line + rest) == Header(len(line), origin)
+    assert read_header(line + rest) == ProxyHeader(len(line), origin)
 
 
 @settings(max_examples=200, deadline=None)
@@ -94,4 +94,4 @@ def test_binary_headers_are_read_back(pair, source, target, extensions, tls, res
     data = SIGNATURE + struct.pack("!BBH", 0x21, family, len(body)) + body
     is_secure = tls is not None and bool(tls & 1)
     origin = Origin((str(unmapped(client)), source), (str(unmapped(server)), target), is_secure)
-    assert read_header(data + rest) == Header(len(data), origin)
+    assert read_header(data + rest) == ProxyHeader(len(data), origin)

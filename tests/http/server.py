@@ -20,7 +20,7 @@ from asgireload.ipc.scoreboard import Field
 from asgireload.log import Place
 from asgireload.net.deferring import defer
 from asgireload.worker.acceptor import Acceptor, Entrance
-from asgireload.worker.direct import Doorway
+from asgireload.worker.inline_serving import InlineServing
 from tests.wired import Wired, make_wire
 
 
@@ -130,7 +130,7 @@ class Accepting:
             partial(http_protocol, wire),
             record=wire.server.live.record,
             handshake_timeout=5.0,
-            doorway=Doorway(wire),
+            inline=InlineServing(wire),
         )
 
     async def start(self) -> None:

@@ -49,7 +49,7 @@ def test_entries_may_come_one_by_one():
         ("10.0.0", "expected an address"),
         ("127.0.0.01", "expected an address"),
         ("::1]", "expected an address"),
-        ("**", "or [*] for everybody"),
+        ("**", "or [*] for all peers"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_named(entry, hint):

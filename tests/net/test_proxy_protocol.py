@@ -8,8 +8,8 @@ from asgireload.errors import ProxyHeaderError
 from asgireload.net.proxy_protocol import (
     MAX_HEADER_BYTES,
     MAX_LINE_BYTES,
-    Header,
     Origin,
+    ProxyHeader,
     read_header,
 )
 
@@ -58,7 +58,7 @@ def tls(client):
     ],
 )
 def test_lines(line, origin):
-    assert read_header(line + b"GET / HTTP/1.1\r\n") == Header(len(line), origin)
+    assert read_header(line + b"GET / HTTP/1.1\r\n") == ProxyHeader(len(line), origin)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_malformed_lines(line, error):
     ],
 )
 def test_binary_headers(data, origin):
-    assert read_header(data + b"\x16\x03\x01") == Header(len(data), origin)
+    assert read_header(data + b"\x16\x03\x01") == ProxyHeader(len(data), origin)
 
 
 @pytest.mark.parametrize(

@@ -75,10 +75,10 @@ def test_a_short_boot_timeout_is_not_used_up_by_waiting(timeout, patience):
 def test_it_ends_once_at_the_end_of_the_import(system):
     timers = Timers()
     cpu_priority = CpuPriority(timers, system, 10)
-    cpu_priority.begin(7)
-    cpu_priority.end(7)
-    cpu_priority.end(7)
-    cpu_priority.end(8)
+    cpu_priority.lower(7)
+    cpu_priority.restore(7)
+    cpu_priority.restore(7)
+    cpu_priority.restore(8)
     assert system.calls == [("down", 7), ("up", 7)]
     assert timers.calls[0].is_cancelled
 
@@ -86,19 +86,19 @@ def test_it_ends_once_at_the_end_of_the_import(system):
 def test_it_ends_after_a_while(system):
     timers = Timers()
     cpu_priority = CpuPriority(timers, system, 10)
-    cpu_priority.begin(7)
+    cpu_priority.lower(7)
     assert timers.calls[0].delay == 10
     timers.calls[0].fire()
-    cpu_priority.end(7)
+    cpu_priority.restore(7)
     assert system.calls == [("down", 7), ("up", 7)]
 
 
 def test_number_of_one_that_has_ended_is_not_used_again(system):
     timers = Timers()
     cpu_priority = CpuPriority(timers, system, 10)
-    cpu_priority.begin(7)
+    cpu_priority.lower(7)
     cpu_priority.forget(7)
-    cpu_priority.end(7)
+    cpu_priority.restore(7)
     assert system.calls == [("down", 7)]
     assert timers.calls[0].is_cancelled
 
@@ -106,39 +106,39 @@ def test_number_of_one_that_has_ended_is_not_used_again(system):
 def test_without_a_way_back_nothing_happens(system):
     system.has_way_back = False
     cpu_priority = CpuPriority(Timers(), system, 10)
-    cpu_priority.begin(7)
-    cpu_priority.end(7)
+    cpu_priority.lower(7)
+    cpu_priority.restore(7)
     assert not system.calls
 
 
 def test_system_that_refuses_is_not_asked_to_take_it_back(system):
     system.refuses_to_lower = True
     cpu_priority = CpuPriority(Timers(), system, 10)
-    cpu_priority.begin(7)
-    cpu_priority.end(7)
+    cpu_priority.lower(7)
+    cpu_priority.restore(7)
     assert not system.calls
 
 
 def test_lost_way_back_is_told_with_what_to_do(system, caplog):
     system.refuses_to_restore = True
     cpu_priority = CpuPriority(Timers(), system, 10)
-    cpu_priority.begin(7)
+    cpu_priority.lower(7)
     with caplog.at_level(logging.WARNING, "asgireload.error"):
-        cpu_priority.end(7)
+        cpu_priority.restore(7)
     assert "--reload-priority normal" in caplog.text
 
 
 def test_worker_that_took_after_a_template_by_chance_is_raised(system):
     """One of a larger number of workers, forked while its template was lowered for the fork of another."""
     cpu_priority = CpuPriority(Timers(), system, 10)
-    cpu_priority.begin(7)
-    cpu_priority.end_inherited(8)
+    cpu_priority.lower(7)
+    cpu_priority.restore_inherited(8)
     assert system.calls == [("down", 7), ("up", 8)]
 
 
 def test_without_a_way_back_nothing_was_inherited(system):
     system.has_way_back = False
-    CpuPriority(Timers(), system, 10).end_inherited(8)
+    CpuPriority(Timers(), system, 10).restore_inherited(8)
     assert not system.calls
 
 
@@ -211,23 +211,23 @@ def test_looked_at_while_somebody_gives_way(system):
         return len(seen)
 
     cpu_priority = CpuPriority(timers, system, 10, spread)
-    cpu_priority.begin(7)
-    cpu_priority.begin(8)
+    cpu_priority.lower(7)
+    cpu_priority.lower(8)
     looks = [timer for timer in timers.calls if timer.delay < 1]
     assert seen == [[7]]
     assert len(looks) == 1, "one look at a time, whoever comes"
     looks[0].fire()
     assert seen == [[7], [7, 8]]
-    cpu_priority.end(7)
-    cpu_priority.end(8)
+    cpu_priority.restore(7)
+    cpu_priority.restore(8)
     timers.calls[-1].fire()
     assert seen == [[7], [7, 8]]
     assert timers.calls[-1].delay < 1, "nothing was asked for anew"
-    cpu_priority.begin(9)
+    cpu_priority.lower(9)
     assert seen[-1] == [9]
 
 
 def test_many_workers_are_looked_at_less_often(system):
     timers = Timers()
-    CpuPriority(timers, system, 10, lambda lowered: 64).begin(7)
+    CpuPriority(timers, system, 10, lambda lowered: 64).lower(7)
     assert timers.calls[-1].delay == pytest.approx(0.064)

@@ -4,28 +4,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asgireload.development.supervisor.policy import for_development
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import BROKEN_MOMENT, Phase, Policy
+from asgireload.supervisor.fleet import Phase
 from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.policy import BROKEN_MOMENT, Policy
 from tests.supervisor.world import GOOD, Code, World, started
 
 
 def development(workers=1, **more):
-    return Policy(
-        workers=workers,
-        development=True,
-        hold_timeout=10.0,
-        coalesce_window=0.0,
-        probation=0.0,
-        surge=workers,
-        drain_overlap=True,
-        drain_timeout=5.0,
-        keep_generations=0,
-        revert_window=0.0,
-        give_up_after=0.0,
-        boot_timeout=10.0,
-        **more,
-    )
+    policy = Policy(workers=workers, boot_timeout=10.0, **more)
+    return for_development(policy, hold_timeout=10.0)
 
 
 def save(world, *, gives_up=True):

@@ -4,8 +4,8 @@ import pytest
 
 from asgireload.draining import DrainReason
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Policy
 from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.waiting import name_wait
 from tests.supervisor.world import GOOD, Code, World, started
 

@@ -12,7 +12,6 @@ from asgireload.config import Config
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.messages import AppFailed
 from asgireload.ipc.scoreboard import Scoreboard
-from asgireload.supervisor import early_template as early_template_module
 from asgireload.supervisor import spawning
 from asgireload.supervisor.early_template import EarlyTemplate
 from asgireload.supervisor.load_requests import first_request
@@ -115,12 +114,11 @@ def test_signals_for_the_supervisor_do_not_end_it_while_it_starts(tmp_path):
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_without_a_process_there_is_none_to_take(monkeypatch, tmp_path):
+def test_without_a_process_there_is_none_to_take(tmp_path):
     def fail(module, channel):
         raise OSError(11, "no more processes")
 
-    monkeypatch.setattr(early_template_module, "spawn", fail)
-    early_template = EarlyTemplate()
+    early_template = EarlyTemplate(spawn=fail)
     early_template.begin()
     assert early_template.take(order_for(tmp_path)) is None
     early_template.end()
@@ -227,23 +225,18 @@ def test_a_child_closes_nothing_that_has_taken_the_number_of_its_channel(tmp_pat
     assert (tmp_path / "written").read_text() == "to the end\n"
 
 
-def test_who_was_called_by_something_else_spawns(monkeypatch):
-    monkeypatch.setattr(early_template_module, "fork", lambda *_: pytest.fail("forked"))
-    early_template = EarlyTemplate()
+def test_who_was_called_by_something_else_spawns():
+    early_template = EarlyTemplate(fork=lambda *_: pytest.fail("forked"))
     early_template.begin()
     early_template.end()
 
 
-def test_threads_that_python_does_not_know_count(monkeypatch):
-    monkeypatch.setattr(os, "listdir", lambda path: ["1"])
-    assert spawning.has_one_thread()
-    monkeypatch.setattr(os, "listdir", lambda path: ["1", "2"])
-    assert not spawning.has_one_thread()
+def test_threads_that_python_does_not_know_count(tmp_path):
+    (tmp_path / "1").mkdir()
+    assert spawning.has_one_thread(str(tmp_path))
+    (tmp_path / "2").mkdir()
+    assert not spawning.has_one_thread(str(tmp_path))
 
 
-def test_where_nobody_can_tell_it_is_no_fork(monkeypatch):
-    def fail(path):
-        raise FileNotFoundError(2, "no /proc", path)
-
-    monkeypatch.setattr(os, "listdir", fail)
-    assert not spawning.has_one_thread()
+def test_where_nobody_can_tell_it_is_no_fork(tmp_path):
+    assert not spawning.has_one_thread(str(tmp_path / "missing"))

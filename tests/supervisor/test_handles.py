@@ -438,7 +438,7 @@ def test_a_worker_gives_way_until_it_is_ready_and_again_at_its_end(parent):
     parent.loop.turn()
     assert parent.system.lowered == {process.pid}
     parent.end(process.pid, 0)
-    parent.handles.cpu_priority.end_all()
+    parent.handles.cpu_priority.restore_all()
 
 
 # --- look -----------------------------------------------------------------------------------------

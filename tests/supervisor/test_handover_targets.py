@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from asgireload.draining import DrainReason
 from asgireload.ipc.messages import SuccessorSpent, WorkerDraining
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Policy, Slot, Worker, new_fleet
+from asgireload.supervisor.fleet import Slot, Worker, new_fleet
 from asgireload.supervisor.handover_targets import SPREAD, choose_targets, renew_targets
 from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.roles import WORKER
 from tests.supervisor.world import GOOD, Code, World
 

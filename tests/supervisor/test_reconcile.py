@@ -2,11 +2,13 @@
 
 import pytest
 
+from asgireload.development.supervisor.policy import OLD_GENERATIONS, for_development
 from asgireload.draining import DrainReason
 from asgireload.ipc.messages import WorkerDrained, WorkerDraining
 from asgireload.supervisor import events, transitions
-from asgireload.supervisor.fleet import OLD_GENERATIONS, Phase, Policy
+from asgireload.supervisor.fleet import Phase
 from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.policy import Policy
 from tests.supervisor.world import GOOD, Code, World, started
 
 
@@ -47,7 +49,7 @@ def test_first_load_of_broken_code_ends_with_status_3_or_keeps_trying_once_it_ha
 
 def test_in_development_a_broken_first_load_waits_for_the_next_change():
     code = {1: Code(import_fails=True)}
-    world = World(Policy(workers=2, development=True), lambda number: code.get(number, GOOD))
+    world = World(for_development(Policy(workers=2)), lambda number: code.get(number, GOOD))
     world.run(10)
     assert world.exit_code is None
     assert world.verdicts == [(0, "failed")]
@@ -426,7 +428,7 @@ def test_a_slow_drain_holds_the_next_slot_unless_overlap_is_allowed():
 
 def test_old_generations_are_bounded_in_development():
     """Saved code does not wait: the workers of the oldest generation are ended."""
-    policy = Policy(workers=2, surge=2, probation=0, development=True)
+    policy = for_development(Policy(workers=2, surge=2))
     world = started(policy, lambda number: Code(drains=15.0))
     old = []
     for _ in range(12):

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from asgireload.draining import DrainReason
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Phase, Policy
+from asgireload.supervisor.fleet import Phase
 from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.policy import Policy
 from tests.supervisor.world import Code, World
 
 delays = st.sampled_from([None, 0.0, 0.01, 0.3, 1.0, 2.5, 15.0])

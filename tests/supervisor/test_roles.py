@@ -4,14 +4,15 @@ import pytest
 
 from asgireload.draining import DrainReason
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Child, Policy, Slot, Template, Worker
+from asgireload.supervisor.fleet import Child, Slot, Template, Worker
 from asgireload.supervisor.lifecycle import TRANSITIONS, Change, State, advance
-from asgireload.supervisor.roles import ROLES, WORKER, Origin, Role
+from asgireload.supervisor.policy import Policy
+from asgireload.supervisor.roles import ROLES, WORKER, BegunFrom, Role
 from tests.supervisor.world import Code, World
 
 TASK_WORKER = Role(
     "task worker",
-    Origin.TEMPLATE,
+    BegunFrom.TEMPLATE,
     has_places=True,
     drains=True,
     has_heartbeat=True,

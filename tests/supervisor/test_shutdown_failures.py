@@ -4,7 +4,7 @@ import pytest
 
 from asgireload.ipc.messages import WorkerDrained
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Policy
+from asgireload.supervisor.policy import Policy
 from tests.supervisor.world import Code, World, started
 
 

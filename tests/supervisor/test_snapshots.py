@@ -2,8 +2,9 @@
 
 import pytest
 
+from asgireload.development.supervisor.policy import for_development
 from asgireload.ipc.scoreboard import FIELD_COUNT, Field
-from asgireload.supervisor.fleet import Policy
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.snapshots import Surroundings, take_status
 from tests.supervisor.world import GOOD, Code, started
 
@@ -58,7 +59,7 @@ def test_a_worker_whose_loop_does_not_turn_is_not_ready():
 
 def test_broken_code_in_development_is_not_said_to_serve():
     world = started(
-        Policy(workers=1, development=True),
+        for_development(Policy(workers=1)),
         lambda number: Code(import_fails=True) if number == 2 else GOOD,
     )
     assert status_of(world).state == "serving"
@@ -76,7 +77,7 @@ def test_broken_code_in_development_is_not_said_to_serve():
 
 def test_broken_code_is_failing_while_the_next_reload_runs_too():
     world = started(
-        Policy(workers=1, development=True),
+        for_development(Policy(workers=1)),
         lambda number: Code(import_fails=True) if number == 2 else GOOD,
     )
     world.reload()

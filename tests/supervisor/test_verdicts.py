@@ -22,7 +22,7 @@ def test_a_save_is_told_with_what_was_read():
     verdict = describe_verdict(
         ended(Outcome.COMMITTED, serving=4, detail="read shop.views in 15 ms, from library base"),
         1,
-        is_development=True,
+        names_changes=True,
     )
     assert (
         verdict.text == "Reload 3 committed in 25 ms: read shop.views in 15 ms, from library base"
@@ -33,7 +33,7 @@ def test_a_save_is_told_with_what_was_read():
 def test_a_mistake_that_is_served_is_an_error_with_its_traceback():
     failure = Failure("import", "SyntaxError: invalid syntax", "Traceback …\n")
     verdict = describe_verdict(
-        ended(Outcome.FAILED, serving=4, failure=failure), 1, is_development=True
+        ended(Outcome.FAILED, serving=4, failure=failure), 1, names_changes=True
     )
     assert verdict.level == logging.ERROR
     assert verdict.text == (

@@ -4,8 +4,8 @@ import pytest
 
 from asgireload.ipc.messages import OpenWork, WorkerWaits
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Policy
 from asgireload.supervisor.lifecycle import State
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.waiting import describe_open, describe_waiting, name_wait
 from tests.supervisor.world import Code, World, started
 

@@ -23,9 +23,11 @@ from asgireload.ipc.messages import (
     WorkerReady,
 )
 from asgireload.supervisor import events
-from asgireload.supervisor.fleet import Fleet, Phase, Policy, Worker, new_fleet
+from asgireload.supervisor.fleet import Fleet, Phase, Worker, new_fleet
 from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.observe import apply
+from asgireload.supervisor.plans import Plans
+from asgireload.supervisor.policy import Policy
 from asgireload.supervisor.reconcile import next_deadline, reconcile
 
 
@@ -63,10 +65,13 @@ class World:
     policy: Policy = field(default_factory=Policy)
     releases: Callable[[int], Code] = lambda generation: GOOD
     seed: int = 0
+    plans: Plans | None = None
+    """Other ones than the policy's."""
 
     def __post_init__(self) -> None:
         self.now = 1000.0
-        self.fleet: Fleet = new_fleet(self.policy, random.Random(self.seed), self.now)
+        rng = random.Random(self.seed)
+        self.fleet: Fleet = new_fleet(self.policy, rng, self.now, plans=self.plans)
         self.queue: list[tuple[float, int, events.Event]] = []
         self.count = 0
         self.alive: set[int] = set()
@@ -222,7 +227,7 @@ class World:
             self.later(0.05, said(number, AppLoaded(0.05)))
         elif code.import_dies:
             self.later(code.imports, events.ChildExited(number, "killed by SIGSEGV"))
-        elif code.import_fails and self.policy.development:
+        elif code.import_fails and self.policy.shows_failures:
             failure = Failure("import", "SyntaxError", "Traceback")
             self.later(code.imports, said(number, AppLoaded(0.1, (), failure)))
         elif code.import_fails:
@@ -257,7 +262,7 @@ class World:
         code = self.releases(step.generation)
         preload = self.templates[step.template_id].preload
         if self.templates[step.template_id].failure is not None or (
-            self.policy.development and code.import_fails
+            self.policy.shows_failures and code.import_fails
         ):
             code = GOOD  # what stands in for it
         self.later(0.0, said(number, ChildStarted(10_000 + number)))
@@ -273,7 +278,7 @@ class World:
             self.later((code.boots or 0) + 0.2, exited)
         elif code.boot_dies or (code.needs_no_preload and preload):
             self.later(code.boots, events.ChildExited(number, "killed by SIGSEGV", clean=False))
-        elif code.boot_fails and self.policy.development:
+        elif code.boot_fails and self.policy.shows_failures:
             failure = Failure("lifespan", "no database", "Traceback")
             self.later(code.boots, said(number, WorkerReady(failure)))
         elif code.boot_fails:

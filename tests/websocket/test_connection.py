@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from asgireload.draining import DrainReason
 from asgireload.ipc.scoreboard import Field, Limit
-from asgireload.websocket import connection as connection_module
+from asgireload.websocket import drain_close
 from asgireload.websocket.connection import WebSocketConnection
 from tests.http.server import Client, Server, serving
 
@@ -716,7 +716,7 @@ def test_a_close_waits_for_a_message_that_is_there_and_unread(run: Any, parser: 
 def test_a_close_does_not_wait_for_ever(
     run: Any, parser: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "QUIET_PATIENCE", 0.1)
+    monkeypatch.setattr(drain_close, "QUIET_PATIENCE", 0.1)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()

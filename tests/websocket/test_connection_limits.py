@@ -92,7 +92,7 @@ def test_one_read_of_tiny_frames_stays_bytes_until_the_application_receives(
             connection = the_connection(server)
             client.send(frame(1, b"x") * 20_000 + frame(8, struct.pack("!H", 4002)))
             await server.wait_until(lambda: connection._is_reading_paused)
-            assert len(connection._messages) == 8
+            assert len(connection._queue.messages) == 8
             app.release.set()
             assert await client.read_all() == b"\x88\x02" + struct.pack("!H", 4002)
             await server.wait_until(lambda: app.seen[-1]["type"] == "websocket.disconnect")

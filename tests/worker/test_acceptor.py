@@ -12,7 +12,7 @@ from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.addresses import ListenerTraits
 from asgireload.net.networks import TrustedNetworks
 from asgireload.worker.acceptor import Acceptor, Entrance
-from asgireload.worker.greeting import Greeter
+from asgireload.worker.proxy_header import ProxyHeaderReader
 from tests.http.server import Client
 from tests.wired import Wired, make_wire
 
@@ -35,7 +35,7 @@ class Served(Wired):
             partial(http_protocol, self.wire),
             record=record,
             handshake_timeout=timeout,
-            greeter=Greeter(loop, TrustedNetworks.parse("127.0.0.1"), record),
+            proxy_headers=ProxyHeaderReader(loop, TrustedNetworks.parse("127.0.0.1"), record),
             has_room=self.live.has_room,
         )
         self.live.on_room = self.acceptor.note_room

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from asgireload.config import Config
 
 if TYPE_CHECKING:
-    from asgireload.supervisor.fleet import Policy
     from asgireload.supervisor.handles import Handles
+    from asgireload.supervisor.policy import Policy
     from asgireload.supervisor.start import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
 

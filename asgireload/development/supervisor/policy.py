@@ -1,34 +1,55 @@
 """How `--reload` decides: the newest code counts.
 
-It is tried on everybody at once, and nothing goes back to what was before.
+It is tried in all slots at once, a mistake in it is shown, and nothing goes back to what was before.
 """
 
 import os
+from typing import Final
 
 from msgspec.structs import replace
 
 from asgireload.config import Config
-from asgireload.supervisor.fleet import Policy
-from asgireload.supervisor.policy import make_policy
+from asgireload.supervisor.policy import Policy, make_policy
 
-DRAIN_TIMEOUT = 5.0
+DRAIN_TIMEOUT: Final = 5.0
 """Seconds that old code may go on with what is open: a page that listens to a stream has the new code's only
 when the old one has ended."""
+OLD_GENERATIONS: Final = 4
+"""Generations of which workers may still drain when another reload begins."""
 
 
 def make_development_policy(config: Config) -> Policy:
     """Return the policy of a server with `--reload`."""
-    return replace(
+    return for_development(
         make_policy(config),
-        development=True,
-        is_patient=config.workers == 1 and os.isatty(0),
-        changes_give_way=False,
         hold_timeout=config.reload_hold_timeout,
+        is_patient=config.workers == 1 and os.isatty(0),
+    )
+
+
+def for_development(
+    policy: Policy, *, hold_timeout: float = 0.0, is_patient: bool = False
+) -> Policy:
+    """Return the policy of a server in production as that of one with `--reload`."""
+    return replace(
+        policy,
+        tries_everywhere=True,
+        shows_failures=True,
+        waits_after_failed_start=True,
+        awaits_superseded=True,
+        old_generations=OLD_GENERATIONS,
+        template_becomes_worker=True,
+        replaces_from_disk=True,
+        remembers_unsafe=True,
+        names_changes=True,
+        is_patient=is_patient,
+        changes_give_way=False,
+        hold_timeout=hold_timeout,
         coalesce_window=0.0,
         probation=0.0,
-        surge=max(config.surge, config.workers),
+        surge=max(policy.surge, policy.workers),
         drain_overlap=True,
-        drain_timeout=min(config.drain_timeout, DRAIN_TIMEOUT),
+        drain_timeout=min(policy.drain_timeout, DRAIN_TIMEOUT),
         keep_generations=0,
         revert_window=0.0,
         give_up_after=0.0,

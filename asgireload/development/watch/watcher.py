@@ -9,8 +9,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from asgireload.config import Config
 from asgireload.development.watch.bursts import BurstDecision, Bursts
@@ -24,6 +24,7 @@ from asgireload.development.watch.polling import (
     tell_environment,
 )
 from asgireload.development.watch.tree import CLOCK_GRAIN, Tree
+from asgireload.supervisor import signals
 
 if TYPE_CHECKING:
     from asgireload.development.watch._watchfiles import WatchfilesTree
@@ -38,6 +39,26 @@ POLL_SHARE = 20
 """Looking takes at most one part in so many of the time: a slow file system is asked less often."""
 
 _logger = logging.getLogger("asgireload.error")
+
+
+Parameters = ParamSpec("Parameters")
+Value = TypeVar("Value")
+
+
+async def _in_thread(
+    call: Callable[Parameters, Value], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Value:
+    """Call it in a thread that takes no signal, nor does any that it starts.
+
+    The main thread blocks signals while its loop closes; another one would then write to what the loop has closed.
+    """
+
+    def run() -> Value:
+        signals.hold()
+        signals.hold_children()
+        return call(*args, **kwargs)
+
+    return await asyncio.to_thread(run)
 
 
 class ChangeListener(Protocol):
@@ -109,7 +130,7 @@ class Watcher:
         """Raise OSError when a limit of the kernel is reached, also later on."""
         tree = Tree(self._directories, self._filter, self._environment_file, self._project_file)
         # Seconds, for a tree of a hundred thousand directories.
-        found = await asyncio.to_thread(tree.begin, self._began_at - CLOCK_GRAIN)
+        found = await _in_thread(tree.begin, self._began_at - CLOCK_GRAIN)
         loop = asyncio.get_running_loop()
         broken: asyncio.Future[None] = loop.create_future()
 
@@ -140,16 +161,14 @@ class Watcher:
 
     async def _follow_watchfiles(self) -> None:
         """The same, by watchfiles, which waits in a thread."""
-        tree = await asyncio.to_thread(self._make_watchfiles_tree)
+        tree = await _in_thread(self._make_watchfiles_tree)
         try:
-            changes: Changes | None = await asyncio.to_thread(
-                tree.begin, self._began_at - CLOCK_GRAIN
-            )
+            changes: Changes | None = await _in_thread(tree.begin, self._began_at - CLOCK_GRAIN)
             self._tree = tree
             self._watch_libraries(tree)
             while changes is not None:
                 self._take(changes)
-                changes = await asyncio.to_thread(tree.wait)
+                changes = await _in_thread(tree.wait)
         finally:
             self._tree = None
             tree.stop()  # the thread hears of it within milliseconds, and closes everything
@@ -176,7 +195,7 @@ class Watcher:
         before: Picture | None = None
         while True:
             began = loop.time()
-            after = await asyncio.to_thread(take_picture, self._directories, self._filter, others)
+            after = await _in_thread(take_picture, self._directories, self._filter, others)
             if before is not None:
                 self._take(
                     tell_environment(

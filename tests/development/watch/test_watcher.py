@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 
 import pytest
 from watchfiles._rust_notify import WatchfilesRustInternalError
@@ -238,3 +239,13 @@ def test_the_variable_that_forces_watchfiles_to_poll_does_so_here(
     monkeypatch.chdir(tmp_path)
     interval = watcher._poll_interval(Config(app="app:app", reload=True), (str(tmp_path),))
     assert (interval is not None) is expected
+
+
+def test_threads_that_look_at_files_take_no_signals():
+    """They end after the main thread has begun to hold signals, and would write to a closed loop."""
+    blocked = asyncio.run(
+        watcher._in_thread(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGCHLD})
+    )
+    assert {signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP} <= blocked
+    assert signal.SIGSEGV not in blocked
+    assert signal.SIGCHLD not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -198,7 +198,7 @@ def test_a_wait_longer_than_the_keep_alive_time_loses_nothing(run):
             kept = await connect()
             assert await kept.get("1") == "old /1"
             for connection in old.live.connections:
-                connection.served.settings = HttpSettings(keep_alive_timeout=0.01)
+                connection.server.settings = HttpSettings(keep_alive_timeout=0.01)
             old.held.hold(10)
             kept.ask("2")
             await asyncio.sleep(0.1)

@@ -9,7 +9,7 @@ import pytest
 from asgireload.http1.connection import HttpConnection
 from asgireload.ipc.scoreboard import Field
 from asgireload.worker import collection
-from asgireload.worker.collection import FREEZE_FROM, PutOff, may_freeze
+from asgireload.worker.gc_pause import FREEZE_FROM, GcPause, may_freeze
 from tests.worker.test_handover import ask, wait_until, workers
 
 
@@ -70,11 +70,11 @@ def test_what_lives_is_set_apart_for_many_connections_and_few_calls(arrived, run
 
 def test_full_collections_are_put_off_until_nothing_more_arrives(collector):
     loop = Loop()
-    put_off = PutOff(loop, lambda: 0)
-    put_off.note(FREEZE_FROM)
+    pause = GcPause(loop, lambda: 0)
+    pause.note(FREEZE_FROM)
     assert collector.thresholds == (700, 10, 1 << 30)
     loop.fire()
-    put_off.note(1)
+    pause.note(1)
     loop.fire()
     assert collector.thresholds[2] == 1 << 30
     assert collector.done == []
@@ -86,8 +86,8 @@ def test_full_collections_are_put_off_until_nothing_more_arrives(collector):
 @pytest.mark.parametrize(("arrived", "running"), [(1, 0), (1000, 100)])
 def test_nothing_is_set_apart_for_few_connections_or_many_calls(collector, arrived, running):
     loop = Loop()
-    put_off = PutOff(loop, lambda: running)
-    put_off.note(arrived)
+    pause = GcPause(loop, lambda: running)
+    pause.note(arrived)
     loop.fire()
     loop.fire()
     assert collector.done == []
@@ -96,9 +96,9 @@ def test_nothing_is_set_apart_for_few_connections_or_many_calls(collector, arriv
 
 def test_each_round_counts_anew(collector):
     loop = Loop()
-    put_off = PutOff(loop, lambda: 0)
+    pause = GcPause(loop, lambda: 0)
     for _ in range(2):
-        put_off.note(FREEZE_FROM - 1)
+        pause.note(FREEZE_FROM - 1)
         loop.fire()
         loop.fire()
     assert collector.done == []
@@ -106,24 +106,24 @@ def test_each_round_counts_anew(collector):
 
 def test_an_end_in_the_middle_restores_the_thresholds(collector):
     loop = Loop()
-    put_off = PutOff(loop, lambda: 0)
-    put_off.note(FREEZE_FROM)
-    put_off.end()
-    put_off.end()
+    pause = GcPause(loop, lambda: 0)
+    pause.note(FREEZE_FROM)
+    pause.end()
+    pause.end()
     assert loop.timer.is_cancelled
     assert collector.thresholds == (700, 10, 10)
 
 
 def test_the_application_has_its_way_with_the_collector(collector):
     loop = Loop()
-    put_off = PutOff(loop, lambda: 0)
-    put_off.note(1)
+    pause = GcPause(loop, lambda: 0)
+    pause.note(1)
     collector.thresholds = (5000, 20, 30)
     loop.fire()
     loop.fire()
     assert collector.thresholds == (5000, 20, 30)
     collector.is_on = False
-    put_off.note(FREEZE_FROM)
+    pause.note(FREEZE_FROM)
     assert collector.thresholds == (5000, 20, 30)
     assert collector.done == []
 

@@ -11,12 +11,12 @@ import socket
 from asgireload.errors import ProxyHeaderError
 from asgireload.ipc.scoreboard import Limit, Record
 from asgireload.net.networks import Client, TrustedNetworks
-from asgireload.net.proxy_protocol import MAX_HEADER_BYTES, Header, read_header
+from asgireload.net.proxy_protocol import MAX_HEADER_BYTES, ProxyHeader, read_header
 
 _logger = logging.getLogger("asgireload.error")
 
 
-class Greeter:
+class ProxyHeaderReader:
     """Receives the PROXY headers of one worker's connections and deals with those that owe one."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Greeter:
         self._trusted = trusted
         self._record = record
 
-    async def greet(self, sock: socket.socket, deadline: float) -> Header | None:
+    async def read(self, sock: socket.socket, deadline: float) -> ProxyHeader | None:
         """Return the header of a non-blocking, accepted socket; the socket remains the caller's.
 
         `deadline`, on the loop's clock, is for the complete header.
@@ -41,7 +41,7 @@ class Greeter:
         try:
             client = _peer(sock)
             self._check_trust(client)
-            return await read_greeting(self._loop, sock, deadline)
+            return await read_proxy_header(self._loop, sock, deadline)
         except TimeoutError:
             self._record.count_limit(Limit.HANDSHAKE_TIMEOUT)
             _logger.warning(
@@ -67,9 +67,9 @@ class Greeter:
             )
 
 
-async def read_greeting(
+async def read_proxy_header(
     loop: asyncio.AbstractEventLoop, sock: socket.socket, deadline: float
-) -> Header:
+) -> ProxyHeader:
     """Take the PROXY header, and nothing behind it, from a non-blocking socket. Works on both loops.
 
     `deadline` is on the clock of `loop.time()`. Raise ProxyHeaderError for a malformed header or one

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Field, Scoreboard
-from asgireload.worker.acceptor import ACCEPT_BURST, Acceptor, Entrance
-from asgireload.worker.balance import (
+from asgireload.worker.accept_balance import (
     LATELY,
     LEAD,
     LOOK_INTERVAL,
     WHO_INTERVAL,
-    Balance,
+    AcceptBalance,
     Turnover,
     is_ahead,
 )
+from asgireload.worker.acceptor import ACCEPT_BURST, Acceptor, Entrance
 from tests.wired import Wired, make_wire
 
 
@@ -56,22 +56,22 @@ def test_how_far_ahead_is_too_far(mine, fewest, expected):
 
 def test_alone_nobody_is_ahead(board):
     set_record(board, 0, connections=500)
-    assert not Balance(board, 0).is_ahead(9)
+    assert not AcceptBalance(board, 0).is_ahead(9)
 
 
 def test_those_that_take_no_new_connections_do_not_count(board):
     """One that drains, one that has died, and one on probation, whose predecessor still serves."""
     set_record(board, 0, connections=500)
     set_record(board, 1, connections=0, accepting=False)
-    assert not Balance(board, 0).is_ahead(0)
+    assert not AcceptBalance(board, 0).is_ahead(0)
     set_record(board, 1, connections=0)
-    assert Balance(board, 0).is_ahead(0)
+    assert AcceptBalance(board, 0).is_ahead(0)
 
 
 def test_others_are_looked_at_again_only_when_there_are_more_connections(board):
     set_record(board, 0, connections=100)
     set_record(board, 1, connections=100)
-    balance = Balance(board, 0)
+    balance = AcceptBalance(board, 0)
     assert not balance.is_ahead(0)
     set_record(board, 1, connections=0)
     assert not balance.is_ahead(LOOK_INTERVAL - 1)
@@ -82,7 +82,7 @@ def test_others_are_looked_at_again_when_there_are_fewer_connections(board):
     """A crowd that has left must not let the next one be all this worker's."""
     set_record(board, 0, connections=100)
     set_record(board, 1, connections=100)
-    balance = Balance(board, 0)
+    balance = AcceptBalance(board, 0)
     assert not balance.is_ahead(0)
     for index in (0, 1):
         set_record(board, index, connections=0)
@@ -121,7 +121,7 @@ def test_where_connections_are_short_nobody_stands_back(board):
     set_record(board, 1, connections=0)
     set_record(board, 0, connections=20)
     values = board.record(0).values
-    balance = Balance(board, 0, clock)
+    balance = AcceptBalance(board, 0, clock)
     answers = []
     for step in range(6):  # a hundred begin and end each time
         values[Field.CONNECTIONS] = 20 + LOOK_INTERVAL * (step % 2)
@@ -139,7 +139,7 @@ def test_clients_that_leave_and_come_again_all_at_once_are_shared(board):
     set_record(board, 0, connections=100)
     values = board.record(0).values
     values[Field.CONNECTIONS_TOTAL] = 100
-    balance = Balance(board, 0, clock)
+    balance = AcceptBalance(board, 0, clock)
     assert not balance.is_ahead(0)
     for index in (0, 1):
         set_record(board, index, connections=0)
@@ -153,7 +153,7 @@ def test_clients_that_leave_and_come_again_all_at_once_are_shared(board):
 def test_a_new_worker_is_seen_after_a_while(board):
     clock = Clock()
     set_record(board, 0, connections=500)
-    balance = Balance(board, 0, clock)
+    balance = AcceptBalance(board, 0, clock)
     assert not balance.is_ahead(0)
     set_record(board, 1, connections=0)
     clock.now += WHO_INTERVAL
@@ -194,7 +194,7 @@ class Worker(Wired):
             partial(http_protocol, self.wire),
             record=record,
             handshake_timeout=5,
-            balance=Balance(board, index),
+            balance=AcceptBalance(board, index),
         )
 
     @property

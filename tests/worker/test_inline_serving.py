@@ -23,7 +23,7 @@ from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Field
 from asgireload.net.deferring import defer
 from asgireload.worker.acceptor import Acceptor, Entrance
-from asgireload.worker.direct import READ_BYTES, Doorway
+from asgireload.worker.inline_serving import READ_BYTES, InlineServing
 from tests.http.server import Client
 from tests.wired import Wired, make_wire
 
@@ -49,7 +49,7 @@ class CountingLoop(uvloop.Loop):
 
 
 class Served(Wired):
-    """A doorway with its own listening socket, and clients of it."""
+    """Inline serving with its own listening socket, and clients of it."""
 
     def __init__(self, app, *, host="127.0.0.1", is_direct=True, **options):
         self.loop = asyncio.get_running_loop()
@@ -66,7 +66,7 @@ class Served(Wired):
             record=self.live.record,
             handshake_timeout=5.0,
             has_room=self.live.has_room,
-            doorway=Doorway(self.wire),
+            inline=InlineServing(self.wire),
         )
         self.live.on_room = self.acceptor.note_room
         self.acceptor.start()

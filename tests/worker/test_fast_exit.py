@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from asgireload.worker.ending import OpenFile, may_hold_back
+from asgireload.worker.fast_exit import OpenFile, may_hold_back
 
 BEGIN = """
 import atexit, os, sys, threading, time
-from asgireload.worker.ending import ExitTime, end_process, open_files
+from asgireload.worker.fast_exit import ExitTime, end_process, open_files
 
 INHERITED = frozenset(file.link for file in open_files())
 
@@ -141,7 +141,7 @@ thread.start()
 print(*describe_threads(threads_left()), end="")
 ended.set()
 """
-    told = run("from asgireload.worker.ending import describe_threads, threads_left" + code)
+    told = run("from asgireload.worker.fast_exit import describe_threads, threads_left" + code)
     assert told == "'poller' in ask_the_database (<string>:16)"
 
 

@@ -9,8 +9,8 @@ import pytest
 from asgireload.errors import ProxyHeaderError
 from asgireload.ipc.scoreboard import Field, Limit, Record
 from asgireload.net.networks import TrustedNetworks
-from asgireload.net.proxy_protocol import Header, Origin
-from asgireload.worker.greeting import Greeter, read_greeting
+from asgireload.net.proxy_protocol import Origin, ProxyHeader
+from asgireload.worker.proxy_header import ProxyHeaderReader, read_proxy_header
 
 LINE = b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 443\r\n"
 BINARY = (
@@ -55,7 +55,7 @@ async def wait_until(condition):
 
 async def read(connection, timeout=5.0):
     loop = asyncio.get_running_loop()
-    return await read_greeting(loop, connection.accepted, loop.time() + timeout)
+    return await read_proxy_header(loop, connection.accepted, loop.time() + timeout)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_exactly_the_header_is_taken(run, data, origin):
     async def main():
         with Connection() as connection:
             connection.client.sendall(data + REQUEST)
-            assert await read(connection) == Header(len(data), origin)
+            assert await read(connection) == ProxyHeader(len(data), origin)
             assert connection.accepted.recv(1000) == REQUEST
 
     run(main())
@@ -81,7 +81,7 @@ def test_a_header_may_come_byte_by_byte_and_its_reader_sleeps_meanwhile(run, dat
                 # Left in the socket, bytes of an unfinished header would wake the loop for ever.
                 await wait_until(lambda: not is_waiting(connection))
             connection.client.sendall(REQUEST)
-            assert await reading == Header(len(data), ORIGIN)
+            assert await reading == ProxyHeader(len(data), ORIGIN)
             await wait_until(lambda: is_waiting(connection))
             assert connection.accepted.recv(1000) == REQUEST
 
@@ -151,21 +151,21 @@ def test_the_deadline_ends_the_wait_and_leaves_no_reader_behind(run):
     run(main())
 
 
-class TestGreeter:
-    def greet(self, run, data, *, trusted="127.0.0.1", timeout=5.0):
-        """Return what the greeter says, its counters, and whether it closed the socket."""
+class TestProxyHeaderReader:
+    def read(self, run, data, *, trusted="127.0.0.1", timeout=5.0):
+        """Return what the reader says, its counters, and whether it closed the socket."""
         record = Record.detached()
 
         async def main():
             with Connection() as connection:
                 networks = TrustedNetworks.parse(trusted)
-                greeter = Greeter(asyncio.get_running_loop(), networks, record)
+                reader = ProxyHeaderReader(asyncio.get_running_loop(), networks, record)
                 if data is None:
                     connection.client.close()
                 else:
                     connection.client.sendall(data)
                 deadline = asyncio.get_running_loop().time() + timeout
-                header = await greeter.greet(connection.accepted, deadline)
+                header = await reader.read(connection.accepted, deadline)
                 return header, connection.accepted.fileno() == -1
 
         header, is_closed = run(main())
@@ -173,7 +173,7 @@ class TestGreeter:
         return header, counts, is_closed
 
     def test_a_trusted_proxy_is_heard(self, run):
-        assert self.greet(run, BINARY) == (Header(len(BINARY), ORIGIN), set(), False)
+        assert self.read(run, BINARY) == (ProxyHeader(len(BINARY), ORIGIN), set(), False)
 
     @pytest.mark.parametrize(
         ("data", "options", "limit", "text"),
@@ -185,24 +185,22 @@ class TestGreeter:
     )
     def test_others_are_sent_away_counted_and_named(self, run, caplog, data, options, limit, text):
         with caplog.at_level(logging.WARNING, "asgireload.error"):
-            assert self.greet(run, data, **options) == (None, {limit}, True)
+            assert self.read(run, data, **options) == (None, {limit}, True)
         (line,) = caplog.messages
         assert text in line
         assert "127.0.0.1:" in line
 
     def test_a_probe_of_the_port_is_not_worth_a_line(self, run, caplog):
         with caplog.at_level(logging.INFO, "asgireload.error"):
-            assert self.greet(run, None) == (None, set(), True)
+            assert self.read(run, None) == (None, set(), True)
         assert not caplog.messages
 
     def test_a_cancelled_greeting_closes_its_socket(self, run):
         async def main():
             with Connection() as connection:
                 loop = asyncio.get_running_loop()
-                greeter = Greeter(loop, TrustedNetworks.parse("*"), Record.detached())
-                greeting = asyncio.ensure_future(
-                    greeter.greet(connection.accepted, loop.time() + 5)
-                )
+                reader = ProxyHeaderReader(loop, TrustedNetworks.parse("*"), Record.detached())
+                greeting = asyncio.ensure_future(reader.read(connection.accepted, loop.time() + 5))
                 await asyncio.sleep(0)
                 greeting.cancel()
                 with pytest.raises(asyncio.CancelledError):
@@ -218,8 +216,8 @@ class TestGreeter:
                 ours.setblocking(False)
                 theirs.sendall(LINE)
                 loop = asyncio.get_running_loop()
-                greeter = Greeter(loop, TrustedNetworks.parse("unix"), Record.detached())
-                header = await greeter.greet(ours, loop.time() + 5)
+                reader = ProxyHeaderReader(loop, TrustedNetworks.parse("unix"), Record.detached())
+                header = await reader.read(ours, loop.time() + 5)
                 assert header is not None
                 assert header.origin == ORIGIN
 

@@ -57,7 +57,7 @@ class Turnover:
         return min(ended - self._older[1], self._before[0] - self._older[0])
 
 
-class Balance:
+class AcceptBalance:
     """Compares the worker whose record has `index` with the others on the scoreboard."""
 
     def __init__(

@@ -49,7 +49,7 @@ class Stage(Enum):
     ENDED = auto()
 
 
-class DirectTransport:
+class InlineTransport:
     """An asyncio.Transport for as much as an `HttpConnection` asks of one, on a connected TCP socket.
 
     It writes at once, and reads nothing: `resume_reading` moves the socket to the loop.
@@ -58,9 +58,9 @@ class DirectTransport:
     __slots__ = (
         "_buffer",
         "_connecting",
-        "_doorway",
         "_ends_writing",
         "_high_water",
+        "_inline",
         "_is_aborted",
         "_is_closing",
         "_is_protocol_paused",
@@ -75,15 +75,15 @@ class DirectTransport:
 
     def __init__(
         self,
-        doorway: "Doorway",
+        inline: "InlineServing",
         connected: socket.SocketType,
         peer: object,
         local: tuple[Any, ...] | None,
         protocol: HttpConnection,
     ) -> None:
         """Own `connected`. `local` is the address it was accepted at; None: ask the socket."""
-        self._doorway = doorway
-        self._loop = doorway.loop
+        self._inline = inline
+        self._loop = inline.loop
         self._socket = connected
         self._peer = peer
         self._local = local
@@ -201,12 +201,12 @@ class DirectTransport:
         if self._stage is not Stage.DIRECT:
             return
         self._stage = Stage.MOVING
-        self._doorway.discard(self)
+        self._inline.discard(self)
         family, kind = int(self._socket.family), int(self._socket.type)
         moved = BareSocket(self._socket.detach(), family, kind)
         self._connecting = Connecting(self._loop, self._make_stand_in, moved, self._on_moved)
         # Perhaps an application asks for this, and what the loop makes now keeps the variables of its context.
-        self._doorway.variables.copy().run(self._connecting.begin)
+        self._inline.variables.copy().run(self._connecting.begin)
 
     def _make_stand_in(self) -> asyncio.BaseProtocol:
         return Resuming(self._loop, self._take_over, self._lose)
@@ -261,7 +261,7 @@ class DirectTransport:
     def _release(self) -> None:
         self._is_closing = True
         self._stage = Stage.ENDED
-        self._doorway.discard(self)
+        self._inline.discard(self)
         self._socket.close()
 
     def _tell_lost(self, error: Exception | None) -> None:
@@ -280,7 +280,7 @@ class DirectTransport:
             self._protocol.pause_writing()
 
 
-class Doorway:
+class InlineServing:
     """Where connections of one server are served directly. Used on its loop only."""
 
     __slots__ = ("_lately", "_longer", "_timer", "_wire", "loop", "variables")
@@ -290,8 +290,8 @@ class Doorway:
         self.variables = wire.server.variables
         """In which the loop is given sockets."""
         self._wire = wire
-        self._lately: set[DirectTransport] = set()
-        self._longer: set[DirectTransport] = set()
+        self._lately: set[InlineTransport] = set()
+        self._longer: set[InlineTransport] = set()
         """Were here already when the timer was last due."""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -319,12 +319,12 @@ class Doorway:
             connected.detach()
             return False
         protocol = inline_protocol(self._wire)
-        transport = DirectTransport(self, connected, accepted.peer, local, protocol)
+        transport = InlineTransport(self, connected, accepted.peer, local, protocol)
         self._lately.add(transport)
         if self._timer is None:
             self._timer = self.loop.call_later(MOMENT, self._look)
         try:
-            protocol.begin_directly(cast("asyncio.Transport", transport), data)
+            protocol.begin_inline(cast("asyncio.Transport", transport), data)
         except Exception as error:  # noqa: BLE001 - told, as the loop tells what goes wrong in a protocol
             self.loop.call_exception_handler(
                 {"message": "Fatal error: a request could not be begun", "exception": error}
@@ -332,7 +332,7 @@ class Doorway:
             transport.abort()
         return True
 
-    def discard(self, transport: DirectTransport) -> None:
+    def discard(self, transport: InlineTransport) -> None:
         self._lately.discard(transport)
         self._longer.discard(transport)
 

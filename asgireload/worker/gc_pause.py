@@ -21,7 +21,7 @@ LULL_SECONDS = 0.25
 """Without a new connection for so long, those that wait have arrived. A slice of them comes every few
 milliseconds; full collections are not missed for that time."""
 FREEZE_FROM = 512
-"""Connections. A collection of fewer takes about as long as a slice of work (`handover.SLICE_SECONDS`)."""
+"""Connections. A collection of fewer takes about as long as a slice of work (`sender.SLICE_SECONDS`)."""
 RUNNING_FRACTION = 16
 """At most one call of the application may run for so many connections."""
 _NEVER = 1 << 30
@@ -33,7 +33,7 @@ def may_freeze(arrived: int, running: int) -> bool:
     return arrived >= FREEZE_FROM and running * RUNNING_FRACTION <= arrived
 
 
-class PutOff:
+class GcPause:
     """Puts full collections off while connections arrive.
 
     `running` tells how many calls of the application run. An application that has switched the collector off,
