@@ -252,7 +252,7 @@ class HttpExchange:
                     return
                 self._note_first_wait()
             else:
-                begun = self._clock.first_steps.begin(
+                begun = self._clock.eager_starter.begin(
                     run(self), name, self._server.variables.copy()
                 )
                 if begun is None:

@@ -29,7 +29,7 @@ def new_protocol(wire: Http1Wire, origin: Origin | None = None) -> asyncio.BaseP
 
 
 def inline_protocol(wire: Http1Wire) -> HttpConnection:
-    """Return the protocol of a connection whose socket the event loop has not got: call `begin_directly`."""
+    """Return the protocol of a connection whose socket the event loop has not got: call `begin_inline`."""
     return HttpConnection(wire, None)
 
 
