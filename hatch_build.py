@@ -30,15 +30,18 @@ MODULES = (
     "http/messages.py",
     "http/pace.py",
     "http/request.py",
+    "http/response_stream.py",
     "http/scope.py",
     "http/server.py",
     "http/timer_wheel.py",
     "http1/chunked.py",
     "http1/connection.py",
+    "http1/connection_state.py",
     "http1/head_cache.py",
     "http1/parser.py",
     "http1/parsers.py",
     "http1/reader.py",
+    "http1/response_stream.py",
     "http1/resuming.py",
     "http1/timeouts.py",
     "http1/wire.py",
@@ -61,6 +64,7 @@ MODULES = (
     "worker/acceptor.py",
     "worker/connecting.py",
     "worker/inline_serving.py",
+    "worker/protocols.py",
 )
 PACKAGE = "asgireload"
 SCRIPT = """

@@ -24,8 +24,6 @@ LAYERS = [
 ]
 """A room imports rooms of lower layers, and of its own layer only where ALLOWED says so."""
 ALLOWED = {
-    # The exchange frames its responses itself.
-    ("http", "http1"),
     # The supervisor's decisions never import the code of its children; it joins admin.
     ("template", "worker"),
     ("supervisor", "admin"),

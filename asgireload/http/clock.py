@@ -9,7 +9,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final
 
-from asgireload.http.eager_start import FirstSteps
+from asgireload.http.eager_start import EagerStarter
 from asgireload.http.late_heads import LateHeads
 from asgireload.http.timer_wheel import TimerWheel
 
@@ -26,7 +26,7 @@ class Clock:
         "_date_line",
         "_date_until",
         "_has_date",
-        "first_steps",
+        "eager_starter",
         "late_heads",
         "loop",
         "now_ns",
@@ -42,7 +42,7 @@ class Clock:
         """Timeouts of connections."""
         self.late_heads = LateHeads(loop)
         """Heads of responses that wait for the first piece of their body."""
-        self.first_steps = FirstSteps(loop)
+        self.eager_starter = EagerStarter(loop)
         """Begins the tasks of applications, where the interpreter has no eager start of its own."""
         self._has_date = has_date
         self._date_line = b""

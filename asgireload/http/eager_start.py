@@ -13,13 +13,13 @@ from contextvars import Context
 from typing import Any, Final
 from weakref import getweakrefcount
 
-from asgireload.http.lazy_task import OVER, UnmadeTask, drive, make, unmade_task
+from asgireload.http.lazy_task import OVER, LazyTask, drive, lazy_task, make
 
 ORDINARY_AFTER_WAIT: Final = 15
 """An application that waits will do so again, and then what was begun at once has cost more than it saved."""
 
 
-class FirstStep:
+class EagerStep:
     """What a task that is made late has to know."""
 
     __slots__ = ("awaited", "blocks", "context", "coroutine", "is_over", "loop", "name", "running")
@@ -53,12 +53,13 @@ class Driver:
         """Runs a coroutine to its first wait, and returns what it waits for, or OVER."""
 
 
-class FirstSteps:
+class EagerStarter:
     """Begins coroutines on one loop, one after the other."""
 
     __slots__ = (
         "_driver",
         "_enter",
+        "_lazy_type",
         "_leave",
         "_loop",
         "_ordinary",
@@ -66,7 +67,6 @@ class FirstSteps:
         "_references",
         "_step",
         "_task",
-        "_unmade",
         "_weak_references",
     )
 
@@ -74,8 +74,8 @@ class FirstSteps:
         self._loop = loop
         self._ordinary = 0
         """How many coroutines yet are left to ordinary tasks."""
-        self._step = FirstStep(loop)
-        self._task: UnmadeTask | None = None
+        self._step = EagerStep(loop)
+        self._task: LazyTask | None = None
         """Nobody's, and ready for the next coroutine."""
         self._driver: Driver | None = None
         """Likewise."""
@@ -83,7 +83,7 @@ class FirstSteps:
         self._enter: Any = _enter_task
         self._leave: Any = _leave_task
         self._over: Any = OVER
-        self._unmade: Any = UnmadeTask
+        self._lazy_type: Any = LazyTask
         self._references: Any = sys.getrefcount
         self._weak_references: Any = getweakrefcount
 
@@ -102,9 +102,9 @@ class FirstSteps:
             return Task(coroutine, loop=loop, name=name, context=context)
         task: Any = self._task
         self._task = None
-        if type(task) is not self._unmade:
-            self._step = FirstStep(loop)
-            task = unmade_task(self._step)
+        if type(task) is not self._lazy_type:
+            self._step = EagerStep(loop)
+            task = lazy_task(self._step)
         step = self._step
         try:
             self._enter(loop, task)
@@ -138,13 +138,13 @@ class FirstSteps:
                 self._note_wait(step, awaited)
         finally:
             self._leave(loop, task)
-        is_unmade = type(task) is self._unmade
+        is_lazy = type(task) is self._lazy_type
         if not step.is_over:
-            if is_unmade:
+            if is_lazy:
                 make(task)
             begun: Task[None] = task
             return begun
-        if is_unmade:
+        if is_lazy:
             references: int = self._references(task)
             weak_references: int = self._weak_references(task)
             if references == _ALONE and weak_references == 1:
@@ -154,14 +154,14 @@ class FirstSteps:
                 make(task)
         return None
 
-    def _keep(self, task: Any, step: FirstStep) -> None:
+    def _keep(self, task: Any, step: EagerStep) -> None:
         """Keep both for the next coroutine."""
         step.running = step.context = step.coroutine = None
         step.is_over = False
         self._task = task
         self._step = step
 
-    def _note_wait(self, step: FirstStep, awaited: Any) -> None:
+    def _note_wait(self, step: EagerStep, awaited: Any) -> None:
         self._ordinary = ORDINARY_AFTER_WAIT
         step.awaited = awaited
         if getattr(awaited, "_asyncio_future_blocking", None):
@@ -172,7 +172,7 @@ class FirstSteps:
 
 def _count_alone() -> int:
     """What `sys.getrefcount` says of a task that nobody else has: compiled it is another number."""
-    task: UnmadeTask | None = UnmadeTask.__new__(UnmadeTask)
+    task: LazyTask | None = LazyTask.__new__(LazyTask)
     return sys.getrefcount(task)
 
 

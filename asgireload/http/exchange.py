@@ -1,8 +1,7 @@
 """One HTTP request with its response, spoken with the application in ASGI.
 
-The exchange knows the ASGI message order and the bookkeeping of one request; it neither parses nor
-owns the socket. The `Carrier` it is given moves bytes and is told when the response is complete. The
-framing is HTTP/1's, in one place (`_begin_response`, `_continue_response`).
+The exchange knows the ASGI message order and the bookkeeping of one request. It knows nothing of a version of HTTP:
+the connection that has read the request feeds it, and the `ResponseStream` that it is given sends the response.
 """
 
 import asyncio
@@ -18,28 +17,22 @@ from typing import Any, Final
 from asgireload.asgi import Message, Scope
 from asgireload.errors import AppProtocolError, ClientDisconnectedError
 from asgireload.http.access_format import AccessEntry
-from asgireload.http.clock import Clock
 from asgireload.http.endpoints import Endpoints, label_of
 from asgireload.http.event_stream import BOM, EventStream, is_event_stream
-from asgireload.http.files import open_file, send_span, span_of
-from asgireload.http.live import Live
+from asgireload.http.files import open_file, span_of
 from asgireload.http.messages import bytes_of, kind_of, pairs_of, start_of, value_of
 from asgireload.http.pace import Pace
 from asgireload.http.refusals import application_error, let_go
 from asgireload.http.request import RequestHead
 from asgireload.http.request_id import EXTENSION
+from asgireload.http.response_stream import APART_BYTES, ResponseStream
 from asgireload.http.running import run
 from asgireload.http.scope import full_path, http_scope
 from asgireload.http.server import Server
-from asgireload.http1.wire import Http1Wire
-from asgireload.http1.write_scheduling import APART_BYTES, ConnectionWriter
-from asgireload.http1.writer import CONTINUE, ResponseFramer, frame_early_hints, prepare_head
 from asgireload.ipc.messages import OpenWork
 from asgireload.ipc.parcels import EventStreamParcel
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
-
-_logger = logging.getLogger("asgireload.error")
 
 BODY_HIGH_WATER_BYTES: Final = 64 * 1024
 """Request body held for an application that does not read, before the socket is no longer read.
@@ -61,6 +54,8 @@ _PARTS_OF_BODY: Final = frozenset(
         "http.response.zerocopysend",
     }
 )
+
+_logger = logging.getLogger("asgireload.error")
 
 _make_task: Any = Task
 _HAS_EAGER_START: Final = sys.version_info >= (3, 12)
@@ -94,108 +89,6 @@ RETRY_AFTER: Final = (b"retry-after", b"1")
 """Overload passes, or does not, within moments; a second keeps polite clients from making it worse."""
 
 
-class Carrier:
-    """What an exchange needs of its connection, which is one of these and a `FileCarrier`.
-
-    A class and no protocol: compiled, its attributes and methods are then found without a lookup.
-    """
-
-    __slots__ = ("clock", "endpoints", "live", "server", "wire", "writer")
-
-    clock: Clock
-    endpoints: Endpoints
-    live: Live
-    server: Server
-    wire: Http1Wire
-    writer: ConnectionWriter
-
-    def write(self, data: bytes) -> None:
-        """Write a piece of a response, at the end of this turn of the loop or sooner."""
-        raise NotImplementedError
-
-    def write_large(self, pieces: list[bytes]) -> None:
-        """Write a piece of a response that is large, in its parts, now."""
-        raise NotImplementedError
-
-    def flush(self) -> None:
-        """Write now what `write` and `write_end` were given."""
-        raise NotImplementedError
-
-    def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
-        """Write the end of a response, and of its connection if it `closes`: `response_completed` follows.
-
-        `now_ns`: what `Clock.now_ns` says.
-        """
-        raise NotImplementedError
-
-    async def wait_writable(self) -> None:
-        """Return when the client has read enough, or is gone."""
-        raise NotImplementedError
-
-    async def wait_movable(self) -> None:
-        """Return when it is settled whether there is a `plain_socket`, or the client is gone."""
-        raise NotImplementedError
-
-    async def wait_flushed(self) -> None:
-        raise NotImplementedError
-
-    async def wait_socket_writable(self, descriptor: int) -> None:
-        raise NotImplementedError
-
-    def is_gone(self) -> bool:
-        raise NotImplementedError
-
-    def plain_socket(self) -> int | None:
-        raise NotImplementedError
-
-    def count_sent(self, size: int) -> None:
-        raise NotImplementedError
-
-    def task_name(self) -> str:
-        """Return what tasks that run applications for this connection are called."""
-        raise NotImplementedError
-
-    def must_close_after(self, exchange: "HttpExchange", *, is_last_piece: bool) -> bool:
-        """Decide, while the head is framed, whether the connection ends with this response."""
-        raise NotImplementedError
-
-    def watch_departure(self) -> None:
-        """The application waits to be told that the client has left; see to it that it will be."""
-        raise NotImplementedError
-
-    def event_stream_begun(self, exchange: "HttpExchange") -> None:
-        """The response is a stream of server-sent events without a known end."""
-        raise NotImplementedError
-
-    def event_sent(self, exchange: "HttpExchange") -> None:
-        """A piece of the event stream was written, or put off."""
-        raise NotImplementedError
-
-    def send_interim(self, data: bytes) -> None:
-        """Write now what is no part of the response: the client should go on, or it is to be found out whether it
-        is there."""
-        raise NotImplementedError
-
-    def drop_departed(self) -> None:
-        """The client has left, by all that can be known: end the connection."""
-        raise NotImplementedError
-
-    def resume_body(self) -> None:
-        """The application has read what was held; more may come."""
-        raise NotImplementedError
-
-    def response_completed(self, exchange: "HttpExchange", *, closes: bool) -> None:
-        """The last byte was written. The application may still run."""
-        raise NotImplementedError
-
-    def response_broken(self, exchange: "HttpExchange", *, needs_reset: bool) -> None:
-        """The response cannot be completed: make the truncation visible.
-
-        `needs_reset`: an orderly close would look like the end of the body.
-        """
-        raise NotImplementedError
-
-
 class HttpExchange:
     """Runs the application for one request.
 
@@ -208,12 +101,11 @@ class HttpExchange:
         "_body",
         "_body_sent",
         "_cancellation",
-        "_carrier",
         "_client",
         "_clock",
         "_dropped_bytes",
         "_dropped_messages",
-        "_framer",
+        "_endpoints",
         "_gone_ns",
         "_has_peer_closed",
         "_is_beginning",
@@ -235,23 +127,29 @@ class HttpExchange:
         "_start",
         "_started_ns",
         "_status",
-        "_wire",
         "body_received",
         "events",
         "head",
         "is_request_complete",
         "needs_continue",
         "request_id",
+        "stream",
         "task",
     )
 
-    def __init__(self, carrier: Carrier, head: RequestHead) -> None:
-        self._carrier = carrier
-        self._server = carrier.server
-        self._clock = carrier.clock
-        self._live = carrier.live
-        self._wire = carrier.wire
+    def __init__(
+        self,
+        head: RequestHead,
+        stream: ResponseStream,
+        server: Server,
+        endpoints: Endpoints,
+    ) -> None:
         self.head = head
+        self.stream = stream
+        self._server = server
+        self._clock = server.clock
+        self._live = server.live
+        self._endpoints = endpoints
         self.task: Task[None] | None = None
         self.needs_continue = head.expects_continue
         """The client waits for a 100 before it sends the body (RFC 9110 section 10.1.1)."""
@@ -274,7 +172,6 @@ class HttpExchange:
         self._stage = ResponseStage.WAITING
         self._start: tuple[int, tuple[Any, ...]] = (0, ())
         self._sends_trailers = False
-        self._framer: ResponseFramer | None = None
         self._status = 0
         self._begun_ns = 0
         """When the head of a response was written behind which something follows."""
@@ -295,7 +192,7 @@ class HttpExchange:
         self._dropped_messages = 0
         self._gone_ns = 0
         """When the application was first found to send to a client that had left, or when that was noticed."""
-        self._client: Client | None = carrier.endpoints.client
+        self._client: Client | None = endpoints.client
         """For the log; a trusted proxy may name another than the peer."""
         self.request_id: str | None = None
         self._started_ns = self._clock.now_ns()
@@ -316,7 +213,7 @@ class HttpExchange:
     @property
     def is_response_begun(self) -> bool:
         """True when bytes of the final response were written."""
-        return self._framer is not None
+        return self.stream.is_started
 
     @property
     def is_response_complete(self) -> bool:
@@ -341,7 +238,7 @@ class HttpExchange:
         # its context variables are not for this one.
         if loop.get_task_factory() is None:
             # What the loop would do, but for a name that is not made anew for each request.
-            name = self._carrier.task_name()
+            name = self.stream.task_name()
             if not at_once:
                 task = _make_task(
                     run(self), loop=loop, name=name, context=self._server.variables.copy()
@@ -355,7 +252,7 @@ class HttpExchange:
                     return
                 self._note_first_wait()
             else:
-                begun = self._clock.first_steps.begin(
+                begun = self._clock.eager_starter.begin(
                     run(self), name, self._server.variables.copy()
                 )
                 if begun is None:
@@ -393,8 +290,7 @@ class HttpExchange:
 
         A client that waits with its sending side closed must get its whole answer, and looks the same
         as one that has left until something is written to it: the kernel of that one answers with a
-        reset. So an application that asks whether the client is there has it asked, by a 100 response,
-        which a client may get at any time and ignores (RFC 9110 section 15.2).
+        reset. So an application that asks whether the client is there has it asked (`ResponseStream.probe`).
         """
         self._has_peer_closed = True
         self._wake_receivers()
@@ -404,7 +300,7 @@ class HttpExchange:
 
         `status`: what the connection answers in the application's place; 0 when it does not.
         """
-        if status and self._framer is None:
+        if status and not self.stream.is_started:
             self._status = status
         was_open = not self.is_response_complete and (
             not self._is_disconnected or self._is_detached
@@ -441,7 +337,7 @@ class HttpExchange:
         self.abandon()
 
     @property
-    def awaits_departure(self) -> bool:
+    def awaits_disconnect(self) -> bool:
         """The application waits to be told that the client has left."""
         return self._receive_waiters is not None and self.is_request_complete
 
@@ -452,9 +348,7 @@ class HttpExchange:
     # Event streams, on their way from one worker to another.
 
     def resume(self, parcel: EventStreamParcel) -> None:
-        """Go on with a response that another worker has begun. Called before `start`."""
-        self._framer = framer = ResponseFramer()
-        framer.resume(is_chunked=parcel.is_chunked, closes=parcel.closes)
+        """Go on with a response that another worker has begun, as the stream does. Called before `start`."""
         self.events = EventStream(parcel.last_event_id, has_events=parcel.has_events, is_begun=True)
         if parcel.has_events:
             self.events.first_event_id = parcel.first_event_id
@@ -473,20 +367,6 @@ class HttpExchange:
     @property
     def started_ns(self) -> int:
         return self._started_ns
-
-    @property
-    def is_chunked(self) -> bool:
-        return self._framer is not None and self._framer.is_chunked
-
-    @property
-    def is_delimited_by_close(self) -> bool:
-        """Only the end of the connection marks the end of the body."""
-        return self._framer is not None and self._framer.is_delimited_by_close
-
-    @property
-    def closes(self) -> bool:
-        """The head has said that the connection ends with the response."""
-        return self._framer is not None and self._framer.closes
 
     @property
     def is_resumed(self) -> bool:
@@ -515,12 +395,9 @@ class HttpExchange:
 
     def end_stream(self) -> None:
         """End an event stream that is between two events, as its framing does."""
-        framer = self._framer
-        assert framer is not None
         now_ns = self._clock.now_ns()
         self._is_resumed = self._is_detached = False
-        end = framer.frame(b"", more_body=False)
-        self._carrier.write_end(end, now_ns, closes=framer.closes)
+        self.stream.send_data(b"", now_ns, more_body=False)
         self._complete_response(now_ns)
         # For the application, which goes on.
         self._is_disconnected = True
@@ -535,7 +412,14 @@ class HttpExchange:
 
     def call(self) -> Awaitable[None] | None:
         """Call the application; return None when there are too many requests for it."""
-        scope: Scope = http_scope(self.head, self._server, self._carrier.endpoints)
+        stream = self.stream
+        scope: Scope = http_scope(
+            self.head,
+            self._server,
+            self._endpoints,
+            can_inform=stream.can_inform,
+            can_send_trailers=stream.can_send_trailers,
+        )
         if self.head.is_forwarded:
             self._client = scope["client"]
         if self._server.request_ids is not None:
@@ -594,7 +478,7 @@ class HttpExchange:
                 more_body = not self.is_request_complete
                 self._is_end_delivered = not more_body
                 if len(body) > BODY_HIGH_WATER_BYTES or more_body:
-                    self._carrier.resume_body()
+                    self.stream.resume_body()
                 return {"type": "http.request", "body": body, "more_body": more_body}
             if self.is_request_complete and not self._is_end_delivered:
                 self._is_end_delivered = True
@@ -604,10 +488,10 @@ class HttpExchange:
                 continue
             if self.needs_continue and not self.is_request_complete:
                 self.needs_continue = False
-                if self._framer is None:
-                    self._carrier.send_interim(CONTINUE)
+                if not self.stream.is_started:
+                    self.stream.send_continue()
             if self.is_request_complete:
-                self._carrier.watch_departure()
+                self.stream.watch_disconnect()
             await self._wait_for_news()
 
     async def _wait_for_news(self) -> None:
@@ -631,23 +515,11 @@ class HttpExchange:
                 self._receive_waiters = None
 
     def _ask_peer(self) -> None:
-        """Find out whether a client that has closed its sending side is still there.
-
-        The kernel of one that is not answers whatever is sent with a reset. Before the response that is a 100,
-        which a client may get at any time and ignores (RFC 9110 section 15.2). Between two chunks it is a leading
-        zero of the next chunk's size (RFC 9112 section 7.1). In a body that only the close ends nothing can be
-        said; nobody waits for the end of an event stream, so there the client is taken to have left.
-        """
+        """Find out whether a client that has closed its sending side is still there."""
         self._has_peer_closed = False
-        framer = self._framer
-        if framer is None:
-            if self.head.http_version == "1.1":
-                self._carrier.send_interim(CONTINUE)
-        elif self._stage is ResponseStage.BODY:
-            if framer.is_chunked:
-                self._carrier.send_interim(b"0")
-            elif framer.is_delimited_by_close and self.is_event_stream:
-                self._carrier.drop_departed()
+        if not self.stream.is_started or self._stage is ResponseStage.BODY:
+            # Nobody waits for the end of an event stream.
+            self.stream.probe(is_endless=self.is_event_stream)
 
     async def send(self, message: Message) -> None:
         """Take a response message.
@@ -676,11 +548,12 @@ class HttpExchange:
             given = value_of(message, "body", b"")
             body: bytes = given if type(given) is bytes else bytes_of(given, kind)
             more_body = bool(value_of(message, "more_body", False))
-            framer = self._framer
-            if framer is not None:
-                if more_body and self._carrier.is_gone():
+            stream = self.stream
+            is_first = not stream.is_started
+            if not is_first:
+                if more_body and stream.is_gone():
                     return self._take_in_vain(kind, message)
-                if self._carrier.writer.is_paused:
+                if stream.is_write_paused():
                     return self._take_later(message)
             if self._known_ids is not None:
                 body = body.removeprefix(BOM)  # of a body that has begun elsewhere it is none
@@ -688,31 +561,27 @@ class HttpExchange:
                     self.end_stream()
                     return None
             self._body_sent += len(body)
-            now_ns = 0 if more_body and framer is not None else self._clock.now_ns()
-            if len(body) >= APART_BYTES:
-                self._write_apart(body, now_ns, more_body=more_body)
-                now_ns = self._clock.now_ns()
+            now_ns = 0 if more_body and not is_first else self._clock.now_ns()
+            if is_first:
+                self._start_response(len(body), now_ns, more_body=more_body)
+                if more_body:
+                    self._begun_ns = now_ns
+                stream.send_data(body, now_ns, more_body=more_body)
             else:
-                if framer is None:
-                    data = self._begin_response(body, now_ns, more_body=more_body)
-                else:
-                    data = self._continue_response(framer, body, more_body=more_body)
-                if data:
-                    if (more_body or self._sends_trailers) and not self._is_all_said():
-                        self._carrier.write(data)
-                    else:
-                        self._carrier.write_end(data, now_ns, closes=self._closes())
+                self._send_next(body, now_ns, more_body=more_body)
+            if len(body) >= APART_BYTES:
+                now_ns = self._clock.now_ns()
             if self.events is not None:
                 self.events.feed(body)
             if not more_body:
                 self._end_body(now_ns)
-            elif framer is None and self._is_all_said():
+            elif is_first and stream.omits_body:
                 self._omits_rest = True
                 self._complete_response(now_ns)
             else:
                 if self.events is not None:
-                    self._carrier.event_sent(self)
-                elif framer is None:
+                    stream.event_sent()
+                elif is_first:
                     self._look_for_events(body)
                 return self._let_others() if self._must_yield() else None
         elif stage is ResponseStage.WAITING and kind == "http.response.start":
@@ -750,17 +619,18 @@ class HttpExchange:
         if self._stage is not ResponseStage.STARTED or self._is_disconnected:
             return
         now_ns = self._clock.now_ns()
+        stream = self.stream
         try:
-            data = self._begin_response(b"", now_ns, more_body=True)
+            self._start_response(0, now_ns, more_body=True)
         except AppProtocolError:
             return  # the application hears of it with its next message
-        if self._is_all_said():
-            self._carrier.write_end(data, now_ns, closes=self._closes())
+        self._begun_ns = now_ns
+        stream.send_data(b"", now_ns, more_body=True)
+        if stream.omits_body:
             self._omits_rest = True
             self._complete_response(now_ns)
         else:
-            self._carrier.write(data)
-            self._carrier.flush()
+            stream.flush()
             self._look_for_events(b"")
 
     def _look_for_events(self, body: bytes) -> None:
@@ -769,30 +639,26 @@ class HttpExchange:
         Those to a GET are: they have no end of their own, and browsers and other clients that read them come back
         (WHATWG HTML section 9.2). Those to a POST are answers that end.
         """
-        framer = self._framer
         if (
             self.head.method == "GET"
             and not self.body_received
             and self._start[0] == 200
-            and framer is not None
-            and (framer.is_chunked or framer.is_delimited_by_close)
+            and self.stream.is_open_ended
             and not self._sends_trailers
             and is_event_stream(self._start[1])
         ):
             self.events = EventStream()
             self.events.feed(body)
-            self._carrier.event_stream_begun(self)
+            self.stream.event_stream_begun()
 
     def _go_on_with_events(self) -> None:
         """The application has begun to answer for a stream that another worker had begun."""
         status, headers = self._start
-        self._wire.prepared_heads.prepare(
-            status, headers
-        )  # what could not be sent is an error here, too
+        self.stream.check_head(status, headers)  # what could not be sent is an error here, too
         if status == 200 and not self._sends_trailers and is_event_stream(headers):
             self._is_resumed = False
             self._stage = ResponseStage.BODY
-            self._carrier.event_stream_begun(self)
+            self.stream.event_stream_begun()
         else:
             # Something else than a stream can only be told to a client that comes back.
             self.end_stream()
@@ -861,27 +727,18 @@ class HttpExchange:
         if self._pace is not None:
             self._pace.note_wait()
         try:
-            await self._carrier.wait_writable()
+            await self.stream.wait_writable()
         except asyncio.CancelledError as error:
             if self._is_disconnected:
                 self._cancellation = error
             raise
         await self.send(message)
 
-    def _is_all_said(self) -> bool:
-        """Whether the head is the whole response: to HEAD, or with a status that has no body."""
-        framer = self._framer
-        return framer is not None and framer.omits_body
-
     async def _send_extension(self, kind: str, message: Message) -> None:
         """Take a message that an extension defines; `scope.py` says which are offered."""
         stage = self._stage
-        carrier = self._carrier
         if kind == "http.response.early_hint" and stage is ResponseStage.WAITING:
-            hints = frame_early_hints(pairs_of(message.get("links", ()), "links must be a list"))
-            if self.head.http_version == "1.1" and self._framer is None:
-                carrier.write(hints)
-                carrier.flush()  # hints are for the time in which the application computes
+            self.stream.send_early_hints(pairs_of(message.get("links", ()), "links must be a list"))
         elif kind == "http.response.pathsend" and stage is ResponseStage.STARTED:
             descriptor, size = open_file(message.get("path"))
             try:
@@ -925,33 +782,19 @@ class HttpExchange:
             await self._let_others()
 
     async def _send_file(self, descriptor: int, offset: int, size: int, *, more_body: bool) -> None:
-        carrier = self._carrier
-        head = b""
-        framer = self._framer
+        stream = self.stream
         now_ns = self._clock.now_ns()
-        if framer is None:
-            length = None if more_body else size
-            framer, head = self._frame_head(size, now_ns, more_body=True, body_length=length)
-        try:
-            around = framer.frame_span(size, more_body=more_body)
-        except AppProtocolError:
-            if not head:
-                self._break_response()
-            raise
-        if head:
-            self._commit_head(framer)
-        if around is None:
-            carrier.write(head)
+        if not stream.is_started:
+            self._start_response(size, now_ns, more_body=more_body, is_file=True)
+        if stream.omits_body:
+            stream.send_data(b"", now_ns, more_body=more_body)
             if more_body:
                 self._omits_rest = True
                 self._complete_response(now_ns)
         else:
-            before, behind = around
-            if head or before:
-                carrier.write(head + before)
             self._stage = ResponseStage.FILE
             try:
-                await send_span(carrier, descriptor, offset, size)
+                await stream.send_file(descriptor, offset, size, more_body=more_body)
             except BaseException:
                 self._break_response()  # a part of what was announced is missing
                 raise
@@ -959,85 +802,38 @@ class HttpExchange:
             self._body_sent += size
             if self._is_disconnected:
                 raise ClientDisconnectedError("the client has left")
-            if behind:
-                carrier.write(behind)
         if not more_body:
             self._end_body(self._clock.now_ns())
 
     def _send_trailers(self, message: Message) -> None:
-        framer = self._framer
-        assert framer is not None
         more_trailers = bool(message.get("more_trailers", False))
-        if framer.owes_trailers:
+        if self.stream.sends_trailers:
             headers = pairs_of(message.get("headers", ()))
-            self._carrier.write(framer.frame_trailers(headers, more_trailers=more_trailers))
+            self.stream.send_trailers(headers, more_trailers=more_trailers)
         # Otherwise the client did not ask for them, or the body left no room: they are dropped.
         if not more_trailers:
             self._complete_response(self._clock.now_ns())
 
-    def _begin_response(self, body: bytes, now_ns: int, *, more_body: bool) -> bytes:
-        framer, head = self._frame_head(len(body), now_ns, more_body=more_body, body_length=None)
-        if more_body:
-            self._begun_ns = now_ns
-        data = head + framer.frame(body, more_body=more_body)
-        self._commit_head(framer)
-        return data
+    def _start_response(
+        self, size: int, now_ns: int, *, more_body: bool, is_file: bool = False
+    ) -> None:
+        """Begin the response with a piece of `size` bytes, which is sent next.
 
-    def _write_apart(self, body: bytes, now_ns: int, *, more_body: bool) -> None:
-        """Write a large piece as it is, without a copy of it behind its head."""
-        carrier = self._carrier
-        framer = self._framer
-        head = b""
-        if framer is None:
-            framer, head = self._frame_head(
-                len(body), now_ns, more_body=more_body, body_length=None
-            )
-            self._begun_ns = now_ns
-        try:
-            around = framer.frame_span(len(body), more_body=more_body)
-        except AppProtocolError:
-            if not head:
-                self._break_response()
-            raise
-        if head:
-            self._commit_head(framer)
-        before, behind = around or (b"", b"")
-        pieces = [head + before] if head or before else []
-        if around is not None:
-            pieces.append(body)
-            if behind:
-                pieces.append(behind)
-        carrier.write_large(pieces)
-
-    def _frame_head(
-        self, size: int, now_ns: int, *, more_body: bool, body_length: int | None
-    ) -> tuple[ResponseFramer, bytes]:
-        """Frame the head before a body piece of `size` bytes. Nothing has happened yet when this raises."""
+        Nothing has happened yet when this raises.
+        """
         status, headers = self._start
-        carrier = self._carrier
-        head = self.head
-        is_head_request = head.method == "HEAD"
-        framer = ResponseFramer()
-        data = framer.begin_head(
-            self._wire.prepared_heads.prepare(status, headers)
-            if self.request_id is None
-            else prepare_head(status, headers, self._default_lines()),
+        self.stream.start(
+            status,
+            headers,
             size,
+            now_ns,
             more_body=more_body,
-            is_head_request=is_head_request,
-            http_version=head.http_version,
-            close=carrier.must_close_after(self, is_last_piece=not more_body or is_head_request),
-            date_line=self._clock.date_line(now_ns),
-            body_length=body_length,
-            sends_trailers=self._sends_trailers and head.takes_trailers,
+            trailers=self._sends_trailers,
+            request_id=self.request_id,
+            is_file=is_file,
         )
-        return framer, data
-
-    def _commit_head(self, framer: ResponseFramer) -> None:
-        """The head is about to be written."""
-        self._framer = framer
         self._stage = ResponseStage.BODY
-        self._status = self._start[0]
+        self._status = status
         access_log = self._server.access_log
         if access_log is not None and access_log.logs_at_start:
             access_log.response_begun(
@@ -1045,17 +841,20 @@ class HttpExchange:
                 self.head.method,
                 full_path(self.head, self._server),
                 self.head.http_version,
-                self._status,
+                status,
                 self.request_id,
             )
 
-    def _default_lines(self) -> tuple[tuple[bytes, bytes], ...]:
-        if self.request_id is None or self._server.request_ids is None:
-            return self._wire.default_lines
-        return (*self._wire.default_lines, self._server.request_ids.default_line(self.request_id))
+    def _send_next(self, body: bytes, now_ns: int, *, more_body: bool) -> None:
+        try:
+            self.stream.send_data(body, now_ns, more_body=more_body)
+        except AppProtocolError:
+            # Part of the body is on the wire and the rest does not fit: only the end of the stream can say so.
+            self._break_response()
+            raise
 
     def _client_label(self) -> str:
-        endpoints = self._carrier.endpoints
+        endpoints = self._endpoints
         if self._client is endpoints.client:
             return endpoints.client_label
         return label_of(self._client)
@@ -1081,30 +880,19 @@ class HttpExchange:
             method=head.method,
             target=full_path(head, self._server),
             http_version=head.http_version,
-            scheme="https" if self._carrier.endpoints.is_secure else "http",
+            scheme="https" if self._endpoints.is_secure else "http",
             status=self._status,
             request_headers=head.headers,
-            response_headers=self._start[1] if self._framer is not None else (),
+            response_headers=self._start[1] if self.stream.is_started else (),
             body_bytes=0 if head.method == "HEAD" else self._body_sent,
             duration_ns=duration_ns,
             started_at=time() - duration_ns / 1e9,
             is_complete=is_complete,
             request_id=self.request_id,
             begun_ns=max(self._begun_ns - self._started_ns, 0)
-            if self._framer is not None and self.is_event_stream
+            if self.stream.is_started and self.is_event_stream
             else None,
         )
-
-    def _closes(self) -> bool:
-        return self._framer is not None and self._framer.closes
-
-    def _continue_response(self, framer: ResponseFramer, body: bytes, *, more_body: bool) -> bytes:
-        try:
-            return framer.frame(body, more_body=more_body)
-        except AppProtocolError:
-            # Part of the body is on the wire and the rest does not fit: only the close can say so.
-            self._break_response()
-            raise
 
     def _end_body(self, now_ns: int) -> None:
         if self._sends_trailers:
@@ -1113,7 +901,6 @@ class HttpExchange:
             self._complete_response(now_ns)
 
     def _complete_response(self, now_ns: int) -> None:
-        assert self._framer is not None
         self._stage = ResponseStage.COMPLETE
         self._body = b""
         duration_ns = now_ns - self._started_ns
@@ -1123,7 +910,7 @@ class HttpExchange:
         self._uncount()
         record.note_time(now_ns)
         self._wake_receivers()
-        self._carrier.response_completed(self, closes=self._framer.closes)
+        self.stream.complete()
 
     def _report_error(self, error: BaseException, what: str) -> None:
         self._live.record.values[_APP_ERRORS_TOTAL] += 1
@@ -1162,9 +949,8 @@ class HttpExchange:
     def _break_response(self) -> None:
         if self._is_disconnected:
             return
-        needs_reset = self._framer is not None and self._framer.is_delimited_by_close
         self.disconnect()
-        self._carrier.response_broken(self, needs_reset=needs_reset)
+        self.stream.abort()
 
     def _write_response(
         self, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -1177,7 +963,8 @@ class HttpExchange:
         self._sends_trailers = False
         self._body_sent = len(body)
         now_ns = self._clock.now_ns()
-        self._carrier.write(self._begin_response(body, now_ns, more_body=False))
+        self._start_response(len(body), now_ns, more_body=False)
+        self.stream.send_data(body, now_ns, more_body=False)
         self._complete_response(now_ns)
 
     def _uncount(self) -> None:

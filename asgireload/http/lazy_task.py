@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from asgireload.http.eager_start import FirstStep
+    from asgireload.http.eager_start import EagerStep
 
 
 OVER: Final = object()
@@ -30,9 +30,9 @@ class RequestTask(asyncio.Task[None]):
     coroutine and what that waits for, as with any task.
     """
 
-    __slots__ = ("first_step",)
+    __slots__ = ("eager_step",)
 
-    first_step: "FirstStep"
+    eager_step: "EagerStep"
 
     def get_coro(self) -> Generator[Any, Any, None] | Coroutine[Any, Any, None]:
         coroutine = _step_of(self).coroutine
@@ -50,7 +50,7 @@ class RequestTask(asyncio.Task[None]):
         return _fut_waiter_of(self)
 
 
-class UnmadeTask(RequestTask):
+class LazyTask(RequestTask):
     """Allocated, and made (`__init__`) by the first access to any of its attributes.
 
     One that nobody has looked at is used for the next request. Between two requests it says that it is done:
@@ -60,7 +60,7 @@ class UnmadeTask(RequestTask):
     __slots__ = ()
 
     def __getattribute__(self, name: str) -> Any:
-        if type(self) is UnmadeTask:
+        if type(self) is LazyTask:
             step = _step_of(self)
             if step.running is None:
                 if name == "done":
@@ -78,17 +78,17 @@ class UnmadeTask(RequestTask):
 
 
 _fut_waiter_of: Callable[[RequestTask], Any] = asyncio.Task._fut_waiter.__get__  # type: ignore[attr-defined]  # likewise
-_step_of: Callable[[RequestTask], "FirstStep"] = RequestTask.first_step.__get__  # type: ignore[attr-defined]  # a slot
+_step_of: Callable[[RequestTask], "EagerStep"] = RequestTask.eager_step.__get__  # type: ignore[attr-defined]  # a slot
 
 
 def _is_done() -> bool:
     return True
 
 
-def unmade_task(step: "FirstStep") -> UnmadeTask:
+def lazy_task(step: "EagerStep") -> LazyTask:
     """Return a task that is known to `asyncio.all_tasks`, and not made yet."""
-    task: UnmadeTask = UnmadeTask.__new__(UnmadeTask)
-    task.first_step = step
+    task: LazyTask = LazyTask.__new__(LazyTask)
+    task.eager_step = step
     asyncio._register_task(task)
     return task
 
@@ -119,7 +119,7 @@ def drive(waits: list[bool]) -> Generator[Any, Any, None]:
 
 
 @types.coroutine
-def _rest(step: "FirstStep") -> Generator[Any, Any, None]:
+def _rest(step: "EagerStep") -> Generator[Any, Any, None]:
     """Go on from the end of the first step, as a task runs a coroutine."""
     thrown: BaseException | None = None
     try:

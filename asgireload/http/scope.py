@@ -10,7 +10,18 @@ from asgireload.http.request import RequestHead
 from asgireload.http.server import Server
 
 
-def http_scope(head: RequestHead, server: Server, endpoints: Endpoints) -> Scope:
+def http_scope(
+    head: RequestHead,
+    server: Server,
+    endpoints: Endpoints,
+    *,
+    can_inform: bool,
+    can_send_trailers: bool,
+) -> Scope:
+    """Return a scope that is the application's to change.
+
+    `can_inform` and `can_send_trailers`: as the `ResponseStream` says.
+    """
     # A copy of what is the same in all these scopes costs a third of a dictionary that is built anew.
     template = head.scope
     scope: dict[str, Any]
@@ -28,9 +39,9 @@ def http_scope(head: RequestHead, server: Server, endpoints: Endpoints) -> Scope
         scope["scheme"] = "https"
     extensions = server.http_extensions.copy()
     scope["extensions"] = extensions
-    if head.http_version != "1.1":
+    if not can_inform:
         del extensions["http.response.early_hint"]
-    elif head.takes_trailers:
+    if can_send_trailers:
         extensions["http.response.trailers"] = {}
     _add_rest(scope, head, server, endpoints)
     return scope

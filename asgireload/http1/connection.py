@@ -2,10 +2,10 @@
 
 Parsing, framing and ASGI live elsewhere; this file decides when to read, when to write, when to close.
 
-    SILENT ──bytes──▶ HEAD ──head──▶ EXCHANGE ──response──▶ IDLE ──bytes──▶ HEAD …
-       any of them ──last response, fault, deadline──▶ CLOSING
-       HEAD ──WebSocket handshake──▶ UPGRADED (another protocol owns the socket)
-       SILENT, IDLE, HEAD ──offer──▶ OFFERED ──taken──▶ CLOSING, or back to where it was
+What it may be doing, and what each event makes of that, is one table (`connection_state.py`). Parts of its life are
+told elsewhere: waiting for a slow client (`backpressure.py`), the way to another worker of a connection between two
+requests (`idle_handover.py`) and of an event stream (`stream_leaving.py`, `event_stream_host.py`), and the close
+(`lingering_close.py`).
 
 It may begin before the loop has its socket (`begin_inline`), with the bytes that came first. Then it is the same
 but for two things: it cannot be offered, and reading on moves the socket to the loop first.
@@ -17,7 +17,7 @@ are written is decided by `write_scheduling.py`.
 A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
 (`DrainState.successor`): between two requests it asks for a turn, and when that comes it is offered with the
 bytes that were read and not served. Until its turn it serves on. An event stream moves in the middle of its
-response, or ends between two events (`StreamLeaving`). TLS, a client that has closed its sending side, and what the
+response, or ends between two events. TLS, a client that has closed its sending side, and what the
 successor refuses stay here.
 
 Such a connection ends without losing a request: a response begun after the drain says `Connection: close`
@@ -27,32 +27,34 @@ because a request may be on its way.
 
 import asyncio
 import logging
-import random
 import socket
 import time
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import Final, cast
 
-from asgireload.errors import ClientDisconnectedError, PeerError, UnservedHostError
-from asgireload.http.close_plan import ClosePlan, late_close_at
+from asgireload.errors import PeerError, UnservedHostError
 from asgireload.http.drain_state import Successor
 from asgireload.http.endpoints import Endpoints, resumed_endpoints
-from asgireload.http.event_stream import with_last_event_id
-from asgireload.http.exchange import Carrier, HttpExchange
+from asgireload.http.exchange import HttpExchange
 from asgireload.http.hosts import names_served_host
 from asgireload.http.request import RequestHead
-from asgireload.http1.disconnect_watch import DepartureWatch
+from asgireload.http1.backpressure import Backpressure
+from asgireload.http1.connection_state import ConnectionEvent, ConnectionState, next_state
+from asgireload.http1.disconnect_watch import DisconnectWatch
+from asgireload.http1.event_stream_host import EventStreamHost
+from asgireload.http1.idle_handover import HoldState, IdleHandover
 from asgireload.http1.lingering_close import LingeringClose, reset, unsent_bytes
 from asgireload.http1.reader import RequestReader
+from asgireload.http1.response_stream import Carrier, Http1ResponseStream
 from asgireload.http1.resuming import Resuming
+from asgireload.http1.sendfile import FileCarrier
 from asgireload.http1.stream_leaving import StreamLeaving
 from asgireload.http1.timeouts import CLOCK_TICK, NEVER, ConnectionTimer, Expired
 from asgireload.http1.wire import Http1Wire
 from asgireload.http1.write_scheduling import ConnectionWriter
 from asgireload.http1.writer import frame_error
 from asgireload.ipc.messages import OpenWork
-from asgireload.ipc.parcels import EventStreamParcel, HttpParcel, HttpParcelState, Parcel
+from asgireload.ipc.parcels import EventStreamParcel, HttpParcel, HttpParcelState
 from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.proxy_protocol import Origin
 
@@ -65,38 +67,18 @@ connection can be kept; for more than that, closing is cheaper for both sides.""
 _PEER_ERRORS_TOTAL: Final = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL: Final = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
-_STREAM_MOMENT: Final = 1.0
-"""Seconds from telling an application that its event stream is over here until it is cancelled, if it does not
-listen."""
-_STREAM_PATIENCE: Final = 5.0
-"""Seconds that an event stream on its way waits for its client to take what was sent, and for a worker that
-follows."""
 _UNREAD_PATIENCE: Final = 0.1
 """Seconds, a few turns of the loop, for what came in time while nobody read: on a connection that was on
 its way between two workers, or waited for its turn."""
 
 
-class ConnectionState(Enum):
-    SILENT = auto()
-    """Accepted; nothing was received."""
-    IDLE = auto()
-    """Between two requests."""
-    HEAD = auto()
-    """Part of a request head was received."""
-    EXCHANGE = auto()
-    """A request is being answered, or the unread rest of its body is awaited."""
-    CLOSING = auto()
-    """The last byte was written; what arrives is dropped."""
-    OFFERED = auto()
-    """Offered to the worker that follows; nothing is read or written until it has answered."""
-    UPGRADED = auto()
-    """A WebSocket connection has taken over the socket."""
-
-
-_STATE_OF_PARCEL = {
+_STATE_OF_PARCEL: dict[HttpParcelState, ConnectionState] = {
     "silent": ConnectionState.SILENT,
     "idle": ConnectionState.IDLE,
     "head": ConnectionState.HEAD,
+}
+_PARCEL_OF_STATE: dict[ConnectionState, HttpParcelState] = {
+    state: name for name, state in _STATE_OF_PARCEL.items()
 }
 
 
@@ -109,29 +91,26 @@ class HttpConnection(Carrier):
 
     # Thousands of connections wait at once: without a dictionary each they take a third less memory.
     __slots__ = (
+        "_backpressure",
         "_current",
-        "_departure",
+        "_disconnect_watch",
+        "_handover",
         "_has_peer_closed",
         "_incoming",
-        "_is_holding",
         "_is_reading_paused",
-        "_is_waiting_to_deliver",
         "_leaving",
         "_lingering",
         "_origin",
         "_reader",
-        "_refused_by",
         "_resumed",
-        "_state_before",
-        "_successor",
         "_task_name",
         "_timer",
         "_transport",
-        "_unread",
         "_upgrade_head",
-        "_write_waiters",
         "drain",
+        "endpoints",
         "state",
+        "unread",
     )
 
     def __init__(self, wire: Http1Wire, origin: Origin | None) -> None:
@@ -141,7 +120,7 @@ class HttpConnection(Carrier):
         self.live = server.live
         self.drain = server.drain
         self.state = ConnectionState.SILENT
-        self.writer = ConnectionWriter(wire.turn)
+        self.writer = ConnectionWriter(self.wire.turn)
         self._origin = origin
         self._task_name = ""
         self._transport: asyncio.Transport
@@ -150,28 +129,22 @@ class HttpConnection(Carrier):
         """The exchange in hand: being answered, or waiting for the rest of its body to be dropped."""
         self._incoming: HttpExchange | None = None
         """The exchange whose request body is being received: the current one, or one about to be."""
-        self._unread = b""
+        self.unread = b""
         """What the client sent behind the request in hand."""
         self._upgrade_head: RequestHead | None = None
-        self._is_waiting_to_deliver = False
-        """The response in hand is complete, and the client has yet to take enough of it."""
         self._has_peer_closed = False
         self._is_reading_paused = False
-        self._write_waiters: list[asyncio.Future[None]] = []
+        self._backpressure: Backpressure | None = None
+        """Made when somebody has to wait."""
         self._timer = ConnectionTimer(self.clock.loop, self.clock.timer_wheel)
         self._lingering: LingeringClose | None = None
-        self._departure: DepartureWatch | None = None
-        self._successor: Successor | None = None
-        """Where the connection is enlisted, or offered."""
-        self._refused_by: Successor | None = None
+        self._disconnect_watch: DisconnectWatch | None = None
+        self._handover: IdleHandover | None = None
+        """Made when the connection is held, or may go to the worker that follows."""
         self._leaving: StreamLeaving | None = None
         """Of the event stream in hand, while the worker drains."""
         self._resumed: EventStreamParcel | None = None
         """A stream that another worker has begun, until its request is read here."""
-        self._is_holding = False
-        """Between two requests, and not reading because the turn to leave comes at once."""
-        self._state_before = ConnectionState.SILENT
-        """While OFFERED: what it was."""
 
     # asyncio calls these.
 
@@ -199,9 +172,9 @@ class HttpConnection(Carrier):
         self.data_received(data)
         if self.state is ConnectionState.SILENT:
             self._set_timeout(self.server.settings.head_timeout)
-            self._resume_reading()
+            self.resume_reading()
         elif self.state is ConnectionState.HEAD or self._awaits_body():
-            self._resume_reading()
+            self.resume_reading()
 
     def _awaits_body(self) -> bool:
         exchange = self._current
@@ -216,17 +189,17 @@ class HttpConnection(Carrier):
             return
         exchange = self._current
         if exchange is not None:
-            self._is_reading_paused = bool(self._unread) or not exchange.can_keep_reading
+            self._is_reading_paused = bool(self.unread) or not exchange.can_keep_reading
         if self._is_reading_paused:
             transport.pause_reading()
-        if exchange is not None and exchange.awaits_departure:
-            self.watch_departure()
+        if exchange is not None and exchange.awaits_disconnect:
+            self.watch_disconnect()
         if self.live.is_held:
             self.hold()
         if self.drain.notice:
             self.begin_drain()
-        if exchange is None and self._unread and not self._is_holding:
-            self._read_on()
+        if exchange is None and self.unread and not self._is_held():
+            self.read_on()
 
     def resume(self, transport: asyncio.Transport, parcel: HttpParcel) -> None:
         """Go on with a connection that another worker handed over. Called in place of `connection_made`,
@@ -246,11 +219,11 @@ class HttpConnection(Carrier):
         self._timer.wait = max(min(parcel.deadline, now + timeout), now + _UNREAD_PATIENCE)
         self._timer.arm(self, self._timer.wait)
         if self.live.is_held:
-            self._unread = parcel.unread
+            self.unread = parcel.unread
             self.hold()
         elif parcel.unread:
-            self._unread = parcel.unread
-            self._read_on()
+            self.unread = parcel.unread
+            self.read_on()
         if self.drain.notice:
             self.begin_drain()
 
@@ -279,11 +252,11 @@ class HttpConnection(Carrier):
         if self._lingering is not None:
             self._lingering.drop(data)
         elif self._current is not None and self._incoming is None:
-            self._unread += data
-            self._pause_reading()
-        elif self._is_holding:
+            self.unread += data
+            self.pause_reading()
+        elif self._is_held():
             # It was on its way when reading was paused.
-            self._unread += data
+            self.unread += data
         elif self.state is not ConnectionState.CLOSING:
             self._read(data, is_first=True)
 
@@ -306,23 +279,24 @@ class HttpConnection(Carrier):
             self._close(lingers=False)
         else:
             self._current.note_peer_closed()
-            self._begin_departure_watch(on_hang_up=None)
+            self._begin_disconnect_watch(on_hang_up=None)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.state = ConnectionState.CLOSING
-        self._timer.disarm(self)
+        self._end()
         if self._lingering is not None:
             self._lingering.cancel()
-        if self._departure is not None:
-            self._departure.cancel()
+        if self._disconnect_watch is not None:
+            self._disconnect_watch.cancel()
         self.writer.drop()
-        self._is_waiting_to_deliver = False
         self._reader.let_go()
         # Whatever the log makes of the exchange, nothing waits for this connection any more.
         self.live.unregister(self)
         self._drop_exchange()
         self._wake_writers()
+        # Those refer to the connection: all end without the garbage collector.
+        self._handover = None
+        self._backpressure = None
 
     def pause_writing(self) -> None:
         self.writer.is_paused = True
@@ -336,17 +310,28 @@ class HttpConnection(Carrier):
         self._wake_writers()
         if self._leaving is not None:
             self._leaving.advance()
-        if self._is_waiting_to_deliver:
-            self._is_waiting_to_deliver = False
+        handover = self._handover
+        if self.state is ConnectionState.DELIVERING:
             self._release_current()
             self._go_on()
-        elif self._is_holding and self._is_between_requests():
-            self._enlist()
+        elif (
+            handover is not None and handover.state is HoldState.HELD and self.is_between_requests()
+        ):
+            handover.enlist(self.drain.successor)
 
     def _wake_writers(self) -> None:
-        waiters, self._write_waiters = self._write_waiters, []
-        for waiter in waiters:
-            _wake(waiter)
+        if self._backpressure is not None:
+            self._backpressure.wake()
+
+    def _advance(self, event: ConnectionEvent) -> None:
+        self.state = next_state(self.state, event)
+
+    def _end(self) -> None:
+        """Wait for nothing any more."""
+        self._advance(ConnectionEvent.END)
+        self._timer.disarm(self)
+        if self._handover is not None:
+            self._handover.cancel()
 
     # The reader calls these, within `_read`.
 
@@ -360,8 +345,10 @@ class HttpConnection(Carrier):
         if head.is_websocket and self.wire.websockets is not None:
             self._upgrade_head = head
             return True
-        exchange = HttpExchange(self, head)
+        stream = Http1ResponseStream(self, head)
+        exchange = HttpExchange(head, stream, self.server, self.endpoints)
         if self._resumed is not None:
+            stream.resume(self._resumed)
             exchange.resume(self._resumed)
             self._resumed = None
         self._incoming = exchange
@@ -370,7 +357,7 @@ class HttpConnection(Carrier):
     def on_body(self, data: bytes) -> None:
         exchange = self._incoming
         if exchange is not None and exchange.feed_body(data):
-            self._pause_reading()
+            self.pause_reading()
 
     def on_complete(self) -> None:
         exchange = self._incoming
@@ -380,7 +367,7 @@ class HttpConnection(Carrier):
         if exchange is self._current:
             self._incoming = None
 
-    # The exchange calls these.
+    # The response stream of the exchange in hand calls these.
 
     def task_name(self) -> str:
         if not self._task_name:
@@ -402,54 +389,23 @@ class HttpConnection(Carrier):
 
     def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
         self.live.record.bytes_sent += len(data)
-        self.writer.write_end(data, now_ns, closes=closes, is_pipelined=bool(self._unread))
+        self.writer.write_end(data, now_ns, closes=closes, is_pipelined=bool(self.unread))
 
     async def wait_writable(self) -> None:
-        while self.writer.is_paused and self.state is not ConnectionState.CLOSING:
-            await self._wait_for_write_side()
+        if self.writer.is_paused:
+            await self._backpressure_made().wait_writable()
 
-    async def wait_movable(self) -> None:
-        while self.writer.is_direct and self.state is not ConnectionState.CLOSING:
-            self._transport.resume_reading()
-            await self._wait_for_write_side()
+    def file_carrier(self) -> FileCarrier:
+        return self._backpressure_made()
 
-    async def wait_flushed(self) -> None:
-        self.writer.flush()
-        transport = self._transport
-        if not transport.get_write_buffer_size():
-            return
-        transport.set_write_buffer_limits(0)
-        try:
-            while transport.get_write_buffer_size() and self.state is not ConnectionState.CLOSING:
-                await self._wait_for_write_side()
-        finally:
-            if not transport.is_closing():
-                transport.set_write_buffer_limits()
+    def _backpressure_made(self) -> Backpressure:
+        backpressure = self._backpressure
+        if backpressure is None:
+            backpressure = self._backpressure = Backpressure(self)
+        return backpressure
 
-    async def wait_socket_writable(self, descriptor: int) -> None:
-        loop = self.clock.loop
-        waiter: asyncio.Future[None] = loop.create_future()
-        # Woken by the loss of the connection, too.
-        self._write_waiters.append(waiter)
-        loop.add_writer(descriptor, _wake, waiter)
-        try:
-            # The kernel says writable in jumps of a third of its buffer; what it got rid of meanwhile counts.
-            unsent = unsent_bytes(self._transport)
-            while not await self._is_done_in_time(waiter):
-                before, unsent = unsent, unsent_bytes(self._transport)
-                if unsent >= before:
-                    self._drop_stalled()
-                    break
-        finally:
-            loop.remove_writer(descriptor)
-            if waiter in self._write_waiters:
-                self._write_waiters.remove(waiter)
-        if self.state is ConnectionState.CLOSING:
-            raise ClientDisconnectedError("the client has left")
-
-    async def _is_done_in_time(self, waiter: "asyncio.Future[None]") -> bool:
-        done, _ = await asyncio.wait([waiter], timeout=self.server.settings.write_timeout)
-        return bool(done)
+    def is_closing(self) -> bool:
+        return self.state is ConnectionState.CLOSING
 
     def is_gone(self) -> bool:
         return self.state is ConnectionState.CLOSING or self._transport.is_closing()
@@ -462,9 +418,6 @@ class HttpConnection(Carrier):
             return None
         return own_socket.fileno()
 
-    def count_sent(self, size: int) -> None:
-        self.live.record.bytes_sent += size
-
     def drop_departed(self) -> None:
         self._transport.abort()
 
@@ -472,45 +425,54 @@ class HttpConnection(Carrier):
         self.write(data)
         self.writer.flush()
         self._restart_body_timeout()
-        if self._departure is not None:
-            self._departure.hurry()
+        if self._disconnect_watch is not None:
+            self._disconnect_watch.hurry()
 
     def resume_body(self) -> None:
-        if not self._unread:
-            self._resume_reading()
+        if not self.unread:
+            self.resume_reading()
             self._restart_body_timeout()
 
-    def event_stream_begun(self, exchange: HttpExchange) -> None:
-        if self.drain.notice and exchange is self._current:
+    def event_stream_begun(self, stream: Http1ResponseStream) -> None:
+        if self.drain.notice and self._is_in_hand(stream):
             self._leave_stream()
 
-    def event_sent(self, exchange: HttpExchange) -> None:
-        if self._leaving is not None and exchange is self._current:
+    def event_sent(self, stream: Http1ResponseStream) -> None:
+        if self._leaving is not None and self._is_in_hand(stream):
             self._leaving.advance()
 
-    def watch_departure(self) -> None:
+    def _is_in_hand(self, stream: Http1ResponseStream) -> bool:
+        exchange = self._current
+        return exchange is not None and exchange.stream is stream
+
+    def watch_disconnect(self) -> None:
         if self.writer.is_direct:
             self._transport.resume_reading()
-        elif self._is_reading_paused and self._departure is None:
-            self._begin_departure_watch(on_hang_up=self._note_hang_up)
+        elif self._is_reading_paused and self._disconnect_watch is None:
+            self._begin_disconnect_watch(on_hang_up=self._note_hang_up)
 
-    def must_close_after(self, exchange: HttpExchange, *, is_last_piece: bool) -> bool:
-        if not exchange.head.keep_alive:
+    def must_close_after(self, head: RequestHead, *, is_last_piece: bool) -> bool:
+        if not head.keep_alive:
             return True
+        exchange = self._current
+        assert exchange is not None
         if not exchange.is_request_complete and (
             exchange.needs_continue or (is_last_piece and not self._can_discard_rest(exchange))
         ):
             # The body may never come, or is too long to wait for it.
             return True
-        return not self._unread and (
-            self._has_peer_closed or (bool(self.drain.notice) and not self._may_leave())
+        return not self.unread and (
+            self._has_peer_closed or (bool(self.drain.notice) and not self.may_leave())
         )
 
-    def response_completed(self, exchange: HttpExchange, *, closes: bool) -> None:
+    def response_completed(self, *, closes: bool) -> None:
+        exchange = self._current
+        assert exchange is not None
         self._forget_leaving()
         self._timer.request = NEVER
         if not exchange.is_request_complete and not closes and self._can_discard_rest(exchange):
-            self._resume_reading()
+            self._advance(ConnectionEvent.BODY_LEFT)
+            self.resume_reading()
             settings = self.server.settings
             self._set_timeout(
                 settings.drain_grace if self.drain.notice else settings.keep_alive_timeout
@@ -524,12 +486,12 @@ class HttpConnection(Carrier):
             )
         elif self.writer.is_paused:
             # The next request has its turn when the client has taken this response.
-            self._is_waiting_to_deliver = True
+            self._advance(ConnectionEvent.CLIENT_IS_SLOW)
         else:
             self._release_current()
             self._go_on()
 
-    def response_broken(self, exchange: HttpExchange, *, needs_reset: bool) -> None:
+    def response_broken(self, *, needs_reset: bool) -> None:
         self._release_current()
         if needs_reset:
             self._reset()
@@ -541,6 +503,8 @@ class HttpConnection(Carrier):
     @property
     def idle_since(self) -> float | None:
         settings = self.server.settings
+        if self._is_offered():
+            return None
         if self.state is ConnectionState.IDLE:
             return self._timer.wait - settings.keep_alive_timeout
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.HEAD:
@@ -557,53 +521,51 @@ class HttpConnection(Carrier):
 
     def hold(self) -> None:
         self.writer.flush()
-        if self._is_between_requests() and not self._transport.is_closing():
+        if self.is_between_requests() and not self._transport.is_closing():
             self._timer.wait = NEVER
-            self._is_holding = True
-            self._pause_reading()
+            self._handover_made().hold()
 
     def release(self) -> None:
-        if self._is_holding and self.state is not ConnectionState.OFFERED:
+        handover = self._handover
+        if handover is not None and handover.state is HoldState.HELD:
             settings = self.server.settings
             is_idle = self.state is ConnectionState.IDLE
             self._set_timeout(settings.keep_alive_timeout if is_idle else settings.head_timeout)
-            self._stop_holding()
+            handover.release()
 
     def begin_drain(self) -> None:
-        if self.state is ConnectionState.OFFERED or self.writer.is_direct:
+        if self._is_offered() or self.writer.is_direct:
             return  # `move_to` calls again
         self.writer.flush()
-        if self._may_leave():
-            if self._is_between_requests():
+        if self.may_leave():
+            if self.is_between_requests():
                 self._timer.unbound_wait()
                 if self._timer.wait < NEVER:
                     self._timer.arm(self, self._timer.wait)
-                if not self._enlist() and not self.live.is_held:
-                    self._stop_holding()
-            elif self._has_event_stream():
+                handover = self._handover_made()
+                if not handover.enlist(self.drain.successor) and not self.live.is_held:
+                    handover.release()
+            elif self.has_event_stream():
                 self._leave_stream()
-            elif not self._is_waiting_to_deliver:
-                self._bound_rest()
+            elif self.state is ConnectionState.DISCARDING:
+                self._set_timeout(self.server.settings.drain_grace)
             return
-        self._stop_holding()
-        if self._has_event_stream():
+        if self._handover is not None:
+            self._handover.release()
+        if self.has_event_stream():
             self._leave_stream()
             return
         if self.state is ConnectionState.SILENT or self.state is ConnectionState.IDLE:
             self._bound(self.server.settings.drain_grace)
         elif self.state is ConnectionState.HEAD:
             self._bound(self._seconds_to_drain_deadline())
-        else:
-            self._bound_rest()
-
-    def _bound_rest(self) -> None:
-        """Where all that is waited for is the rest of a body that nobody reads, the drain does not wait long."""
-        if self._current is not None and self._current.is_response_complete:
+        elif self.state is ConnectionState.DISCARDING or self.state is ConnectionState.DELIVERING:
+            # For the rest of a body that nobody reads, and for who takes no response, a drain does not wait long.
             self._set_timeout(self.server.settings.drain_grace)
 
-    # An event stream that leaves: see `LeavingStream`.
+    # Of the event stream in hand; `EventStreamHost` asks some of it.
 
-    def _has_event_stream(self) -> bool:
+    def has_event_stream(self) -> bool:
         exchange = self._current
         return (
             exchange is not None
@@ -614,148 +576,45 @@ class HttpConnection(Carrier):
     def _leave_stream(self) -> None:
         leaving = self._leaving
         if leaving is None:
-            leaving = self._leaving = StreamLeaving(self.clock.loop, self)
+            leaving = self._leaving = StreamLeaving(self.clock.loop, self._event_stream_host())
         leaving.follow(self.drain.successor)
+
+    def _event_stream_host(self) -> EventStreamHost:
+        exchange = self._current
+        assert exchange is not None
+        return EventStreamHost(self, exchange, _stream_of(exchange))
 
     def _forget_leaving(self) -> None:
         if self._leaving is not None:
             self._leaving.cancel()
             self._leaving = None
 
-    def can_move(self) -> bool:
-        exchange = self._current
-        return (
-            self.server.settings.event_stream_handover
-            and exchange is not None
-            and exchange.events is not None
-            and exchange.events.can_move
-            and not self.writer.is_direct
-            # The worker that follows reads the head once more, and would wait for a body.
-            and exchange.is_request_complete
-            and not exchange.head.chunked
-            and not exchange.head.content_length
-            and self._may_leave()
-        )
-
-    def is_between_events(self) -> bool:
-        exchange = self._current
-        return (
-            exchange is not None
-            and exchange.events is not None
-            and exchange.events.is_at_boundary
-            and not exchange.has_pending_piece
-        )
-
-    def end_at(self) -> float:
-        settings = self.server.settings
-        left = self._stream_seconds_left()
-        notice = min(settings.event_stream_notice, left / 2)
-        window = min(settings.close_window, (left - notice) / 2)
-        now = self.clock.loop.time() + notice
-        jitter = random.random()  # it spreads load; nobody gains by guessing it
-        plan = self.drain.stream_plan
-        if plan is None:
-            plan = self.drain.stream_plan = ClosePlan(now, self._count_streams(), window)
-        if plan.is_full:
-            return late_close_at(now, self._count_streams(), window, jitter)
-        return plan.next_at(jitter)
-
-    def _count_streams(self) -> int:
+    def count_event_streams(self) -> int:
         """Return how many event streams this worker has, this one included."""
         count = 0
         for connection in self.live.connections:
-            if isinstance(connection, HttpConnection) and connection._has_event_stream():
+            if isinstance(connection, HttpConnection) and connection.has_event_stream():
                 count += 1
         return max(count, 1)
 
-    def _stream_seconds_left(self) -> float:
-        """Return the time until the deadline of the drain; long where it has none."""
-        deadline = self.drain.notice.deadline
-        return 3600.0 if deadline is None else max(0.0, deadline - time.monotonic())
-
-    def patience(self) -> float:
-        return min(_STREAM_PATIENCE, self._stream_seconds_left() / 2)
-
-    def detach(self) -> None:
-        exchange = self._current
-        assert exchange is not None
-        self._pause_reading()
-        self.writer.flush()
-        self._let_go(exchange)
-
-    def _let_go(self, exchange: HttpExchange) -> None:
-        """Tell the application that its stream is over here, and cancel it a moment later if it does not listen."""
-        exchange.detach()
-        self.clock.loop.call_later(
-            min(_STREAM_MOMENT, self._stream_seconds_left() / 4), exchange.cancel_unless_told
-        )
-
-    def is_settled(self) -> bool:
-        transport = self._transport
-        if not transport.get_write_buffer_size():
-            return True
-        transport.set_write_buffer_limits(0)  # says so when it is empty
-        return False
-
-    def descriptor(self) -> int:
-        descriptor = self.plain_socket()
-        return -1 if descriptor is None or self._transport.is_closing() else descriptor
-
-    def make_parcel(self) -> Parcel | None:
-        if not self.can_move():
-            return None
-        exchange = self._current
-        assert exchange is not None
-        events = exchange.events
-        assert events is not None
-        return EventStreamParcel(
-            self.endpoints.facts(),
-            with_last_event_id(exchange.head.to_bytes(), events.last_event_id),
-            exchange.is_chunked,
-            exchange.closes,
-            events.last_event_id,
-            events.has_events,
-            events.first_event_id or b"",
-            self._unread,
-            exchange.started_ns,
-            exchange.sent_bytes,
-            exchange.request_id,
-        )
-
-    def release_socket(self) -> None:
-        self._leaving = None
-        self.drain.streams_moved += 1
-        self._release_current()
-        self.state = ConnectionState.CLOSING
-        self._timer.disarm(self)
-        self._unread = b""
-        # Without shutdown(): the socket lives on in the other worker.
-        self._transport.close()
-
-    def keep(self) -> None:
-        exchange = self._current
-        if exchange is None:
-            return
+    def stream_stays(self) -> None:
+        """The event stream ends here."""
         self._leaving = None
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
-        if not exchange.is_detached:
-            self._let_go(exchange)
-        self._resume_reading()
-        self.drain.streams_ended += 1
-        exchange.end_stream()
 
     def cut(self) -> None:
         exchange = self._current
         if exchange is not None and not exchange.is_response_complete:
-            if self._has_event_stream() and (exchange.is_detached or self.is_between_events()):
-                self.keep()
+            host = self._event_stream_host()
+            if self.has_event_stream() and (exchange.is_detached or host.is_between_events()):
+                host.keep()
                 if self.state is not ConnectionState.CLOSING:
                     self._close(lingers=True)
                 return
             self.live.record.values[_CUT_TOTAL] += 1
             is_begun = exchange.is_response_begun
-            is_hidden = exchange.is_delimited_by_close
+            is_hidden = _stream_of(exchange).is_delimited_by_close
             self._drop_exchange(503)
             if not is_begun:
                 self._answer(503, "Service Unavailable")
@@ -763,7 +622,7 @@ class HttpConnection(Carrier):
                 self._reset()  # an unfinished body must not look complete
             else:
                 self._close(lingers=True)
-        elif self.state is ConnectionState.HEAD:
+        elif self.state is ConnectionState.HEAD and not self._is_offered():
             self._answer(503, "Service Unavailable")
         elif self._lingering is None:
             self._close(lingers=True)
@@ -777,7 +636,7 @@ class HttpConnection(Carrier):
     def abort(self) -> None:
         self.writer.flush()
         exchange = self._current
-        is_hidden = exchange is not None and exchange.is_delimited_by_close
+        is_hidden = exchange is not None and _stream_of(exchange).is_delimited_by_close
         self._drop_exchange(cancel=True)
         if self._lingering is not None:
             self._lingering.abort()
@@ -807,13 +666,13 @@ class HttpConnection(Carrier):
             self._refuse(error)
             return
         if rest and rest != b"\r\n" and self._upgrade_head is None:
-            self._unread = rest
-            self._pause_reading()
+            self.unread = rest
+            self.pause_reading()
         exchange = self._incoming
         if self._current is not None:
             if exchange is not None:
                 self._restart_body_timeout()
-            elif self._current.is_response_complete:
+            elif self.state is ConnectionState.DISCARDING:
                 # The unread rest of its body has arrived: the connection can be used again.
                 self._release_current()
                 self._go_on()
@@ -826,7 +685,7 @@ class HttpConnection(Carrier):
 
     def _start(self, exchange: HttpExchange, *, at_once: bool) -> None:
         self._current = exchange
-        self.state = ConnectionState.EXCHANGE
+        self._advance(ConnectionEvent.REQUEST)
         if not exchange.is_resumed:
             self.live.record.requests += 1
         if exchange.is_request_complete:
@@ -843,23 +702,26 @@ class HttpConnection(Carrier):
 
     def _go_on(self) -> None:
         """The exchange in hand is over: take the next request, or wait for one."""
-        self.state = ConnectionState.IDLE
+        self._advance(ConnectionEvent.FINISHED)
+        if self.state is ConnectionState.CLOSING:
+            return  # it was dropped, and is lost within this turn of the loop
         settings = self.server.settings
         self._set_timeout(settings.keep_alive_timeout)
         if self.drain.notice:
             self.writer.flush()
             self._timer.forget_bound()  # was of the wait before
-            if not self._may_leave():
+            if not self.may_leave():
                 self._bound(settings.drain_grace)
-            elif not self.writer.is_direct and self._hold():
+            elif not self.writer.is_direct and self._handover_made().enlist(self.drain.successor):
+                self._handover_made().hold()
                 return
-        if self.live.is_held and (not self.drain.notice or self._may_leave()):
+        if self.live.is_held and (not self.drain.notice or self.may_leave()):
             self.hold()
             return
-        self._read_on()
+        self.read_on()
 
-    def _read_on(self) -> None:
-        data, self._unread = self._unread, b""
+    def read_on(self) -> None:
+        data, self.unread = self.unread, b""
         if data:
             self._read(data, is_first=False)
             if self.state is ConnectionState.CLOSING or self.state is ConnectionState.UPGRADED:
@@ -870,8 +732,8 @@ class HttpConnection(Carrier):
         if self._has_peer_closed and (exchange is None or self._incoming is not None):
             # What is missing will never come.
             self._close(lingers=False)
-        elif not self._unread and (exchange is None or exchange.can_keep_reading):
-            self._resume_reading()
+        elif not self.unread and (exchange is None or exchange.can_keep_reading):
+            self.resume_reading()
 
     def _release_current(self) -> None:
         """Make room for the next exchange. Its application may still run, in the background."""
@@ -881,9 +743,9 @@ class HttpConnection(Carrier):
         self._current = None
         self._timer.request = NEVER
         self._forget_leaving()
-        if self._departure is not None:
-            self._departure.cancel()
-            self._departure = None
+        if self._disconnect_watch is not None:
+            self._disconnect_watch.cancel()
+            self._disconnect_watch = None
         if self._incoming is exchange:
             self._incoming = None
 
@@ -895,7 +757,7 @@ class HttpConnection(Carrier):
         exchange = self._current or self._incoming
         self._release_current()
         self._incoming = None
-        self._unread = b""
+        self.unread = b""
         if exchange is not None:
             if cancel:
                 exchange.abandon(status)
@@ -913,13 +775,15 @@ class HttpConnection(Carrier):
             and head.content_length - exchange.body_received <= DISCARD_BYTES
         )
 
-    def _begin_departure_watch(self, on_hang_up: Callable[[], None] | None) -> None:
+    def _begin_disconnect_watch(self, on_hang_up: Callable[[], None] | None) -> None:
         own_socket: socket.socket | None = self._transport.get_extra_info("socket")
-        if self._departure is not None:
-            self._departure.cancel()
+        if self._disconnect_watch is not None:
+            self._disconnect_watch.cancel()
         if own_socket is not None and not self._transport.is_closing():
             loop = self.clock.loop
-            self._departure = DepartureWatch(own_socket, loop, self._transport.abort, on_hang_up)
+            self._disconnect_watch = DisconnectWatch(
+                own_socket, loop, self._transport.abort, on_hang_up
+            )
 
     def _note_hang_up(self) -> None:
         """Behind what was not read yet the client has closed its sending side, or has left."""
@@ -992,16 +856,16 @@ class HttpConnection(Carrier):
             self._put_back_handshake(head, rest)
             self._transport.resume_reading()
             return
-        if self.drain.notice and self._may_leave():
+        if self.drain.notice and self.may_leave():
             self._hold_handshake(head, rest)
             return
         make_successor = self.wire.websockets
         assert make_successor is not None
         self.writer.flush()
-        self.state = ConnectionState.UPGRADED
+        self._advance(ConnectionEvent.HANDSHAKE)
         self._reader.let_go()
         self._timer.disarm(self)
-        self._resume_reading()
+        self.resume_reading()
         successor = make_successor(self.wire, self._transport, self.endpoints, head)
         self.live.replace(self, successor)
         self._transport.set_protocol(cast("asyncio.BaseProtocol", successor))
@@ -1009,113 +873,91 @@ class HttpConnection(Carrier):
 
     # The way to the worker that follows.
 
-    def _may_leave(self) -> bool:
+    def may_leave(self) -> bool:
         """Whether the worker that follows may take this connection."""
         successor = self.drain.successor
         return (
             successor is not None
-            and successor is not self._refused_by
+            and (self._handover is None or not self._handover.was_refused_by(successor))
             and not self._has_peer_closed
             and not self._transport.is_closing()
             and (self.writer.is_direct or self.plain_socket() is not None)
         )
 
-    def _is_between_requests(self) -> bool:
-        return self._current is None and (
-            self.state is ConnectionState.SILENT
-            or self.state is ConnectionState.IDLE
-            or self.state is ConnectionState.HEAD
+    def is_between_requests(self) -> bool:
+        return (
+            self._current is None
+            and (
+                self.state is ConnectionState.SILENT
+                or self.state is ConnectionState.IDLE
+                or self.state is ConnectionState.HEAD
+            )
+            and not self._is_offered()
         )
 
-    def _enlist(self) -> bool:
-        """Ask for a turn, once. True: it comes before anything else would be read."""
-        successor = self.drain.successor
-        if successor is None or self._successor is successor:
-            return False
-        self._successor = successor
-        return successor.enlist(self._take_turn)
+    def _handover_made(self) -> IdleHandover:
+        handover = self._handover
+        if handover is None:
+            handover = self._handover = IdleHandover(self)
+        return handover
 
-    def _hold(self) -> bool:
-        """Wait for the turn without reading if it comes at once; else go on until then."""
-        if not self._enlist():
-            return False
-        self._is_holding = True
-        self._pause_reading()
-        return True
+    def _is_held(self) -> bool:
+        handover = self._handover
+        return handover is not None and handover.state is not HoldState.FREE
+
+    def _is_offered(self) -> bool:
+        handover = self._handover
+        return handover is not None and handover.state is HoldState.OFFERED
 
     def _hold_handshake(self, head: RequestHead, rest: bytes) -> None:
         """A WebSocket that would begin here would have to end at once; let it begin over there."""
         self._put_back_handshake(head, rest)
         self._timer.forget_bound()
-        self._is_holding = True
-        self._pause_reading()
-        self._enlist()
+        handover = self._handover_made()
+        handover.hold()
+        handover.enlist(self.drain.successor)
 
     def _put_back_handshake(self, head: RequestHead, rest: bytes) -> None:
         """Be as if the handshake was received, and not read yet."""
         self._upgrade_head = None
         self._reader = self._new_reader()
-        self._unread = head.to_bytes() + rest
-        self.state = ConnectionState.HEAD
+        self.unread = head.to_bytes() + rest
+        self._advance(ConnectionEvent.HANDSHAKE_PUT_BACK)
         self._set_timeout(self.server.settings.head_timeout)
 
-    def _stop_holding(self) -> None:
-        if self._is_holding:
-            self._is_holding = False
-            if not self._transport.is_closing():
-                self._transport.set_write_buffer_limits()
-            if self._is_between_requests():
-                self._read_on()
-
-    def _take_turn(self) -> None:
-        successor = self._successor
-        self._successor = None
-        if not self._is_between_requests():
-            return
-        if successor is None or not self._may_leave():
-            self._stop_holding()
-            return
-        # Held until it has gone, or is refused: what comes now is for the other worker to read.
-        self._is_holding = True
-        self._pause_reading()
+    def is_flushed(self) -> bool:
+        """Whether the transport holds nothing; if it does, `resume_writing` is called when it does not."""
         transport = self._transport
-        if transport.get_write_buffer_size():
-            # The other worker could write before the rest of this one's: asks again when all is out.
-            transport.set_write_buffer_limits(0)
-            return
+        if not transport.get_write_buffer_size():
+            return True
+        transport.set_write_buffer_limits(0)
+        return False
+
+    def stay(self) -> None:
+        """Go on after `pause_reading` for a turn that has not come, or was of no use."""
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits()
+        if self.is_between_requests():
+            self.read_on()
+
+    def offer_to(self, successor: Successor, settled: Callable[[bool], None]) -> bool:
         descriptor = self.plain_socket()
         assert descriptor is not None
-        state: HttpParcelState = "idle"
-        if self.state is ConnectionState.SILENT:
-            state = "silent"
-        elif self.state is ConnectionState.HEAD:
-            state = "head"
-        unread = self._reader.partial_bytes() + self._unread
+        unread = self._reader.partial_bytes() + self.unread
+        state = _PARCEL_OF_STATE[self.state]
         parcel = HttpParcel(self.endpoints.facts(), state, self._timer.wait, unread)
-        self._state_before = self.state
-        self.state = ConnectionState.OFFERED
-        self._successor = successor
-        if successor.take(descriptor, parcel, self._settle):
-            self._timer.disarm(self)
-        else:
-            self._settle(False)
+        if not successor.take(descriptor, parcel, settled):
+            return False
+        self._timer.disarm(self)
+        return True
 
-    def _settle(self, is_taken: bool) -> None:  # noqa: FBT001 - the port's call has one value
-        """Hear what became of the offer."""
-        successor = self._successor
-        self._successor = None
-        if self.state is not ConnectionState.OFFERED:
-            return
-        if is_taken:
-            self.state = ConnectionState.CLOSING
-            self._timer.disarm(self)
-            self._unread = b""
-            # Without shutdown(): the socket lives on in the other worker.
-            self._transport.close()
-            return
-        self._refused_by = successor
-        self.state = self._state_before
-        self.begin_drain()
+    def leave(self) -> None:
+        """Close the descriptor without a word, and without shutdown(): the socket lives on in the other worker."""
+        self._leaving = None
+        self._release_current()
+        self._end()
+        self.unread = b""
+        self._transport.close()
 
     def _new_reader(self) -> RequestReader:
         return RequestReader(
@@ -1126,34 +968,24 @@ class HttpConnection(Carrier):
 
     def _note_partial_head(self) -> None:
         if self._reader.has_partial_head and self.state is not ConnectionState.HEAD:
-            self.state = ConnectionState.HEAD
+            self._advance(ConnectionEvent.PART_OF_HEAD)
             self._set_timeout(self.server.settings.head_timeout)
             self._timer.forget_bound()
-            if self.drain.notice and not self._may_leave():
+            if self.drain.notice and not self.may_leave():
                 self._bound(self._seconds_to_drain_deadline())
 
-    def _pause_reading(self) -> None:
+    def pause_reading(self) -> None:
         if not self._is_reading_paused and not self._has_peer_closed:
             self._is_reading_paused = True
             self._transport.pause_reading()
 
-    def _resume_reading(self) -> None:
+    def resume_reading(self) -> None:
         if self._is_reading_paused:
             self._is_reading_paused = False
             if self.writer.is_direct:
                 self.writer.flush()  # now: a reset may overtake what waits until the loop has the socket
             if not self._transport.is_closing():  # uvloop raises for a closed transport
                 self._transport.resume_reading()
-
-    async def _wait_for_write_side(self) -> None:
-        waiter = self.clock.loop.create_future()
-        self._write_waiters.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter in self._write_waiters:
-                self._write_waiters.remove(waiter)
-            raise
 
     def _seconds_to_drain_deadline(self) -> float:
         deadline = self.drain.notice.deadline
@@ -1185,7 +1017,7 @@ class HttpConnection(Carrier):
         timer.disarm(self)
         now = self.clock.loop.time() + CLOCK_TICK
         if now >= timer.write and not self._makes_write_progress():
-            self._drop_stalled()
+            self.drop_stalled()
             return
         expired = timer.take_expired(now)
         if expired is Expired.REQUEST:
@@ -1202,13 +1034,13 @@ class HttpConnection(Carrier):
         deadline = self.clock.loop.time() + self.server.settings.write_timeout
         return self._timer.extend_write(deadline, unsent_bytes(self._transport))
 
-    def _drop_stalled(self) -> None:
+    def drop_stalled(self) -> None:
         """The client reads nothing of what it asked for."""
         if self.state is not ConnectionState.CLOSING:
             self.live.record.count_limit(Limit.WRITE_TIMEOUT)
-            self.state = ConnectionState.CLOSING
+            self._advance(ConnectionEvent.END)
             exchange = self._current
-            if exchange is not None and exchange.is_delimited_by_close:
+            if exchange is not None and _stream_of(exchange).is_delimited_by_close:
                 reset(self._transport)  # what it got must not look whole
             else:
                 self._transport.abort()
@@ -1218,7 +1050,7 @@ class HttpConnection(Carrier):
         record = self.live.record
         exchange = self._current
         if exchange is not None:
-            if exchange.is_response_complete:
+            if self.state is not ConnectionState.EXCHANGE:
                 self._close(lingers=True)
             elif self._incoming is None:
                 return
@@ -1228,9 +1060,9 @@ class HttpConnection(Carrier):
             else:
                 record.count_limit(Limit.BODY_TIMEOUT)
                 self._break_off(408, "the request body did not arrive in time")
-        elif self._is_holding:
+        elif self._is_held():
             self._set_timeout(_UNREAD_PATIENCE)
-        elif self.drain.notice and not self._may_leave():
+        elif self.drain.notice and not self.may_leave():
             if self.state is ConnectionState.HEAD:
                 self._answer(503, "Service Unavailable")
             else:
@@ -1251,8 +1083,7 @@ class HttpConnection(Carrier):
         `expects_input`: the client was perhaps sending, and the response says itself where it ends. `resets`: as
         soon as the client has taken what was written, it sees an error.
         """
-        self.state = ConnectionState.CLOSING
-        self._timer.disarm(self)
+        self._end()
         self._drop_exchange()
         self._wake_writers()
         self.writer.flush()
@@ -1308,6 +1139,8 @@ def resumed_http_protocol(wire: Http1Wire, parcel: HttpParcel) -> asyncio.BasePr
     return Resuming(wire.server.clock.loop, begin)
 
 
-def _wake(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+def _stream_of(exchange: HttpExchange) -> Http1ResponseStream:
+    """Return the stream of an exchange that this connection has made."""
+    stream = exchange.stream
+    assert isinstance(stream, Http1ResponseStream)
+    return stream

@@ -21,7 +21,7 @@ PROBE_SECONDS = 15
 """Between two probes of the kernel to a client that is sent nothing."""
 
 
-class DepartureWatch:
+class DisconnectWatch:
     """Calls `on_hang_up` once when the peer of `sock` has closed its sending side, if that is not known
     yet, and `on_gone` once when it has reset the connection. `cancel` ends the watch."""
 

@@ -31,6 +31,8 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from asgireload.http.response_stream import APART_BYTES
+
 TURN_LONGEST_NS: Final = 1_000_000
 """Nanoseconds after which the first response waits for no more than the application that runs."""
 BLOCKED_NS: Final = 4_000_000
@@ -46,8 +48,6 @@ FEW_TURNS: Final = 8
 """Turns with fewer than CROWD responses, one after the other, after which responses are alone again."""
 TURN_MOST_BYTES: Final = 16 * 1024
 """Ends of responses that are larger are written at once: beside so many bytes, waking a reader costs little."""
-APART_BYTES: Final = 64 * 1024
-"""From so many bytes on, a piece of a response body is written by itself."""
 
 
 class InlineWriter(Protocol):

@@ -215,12 +215,12 @@ class ResponseFramer:
 
     __slots__ = (
         "_remaining",
-        "_sends_trailers",
         "closes",
         "is_chunked",
         "is_delimited_by_close",
         "omits_body",
         "owes_trailers",
+        "sends_trailers",
     )
 
     def __init__(self) -> None:
@@ -230,7 +230,8 @@ class ResponseFramer:
         """The body has ended and the trailer section has not."""
         self.is_chunked = False
         self.omits_body = False
-        self._sends_trailers = False
+        self.sends_trailers = False
+        """Trailers are to end the body."""
         self._remaining = -1
         """Bytes the announced Content-Length still asks for; -1 when none was announced."""
 
@@ -310,7 +311,7 @@ class ResponseFramer:
             self._remaining = length
         elif sends_trailers and http_version == "1.1":
             self.is_chunked = True
-            self._sends_trailers = True
+            self.sends_trailers = True
             lines += b"transfer-encoding: chunked\r\n"
         elif body_length is not None or not more_body:
             if body_length is None:
@@ -344,7 +345,7 @@ class ResponseFramer:
             end = b"" if more_body else self._end_of_chunks()
             return b"%x\r\n%b\r\n%b" % (len(body), body, end) if body else end
         if self._remaining >= 0:
-            self._take(len(body), more_body=more_body)
+            self._remaining = self._left_behind(len(body), more_body=more_body)
         return body
 
     def frame_span(self, size: int, *, more_body: bool) -> tuple[bytes, bytes] | None:
@@ -359,7 +360,7 @@ class ResponseFramer:
             end = b"" if more_body else self._end_of_chunks()
             return (b"%x\r\n" % size, b"\r\n" + end) if size else (b"", end)
         if self._remaining >= 0:
-            self._take(size, more_body=more_body)
+            self._remaining = self._left_behind(size, more_body=more_body)
         return b"", b""
 
     def frame_trailers(self, headers: AppHeaders, *, more_trailers: bool) -> bytes:
@@ -379,19 +380,24 @@ class ResponseFramer:
         return b"".join(parts)
 
     def _end_of_chunks(self) -> bytes:
-        if self._sends_trailers:
+        if self.sends_trailers:
             self.owes_trailers = True
             return b"0\r\n"
         return b"0\r\n\r\n"
 
-    def _take(self, size: int, *, more_body: bool) -> None:
-        """Account for a piece of a body whose length was announced."""
+    def check(self, size: int, *, more_body: bool) -> None:
+        """Raise AppProtocolError where `frame` and `frame_span` would for a piece of `size` bytes."""
+        if self._remaining >= 0:
+            self._left_behind(size, more_body=more_body)
+
+    def _left_behind(self, size: int, *, more_body: bool) -> int:
+        """Return how many bytes are left of the announced length behind the next piece."""
         remaining = self._remaining - size
         if remaining < 0:
             raise AppProtocolError(f"the body is {-remaining} bytes longer than its Content-Length")
         if remaining and not more_body:
             raise AppProtocolError(f"the body is {remaining} bytes shorter than its Content-Length")
-        self._remaining = remaining
+        return remaining
 
 
 def frame_error(

@@ -21,6 +21,7 @@ from asgireload.http1.connection import HttpConnection
 from asgireload.http1.resuming import Resuming
 from asgireload.http1.wire import Http1Wire
 from asgireload.worker.connecting import BareSocket, Connecting
+from asgireload.worker.protocols import inline_protocol
 
 READ_BYTES: Final = 16 * 1024
 """Received at once; what is more belongs to a body, and to the loop."""
@@ -317,7 +318,7 @@ class InlineServing:
             # Nothing has come, or its end, which the loop will find out.
             connected.detach()
             return False
-        protocol = HttpConnection(self._wire, None)
+        protocol = inline_protocol(self._wire)
         transport = InlineTransport(self, connected, accepted.peer, local, protocol)
         self._lately.add(transport)
         if self._timer is None:

@@ -29,7 +29,6 @@ from asgireload.http.drain_state import DrainState
 from asgireload.http.live import Live
 from asgireload.http.request_id import RequestIds
 from asgireload.http.server import Server
-from asgireload.http1.connection import http_protocol
 from asgireload.http1.wire import Http1Wire
 from asgireload.ipc.app_signals import give_signals
 from asgireload.ipc.channel import Channel
@@ -72,8 +71,8 @@ from asgireload.worker.loop_end import close_loop
 from asgireload.worker.open_work import WaitReports
 from asgireload.worker.order import WorkerOrder, place_of
 from asgireload.worker.orphaned import Orphaned
+from asgireload.worker.protocols import new_protocol, resumed_protocol
 from asgireload.worker.proxy_header import ProxyHeaderReader
-from asgireload.worker.receiver import resumed_protocol
 from asgireload.worker.settings import connection_settings
 
 _logger = logging.getLogger("asgireload.error")
@@ -226,7 +225,7 @@ class RunningWorker:
         acceptor = Acceptor(
             loop,
             self._listeners.entrances,
-            partial(http_protocol, wire),
+            partial(new_protocol, wire),
             record=self._record,
             handshake_timeout=self._config.timeout_handshake,
             proxy_headers=self._make_proxy_headers(loop),

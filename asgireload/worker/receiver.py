@@ -5,21 +5,15 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from functools import partial
 
 import msgspec
 
 from asgireload.errors import ParcelError
-from asgireload.http1.connection import resumed_http_protocol, resumed_stream_protocol
-from asgireload.http1.wire import Http1Wire
 from asgireload.ipc.parcels import (
-    EventStreamParcel,
-    HttpParcel,
     Offer,
     Parcel,
     PassageMessage,
     Settled,
-    WebSocketParcel,
     Withdrawn,
     decode_parcel,
 )
@@ -32,19 +26,6 @@ SLICE_OFFERS = 16
 transport is made and begins to read, so a count bounds the whole better than the time of this part."""
 
 _logger = logging.getLogger("asgireload.error")
-
-
-def resumed_protocol(wire: Http1Wire, parcel: Parcel) -> Callable[[], asyncio.BaseProtocol]:
-    """Return what makes the protocol that goes on with a connection. Raise ParcelError where none can."""
-    match parcel:
-        case HttpParcel():
-            return partial(resumed_http_protocol, wire, parcel)
-        case EventStreamParcel():
-            return partial(resumed_stream_protocol, wire, parcel)
-        case WebSocketParcel():
-            if wire.websockets is None:
-                raise ParcelError("WebSockets are switched off here")
-            return wire.websockets.resumed_protocol(wire, parcel)
 
 
 class _Arrival(msgspec.Struct, frozen=True):

@@ -18,8 +18,8 @@ from typing import Any
 import anyio
 import pytest
 
-from asgireload.http.eager_start import ORDINARY_AFTER_WAIT, FirstSteps
-from asgireload.http.lazy_task import RequestTask, UnmadeTask
+from asgireload.http.eager_start import ORDINARY_AFTER_WAIT, EagerStarter
+from asgireload.http.lazy_task import LazyTask, RequestTask
 
 pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 12), reason="Python begins tasks at once itself since 3.12"
@@ -30,11 +30,11 @@ _variable: contextvars.ContextVar[str] = contextvars.ContextVar("_variable", def
 Way = Callable[[Any], Awaitable[Any]]
 
 
-async def begin(coroutine: Any, steps: FirstSteps | None = None) -> asyncio.Task[None] | None:
+async def begin(coroutine: Any, steps: EagerStarter | None = None) -> asyncio.Task[None] | None:
     """Begin a coroutine from a callback of the loop, as a connection does."""
     loop = asyncio.get_running_loop()
     begun: asyncio.Future[asyncio.Task[None] | None] = loop.create_future()
-    steps = steps or FirstSteps(loop)
+    steps = steps or EagerStarter(loop)
 
     def call() -> None:
         begun.set_result(steps.begin(coroutine, "the name", contextvars.copy_context()))
@@ -313,7 +313,7 @@ def test_the_first_step_is_over_when_it_was_begun(run: Any) -> None:
         begun: Log = []
 
         def call() -> None:
-            steps = FirstSteps(loop)
+            steps = EagerStarter(loop)
             for _ in range(3):
                 assert steps.begin(returns(seen), "name", contextvars.copy_context()) is None
             begun.append(list(seen))
@@ -364,7 +364,7 @@ def test_a_task_that_somebody_has_kept_is_done_and_calls_back(run: Any) -> None:
             assert task is not None
             task.add_done_callback(kept.append)
 
-        steps = FirstSteps(asyncio.get_running_loop())
+        steps = EagerStarter(asyncio.get_running_loop())
         for coroutine in (keeps, asks_to_be_called):
             assert await begin(coroutine(), steps) is None
             await asyncio.sleep(0)
@@ -391,7 +391,7 @@ def test_a_task_that_is_referred_to_weakly_is_not_used_again(run: Any) -> None:
             found.append(notes.get(task))
             notes[task] = "noted"
 
-        steps = FirstSteps(asyncio.get_running_loop())
+        steps = EagerStarter(asyncio.get_running_loop())
         for _ in range(3):
             assert await begin(notes_it(), steps) is None
             for _ in range(3):
@@ -405,27 +405,27 @@ def test_a_task_that_is_referred_to_weakly_is_not_used_again(run: Any) -> None:
 
 def test_one_that_nobody_has_is_used_again_and_is_done_meanwhile(run: Any) -> None:
     async def main() -> None:
-        steps = FirstSteps(asyncio.get_running_loop())
+        steps = EagerStarter(asyncio.get_running_loop())
         seen: Log = []
         await begin(returns(seen), steps)
-        (idle,) = [task for task in gc.get_objects() if type(task) is UnmadeTask]
+        (idle,) = [task for task in gc.get_objects() if type(task) is LazyTask]
         others = asyncio.all_tasks()
         assert not any(task is idle for task in others)
         del others
         identity = id(idle)
         del idle
         await begin(returns(seen), steps)
-        assert [id(task) for task in gc.get_objects() if type(task) is UnmadeTask] == [identity]
+        assert [id(task) for task in gc.get_objects() if type(task) is LazyTask] == [identity]
 
     run(main())
 
 
 def test_one_that_is_looked_at_between_two_requests_is_a_task_that_has_ended(run: Any) -> None:
     async def main() -> None:
-        steps = FirstSteps(asyncio.get_running_loop())
+        steps = EagerStarter(asyncio.get_running_loop())
         seen: Log = []
         await begin(returns(seen), steps)
-        (idle,) = [task for task in gc.get_objects() if type(task) is UnmadeTask]
+        (idle,) = [task for task in gc.get_objects() if type(task) is LazyTask]
         assert "RequestTask" in repr(idle)
         idle.get_coro()
         await idle
@@ -437,7 +437,7 @@ def test_one_that_is_looked_at_between_two_requests_is_a_task_that_has_ended(run
 
 def test_an_application_that_waits_is_left_to_ordinary_tasks_for_a_while(run: Any) -> None:
     async def main() -> None:
-        steps = FirstSteps(asyncio.get_running_loop())
+        steps = EagerStarter(asyncio.get_running_loop())
         kinds = []
         for _ in range(2 * ORDINARY_AFTER_WAIT + 2):
             task = await begin(asyncio.sleep(0), steps)
@@ -451,7 +451,7 @@ def test_an_application_that_waits_is_left_to_ordinary_tasks_for_a_while(run: An
 
 def test_within_another_task_an_ordinary_one_is_made(run: Any) -> None:
     async def main() -> None:
-        steps = FirstSteps(asyncio.get_running_loop())
+        steps = EagerStarter(asyncio.get_running_loop())
         seen: Log = []
         task = steps.begin(returns(seen), "name", contextvars.copy_context())
         assert type(task) is asyncio.Task
@@ -472,7 +472,7 @@ def test_an_exception_is_told_to_the_loop(run: Any) -> None:
         async def fails() -> None:
             raise ValueError("at once")
 
-        steps = FirstSteps(asyncio.get_running_loop())
+        steps = EagerStarter(asyncio.get_running_loop())
         log: Log = []
         for _ in range(2):
             assert await begin(fails(), steps) is None
@@ -489,7 +489,7 @@ def test_nothing_is_left_of_what_was_begun(run: Any) -> None:
         pass
 
     async def main() -> None:
-        steps = FirstSteps(asyncio.get_running_loop())
+        steps = EagerStarter(asyncio.get_running_loop())
         things = []
 
         async def has(thing: Thing, *, waits: bool) -> None:

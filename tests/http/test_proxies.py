@@ -119,7 +119,7 @@ def scope_of(
     server = Server(None, settings, Clock(None))  # type: ignore[arg-type]
     if websocket:
         return websocket_scope(head, server, endpoints, [])
-    return http_scope(head, server, endpoints)
+    return http_scope(head, server, endpoints, can_inform=True, can_send_trailers=False)
 
 
 @pytest.mark.parametrize(

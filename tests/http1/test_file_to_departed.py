@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asgireload.http import files as sending
+from asgireload.http1 import sendfile as sending
 from tests.worker import test_acceptor_tls
 from tests.worker.test_acceptor_tls import GET, serving
 

@@ -250,7 +250,13 @@ def test_scopes_of_a_repeated_head_are_alike_and_each_requests_own(
 
         class Sink(Recorder):
             def on_head(self, head: RequestHead) -> bool:
-                scope = http_scope(head, server, endpoints)
+                scope = http_scope(
+                    head,
+                    server,
+                    endpoints,
+                    can_inform=head.http_version == "1.1",
+                    can_send_trailers=head.takes_trailers,
+                )
                 made.append(deepcopy({**scope, "extensions": [*scope["extensions"]]}))
                 for value in scope.values():
                     if isinstance(value, dict | list):

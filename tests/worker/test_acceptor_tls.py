@@ -24,7 +24,7 @@ from asgireload.net.tls import Material, files_of, read_material
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.drain import drain
 from asgireload.worker.handover import Handover
-from asgireload.worker.receiver import resumed_protocol
+from asgireload.worker.protocols import resumed_protocol
 from asgireload.worker.tls import make_contexts
 from tests.certificates import AUTHORITY
 from tests.wired import Wired, make_wire

@@ -19,7 +19,8 @@ from asgireload.worker import sender as sender_module
 from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.drain import drain
 from asgireload.worker.handover import Handover
-from asgireload.worker.receiver import HandoverReceiver, resumed_protocol
+from asgireload.worker.protocols import resumed_protocol
+from asgireload.worker.receiver import HandoverReceiver
 from asgireload.worker.sender import HandoverSender
 from tests.http.server import Client
 from tests.wired import Wired, make_wire

@@ -15,7 +15,7 @@ from asgireload.http1.connection import http_protocol
 from asgireload.ipc.scoreboard import Record
 from asgireload.worker.acceptor import Acceptor, Entrance
 from asgireload.worker.handover import Handover
-from asgireload.worker.receiver import resumed_protocol
+from asgireload.worker.protocols import resumed_protocol
 from tests.wired import Wired, make_wire
 
 REQUEST = b"GET /%b HTTP/1.1\r\nhost: test\r\n\r\n"
