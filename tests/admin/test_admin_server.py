@@ -260,7 +260,7 @@ def test_a_crowd_of_strangers_does_not_keep_probes_from_their_answers(
                     assert b" 200 " in (await exchange(address, get("/ready")))[:20]
                     assert b" 200 " in (await exchange(address, get("/status", token=True)))[:20]
                     assert b" 401 " in (await exchange(address, get("/status")))[:20]
-            assert len(server._contexts[0].connections) <= MAX_CONNECTIONS + 100
+            assert len(server._served[0].live.connections) <= MAX_CONNECTIONS + 100
             assert not waiting.done()
             port.verdict.set_result(make_reload(5))
             assert b"committed" in await waiting
