@@ -24,12 +24,12 @@ def make_fault_file(role: str) -> int:
     return os.memfd_create(f"asgireload-{role}-fault", os.MFD_CLOEXEC)
 
 
-_ENDING = f'"{os.path.join(_OWN, "worker", "ending.py")}"'
+_FAST_EXIT = f'"{os.path.join(_OWN, "worker", "fast_exit.py")}"'
 _LOOP_END = f'"{os.path.join(_OWN, "worker", "loop_end.py")}"'
 _STAGES = (
-    (f"{_ENDING}", "in run_exit_handlers", "running exit handlers (atexit)"),
-    (f"{_ENDING}", "in wait_for_threads", "waiting for threads"),
-    (f"{_ENDING}", "in flush_files", "flushing open files"),
+    (f"{_FAST_EXIT}", "in run_exit_handlers", "running exit handlers (atexit)"),
+    (f"{_FAST_EXIT}", "in wait_for_threads", "waiting for threads"),
+    (f"{_FAST_EXIT}", "in flush_files", "flushing open files"),
     (f"{_LOOP_END}", "in close_loop", "ending the tasks and the executor of its event loop"),
 )
 """File and function of ours that are on the stack of a worker that exits, and what it is doing then."""
