@@ -58,7 +58,7 @@ class ApplicationStart:
         self._stage = "boot"
 
     def import_before_loop(self) -> None:
-        """Import the application if that is to be done before the loop runs; `take` raises an error of the import."""
+        """Import the application if that is to be done before the loop runs; `take` raises the import's error."""
         if self._order.app is None and not self._order.import_in_loop:
             self._imported = self._try_import()
 
