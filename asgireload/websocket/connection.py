@@ -508,7 +508,7 @@ class WebSocketConnection:
                 return {"type": "websocket.receive", "bytes": message}
             elif self._disconnect is not None:
                 if self._pace.must_yield(self._clock.now_ns):
-                    await asyncio.sleep(0)  # an application that calls again and again must not block the loop
+                    await asyncio.sleep(0)  # repeated calls must not block the loop
                 return self._disconnect
             await self._wait_among(self._receive_waiters)
 

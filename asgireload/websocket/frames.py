@@ -83,7 +83,7 @@ def explain_first_byte(first: int) -> str:
 
 
 def encode_close(code: int, reason: str) -> bytes:
-    """Return a close frame. Raise AppProtocolError for a code that may not be sent, or a reason that does not fit."""
+    """Return a close frame. Raise AppProtocolError for a code that may not be sent or a reason that is too long."""
     return encode_frame(FIN | CLOSE, close_payload(code, reason))
 
 

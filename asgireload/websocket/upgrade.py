@@ -1,4 +1,4 @@
-"""Where WebSockets begin: after a handshake over HTTP, or with a socket that another worker hands over."""
+"""Make WebSocket connections: after an HTTP handshake, or for a socket that another worker hands over."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from asgireload.websocket.settings import WebSocketSettings
 
 
 class WebSocketUpgrade:
-    """What a handshake begins: an `UpgradeFactory`, for the WebSockets of one server."""
+    """The `UpgradeFactory` for the WebSockets of one server."""
 
     __slots__ = ("settings",)
 
