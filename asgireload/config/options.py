@@ -62,14 +62,17 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def flag(self) -> str:
+        """The flag on the command line, such as `--drain-timeout`."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
+        """The environment variable, such as `ASGIRELOAD_DRAIN_TIMEOUT`."""
         return VARIABLE_PREFIX + self.name.upper()
 
     @property
     def foreign_variable(self) -> str | None:
+        """uvicorn's environment variable for the option, or None."""
         if self.uvicorn is None or not self.uvicorn_variable:
             return None
         return FOREIGN_VARIABLE_PREFIX + self.uvicorn.upper()

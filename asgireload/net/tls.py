@@ -104,6 +104,7 @@ class ServerContext(ssl.SSLContext):
 
 
 def settings_of(config: Config) -> TlsSettings:
+    """Return the settings of TLS contexts from the configuration."""
     return TlsSettings(
         version=_VERSIONS[config.ssl_version],
         verify_mode=_VERIFY_MODES[config.ssl_cert_reqs],

@@ -66,6 +66,7 @@ class DeflateParameters:
 
     @property
     def header_value(self) -> bytes:
+        """The value of the Sec-WebSocket-Extensions header that accepts these parameters."""
         parts = [NAME]
         if self.server_no_context_takeover:
             parts.append("server_no_context_takeover")
@@ -145,6 +146,7 @@ class Deflater:
         self._deflater: zlib._Compress | None = None
 
     def deflate(self, payload: bytes) -> bytes:
+        """Return the compressed message, without the end of its sync flush (section 7.2.1)."""
         deflater = self._deflater
         if deflater is None:
             deflater = new_compressor(self._window_bits, _SEND_LEVEL)

@@ -77,6 +77,7 @@ class DrainClose:
         self._timer = self._clock.loop.call_later(patience, self._begin_late)
 
     def cancel(self) -> None:
+        """Cancel the planned close. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -75,6 +75,7 @@ class KeepAlive:
             )
 
     def stop(self) -> None:
+        """Send no more pings. `ping_at` keeps its value. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

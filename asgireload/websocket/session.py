@@ -257,6 +257,7 @@ class WebSocketSession:
         return encode_frame(FIN | TEXT, payload)
 
     def send_bytes(self, data: bytes) -> bytes:
+        """Return the frame of a binary message."""
         if self._deflater is not None and len(data) >= DEFLATE_FROM:
             return encode_frame(FIN | RSV1 | BINARY, self._deflater.deflate(data))
         return encode_frame(FIN | BINARY, data)

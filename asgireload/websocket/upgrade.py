@@ -26,11 +26,13 @@ class WebSocketUpgrade:
     def __call__(
         self, wire: Http1Wire, transport: asyncio.Transport, endpoints: Endpoints, head: RequestHead
     ) -> WebSocketConnection:
+        """Return a new connection on `transport`, which the caller starts by `begin` or `resume`."""
         return WebSocketConnection(wire, self.settings, transport, endpoints, head)
 
     def resumed_protocol(
         self, wire: Http1Wire, parcel: WebSocketParcel
     ) -> Callable[[], asyncio.BaseProtocol]:
+        """Return the factory of the protocol that continues the connection in `parcel`. Raise ParcelError."""
         return partial(self._resume, wire, Resumption(parcel))
 
     def _resume(self, wire: Http1Wire, resumption: Resumption) -> asyncio.BaseProtocol:

@@ -178,6 +178,7 @@ class Acceptor:
         self._accepting = False
 
     def start(self) -> None:
+        """Begin to accept, or resume at once if accepting is paused. Idempotent."""
         self._accepting = True
         self._is_full = False
         if self._resume is not None:

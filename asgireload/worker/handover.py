@@ -184,8 +184,10 @@ class Handover:
 
     @property
     def handed_over(self) -> int:
+        """The number of connections that other workers have taken."""
         return sum(sender.handed_over for sender in self._senders)
 
     @property
     def came_back(self) -> int:
+        """The number of connections that were offered and not taken."""
         return sum(sender.came_back for sender in self._senders)

@@ -35,6 +35,7 @@ class Heartbeat:
             self._on_beat()
 
     def stop(self) -> None:
+        """Stop the heartbeat and publish the counts. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
         self._record.publish()

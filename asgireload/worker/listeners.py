@@ -45,6 +45,7 @@ class WorkerListeners:
         self.entrances = entrances
 
     def close(self) -> None:
+        """Close the sockets of this process. Idempotent."""
         for entrance in self.entrances:
             entrance.socket.close()
 

@@ -13,8 +13,7 @@ the middle of a handover remain:
 - The new worker ends. All its messages are in the old worker's queue and are read first; the new worker has touched
   no other connection. The old worker keeps the rest.
 - The old worker withdraws, because the new worker is stuck or the drain deadline has come. It sends a withdrawal,
-and
-  from one instant on the new worker cannot send (`ipc.passage.Passage.withdraw`). The new worker drops the
+  and from one instant on the new worker cannot send (`ipc.passage.Passage.withdraw`). The new worker drops the
   connections for which it could not send "mine".
 - The old worker is killed. It ends without a withdrawal, so it has served none of the connections that it had
   offered. The new worker takes the connections for which it could not send "mine".
@@ -128,6 +127,7 @@ class Claims(msgspec.Struct, Generic[Item]):
     """The new worker cannot send any more; end of file shows what that means for the held connections."""
 
     def hold(self, number: int, item: Item) -> None:
+        """Hold the connection of offer `number` until it is reported as taken."""
         self.held[number] = item
 
     def said(self) -> list[Item]:
@@ -135,9 +135,11 @@ class Claims(msgspec.Struct, Generic[Item]):
         return self._release()
 
     def withdrawn(self) -> None:
+        """Note that the old worker has withdrawn: it keeps the connections that are still held here."""
         self.is_withdrawn = True
 
     def muted(self) -> None:
+        """Note that nothing can be sent to the old worker any more."""
         self.is_mute = True
 
     def ended(self) -> tuple[Fate, list[Item]]:

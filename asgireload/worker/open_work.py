@@ -62,6 +62,7 @@ class WaitReports:
         self._timer = clock.loop.call_later(FIRST_REPORT, self._report)
 
     def end(self) -> None:
+        """Send no more reports. Idempotent."""
         self._timer.cancel()
 
     def _report(self) -> None:

@@ -63,28 +63,38 @@ class HandoverSender:
 
     @property
     def handed_over(self) -> int:
+        """The number of connections that the target has taken."""
         return self._offers.handed_over
 
     @property
     def came_back(self) -> int:
+        """The number of connections that were offered and not taken."""
         return self._offers.came_back
 
     @property
     def is_open(self) -> bool:
+        """Whether offers can be made: the passage has not ended."""
         return self._offers.is_open
 
-    # Connections call these, through `Spread`.
+    # Connections call these, through `Spread`; see `http.drain_state.Successor`.
 
     @property
     def is_spent(self) -> bool:
+        """Whether the handover target takes nothing more: it is full or gone."""
         return self.is_full or not self._offers.is_open
 
     def enlist(self, turn: Turn) -> bool:
+        """Call `turn` when an offer has room; return whether that is soon. Not called once the target is gone."""
         is_soon = self._offers.enlist(turn)
         self._pump_soon()
         return is_soon and self._retry is None
 
     def take(self, descriptor: int, parcel: Parcel, settled: Settle) -> bool:
+        """Offer a connection, within a turn; return whether it was offered, so that `settled` will be called.
+
+        `settled` gets whether the target has taken the connection. `descriptor` is duplicated or sent; the caller
+        closes it.
+        """
         if not self._offers.has_room:
             return False
         if not self._offers.unsettled:
