@@ -1,8 +1,8 @@
 """From the configuration to the running supervisor.
 
-First comes whatever can refuse a start: the log, certificates, addresses, the PID file. A server that cannot
-have them says so before anything of the application's has run. Then the first template gets its load request, and
-only then the event loop and the decisions are imported, which takes as long as a template does to get ready.
+Everything that can prevent a start comes first: the log, certificates, addresses, the PID file. Their errors are
+reported before any code of the application has run. Then the first template gets its load request, and only after
+that the event loop and the decisions are imported, which takes as long as a template needs to get ready.
 """
 
 import logging
@@ -38,7 +38,7 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class Resources(msgspec.Struct, frozen=True):
-    """What a supervisor works with. `open_resources` says who closes it; it may be closed earlier."""
+    """What a supervisor works with. See `open_resources` for who closes it; parts may be closed earlier."""
 
     directory: str
     """The working directory as the user typed it."""
@@ -47,17 +47,17 @@ class Resources(msgspec.Struct, frozen=True):
     entrances: Sequence[AdminEntrance]
     scoreboard: Scoreboard
     refused_calls: Mapping[str, str]
-    """System calls for priorities that must not be made, each with the reason."""
+    """System calls for CPU priorities that must not be made, each with the reason."""
     pid_file: PidFile | None = None
 
 
 def run(config: Config, mode: "Mode") -> int:
-    """Serve until told to stop; return the exit status. Errors at start are logged, not raised.
+    """Serve until told to stop; return the exit status. Errors during the start are logged, not raised.
 
-    `mode` is production or development. What it holds stays the caller's to end.
+    `mode` is production or development. The caller ends what the mode holds.
     """
     signals.hold()
-    # The first template may die before there is a handler that hears of it.
+    # The first template may die before there is a handler for SIGCHLD.
     signals.hold_children()
     try:
         begin_logging(config)
@@ -86,7 +86,7 @@ def run(config: Config, mode: "Mode") -> int:
 def open_resources(
     config: Config, refused_calls: Mapping[str, str], opened: ExitStack
 ) -> Resources:
-    """Open whatever the configuration asks for; `opened` closes it. Raise AsgireloadError."""
+    """Open everything that the configuration asks for; `opened` closes it. Raise AsgireloadError."""
     directory = launch_directory()
     certificates = Certificates(config, directory)
     opened.callback(certificates.close)
@@ -113,8 +113,8 @@ def open_resources(
 def launch_directory() -> str:
     """Return the working directory as the user typed it.
 
-    A deploy that switches a `current` symlink is seen only through that name: the directory the kernel
-    knows is the old release for ever. Raise ConfigError where there is none any more.
+    A deploy that switches a `current` symlink can be seen only through that name: the directory that the kernel
+    reports stays the old release. Raise ConfigError when the directory was deleted.
     """
     here = working_directory()
     typed = os.environ.get("PWD", "")
