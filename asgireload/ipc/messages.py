@@ -13,7 +13,7 @@
     supervisor ◀──WorkerImported── worker (development)
 
 Each message is a frozen value. Descriptors travel beside it (`ipc.channel`), in the order in its docstring; the
-receiver owns and closes them. End of file on a channel means that the other process is gone; there is no message
+receiver owns and closes them. End of file on a channel means that the other process is gone; no message is sent
 for that.
 """
 
@@ -144,7 +144,7 @@ class ForkWorker(msgspec.Struct, frozen=True, tag=True):
     succeeds: bool = False
     """Another worker serves in the slot, and hands its connections over later."""
     gives_way: bool = False
-    """The fork has low CPU priority (`ipc.linux.give_way`), and the worker keeps it until it serves."""
+    """The fork has low CPU priority (`ipc.linux.give_way`), and so has the worker until it serves."""
     import_in_loop: bool = True
     """If the template has not imported the application: the worker imports it in the running event loop that will
     serve. False: it imports the application before that loop runs."""
@@ -218,7 +218,7 @@ class TakeOver(msgspec.Struct, frozen=True, tag=True):
 
 
 class Hold(msgspec.Struct, frozen=True, tag=True):
-    """Newer code is expected: accept no connections and begin no requests until it serves."""
+    """Newer code is expected: accept no connections, and begin no requests."""
 
     timeout: float
     """Seconds after which the worker continues nevertheless, and marks its responses as stale."""

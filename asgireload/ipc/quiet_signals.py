@@ -74,7 +74,7 @@ def restore_in_forks() -> None:
     """Restore the default actions of these signals, and of SIGTERM, in processes that the application forks.
 
     With the inherited handlers, `multiprocessing.Process.terminate()` would have no effect. The signals are blocked
-    around the fork, because Python drops those that arrive in the child at that moment. Forked workers and
+    around the fork, because Python drops signals that arrive in the child at that moment. Forked workers and
     templates inherit the hooks, so later calls do nothing.
     """
     global _restores

@@ -159,7 +159,7 @@ class Record:
         self.bytes_received = 0
         self.bytes_sent = 0
         self.exchanges = 0
-        """Exchanges begun since the last publication, minus those that ended."""
+        """Exchanges begun since the last publication, minus exchanges that ended."""
         self.requests = 0
         self._quick = 0
         """Responses with a 2xx status in the fastest bucket."""

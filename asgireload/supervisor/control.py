@@ -143,7 +143,7 @@ class Control:
         try:
             self._workers.renew_certificates(always=True)
         except TlsError as error:
-            _logger.error(  # noqa: TRY400 - the text says it all
+            _logger.error(  # noqa: TRY400 - the message is enough
                 "%s: the new certificates cannot be used, so the old ones stay in use: %s",
                 origin,
                 error,

@@ -11,7 +11,7 @@ from asgireload.ipc.scoreboard import FIELD_COUNT, Field
 
 GENERATIONS_KEPT = 4
 MERGED = 0
-"""The generation that stands for all merged generations."""
+"""The number under which old generations are merged."""
 
 _GAUGES = (
     Field.HEARTBEAT,

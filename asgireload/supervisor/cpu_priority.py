@@ -53,7 +53,7 @@ def to_spread(
 
     `lowered` are the CPUs of processes with low priority. One worker moves to each CPU that has only such work,
     from the CPU with the most workers; a worker alone on its CPU does not move. After a worker was told to move,
-    TELL_INTERVAL passes before the next one of the same CPU is told: the first one may be busy for longer.
+    TELL_INTERVAL passes before another worker on that CPU is told: the first one may be busy for longer.
     """
     crowds: dict[int, list[int]] = {}
     for worker, place in serving.items():

@@ -28,7 +28,7 @@ def old_generations(fleet: Fleet) -> set[int]:
 
 
 def has_room_for_reload(fleet: Fleet) -> bool:
-    """Return whether the workers that serve now may drain beside those that drain already."""
+    """Return whether a reload may begin: its old workers may drain beside those that drain already."""
     if fleet.policy.old_generations is not None:
         return len(old_generations(fleet)) < fleet.policy.old_generations
     return len(_replaced(fleet)) <= _room(fleet)

@@ -241,7 +241,7 @@ class Fleet(msgspec.Struct):
             del self._by_place[child.role.name, child.place][child.child_id]
 
     def children_of(self, slot: Slot) -> list[Child]:
-        """Return the children in a slot, those that leave it included."""
+        """Return the children in a slot, including those that leave."""
         return list(self._by_place.get((slot.role.name, slot.index), {}).values())
 
     def siblings_of(self, child: Child) -> list[Child]:

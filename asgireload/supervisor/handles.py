@@ -1,5 +1,5 @@
-"""The supervisor's handles on its processes, whatever their role: one registry, and one way to start, hear, signal
-and collect them.
+"""The supervisor's handles on its processes, whatever their role: one registry, and one way to start, signal and
+collect them and to receive their messages.
 
 What is specific to a role, such as the handling of its messages, is in a subclass of `Handle`: `worker_handles.py`,
 `template_handles.py`, and for `--reload` `development/supervisor/fork_source_processes.py`. Nothing here decides or
@@ -77,7 +77,7 @@ class Handle:
         self.state = advance(self.role, self.state, change)
 
     def hear(self, message: AnyMessage, descriptors: list[int]) -> ChildSaid | None:
-        """Do what the message asks of the parent; return what the decisions must hear of the message, or None."""
+        """Do what the message asks of the parent; return the event for the decisions, or None."""
         raise NotImplementedError
 
     def begin_again(self) -> bool:
@@ -170,7 +170,7 @@ class Handles:
     def report_not_started(self, child_id: int, error: OSError | str) -> None:
         self.report(ChildExited(child_id, f"could not be started: {error}"))
 
-    # --- hear and say -----------------------------------------------------------------------------
+    # --- messages ---------------------------------------------------------------------------------
 
     def post(self, child_id: int, message: AnyMessage) -> None:
         """Send a message without descriptors to a child. Nothing happens when the child is gone."""
@@ -188,7 +188,7 @@ class Handles:
             self._on_event(event)
 
     def _closed(self, handle: Handle, channel: Channel) -> None:
-        """Handle end of file. A process whose pid is known is handled at its exit, which tells more."""
+        """Handle end of file. A process with a known pid is handled when its exit is collected, with its status."""
         if handle.process is not None or not self.holds(handle) or handle.channel is not channel:
             return
         if not handle.begin_again():

@@ -45,7 +45,7 @@ class Leftovers:
             self._timer = self._loop.call_later(PATIENCE, self._kill)
 
     def end_holder(self, inode: int, known: Collection[int]) -> None:
-        """Kill the process that holds the socket with this inode, now or when it has become our child.
+        """Kill the process that holds the socket with this inode, now or when it becomes a child of the supervisor.
 
         `known` are the pids of children that have handles.
         """
@@ -53,13 +53,13 @@ class Leftovers:
         self.look(known)
 
     def look(self, known: Collection[int]) -> None:
-        """Kill those of our unknown children that hold one of the recorded sockets."""
+        """Kill children of the supervisor, except the `known` pids, that hold one of the recorded sockets."""
         if not self._nameless:
             return
         try:
             children = set(self._system.children())
         except OSError:
-            return  # no descriptor is left; the next look may have one
+            return  # no descriptor is left; try again at the next call
         for pid in children.difference(known):
             if found := self._system.sockets_of(pid) & self._nameless:
                 with contextlib.suppress(ProcessLookupError):

@@ -232,7 +232,7 @@ class _Supervisor:
                 if self._workers.renew_certificates():
                     _logger.info("Certificates have changed: new connections get the new ones")
             except TlsError as error:
-                _logger.error(  # noqa: TRY400 - the text says it all
+                _logger.error(  # noqa: TRY400 - the message is enough
                     "Certificates have changed but cannot be used, so the old ones stay in use: %s",
                     error,
                 )
@@ -392,7 +392,7 @@ class _Supervisor:
         try:
             begin_logging(self._config)
         except LogConfigError as error:
-            _logger.error("The supervisor cannot apply the configuration of logging: %s", error)  # noqa: TRY400 - the text says it all
+            _logger.error("The supervisor cannot apply the configuration of logging: %s", error)  # noqa: TRY400 - the message is enough
 
     # --- signals ----------------------------------------------------------------------------------
 

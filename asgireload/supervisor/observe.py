@@ -440,9 +440,9 @@ def _left_after_drain(fleet: Fleet, child: Child, event: ChildExited, now: float
 
 
 def _shutdown_failure(child: Child, event: ChildExited) -> str:
-    """Return why the application's lifespan shutdown did not succeed; empty when it did or is not judged.
+    """Return why the application's lifespan shutdown did not succeed; empty when it succeeded or is not judged.
 
-    It is not judged when the server was stopped at once.
+    A shutdown is not judged when the server was stopped at once.
     """
     if not isinstance(child, Worker):
         return ""

@@ -91,7 +91,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that the gate may take. None: no limit here, because what the gate waits for has limits of its
     own."""
     surge: int | None = None
-    """The most slots that change at a time; None for all at once."""
+    """The most slots that change at a time; None for no limit."""
     promotes: bool = False
     """A slot whose new worker is ready serves the new generation from then on, and the old worker retires. False:
     both workers serve."""
@@ -109,7 +109,7 @@ class Plans(msgspec.Struct, frozen=True):
     """For the first load, when nothing serves yet."""
     reload: Plan
     restore: Plan
-    """Goes back from a refused generation to the one before."""
+    """The way back from a refused generation to the previous one."""
 
     def choose(self, serving: int | None) -> Plan:
         """Return the plan for a new generation while generation `serving` (None: nothing) serves."""
@@ -121,7 +121,7 @@ def make_plans(policy: Policy) -> Plans:
 
 
 def first_load(policy: Policy) -> Plan:
-    """Boot all slots at once, because nothing serves that must be protected. When one slot serves, the others are
+    """Boot all slots at once, because no serving worker must be protected. When one slot serves, the others are
     filled as after a crash."""
     start = _refusal(policy)
     booting = Stage(

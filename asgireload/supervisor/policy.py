@@ -44,7 +44,7 @@ class Policy(msgspec.Struct, frozen=True):
     """When the first load fails, the server waits for the next reload instead of exiting."""
     awaits_superseded: bool = False
     """A reload waits for the end of processes that were killed while they imported older code, because they could
-    still write outdated bytecode after it was looked for."""
+    still write outdated bytecode after the check for it."""
     old_generations: int | None = None
     """The number of generations that may still drain when another reload begins: at that number, the workers of the
     oldest are killed. None: the reload waits for them instead, limited by `drain_generations`."""

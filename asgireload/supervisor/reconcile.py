@@ -348,7 +348,7 @@ def _is_last_to_leave(fleet: Fleet, template: Template) -> bool:
 
 
 def _close_last_templates(fleet: Fleet, now: float) -> list[Step]:
-    """At a stop, let go of the templates whose workers have ended."""
+    """At a stop, close the channels of templates whose workers have ended."""
     steps: list[Step] = []
     for template in fleet.templates.values():
         if template.state.is_live and not _is_last_to_leave(fleet, template):

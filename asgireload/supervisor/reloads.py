@@ -57,7 +57,7 @@ class Reload(msgspec.Struct):
     refused: int | None = None
     """The generation that the slots go back from: the target, after the reload was given up."""
     ending: Outcome = Outcome.FAILED
-    """The outcome that a reload which goes back will have."""
+    """The outcome of the reload after its slots have gone back."""
     failure: Failure | None = None
     detail: str = ""
     """What was read for this reload, for the log."""

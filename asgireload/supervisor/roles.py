@@ -27,21 +27,21 @@ class Role(msgspec.Struct, frozen=True):
     has_places: bool = False
     """Its children have stable places, 0 to n - 1. A place is filled again when its child is gone."""
     drains: bool = False
-    """It is told to drain by a message. A child of another role is let go by closing its channel."""
+    """A child of this role is told to drain by a message. Other roles end when their channel is closed."""
     end_timeout: float | None = None
-    """How long it may take to end after it was let go; None: as long as a drain, according to the options."""
+    """Time to end after the channel was closed. None for a role that drains: the options define its time."""
     serves: bool = False
     """A ready child of this role accepts connections. Without one the server is out of service."""
     has_heartbeat: bool = False
-    """It has a scoreboard record, which shows when its event loop last ran the heartbeat."""
+    """A child of this role has a scoreboard record with its last heartbeat."""
     imports_first: bool = False
-    """It imports the application, which may start processes. Those are ended when the child is killed."""
+    """A child of this role imports the application, which may start processes. They end with a killed child."""
     log_prefix: str = ""
-    """Written before the number of its place in log lines about it."""
+    """Prefix of the place in log lines about a child."""
 
     @property
     def title(self) -> str:
-        """The name as the first word of a sentence."""
+        """The name, capitalized as the first word of a sentence."""
         return self.name.capitalize()
 
 

@@ -70,7 +70,7 @@ def reads_traffic(fleet: Fleet) -> bool:
 
 
 def is_ready(fleet: Fleet, slot: Slot, generation: int) -> bool:
-    """Return whether a worker of the generation is ready in the slot, even one that is to be recycled."""
+    """Return whether the slot has a ready worker of the generation, even if the worker is to be recycled."""
     return any(
         worker.generation == generation and worker.state is State.READY
         for worker in fleet.children_of(slot)

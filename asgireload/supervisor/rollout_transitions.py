@@ -187,7 +187,7 @@ def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[St
     if not changed:
         return steps + _conclude(fleet, reload, ending, now)
     if fleet.loaded_template(reload.source) is None:
-        # There is no way back: the generation that served has lost its template.
+        # The slots cannot go back: the previous generation has lost its template.
         return steps + _conclude(fleet, reload, ending, now)
     return steps + restore(fleet, reload, now)
 

@@ -50,7 +50,7 @@ def can_fork() -> bool:
     started.
 
     No tracer, profiler or monitoring tool would get two processes to record, and no other thread holds locks that
-    would stay locked. Only for our own command: any other caller may have started anything before.
+    would stay locked. True only under the asgireload command: another caller may have started anything before.
     """
     return (
         sys.gettrace() is None

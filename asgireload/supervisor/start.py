@@ -75,7 +75,7 @@ def run(config: Config, mode: "Mode") -> int:
 
             status = serve(config, resources, mode, LinuxSystem())
     except AsgireloadError as error:
-        _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
+        _logger.error("%s", error)  # noqa: TRY400 - the message is enough; the traceback is of the server
         return error.exit_code
     finally:
         signals.release_children()

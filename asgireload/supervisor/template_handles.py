@@ -132,12 +132,12 @@ class TemplateHandles:
         handle.theirs.close()
         self._handles.report_not_started(handle.step.child_id, error)
 
-    # --- hear and end -----------------------------------------------------------------------------
+    # --- messages and exit ------------------------------------------------------------------------
 
     def hear(
         self, handle: TemplateHandle, message: AnyMessage, descriptors: list[int]
     ) -> ChildSaid | None:
-        """Do what the message asks of the parent; return what the decisions must hear of the message, or None."""
+        """Do what the message asks of the parent; return the event for the decisions, or None."""
         child_id = handle.step.child_id
         if handle.pid is not None and not isinstance(message, ChildStarted):
             # The import is over. Processes forked from the template inherit its priority.

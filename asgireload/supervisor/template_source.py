@@ -33,9 +33,9 @@ class StartedTemplate(msgspec.Struct, frozen=True):
     process: "Process | None"
     """None when the process sends its pid in its first message (`ChildStarted`)."""
     channel: Channel | None = None
-    """The process has a channel of its own, which replaces the one that was opened for it; None if not."""
+    """The process's own channel, which replaces the one that was opened for it; None if it has none."""
     fault_file: int | None = None
-    """The process already has its load request and this fault file; None if it has neither."""
+    """The fault file that was sent with a load request. None: the process has no load request yet."""
 
 
 class TemplateOrigin(Protocol):

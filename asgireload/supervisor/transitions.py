@@ -31,7 +31,7 @@ from asgireload.supervisor.reloads import Reload
 from asgireload.supervisor.roles import TEMPLATE, WORKER
 
 LIFETIME_JITTER = 0.1
-"""The share of the lifetime that is added at random, so that workers of one age are not replaced all at once."""
+"""The largest share of the lifetime that is added at random, so that workers of one age are replaced one by one."""
 
 
 def new_id(fleet: Fleet) -> int:

@@ -20,7 +20,7 @@ def describe_verdict(
 
     `draining_count`: workers that the reload has replaced and that have not exited.
     `names_changes`: the message names the files that were read instead of the steps of each slot, for a developer
-    who has just saved a file.
+    whose saved file caused the reload.
     """
     seconds = (reload.ended_at or 0.0) - (reload.started_at or reload.requested_at)
     name = f"Reload {reload.reload_id}" if reload.reload_id else "Start"

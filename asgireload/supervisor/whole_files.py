@@ -36,7 +36,7 @@ def replace_file(
 
 
 def place_new(temporary: str, path: str) -> None:
-    """Move a file to a path where no file is. Raise FileExistsError if there is one."""
+    """Move a file to a free path. Raise FileExistsError if there is one."""
     try:
         os.link(temporary, path)
     except FileExistsError:

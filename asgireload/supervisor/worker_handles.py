@@ -149,7 +149,7 @@ class WorkerHandles:
             template.channel.post(request, descriptors)
         except OSError as error:
             # The worker's end is closed then, so end of file follows and is handled.
-            _logger.error("Descriptors could not be passed to a template: %s", error)  # noqa: TRY400 - the text says it all
+            _logger.error("Descriptors could not be passed to a template: %s", error)  # noqa: TRY400 - the message is enough
         if template.step.becomes_worker:
             self._handles.move_process(template, handle)
 
@@ -182,16 +182,16 @@ class WorkerHandles:
                 worker.channel.post(HandOver(target.step.child_id, beside), [one.fileno()])
                 target.channel.post(TakeOver(), [other.fileno()])
         except OSError as error:
-            _logger.error(  # noqa: TRY400 - the text says it all
+            _logger.error(  # noqa: TRY400 - the message is enough
                 "The connections of worker %d are not handed over: %s", worker.step.child_id, error
             )
 
-    # --- hear and end -----------------------------------------------------------------------------
+    # --- messages and exit ------------------------------------------------------------------------
 
     def hear(
         self, handle: WorkerHandle, message: AnyMessage, descriptors: list[int]
     ) -> ChildSaid | None:
-        """Do what the message asks of the parent; return what the decisions must hear of the message, or None."""
+        """Do what the message asks of the parent; return the event for the decisions, or None."""
         priority = self._handles.cpu_priority
         match message:
             case ChildStarted():
@@ -282,7 +282,7 @@ class WorkerHandles:
                 try:
                     handle.channel.post(UseCertificates(), [descriptor])
                 except OSError as error:
-                    _logger.error(  # noqa: TRY400 - the text says it all
+                    _logger.error(  # noqa: TRY400 - the message is enough
                         "The worker of slot %d keeps its certificates, new ones could not be passed: %s",
                         handle.step.place,
                         error,
