@@ -176,7 +176,7 @@ def _may_give_way() -> bool:
     if os.sched_getscheduler(0) not in _ORDINARY:
         return False
     allowed, _ = resource.getrlimit(resource.RLIMIT_NICE)
-    # The limit is 20 - nice; -1 stands for none.
+    # RLIMIT_NICE is 20 - nice; RLIM_INFINITY is -1.
     if allowed == resource.RLIM_INFINITY or 20 - os.getpriority(os.PRIO_PROCESS, 0) <= allowed:
         return True
     with open("/proc/self/status", "rb") as file:

@@ -256,7 +256,7 @@ class SuccessorSpent(msgspec.Struct, frozen=True, tag=True):
 
 
 class OpenWork(msgspec.Struct, frozen=True):
-    """Something that a drain waits for."""
+    """A request, stream or connection that a drain waits for."""
 
     kind: str
     """`request`, `event stream`, `WebSocket`, or `connection`: idle, or waiting for its client."""

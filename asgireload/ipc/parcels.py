@@ -71,7 +71,7 @@ class EventStreamParcel(msgspec.Struct, frozen=True, tag="event stream"):
     unread: bytes = b""
     """Bytes received after the request: pipelined requests that were not begun."""
     started_ns: int = 0
-    """time.monotonic_ns() of the request."""
+    """time.monotonic_ns() when the request began."""
     sent_bytes: int = 0
     """Bytes of the body sent so far, without framing."""
     request_id: str | None = None

@@ -22,7 +22,7 @@ class ModuleFile(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ImportRecord(msgspec.Struct, frozen=True):
-    """What loading the application imports."""
+    """The modules that loading the application imports, and the environment variables that this changes."""
 
     libraries: tuple[str, ...] = ()
     """Modules that do not belong to the application, in the order in which their imports begin."""
@@ -40,16 +40,16 @@ class FilesRead(msgspec.Struct, frozen=True):
 
 
 class LibraryBaseContents(msgspec.Struct, frozen=True):
-    """What a library base holds."""
+    """The modules that a library base has imported, and where they come from."""
 
     tops: tuple[str, ...]
-    """Top-level names of its modules."""
+    """Top-level names of the imported modules."""
     directories: tuple[str, ...]
     """Directories of its modules, and of modules that could shadow them."""
     search_path: dict[str, Signature] = {}
     """Directories that are searched for libraries; their signatures change when a library is installed."""
     left_out: tuple[str, ...] = ()
-    """Modules that could not be imported early."""
+    """Modules that are not in the library base, because they could not be imported early."""
 
 
 def sign(path: str) -> Signature | None:

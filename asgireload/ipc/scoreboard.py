@@ -72,7 +72,7 @@ class Limit(IntEnum):
     HEAD_TIMEOUT = 3
     """408, or a close without a response if nothing was received: the head did not arrive in time."""
     BODY_TIMEOUT = 4
-    """408: the client stopped in the middle of its body."""
+    """408: the client stopped sending in the middle of a body."""
     KEEP_ALIVE_TIMEOUT = 5
     """A connection was closed after it had waited too long for another request."""
     WRITE_TIMEOUT = 6
@@ -82,7 +82,7 @@ class Limit(IntEnum):
     HANDSHAKE_FAILED = 8
     """A TLS handshake failed, or a PROXY header was malformed or came from an untrusted peer."""
     CONNECTIONS = 9
-    """An idle connection was closed, or accepting paused, because there were too many."""
+    """An idle connection was closed, or accepting was paused, because there were too many."""
     CONCURRENCY = 10
     """503: too many requests in flight."""
     REQUEST_TIMEOUT = 11

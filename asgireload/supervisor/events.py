@@ -25,13 +25,13 @@ class ChildSaid(Struct, frozen=True):
 
 
 class ChildExited(Struct, frozen=True):
-    """The exit of a child was collected, or it could not be started."""
+    """The exit of a child was collected, or the child could not be started."""
 
     child_id: int
     description: str
-    """Such as `exit status 3` or `killed by SIGSEGV`."""
+    """How the child ended, such as `exit status 3` or `killed by SIGSEGV`."""
     clean: bool = False
-    """Exit status 0."""
+    """Whether the exit status was 0."""
     fault: str = ""
     """Stacks that the dying process left in its fault file."""
     doing: str = ""
@@ -63,16 +63,22 @@ class CodeChanging(Struct, frozen=True):
 
 
 class ReloadRequested(Struct, frozen=True):
+    """A signal, the admin server or the file watcher has requested a reload; `origin` names which, for the log."""
+
     origin: str
     supersede: bool = False
     """Give up a reload whose code is still booting, because newer code has arrived (file watcher)."""
 
 
 class ScaleRequested(Struct, frozen=True):
+    """Change the number of workers to `workers`."""
+
     workers: int
 
 
 class StopRequested(Struct, frozen=True):
+    """Stop the server and exit with `exit_code`. `at_once`: kill the workers instead of draining them."""
+
     at_once: bool = False
     exit_code: int = 0
 
@@ -92,6 +98,8 @@ Event = (
 
 
 class StartTemplate(Struct, frozen=True):
+    """Start a template for a generation; `preload`: it imports the application."""
+
     child_id: int
     generation: int
     preload: bool
@@ -140,6 +148,8 @@ class LetGo(Struct, frozen=True):
 
 
 class KillChild(Struct, frozen=True):
+    """Send a child SIGKILL."""
+
     child_id: int
     dump: bool = False
     """Send SIGABRT first, for a dump of the stacks; a KillChild without dump follows if the child stays alive."""
@@ -183,7 +193,7 @@ class SteerAway(Struct, frozen=True):
 
 
 class StopAccepting(Struct, frozen=True):
-    """Close the listening sockets: the server stops."""
+    """Close the listening sockets, because the server stops."""
 
 
 class ShutListeners(Struct, frozen=True):

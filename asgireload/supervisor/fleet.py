@@ -107,7 +107,7 @@ class Worker(Child, kw_only=True):
     is_held: bool = False
     """New requests wait in the worker for new code."""
     targets: tuple[int, ...] = ()
-    """The workers that take over its connections while it drains."""
+    """The ids of the workers that take over its connections while it drains."""
     spent_targets: set[int] = msgspec.field(default_factory=set)
     """Targets that take no more connections. Each connection is offered to a worker at most once."""
     waits: WorkerWaits | None = None
@@ -119,7 +119,7 @@ class Worker(Child, kw_only=True):
 
 
 class Generation(msgspec.Struct):
-    """One load of the code."""
+    """One load of the code and the configuration."""
 
     number: int
     template_id: int | None
@@ -202,7 +202,7 @@ class Fleet(msgspec.Struct):
     last_child_id: int = 0
     last_generation: int = 0
     last_serving_at: float = 0.0
-    """When a worker was last seen serving steadily."""
+    """When a worker had last been ready for at least `observe.SERVING_STEADILY` seconds."""
     exit_code: int = 0
     shutdown_failures: int = 0
     """Workers whose lifespan shutdown failed or was not completed."""

@@ -60,7 +60,7 @@ def interpreter_options(
     *,
     is_unbuffered: bool,
 ) -> list[str]:
-    """Return the options that give another interpreter the same flags."""
+    """Return the command line options that give another interpreter the same flags."""
     options = []
     for name, letter in _LETTERS.items():
         count = int(getattr(flags, name))
@@ -77,7 +77,7 @@ def interpreter_options(
 
 
 def own_options() -> list[str]:
-    """Return the options of this interpreter."""
+    """Return the command line options that repeat the flags of this interpreter."""
     is_unbuffered = bool(getattr(sys.__stdout__, "write_through", False))
     return interpreter_options(
         sys.flags, sys.warnoptions, sys._xoptions, is_unbuffered=is_unbuffered

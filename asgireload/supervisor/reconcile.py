@@ -85,7 +85,7 @@ def _position(fleet: Fleet) -> tuple[object, ...]:
 
 
 def next_deadline(fleet: Fleet, now: float) -> float | None:
-    """Return the moment at which `reconcile` must be called again, event or not."""
+    """Return the moment at which `reconcile` must be called again, even without an event; None for never."""
     times = [child.deadline for child in fleet.children.values()]
     times.append(fleet.tell_waits_at)
     times += [slot.not_before for slot in fleet.all_slots() if slot.not_before > now]

@@ -25,7 +25,7 @@ class Role(msgspec.Struct, frozen=True):
     """The name in logs, status, metrics, messages and fault files."""
     begun_from: BegunFrom
     has_places: bool = False
-    """Its children have stable places, 0 to n - 1. A place is filled again when its child is gone."""
+    """Children of this role have stable places, 0 to n - 1. A place is filled again when its child is gone."""
     drains: bool = False
     """A child of this role is told to drain by a message. Other roles end when their channel is closed."""
     end_timeout: float | None = None

@@ -123,7 +123,7 @@ def begin_next_stage(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
         _begin_stage(fleet, reload, reload.row + 1, now)
         return []
     if reload.refused is not None:
-        # Every slot serves the source again, or the time for it is over.
+        # Every slot serves the source again, or the time for the restore is over.
         return _conclude(fleet, reload, reload.ending, now)
     return commit(fleet, now)
 

@@ -95,7 +95,7 @@ def _run(module: str, channel: int) -> NoReturn:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit:
         raise
-    except BaseException:  # noqa: BLE001 - what the caller would make of it is not for a child
+    except BaseException:  # noqa: BLE001 - the handlers of the callers are not meant for a child
         sys.excepthook(*sys.exc_info())
         os._exit(1)
     sys.exit(0)

@@ -31,7 +31,7 @@ class Process(Protocol):
 
 
 class System(Protocol):
-    """Calls that reach beyond the supervisor's own memory."""
+    """The operating system as the supervisor uses it."""
 
     def clock(self) -> float:
         """Return monotonic seconds."""

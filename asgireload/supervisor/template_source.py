@@ -73,7 +73,7 @@ class TemplateSource(Protocol):
         """Start the processes that are needed before the first template. Called from the event loop."""
 
     def prepare(self, step: "StartTemplate", on_ready: Callable[[TemplateOrigin], None]) -> None:
-        """Call `on_ready` with the origin of a template, at once or later."""
+        """Call `on_ready` with the origin of the template of `step`, at once or later."""
 
     def prepare_fresh(self, step: "StartTemplate") -> TemplateOrigin:
         """Return an origin that uses no existing process."""
