@@ -32,7 +32,7 @@ def become_subreaper() -> None:
 
 
 def signal_on_parent_death(number: signal.Signals) -> None:
-    """Ask for signal `number` when the parent's thread that adopted us ends: PR_SET_PDEATHSIG in prctl(2).
+    """Ask for signal `number` when the thread that is this process's parent ends: PR_SET_PDEATHSIG in prctl(2).
 
     The caller must check `os.getppid()` or `has_lost_peer` afterwards: the parent may have died just before.
     """
@@ -40,8 +40,7 @@ def signal_on_parent_death(number: signal.Signals) -> None:
 
 
 def has_lost_peer(descriptor: int) -> bool:
-    """Return whether the other end of a socket pair is closed, even if data is still to be read: POLLHUP in
-    poll(2).
+    """Return whether the other end of a socket pair is closed, even with data left to read: POLLHUP in poll(2).
 
     A process that exits closes its descriptors before its children get the signal for its death.
     """
@@ -290,7 +289,8 @@ def move_to(processor: int) -> None:
 
 
 MOST_FILES = 1 << 20
-"""Hard limits of container runtimes may be a billion, and some programs loop over all descriptors."""
+"""The most that is asked for: hard limits of container runtimes may be a billion, and some programs loop over all
+descriptors."""
 _USUAL_FILES = 1024
 """The default soft limit of most systems."""
 

@@ -271,7 +271,7 @@ class WorkerWaits(msgspec.Struct, frozen=True, tag=True):
     """Open work of a draining worker. Sent after some seconds, and repeated, when Drain asks for reports."""
 
     counts: dict[str, int]
-    """Number of open works by kind."""
+    """The number of open requests, streams and connections, by kind."""
     oldest: tuple[OpenWork, ...] = ()
 
 
@@ -283,7 +283,7 @@ class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
     handed_over: int = 0
     came_back: int = 0
     shutdown_failure: str = ""
-    """Why the application's lifespan shutdown failed; empty when it did not, or there is no lifespan."""
+    """Why the application's lifespan shutdown failed; empty when it succeeded, or there is no lifespan."""
 
 
 ToTemplate = LoadApp | ForkWorker

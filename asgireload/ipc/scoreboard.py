@@ -1,10 +1,10 @@
 """The scoreboard: one shared-memory segment with a fixed record per worker.
 
-A worker writes its own record with plain stores and without system calls; the supervisor and other workers only
-read. Every field is an aligned unsigned 64-bit integer, so a reader never sees half of a store. Counts of every
-request are collected in the process first, because a store into shared memory costs ten times an addition. They are
-published at most every PUBLISH_INTERVAL_NS, and with each heartbeat. The segment is a memfd, so no file is left
-when the processes are gone (memfd_create(2)).
+A worker writes its own record with plain stores and without system calls. Other processes only read it, except that
+the supervisor clears a record before and after its use. Every field is an aligned unsigned 64-bit integer, so a
+reader never sees half of a store. Counts of every request are collected in the process first, because a store into
+shared memory costs ten times an addition. They are published at most every PUBLISH_INTERVAL_NS, and with each
+heartbeat. The segment is a memfd, so no file is left when the processes are gone (memfd_create(2)).
 
 Records belong to workers, not to slots: during a reload a slot has two workers side by side. When a worker has
 exited, the supervisor adds its counters to sums that it keeps, so totals never decrease.

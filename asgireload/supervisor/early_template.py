@@ -1,9 +1,9 @@
 """The first template, started while the command line is still being read.
 
-Importing asgireload takes the template as long as the supervisor, and needs no information. So both processes
-import side by side, and the template imports the application while the supervisor imports its event loop. A program
-that has just started forks the template, which saves the start of an interpreter. Until the template is taken the
-program collects no garbage, because the modules that both import stay for good.
+The template needs as long as the supervisor to import asgireload, and needs no configuration for that. So both
+processes import side by side, and the template imports the application while the supervisor imports its event loop.
+A program that has just started forks the template, which saves the start of an interpreter. Until the template is
+taken the program collects no garbage, because the modules that both import stay for good.
 
     begin() ──▶ request() ──▶ take()      it becomes the supervisor's first template
        └───────────┴────────▶ end()       it is not used

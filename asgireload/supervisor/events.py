@@ -63,7 +63,7 @@ class CodeChanging(Struct, frozen=True):
 
 
 class ReloadRequested(Struct, frozen=True):
-    """A signal, the admin server or the file watcher has requested a reload; `origin` names which, for the log."""
+    """A person, the file watcher or the supervisor requests a reload. `origin` is the cause, for the log."""
 
     origin: str
     supersede: bool = False

@@ -42,7 +42,7 @@ class KillReason(Enum):
     EXIT_TIMEOUT = "exit timeout"
     """The child had drained, and its exit handlers or threads took too long."""
     DISCARDED = "discarded"
-    """The child was never ready and is not needed any more."""
+    """The child is not needed any more; usually it was never ready."""
     CROWDED = "too many old generations"
     """Newer code is to be loaded while `Policy.old_generations` generations still drain."""
     STOP = "stop"
@@ -143,7 +143,7 @@ class Generation(msgspec.Struct):
 class Slot(msgspec.Struct):
     """A stable place for a child of one role.
 
-    `serves` is the committed generation of the slot, `next` the generation that the slot changes to. Until a child
+    `serves` is the generation that the slot has to serve, `next` the generation that it changes to. Until a child
     of `next` is promoted, a child of `serves` is kept beside it.
     """
 
@@ -211,7 +211,8 @@ class Fleet(msgspec.Struct):
     reload_not_before: float = 0.0
     """No reload that the supervisor itself requests (because a template died) before this moment."""
     own_reloads: int = 0
-    """Consecutive failed reloads that the supervisor itself requested."""
+    """Failed reloads, and reloads to replace a lost worker, since the last success: they set the backoff of
+    reloads that the supervisor itself requests."""
     restarts: Counter[str] = msgspec.field(default_factory=Counter)
     """Children replaced after a crash, by the name of their role."""
     tell_waits_at: float | None = None

@@ -216,9 +216,10 @@ class WorkerHandles:
         return ChildSaid(handle.step.child_id, message)
 
     def _set_priority(self, handle: WorkerHandle, pid: int) -> None:
-        """Set the priority of a new worker, which has inherited that of its template.
+        """Set the CPU priority of a new worker, which has inherited that of its template.
 
-        The template needs low priority no more, unless it was lowered for another worker.
+        A worker with `gives_way` gets low priority itself, and that of the template is restored. Other workers get
+        normal priority, because the template's may have been lowered for another fork.
         """
         priority = self._handles.cpu_priority
         if not handle.step.gives_way:
