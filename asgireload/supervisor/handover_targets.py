@@ -39,7 +39,7 @@ def choose_targets(fleet: Fleet, leaving: Worker) -> tuple[int, ...]:
         for target in worker.targets
     )
     siblings = [worker.child_id for worker in staying if worker.generation == newest]
-    # Ties are broken at random, so that of many siblings not the same ones take a share for every slot.
+    # Ties are broken at random, so that different siblings take a share for different slots.
     fleet.rng.shuffle(siblings)
     siblings.sort(key=lambda number: busy[number])
     return tuple(siblings[:SPREAD])
@@ -72,7 +72,7 @@ def _takes(fleet: Fleet, leaving: Worker, number: int) -> bool:
 
 
 def _stays(fleet: Fleet, worker: Worker, leaving: Worker) -> bool:
-    """Return whether the worker is ready and of the generation that its slot serves."""
+    """Return whether the worker is a possible target: ready, and of the generation that its slot serves."""
     if worker is leaving or worker.state is not State.READY:
         return False
     if worker.child_id in leaving.spent_targets:
