@@ -54,7 +54,7 @@ def begin(fleet: Fleet, now: float) -> list[Step]:
 
 
 def replace_lost_worker(fleet: Fleet, now: float) -> list[Step]:
-    """Request a reload to replace a dead worker that no template can fork; the next such request has to back off."""
+    """Request a reload to replace a dead worker that no template can fork; the next such request backs off."""
     fleet.own_reloads += 1
     fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
     ask_reload(fleet, "a worker is missing", now)
