@@ -23,6 +23,11 @@ from asgireload.config import Config
 from asgireload.failures import Failure
 from asgireload.net.addresses import ListenerTraits
 
+MESSAGES_VERSION = 1
+"""Version of the messages between the supervisor and its children. A reload runs the installed version of
+asgireload in the children, while the supervisor is still the one that was started. A field that is added with a
+default needs no new version: an older reader ignores it. Whatever an older process would misunderstand does."""
+
 
 class LoadApp(msgspec.Struct, frozen=True, tag=True):
     """First message to a template. Descriptors: scoreboard, fault file."""
@@ -46,6 +51,8 @@ class LoadApp(msgspec.Struct, frozen=True, tag=True):
     None where there is no fork source."""
     ignored_variables: tuple[str, ...] = ()
     """Variables that are different at each load, and so cannot be what libraries are set up with."""
+    messages_version: int = MESSAGES_VERSION
+    """That of the supervisor. A template of another version refuses the load."""
 
 
 class AppLoaded(msgspec.Struct, frozen=True, tag=True):
