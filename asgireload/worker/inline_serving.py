@@ -60,7 +60,7 @@ class InlineTransport:
         "_connecting",
         "_ends_writing",
         "_high_water",
-        "_inline",
+        "_inline_serving",
         "_is_aborted",
         "_is_closing",
         "_is_protocol_paused",
@@ -82,7 +82,7 @@ class InlineTransport:
         protocol: HttpConnection,
     ) -> None:
         """Own `connected`. `local` is the address it was accepted at; None: ask the socket."""
-        self._inline = inline
+        self._inline_serving = inline
         self._loop = inline.loop
         self._socket = connected
         self._peer = peer
@@ -201,12 +201,12 @@ class InlineTransport:
         if self._socket_state is not InlineState.INLINE:
             return
         self._socket_state = InlineState.MOVING
-        self._inline.discard(self)
+        self._inline_serving.discard(self)
         family, kind = int(self._socket.family), int(self._socket.type)
         moved = BareSocket(self._socket.detach(), family, kind)
         self._connecting = Connecting(self._loop, self._make_stand_in, moved, self._on_moved)
         # Perhaps an application asks for this, and what the loop makes now keeps the variables of its context.
-        self._inline.variables.copy().run(self._connecting.begin)
+        self._inline_serving.variables.copy().run(self._connecting.begin)
 
     def _make_stand_in(self) -> asyncio.BaseProtocol:
         return Resuming(self._loop, self._take_over, self._lose)
@@ -261,7 +261,7 @@ class InlineTransport:
     def _release(self) -> None:
         self._is_closing = True
         self._socket_state = InlineState.ENDED
-        self._inline.discard(self)
+        self._inline_serving.discard(self)
         self._socket.close()
 
     def _tell_lost(self, error: Exception | None) -> None:
