@@ -23,6 +23,12 @@ from asgireload.config import Config
 from asgireload.failures import Failure
 from asgireload.net.addresses import ListenerTraits
 
+MESSAGES_VERSION = 1
+"""Version of the messages between the supervisor and its children. A reload runs the installed version of
+asgireload in the children, while the supervisor is still the one that was started. A field that is added with a
+default needs no new version, because an older reader ignores it. A change that an older process would
+misunderstand needs one."""
+
 
 class LoadApp(msgspec.Struct, frozen=True, tag=True):
     """First message to a template. Descriptors: scoreboard, fault file."""
@@ -46,6 +52,8 @@ class LoadApp(msgspec.Struct, frozen=True, tag=True):
     with; None without a fork source."""
     ignored_variables: tuple[str, ...] = ()
     """Variables that differ at each load, so no library can depend on their values."""
+    messages_version: int = MESSAGES_VERSION
+    """The version of the supervisor. A template with another version refuses the load."""
 
 
 class AppLoaded(msgspec.Struct, frozen=True, tag=True):

@@ -48,7 +48,7 @@ from asgireload.supervisor.worker_handles import WorkerHandles, WorkerInputs
 
 if TYPE_CHECKING:
     from asgireload.admin.server import AdminServer
-    from asgireload.supervisor.start import Resources
+    from asgireload.supervisor.resources import Resources
 
 ADMIN_DELAY = 0.5
 """Seconds after the start at which the admin server is imported at the latest."""

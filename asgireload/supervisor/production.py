@@ -13,7 +13,7 @@ from asgireload.supervisor.load_requests import first_request
 if TYPE_CHECKING:
     from asgireload.supervisor.handles import Handles
     from asgireload.supervisor.policy import Policy
-    from asgireload.supervisor.start import Resources
+    from asgireload.supervisor.resources import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
 
 _logger = logging.getLogger("asgireload.error")

@@ -8,13 +8,11 @@ that the event loop and the decisions are imported, which takes as long as a tem
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from asgireload.admin.entrances import AdminEntrance, open_admin
+from asgireload.admin.entrances import open_admin
 from asgireload.config import Config, working_directory
 from asgireload.errors import AsgireloadError
 from asgireload.ipc.linux import become_subreaper
@@ -22,33 +20,20 @@ from asgireload.ipc.scoreboard import Scoreboard
 from asgireload.ipc.titles import set_title
 from asgireload.log import begin_logging
 from asgireload.net.addresses import TcpAddress, addresses_of
-from asgireload.net.listeners import Listeners, open_listeners
+from asgireload.net.listeners import open_listeners
 from asgireload.supervisor import signals
 from asgireload.supervisor.capacity import check_room
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.interpreter import check_executable
 from asgireload.supervisor.pidfile import PidFile, remove_pid_file, write_pid_file
 from asgireload.supervisor.requirements import check_requirements
+from asgireload.supervisor.resources import Resources
 from asgireload.supervisor.system_calls import check_system_calls
 
 if TYPE_CHECKING:
     from asgireload.supervisor.template_source import Mode
 
 _logger = logging.getLogger("asgireload.error")
-
-
-class Resources(msgspec.Struct, frozen=True):
-    """What a supervisor works with. See `open_resources` for who closes it; parts may be closed earlier."""
-
-    directory: str
-    """The working directory as the user typed it."""
-    certificates: Certificates
-    listeners: Listeners
-    entrances: Sequence[AdminEntrance]
-    scoreboard: Scoreboard
-    refused_calls: Mapping[str, str]
-    """System calls for CPU priorities that must not be made, each with the reason."""
-    pid_file: PidFile | None = None
 
 
 def run(config: Config, mode: "Mode") -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asgireload.supervisor.events import StartTemplate
     from asgireload.supervisor.handles import Handles
     from asgireload.supervisor.policy import Policy
-    from asgireload.supervisor.start import Resources
+    from asgireload.supervisor.resources import Resources
     from asgireload.supervisor.system import Process
 
 Job = Callable[[], Coroutine[None, None, None]]

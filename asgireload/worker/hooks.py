@@ -1,6 +1,6 @@
 """What somebody may add to a worker: a port without a value behind it in production.
 
-`WorkerOrder.hooks` is None there. With `--reload` it is `development/worker/hooks.py`.
+`run_worker` gets None there. With `--reload` it is `development/worker/hooks.py`.
 """
 
 from typing import TYPE_CHECKING, Literal, Protocol

@@ -64,6 +64,7 @@ from asgireload.worker.fast_exit import ExitTime
 from asgireload.worker.forked import ForkedCopies
 from asgireload.worker.handover import Handover
 from asgireload.worker.heartbeat import Heartbeat
+from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.inline_serving import InlineServing
 from asgireload.worker.lifespan import Lifespan
 from asgireload.worker.listeners import WorkerListeners
@@ -83,9 +84,12 @@ _KEPT_BYTES = 16 * 1024 * 1024
 kernel and asks for it anew, zeroed; measured, that was a third of what an upload of 1 MB costs."""
 
 
-def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, ExitTime]:
+def run_worker(
+    order: WorkerOrder, hooks: WorkerHooks | None, flush: Callable[[], None]
+) -> tuple[int, ExitTime]:
     """Be a worker until it has drained; return the exit status, and the time to exit with it.
 
+    `hooks` is what the worker does beside serving, None in production.
     `flush` writes what is buffered. It is called as soon as nothing is served any more.
     """
     channel = Channel(socket.socket(fileno=order.channel))
@@ -107,7 +111,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
     try:
         channel.send(ChildStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
-        worker = RunningWorker(order, channel, orphaned, forked)
+        worker = RunningWorker(order, hooks, channel, orphaned, forked)
         runner = asyncio.Runner(loop_factory=loop_factory(config.loop))
         try:
             worker.import_before_loop()
@@ -148,7 +152,12 @@ class RunningWorker:
     """The joining of a worker's parts, and the order in which they begin and end."""
 
     def __init__(
-        self, order: WorkerOrder, channel: Channel, orphaned: Orphaned, forked: ForkedCopies
+        self,
+        order: WorkerOrder,
+        hooks: WorkerHooks | None,
+        channel: Channel,
+        orphaned: Orphaned,
+        forked: ForkedCopies,
     ) -> None:
         self._order = order
         self._config = order.config
@@ -156,11 +165,11 @@ class RunningWorker:
         self._orphaned = orphaned
         self._forked = forked
         forked.watch_channels(self._channels)
-        self._hooks = order.hooks
+        self._hooks = hooks
         if self._hooks is not None:
             self._hooks.begin(order, channel)
         self._listeners = WorkerListeners(order)
-        self._application = ApplicationStart(order, channel, orphaned.on_signal)
+        self._application = ApplicationStart(order, hooks, channel, orphaned.on_signal)
         self._record = Record.detached()
         self._handover: Handover | None = None
         self._drain_deadline: float | None = None

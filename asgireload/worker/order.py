@@ -7,7 +7,6 @@ from asgireload.config import Config
 from asgireload.ipc.app_signals import AppSignals
 from asgireload.log import Place, UserConfig
 from asgireload.net.addresses import ListenerTraits
-from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.settings import ConnectionSettings
 
 
@@ -48,8 +47,6 @@ class WorkerOrder(msgspec.Struct, frozen=True):
     """Where `app` is None: import it in the running event loop, and not before it runs."""
     has_other_way: bool = False
     """If the import fails because of that, a worker that imports the other way follows."""
-    hooks: WorkerHooks | None = None
-    """What the worker does beside serving; None in production."""
 
 
 def place_of(order: WorkerOrder) -> Place:
