@@ -153,14 +153,7 @@ def rolling(policy: Policy) -> Plan:
     back = OnFailure(start=_refusal(policy), death=FailureAction.RESTORE, template=_refusal(policy))
     return (
         _preparing(policy, _refusal(policy)),
-        Stage(
-            name="proving",
-            phase=ReloadPhase.PROVING,
-            places=FIRST_PLACE,
-            gate=ReadyGate(),
-            on_failure=back,
-            can_be_superseded=True,
-        ),
+        _proving(FIRST_PLACE, back),
         Stage(
             name="probation",
             phase=ReloadPhase.PROBATION,
@@ -177,14 +170,7 @@ def newest_first(policy: Policy) -> Plan:
     back = OnFailure(start=_refusal(policy), death=FailureAction.RESTORE, template=_refusal(policy))
     return (
         _preparing(policy, _refusal(policy)),
-        Stage(
-            name="proving",
-            phase=ReloadPhase.PROVING,
-            places=ALL_PLACES,
-            gate=ReadyGate(),
-            on_failure=back,
-            can_be_superseded=True,
-        ),
+        _proving(ALL_PLACES, back),
         _roll(policy, back),
     )
 
@@ -213,6 +199,17 @@ def _preparing(policy: Policy, template: FailureAction) -> Stage:
         places=NO_PLACES,
         gate=LoadedGate(quiet=BROKEN_MOMENT if policy.shows_failures else 0.0),
         on_failure=OnFailure(start=_refusal(policy), death=FailureAction.GO_ON, template=template),
+        can_be_superseded=True,
+    )
+
+
+def _proving(places: PlaceCount, on_failure: OnFailure) -> Stage:
+    return Stage(
+        name="proving",
+        phase=ReloadPhase.PROVING,
+        places=places,
+        gate=ReadyGate(),
+        on_failure=on_failure,
         can_be_superseded=True,
     )
 
