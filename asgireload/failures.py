@@ -7,7 +7,8 @@ class Failure(msgspec.Struct, frozen=True):
     """Its fields are part of the JSON that the admin server and `asgireload status --json` return."""
 
     stage: str
-    """What was being done: directory, logging, import, tls, boot, lifespan, health, probation, roll or trial."""
+    """What was being done: version, directory, logging, import, tls, boot, lifespan, health, probation, roll or
+    trial."""
     summary: str
     """One line for a person."""
     traceback: str = ""

@@ -164,7 +164,7 @@ class Acceptor:
         self._proxy_headers = proxy_headers
         self._has_room = has_room
         self._balance = balance
-        self._inline = inline
+        self._inline_serving = inline
         self._variables = contextvars.copy_context()
         self._is_full = False
         self._takes_bare = takes_bare_sockets(loop)
@@ -308,10 +308,10 @@ class Acceptor:
 
     def _begin(self, accepted: _Socket | BareSocket, entrance: Entrance) -> None:
         if (
-            self._inline is not None
+            self._inline_serving is not None
             and entrance.is_deferred
             and isinstance(accepted, BareSocket)
-            and self._inline.serve(accepted, entrance.local)
+            and self._inline_serving.serve(accepted, entrance.local)
         ):
             return
         if isinstance(accepted, BareSocket) or entrance.is_plain:

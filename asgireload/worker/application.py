@@ -25,6 +25,7 @@ from asgireload.ipc.quiet_signals import take_back
 from asgireload.log import configure_logging, keep_logging
 from asgireload.worker.forked import end_in_import
 from asgireload.worker.health import check_health
+from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.order import WorkerOrder, place_of
 
@@ -43,13 +44,14 @@ class ApplicationStart:
     def __init__(
         self,
         order: WorkerOrder,
+        hooks: WorkerHooks | None,
         channel: Channel,
         on_sigterm: Callable[[int, FrameType | None], None],
     ) -> None:
         self._order = order
         self._config = order.config
         self._channel = channel
-        self._hooks = order.hooks
+        self._hooks = hooks
         self._on_sigterm = on_sigterm
         self.failure: Failure | None = None
         """Why the application could not be started, when the hooks serve something in its place."""

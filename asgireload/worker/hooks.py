@@ -1,6 +1,6 @@
 """The interface through which development mode extends a worker.
 
-`WorkerOrder.hooks` is None in production. With `--reload` it is the class in `development/worker/hooks.py`.
+`run_worker` gets None in production. With `--reload` it gets the class in `development/worker/hooks.py`.
 """
 
 from typing import TYPE_CHECKING, Literal, Protocol

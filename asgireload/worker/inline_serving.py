@@ -42,7 +42,7 @@ and its acknowledgement."""
 _logger = logging.getLogger("asgireload.error")
 
 
-class SocketState(Enum):
+class InlineState(Enum):
     INLINE = auto()
     MOVING = auto()
     """The loop has the socket, but has not called `connection_made`: nothing is read or written until then."""
@@ -61,7 +61,7 @@ class InlineTransport:
         "_connecting",
         "_ends_writing",
         "_high_water",
-        "_inline",
+        "_inline_serving",
         "_is_aborted",
         "_is_closing",
         "_is_protocol_paused",
@@ -83,13 +83,13 @@ class InlineTransport:
         protocol: HttpConnection,
     ) -> None:
         """Own `connected`. `local` is the local address; if None, it is read from the socket."""
-        self._inline = inline
+        self._inline_serving = inline
         self._loop = inline.loop
         self._socket = connected
         self._peer = peer
         self._local = local
         self._protocol: HttpConnection | None = protocol
-        self._socket_state = SocketState.INLINE
+        self._socket_state = InlineState.INLINE
         self._connecting: Connecting | None = None
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
@@ -104,11 +104,11 @@ class InlineTransport:
             return self._transport.get_extra_info(name, default)
         if name == "peername":
             return self._peer
-        if name == "sockname" and self._socket_state is SocketState.INLINE:
+        if name == "sockname" and self._socket_state is InlineState.INLINE:
             if self._local is None:
                 self._local = self._socket.getsockname()
             return self._local
-        if name == "socket" and self._socket_state is SocketState.INLINE:
+        if name == "socket" and self._socket_state is InlineState.INLINE:
             return self._socket
         return default
 
@@ -139,11 +139,11 @@ class InlineTransport:
     def _write(self, data: bytes, flags: int) -> None:
         if self._transport is not None:
             self._transport.write(data)
-        elif self._socket_state is SocketState.MOVING:
+        elif self._socket_state is InlineState.MOVING:
             if not self._is_closing:
                 self._buffer += data
                 self._pause_protocol()
-        elif self._socket_state is SocketState.INLINE and data:
+        elif self._socket_state is InlineState.INLINE and data:
             try:
                 sent = self._socket.send(data, flags)
             except (BlockingIOError, InterruptedError):
@@ -163,7 +163,7 @@ class InlineTransport:
         """Shut down the sending side. Raise OSError when the peer has reset the connection."""
         if self._transport is not None:
             self._transport.write_eof()
-        elif self._socket_state is SocketState.INLINE:
+        elif self._socket_state is InlineState.INLINE:
             self._socket.shutdown(socket.SHUT_WR)
         else:
             self._ends_writing = True
@@ -182,7 +182,7 @@ class InlineTransport:
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-        elif self._socket_state is SocketState.INLINE:
+        elif self._socket_state is InlineState.INLINE:
             self._release()
             # At once, unlike the loops, which do so in their next turn: no caller of `close` goes on after it.
             self._tell_lost(None)
@@ -192,22 +192,22 @@ class InlineTransport:
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-        elif self._socket_state is SocketState.INLINE:
+        elif self._socket_state is InlineState.INLINE:
             self._end(None)
         else:
             self._is_closing = self._is_aborted = True
 
     def move(self) -> None:
         """Give the socket to the loop, once; `HttpConnection.move_to` is called when the loop has the socket."""
-        if self._socket_state is not SocketState.INLINE:
+        if self._socket_state is not InlineState.INLINE:
             return
-        self._socket_state = SocketState.MOVING
-        self._inline.discard(self)
+        self._socket_state = InlineState.MOVING
+        self._inline_serving.discard(self)
         family, kind = int(self._socket.family), int(self._socket.type)
         moved = BareSocket(self._socket.detach(), family, kind)
         self._connecting = Connecting(self._loop, self._make_stand_in, moved, self._on_moved)
         # Perhaps the application has caused this call: what the loop makes now must not keep its context.
-        self._inline.variables.copy().run(self._connecting.begin)
+        self._inline_serving.variables.copy().run(self._connecting.begin)
 
     def _make_stand_in(self) -> asyncio.BaseProtocol:
         return Resuming(self._loop, self._take_over, self._lose)
@@ -217,7 +217,7 @@ class InlineTransport:
         protocol = self._protocol
         assert protocol is not None
         self._protocol = None
-        self._socket_state = SocketState.MOVED
+        self._socket_state = InlineState.MOVED
         self._transport = transport
         transport.set_protocol(cast("asyncio.BaseProtocol", protocol))
         if transport.is_closing():
@@ -252,7 +252,7 @@ class InlineTransport:
         """Call `connection_lost` later: the loop has closed the socket before it called `connection_made`."""
         self._is_closing = True
         self._buffer = b""
-        self._socket_state = SocketState.ENDED
+        self._socket_state = InlineState.ENDED
         self._loop.call_soon(self._tell_lost, error)
 
     def _end(self, error: Exception | None) -> None:
@@ -261,8 +261,8 @@ class InlineTransport:
 
     def _release(self) -> None:
         self._is_closing = True
-        self._socket_state = SocketState.ENDED
-        self._inline.discard(self)
+        self._socket_state = InlineState.ENDED
+        self._inline_serving.discard(self)
         self._socket.close()
 
     def _tell_lost(self, error: Exception | None) -> None:

@@ -64,6 +64,7 @@ from asgireload.worker.fast_exit import ExitTime
 from asgireload.worker.forked import ForkedCopies
 from asgireload.worker.handover import Handover
 from asgireload.worker.heartbeat import Heartbeat
+from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.inline_serving import InlineServing
 from asgireload.worker.lifespan import Lifespan
 from asgireload.worker.listeners import WorkerListeners
@@ -83,9 +84,12 @@ _KEPT_BYTES = 16 * 1024 * 1024
 kernel and asks for a new one, zeroed; measured, that was a third of the cost of an upload of 1 MB."""
 
 
-def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, ExitTime]:
+def run_worker(
+    order: WorkerOrder, hooks: WorkerHooks | None, flush: Callable[[], None]
+) -> tuple[int, ExitTime]:
     """Run a worker until it has drained; return the exit status and the time that the process has to exit.
 
+    `hooks` are those of development mode, or None in production.
     `flush` writes buffered output. It is called as soon as the worker serves nothing more.
     """
     channel = Channel(socket.socket(fileno=order.channel))
@@ -107,7 +111,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
     try:
         channel.send(ChildStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
-        worker = RunningWorker(order, channel, orphaned, forked)
+        worker = RunningWorker(order, hooks, channel, orphaned, forked)
         runner = asyncio.Runner(loop_factory=loop_factory(config.loop))
         try:
             worker.import_before_loop()
@@ -150,7 +154,12 @@ class RunningWorker:
     """Joins the parts of a worker, and starts and stops them in order."""
 
     def __init__(
-        self, order: WorkerOrder, channel: Channel, orphaned: Orphaned, forked: ForkedCopies
+        self,
+        order: WorkerOrder,
+        hooks: WorkerHooks | None,
+        channel: Channel,
+        orphaned: Orphaned,
+        forked: ForkedCopies,
     ) -> None:
         self._order = order
         self._config = order.config
@@ -158,11 +167,11 @@ class RunningWorker:
         self._orphaned = orphaned
         self._forked = forked
         forked.watch_channels(self._channels)
-        self._hooks = order.hooks
+        self._hooks = hooks
         if self._hooks is not None:
             self._hooks.begin(order, channel)
         self._listeners = WorkerListeners(order)
-        self._application = ApplicationStart(order, channel, orphaned.on_signal)
+        self._application = ApplicationStart(order, hooks, channel, orphaned.on_signal)
         self._record = Record.detached()
         self._handover: Handover | None = None
         self._drain_deadline: float | None = None

@@ -7,7 +7,6 @@ from asgireload.config import Config
 from asgireload.ipc.app_signals import AppSignals
 from asgireload.log import Place, UserConfig
 from asgireload.net.addresses import ListenerTraits
-from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.settings import ConnectionSettings
 
 
@@ -48,8 +47,6 @@ class WorkerOrder(msgspec.Struct, frozen=True):
     """If `app` is None: import the application in the running event loop, not before it runs."""
     has_other_way: bool = False
     """If the import fails because of `import_in_loop`, a worker that imports the other way follows."""
-    hooks: WorkerHooks | None = None
-    """The hooks of development mode; None in production."""
 
 
 def place_of(order: WorkerOrder) -> Place:

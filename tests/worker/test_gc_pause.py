@@ -8,7 +8,7 @@ import pytest
 
 from asgireload.http1.connection import HttpConnection
 from asgireload.ipc.scoreboard import Field
-from asgireload.worker import collection
+from asgireload.worker import gc_pause
 from asgireload.worker.gc_pause import FREEZE_FROM, GcPause, may_freeze
 from tests.worker.test_handover import ask, wait_until, workers
 
@@ -56,7 +56,7 @@ class Collector:
 @pytest.fixture
 def collector(monkeypatch):
     made = Collector()
-    monkeypatch.setattr(collection, "gc", made)
+    monkeypatch.setattr(gc_pause, "gc", made)
     return made
 
 
