@@ -4,8 +4,8 @@ Parsing, framing and ASGI live elsewhere; this file decides when to read and whe
 
 `connection_state.py` has the states of a connection, and the transitions between them, in one table. Other modules
 implement parts of a connection: waiting for a slow client (`backpressure.py`), the handover of a connection between
-two requests (`idle_handover.py`) and of an event stream (`stream_leaving.py`, `event_stream_host.py`), and the close
-(`lingering_close.py`). `write_scheduling.py` decides when responses are written.
+two requests (`idle_handover.py`) and of an event stream (`stream_leaving.py`, `event_stream_host.py`), and the
+close (`lingering_close.py`). `write_scheduling.py` decides when responses are written.
 
 A connection may begin before the event loop has its socket (`begin_inline`), with the first bytes that the client
 sent. Such a connection cannot be offered to another worker, and moves its socket to the loop before it reads more.
