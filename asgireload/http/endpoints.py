@@ -54,6 +54,7 @@ class Endpoints:
 
     @property
     def client_label(self) -> str:
+        """The client as log lines show it; see `label_of`."""
         if self._label is None:
             self._label = label_of(self.client)
         return self._label

@@ -69,6 +69,7 @@ class EventStream:
         return not self.has_events
 
     def feed(self, data: bytes) -> None:
+        """Take the next piece of the body, decoded from its framing."""
         if not data:
             return
         if self._is_after_cr and data[:1] == b"\n":

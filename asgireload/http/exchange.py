@@ -289,6 +289,7 @@ class HttpExchange:
         return len(self._body) > BODY_HIGH_WATER_BYTES
 
     def complete_request(self) -> None:
+        """Note that the end of the request body was received."""
         self.is_request_complete = True
         self._wake_receivers()
 
@@ -355,6 +356,7 @@ class HttpExchange:
 
     @property
     def can_keep_reading(self) -> bool:
+        """True while the buffered request body is not above BODY_HIGH_WATER_BYTES."""
         return len(self._body) <= BODY_HIGH_WATER_BYTES
 
     # The handover of event streams.
@@ -381,6 +383,7 @@ class HttpExchange:
 
     @property
     def started_ns(self) -> int:
+        """When the request began, by `Clock.now_ns`; for a resumed response, in the other worker."""
         return self._started_ns
 
     @property
@@ -637,6 +640,7 @@ class HttpExchange:
     # `LateHeads` calls this.
 
     def flush_head(self) -> None:
+        """Write the head, if the application has sent nothing after it."""
         if self._stage is not ResponseStage.STARTED or self._is_disconnected:
             return
         now_ns = self._clock.now_ns()

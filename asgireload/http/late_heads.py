@@ -14,6 +14,8 @@ which were written when it fires."""
 
 
 class Starting(Protocol):
+    """A response whose head waits for the first piece of the body."""
+
     def flush_head(self) -> None:
         """Write the head if it was not written yet."""
 

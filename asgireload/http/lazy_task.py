@@ -76,7 +76,7 @@ class LazyTask(RequestTask):
     __iter__ = __await__
 
 
-_fut_waiter_of: Callable[[RequestTask], Any] = asyncio.Task._fut_waiter.__get__  # type: ignore[attr-defined]  # likewise
+_fut_waiter_of: Callable[[RequestTask], Any] = asyncio.Task._fut_waiter.__get__  # type: ignore[attr-defined]  # a C member
 _step_of: Callable[[RequestTask], "EagerStep"] = RequestTask.eager_step.__get__  # type: ignore[attr-defined]  # a slot
 
 

@@ -183,6 +183,7 @@ class Live:
         task.add_done_callback(self.remove_background)
 
     def remove_background(self, task: "asyncio.Task[None]") -> None:
+        """Forget a task that has ended. May be called more than once."""
         self.background.discard(task)
         self._wake_if_idle()
 

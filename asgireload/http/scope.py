@@ -66,6 +66,7 @@ def _scope_of_head(head: RequestHead, server: Server) -> dict[str, Any]:
 def websocket_scope(
     head: RequestHead, server: Server, endpoints: Endpoints, subprotocols: list[str]
 ) -> Scope:
+    """Return the scope of a WebSocket handshake. `subprotocols`: those that the client offers."""
     root_path = server.settings.root_path
     scope: Scope = {
         "type": "websocket",

@@ -18,6 +18,8 @@ _MARGIN: Final = 0.001
 
 
 class Waiting(Protocol):
+    """A member of a `TimerWheel`."""
+
     def on_deadline(self) -> None:
         """Handle that the deadline has passed, by one slot at most. Rarely called after a `remove`, too."""
 

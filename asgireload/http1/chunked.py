@@ -72,6 +72,7 @@ class ChunkedBody:
 
     @property
     def is_complete(self) -> bool:
+        """True when the end of the body, with its trailers, was decoded."""
         return self._state is _State.COMPLETE
 
     def feed(self, data: bytes, pieces: list[bytes]) -> bytes:

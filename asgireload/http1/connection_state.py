@@ -17,6 +17,8 @@ from typing import Final
 
 
 class ConnectionState(IntEnum):
+    """The states of a connection; see the table `TRANSITIONS`."""
+
     # An IntEnum, because hashing a plain Enum member calls Python code at each look into the table.
     SILENT = 0
     """The connection was accepted; nothing was received."""
@@ -37,6 +39,8 @@ class ConnectionState(IntEnum):
 
 
 class ConnectionEvent(IntEnum):
+    """The events that change the state of a connection."""
+
     PART_OF_HEAD = 0
     """A request head has begun."""
     REQUEST = 1

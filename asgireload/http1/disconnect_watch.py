@@ -52,6 +52,7 @@ class DisconnectWatch:
         self._timer = self._loop.call_later(self._interval, self._look)
 
     def cancel(self) -> None:
+        """End the watch. Neither callback is called after that."""
         self._timer.cancel()
 
     def _look(self) -> None:

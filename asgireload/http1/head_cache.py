@@ -74,6 +74,7 @@ class HeadCache:
         self._whole_bytes += len(data)
 
     def keep_block(self, block: bytes, head: RequestHead) -> None:
+        """Add a head to `blocks`. `block`: its header lines, each with its line end."""
         if len(self.blocks) >= MOST_HEADS or self._block_bytes + len(block) > TABLE_BYTES:
             self.blocks.clear()
             self._block_bytes = 0

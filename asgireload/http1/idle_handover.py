@@ -18,6 +18,8 @@ from asgireload.http.drain_state import Successor
 
 
 class HoldState(Enum):
+    """How far the handover is; see the diagram of the module."""
+
     FREE = auto()
     """The connection reads, or answers a request."""
     HELD = auto()
@@ -67,6 +69,7 @@ class IdleHandover:
         self._refused_by: Successor | None = None
 
     def was_refused_by(self, successor: Successor) -> bool:
+        """Return whether `successor` was the last to refuse the connection."""
         return successor is self._refused_by
 
     def enlist(self, successor: Successor | None) -> bool:

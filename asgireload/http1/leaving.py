@@ -20,6 +20,8 @@ from asgireload.ipc.parcels import Parcel
 
 
 class LeavingState(Enum):
+    """How far the handover is; see the diagram of the module."""
+
     STAYING = auto()
     """`begin` was not called yet."""
     ENLISTED = auto()
@@ -79,6 +81,7 @@ class Leaving:
 
     @property
     def is_over(self) -> bool:
+        """True when the state is GONE or KEPT."""
         return self.state in _OVER
 
     def begin(self) -> None:

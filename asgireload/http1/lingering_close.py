@@ -74,6 +74,7 @@ class LingeringClose:
         """`transport.close` was called before the end, because the transport uses TLS."""
 
     def begin(self) -> None:
+        """Close the sending side, after the buffered bytes, and start the timer."""
         transport = self._transport
         if transport.is_closing():
             return
@@ -103,6 +104,7 @@ class LingeringClose:
         self._timer = self._loop.call_later(self._interval, self._tick)
 
     def drop(self, data: bytes) -> None:
+        """Count `data`, which was received, and drop it."""
         self._dropped_bytes += len(data)
 
     def abort(self) -> None:

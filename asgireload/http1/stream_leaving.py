@@ -22,6 +22,8 @@ from asgireload.http1.leaving import Leaving, LeavingSocket
 
 
 class StreamStage(Enum):
+    """How far the stream is; see the diagram of the module."""
+
     NOTIFIED = auto()
     """The drain has begun; nothing was done yet."""
     TO_MOVE = auto()
@@ -71,12 +73,14 @@ class StreamLeaving:
 
     @property
     def stage(self) -> StreamStage:
+        """The present stage; DONE also when `Leaving` is over."""
         if self._stage is StreamStage.LEAVING and self._leaving.is_over:
             return StreamStage.DONE
         return self._stage
 
     @property
     def is_detached(self) -> bool:
+        """True while the application is detached, and the stream has neither moved nor ended."""
         stage = self.stage
         return stage is StreamStage.DETACHED or stage is StreamStage.LEAVING
 
@@ -109,6 +113,7 @@ class StreamLeaving:
             self._end()
 
     def cancel(self) -> None:
+        """Call no method of the stream any more."""
         self._stage = StreamStage.DONE
         self._cancel_timer()
         self._leaving.cancel()

@@ -20,6 +20,8 @@ armed and fire again and again until the deadline."""
 
 
 class Expired(Enum):
+    """The deadline that has passed."""
+
     NOTHING = auto()
     REQUEST = auto()
     """The application took longer than `request_timeout`."""
@@ -45,6 +47,7 @@ class Deadlines:
 
     @property
     def earliest(self) -> float:
+        """The earliest deadline; NEVER if none is set."""
         return min(self.wait, self.request, self.write)
 
     def bound_wait(self, deadline: float) -> None:
@@ -107,6 +110,7 @@ class ConnectionTimer(Deadlines):
 
     @property
     def is_armed(self) -> bool:
+        """True from `arm` until `disarm`."""
         return self._at < NEVER
 
     def arm(self, connection: Waiting, deadline: float) -> None:
@@ -123,6 +127,7 @@ class ConnectionTimer(Deadlines):
                 self._slot = self._wheel.put(connection, deadline)
 
     def disarm(self, connection: Waiting) -> None:
+        """Cancel the timer. The deadlines stay as they are."""
         self._at = NEVER
         if self._timer is not None:
             self._timer.cancel()

@@ -60,6 +60,8 @@ class InlineWriter(Protocol):
 
 
 class Sender(Protocol):
+    """An object with deferred bytes, which `TurnScheduler` calls."""
+
     def write_waiting(self) -> bool:
         """Write the deferred bytes; return whether there were any."""
 
