@@ -42,7 +42,7 @@ class LiveConnection(Protocol):
         """Serve requests again after `hold`. `Live.is_held` is cleared first."""
 
     def begin_drain(self) -> None:
-        """End the connection as soon as no request is lost, or hand it over.
+        """Begin to hand the connection over, or to end it without losing a request.
 
         Called once after the drain notice was set, and again whenever `DrainState.successor` changes.
         """
