@@ -1,7 +1,7 @@
-"""What a line of the access log holds: the entry, and formats compiled once into functions of it. Pure.
+"""Access log entries, and formats, which are compiled once into functions that render an entry. Pure.
 
-A format is a preset (`uvicorn`, `common`, `combined`, `json`) or text with atoms, spelled as gunicorn
-does: `%(h)s %(m)s "%({user-agent}i)s" %({slot}x)s`. Whatever a client sends stays inside its field.
+A format is a preset (`uvicorn`, `common`, `combined`, `json`) or text with atoms in the syntax of gunicorn:
+`%(h)s %(m)s "%({user-agent}i)s" %({slot}x)s`. Values from clients are escaped, and so stay inside their fields.
 """
 
 import base64
@@ -25,38 +25,38 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class AccessEntry(msgspec.Struct):
-    """A request with its response, when the last byte was written or the client had left.
+    """A request with its response, made when the last byte was written or the client has left.
 
-    Not frozen, because it is made once for each request and a frozen one takes three times as long.
+    It is not frozen, because one is made for each request, and to make a frozen one takes three times as long.
     """
 
     client: tuple[str, int] | None
     """None for a Unix socket."""
     method: str
     target: str
-    """Path with query, percent-encoded as sent."""
+    """Path with query, percent-encoded as the client sent them."""
     http_version: str
     scheme: str
     status: int
-    """0 when the client left before there was one; 101 for a WebSocket that was accepted."""
+    """Status of the response; 0 when the client left before it, 101 for an accepted WebSocket."""
     request_headers: Headers
     response_headers: Headers
-    """Those of the application."""
+    """The headers that the application has sent."""
     body_bytes: int
-    """Of the response's body, without framing; for a WebSocket what was sent in messages."""
+    """Bytes of the response body without framing; for a WebSocket, bytes of the messages that were sent."""
     duration_ns: int
     """From the head of the request to the last byte of the response."""
     started_at: float
     """Wall clock time at which the head was read."""
     is_complete: bool = True
-    """False for a response that was broken off."""
+    """False for a truncated response."""
     kind: Literal["http", "websocket"] = "http"
     request_id: str | None = None
     close_code: int | None = None
-    """Of a WebSocket."""
+    """The close code of a WebSocket."""
     begun_ns: int | None = None
-    """Of a stream of server-sent events, from the head of the request to the head of the response: it lasts as
-    long as its client likes. None for every other response."""
+    """For a stream of server-sent events, the time from the head of the request to the head of the response, since
+    the duration depends on the client. None for every other response."""
 
 
 Render = Callable[[AccessEntry], str]
@@ -77,10 +77,10 @@ _NS = 1_000_000_000
 
 
 def compile_format(text: str, place: Place) -> Render:
-    """Return the function that makes a line, for this process; only what the format names is computed.
+    """Return a function that renders an entry as a line, for this process.
 
-    `uvicorn` is not among them: its line is made by the formatter. Raise ConfigError naming the column
-    of what cannot be used.
+    The function computes only the atoms that the format names. The preset `uvicorn` cannot be compiled:
+    `log.AccessFormatter` makes its lines. Raise ConfigError, which names the column, for an invalid format.
     """
     if text == JSON:
         return _json_render(place)
@@ -97,13 +97,13 @@ def compile_format(text: str, place: Place) -> Render:
 
 
 def check_format(text: str) -> None:
-    """Raise ConfigError unless `text` is a preset or a format that can be compiled."""
+    """Raise ConfigError unless `text` is a preset or a valid format."""
     if text != UVICORN:
         compile_format(text, Place("worker"))
 
 
 def _compile(text: str, place: Place) -> tuple[str, list[_Getter]]:
-    """Return a template for the % operator and what to put into it."""
+    """Return a template for the % operator, and the functions that return its values."""
     template: list[str] = []
     getters: list[_Getter] = []
     position = 0
@@ -144,7 +144,7 @@ def _error(position: int, reason: str) -> ConfigError:
 
 
 def _atom(name: str, position: int, place: Place, *, is_quoted: bool) -> _Getter:
-    """Return what gives the value of an atom. Raise ConfigError for one that nobody knows."""
+    """Return the function that returns the value of an atom. Raise ConfigError for an unknown atom."""
     braced = _BRACED.fullmatch(name)
     if braced is None:
         if name in _PLAIN:
@@ -205,9 +205,9 @@ def _response_header(name: str) -> Callable[[AccessEntry], str]:
 
 
 def header_text(headers: Headers, name: bytes) -> str:
-    """Return the values of a header, joined by commas as RFC 9110 section 5.3 has it; "" for none.
+    """Return the values of a header, joined by commas (RFC 9110 section 5.3); "" if there is none.
 
-    `name` is lowercase. Bytes that are not UTF-8 are read as Latin-1, so none is lost.
+    `name` is lowercase. Bytes that are not UTF-8 are decoded as Latin-1, so that no byte is lost.
     """
     values = [value for key, value in headers if key == name or key.lower() == name]
     if not values:
@@ -220,7 +220,7 @@ def header_text(headers: Headers, name: bytes) -> str:
 
 
 def user_name(headers: Headers) -> str:
-    """Return the user name of Basic credentials (RFC 7617 section 2), "" without any."""
+    """Return the user name of Basic credentials (RFC 7617 section 2); "" if there are none."""
     scheme, _, credentials = header_text(headers, b"authorization").partition(" ")
     if scheme.lower() != "basic":
         return ""
@@ -241,7 +241,7 @@ def _query(entry: AccessEntry) -> str:
 
 
 def _request_line(entry: AccessEntry) -> str:
-    # Three words by nature, and none of them has a space: only quotation marks keep them together.
+    # The line is three words, separated by spaces; so a space within a word is escaped.
     words = (entry.method, entry.target, f"HTTP/{entry.http_version}")
     return " ".join([field(word, is_quoted=True).replace(" ", "\\x20") for word in words])
 
@@ -260,13 +260,13 @@ _PLAIN: Mapping[str, _Getter] = {
     "D": lambda entry: entry.duration_ns // 1000,
     "M": lambda entry: entry.duration_ns // 1_000_000,
     "L": lambda entry: f"{entry.duration_ns / _NS:.6f}",
-    # In the process that logs: compiled before the fork it would be another's.
+    # Not a constant: this module may be imported before a fork.
     "p": lambda entry: f"<{os.getpid()}>",
     "S": lambda entry: entry.scheme,
 }
-"""Atoms whose values the server makes, or has checked."""
+"""Atoms whose values come from the server, or were checked or escaped."""
 _FROM_CLIENT: Mapping[str, Callable[[AccessEntry], str]] = {
-    # A proxy may have told it, so it need not be an address.
+    # A proxy may have sent the address, so it is escaped.
     "h": lambda entry: entry.client[0] if entry.client is not None else "",
     "u": lambda entry: user_name(entry.request_headers),
     "m": lambda entry: entry.method,
@@ -292,7 +292,7 @@ _OURS: Mapping[str, _Getter] = {
 
 
 class _JsonLine(msgspec.Struct):
-    """The fields of a line, in their order. Names are promised: programs read them."""
+    """The fields of a line, in their order. The names are stable, because programs read them."""
 
     time: str
     level: str
@@ -358,10 +358,10 @@ def _json_render(place: Place) -> Render:
 
 
 def path_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return what tells whether the path of a target (its query left out) matches one of the patterns.
+    """Return a function that tells whether the path of a target, without its query, matches one of the patterns.
 
-    `*` and `?` stand for any characters, `/` included; a pattern without them is a whole path. Upper
-    and lower case differ, and the path is compared as it was sent.
+    `*` stands for any characters, `?` for one and `[…]` for one of a set, `/` included (fnmatch); a pattern without
+    them is a whole path. Case matters, and the path is compared as it was sent, percent-encoded.
     """
     exact: set[str] = set()
     wild: list[str] = []

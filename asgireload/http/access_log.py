@@ -1,8 +1,7 @@
-"""The access log of one process: which requests get a line, when, and the warning for slow ones.
+"""The access log of one process: decides which requests get a line, and warns of slow ones.
 
-The exchange and the WebSocket connection call it; how a line is made is `access_format`. A record
-always has `args == (client, method, path, http_version, status)`, whatever the line looks like, so that
-filters written for uvicorn go on working.
+The exchange and the WebSocket connection call it; `access_format` renders the lines. A log record always has
+`args == (client, method, path, http_version, status)`, in every format, so that filters written for uvicorn work.
 """
 
 import logging
@@ -22,20 +21,20 @@ from asgireload.log import AccessFormatter, JsonFormatter, Place, printable
 from asgireload.log.short_way import short_way
 
 NEVER = 1 << 63
-"""Nanoseconds that no request lasts: 292 years."""
+"""Nanoseconds (292 years), longer than any request."""
 
 _access_logger = logging.getLogger("asgireload.access")
 _error_logger = logging.getLogger("asgireload.error")
 _MESSAGE = '%s - "%s %s HTTP/%s" %d'
 _NO_ARGUMENTS = "%.0s" * 5
-"""Takes five arguments and shows nothing of them: a line that is complete already keeps its args."""
+"""Format that takes five arguments and shows none: appended to a rendered line, whose record keeps its args."""
 _NS = 1_000_000_000
 
 
 def open_access_log(config: Config, place: Place) -> "AccessLog | None":
-    """Return the access log of this process, None when nothing of a request is ever logged.
+    """Return the access log of this process; None when no request is logged, not even a slow one.
 
-    Raise ConfigError for a format that cannot be used; `check_format` finds it earlier.
+    Raise ConfigError for an invalid format; `check_format` finds it earlier.
     """
     name = format_name(config)
     is_on = config.access_log and _access_logger.isEnabledFor(logging.INFO)
@@ -52,18 +51,18 @@ def open_access_log(config: Config, place: Place) -> "AccessLog | None":
 
 
 def format_name(config: Config) -> str:
-    """Return the format that counts: the one that was asked for, else what suits the other lines."""
+    """Return the configured format; by default `json` if `log_format` is json, else `uvicorn`."""
     if config.access_log_format is not None:
         return config.access_log_format
     return JSON if config.log_format == "json" else UVICORN
 
 
 class AccessLog:
-    """Writes about requests to the loggers. Made after the fork; it owns nothing and is not closed.
+    """Logs requests. Made after the fork; it owns nothing and is not closed.
 
-    `logs_at_start`: call `response_begun` when the head of a response is written, and
-    `websocket_answered` when a handshake was. `entry_from_ns`: call `response_ended` for what lasted at
-    least so long; nothing else costs the making of an entry.
+    `logs_at_start`: call `response_begun` when the head of a response is written, and `websocket_answered` when a
+    handshake was answered. `entry_from_ns`: call `response_ended` for a request that took at least so many
+    nanoseconds; no entry has to be made for others.
     """
 
     __slots__ = (
@@ -108,7 +107,7 @@ class AccessLog:
         status: int,
         request_id: str | None = None,
     ) -> None:
-        """Write uvicorn's line. `client` is "ip:port" or "", `target` the path with its query."""
+        """Write a line in the format of uvicorn. `client` is "ip:port" or "", `target` the path with its query."""
         if not _access_logger.isEnabledFor(logging.INFO):
             return
         if self._is_excluded is not None and self._is_excluded(target):
@@ -125,15 +124,15 @@ class AccessLog:
         self._write(_MESSAGE, args, {"request_id": request_id})
 
     def websocket_answered(self, client: str, target: str, outcome: str) -> None:
-        """Write uvicorn's line for a handshake: `outcome` is `[accepted]` or a status."""
+        """Write the line of uvicorn for a WebSocket handshake. `outcome` is `[accepted]` or a status."""
         if self._is_excluded is None or not self._is_excluded(target):
-            # On the logger where uvicorn has it, too.
+            # uvicorn, too, logs handshakes to its error logger.
             _error_logger.info(
                 '%s - "WebSocket %s" %s', printable(client), printable(target), outcome
             )
 
     def response_ended(self, entry: AccessEntry) -> None:
-        """Write the line of another format than uvicorn's, and the warning if it took too long."""
+        """Write the line, if the format is not that of uvicorn, and the warning if the request was slow."""
         if self._render is not None:
             self._log_entry(self._render, entry)
         if entry.kind == "http":
@@ -174,8 +173,8 @@ class AccessLog:
     def _write(
         self, message: str, args: tuple[str, str, str, str, int], fields: dict[str, object]
     ) -> None:
-        # Not `info()`, which searches the stack for the caller each time. The factory of the
-        # application is asked, since its formatters may rely on what it adds.
+        # Not `info()`, which searches the stack for the caller each time. `makeRecord` uses the record factory of
+        # the application, whose formatters may need attributes that the factory adds.
         logger = _access_logger
         record = logger.makeRecord(
             logger.name, logging.INFO, __file__, 0, message, args, None, "AccessLog"

@@ -1,8 +1,8 @@
-"""Threads of the server's own, for calls that would block the event loop.
+"""Threads of the server, for calls that would block the event loop.
 
-The default executor of the event loop belongs to the application. Where all of its threads are busy, whatever is
-handed to it waits for them: a file would not be sent, and a stop would not begin. An application may also have shut
-it down, or put another one in its place.
+The default executor of the event loop belongs to the application. When all of its threads are busy, a call of the
+server would wait for them: a file would not be sent, and a stop would not begin. An application may also have shut
+the executor down, or replaced it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 MOST_THREADS = 4
-"""They read files that are sent over TLS. More of them would not make one disk faster."""
+"""Most threads. They read files that are sent over TLS; more threads would not make one disk faster."""
 
 
 @functools.cache
@@ -29,10 +29,10 @@ def run_aside(
     *arguments: _P.args,
     **named: _P.kwargs,
 ) -> asyncio.Future[_T]:
-    """Return the future result of `call` in a thread that no application can keep busy.
+    """Run `call` in a thread of the server; return a future of `loop` with its result or exception.
 
-    Where no thread can be started, the call is made at once, in the thread of the caller: it is short, and the
-    server cannot go on without its result.
+    When no thread can be started, the call is made at once in the thread of the caller: it is short, and the server
+    needs its result.
     """
     try:
         running = _executor().submit(call, *arguments, **named)

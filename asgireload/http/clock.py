@@ -1,6 +1,6 @@
-"""The event loop of one server, its time, and what is due on it.
+"""The event loop of one server, its clock, and the timers that its connections share.
 
-A `Clock` has no timer of its own while nothing is due. Use it on its loop only.
+A `Clock` has no timer while nothing is due, so that an idle server does not wake up.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _SECOND_NS: Final = 1_000_000_000
 
 
 class Clock:
-    """The time of one event loop, and the timers that all its connections share.
+    """The time of one event loop, and the timers that all its connections share. Use it on `loop` only.
 
     `has_date`: whether responses get a Date header.
     """
@@ -36,23 +36,23 @@ class Clock:
     def __init__(self, loop: asyncio.AbstractEventLoop, *, has_date: bool = True) -> None:
         self.loop = loop
         self.now_ns: Callable[[], int] = time.monotonic_ns
-        """The clock of what is measured. Compiled, an attribute is found at once, and a name of another module in a
-        dictionary."""
+        """Return the monotonic time in nanoseconds, by which durations are measured. It is an attribute because
+        compiled code finds a function of another module only by a look into a dictionary."""
         self.timer_wheel = TimerWheel(loop)
         """Timeouts of connections."""
         self.late_heads = LateHeads(loop)
         """Heads of responses that wait for the first piece of their body."""
         self.eager_starter = EagerStarter(loop)
-        """Begins the tasks of applications, where the interpreter has no eager start of its own."""
+        """Runs applications at once before Python 3.12, which has eager tasks of its own."""
         self._has_date = has_date
         self._date_line = b""
         self._date_until = 0
 
     def date_line(self, now_ns: int) -> bytes:
-        """Return the Date header line, terminated, or b"" when switched off.
+        """Return the Date header line with its CRLF, or b"" without `has_date`.
 
-        It is formatted at most once a second of `now_ns`, which the caller has asked for already: an idle
-        server has no timer to wake for.
+        The line is formatted at most once a second, when it is asked for; no timer is needed. `now_ns`: the present
+        time of `now_ns()`, which callers have already.
         """
         if now_ns >= self._date_until:
             if self._has_date:

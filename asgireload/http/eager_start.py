@@ -1,7 +1,7 @@
-"""Begin a coroutine at once where Python's tasks cannot (before 3.12, which has `eager_start`).
+"""Begins a coroutine at once before Python 3.12, which has `eager_start` for tasks.
 
-Most requests are answered in the first step of their application: it never waits for anything. Those need no
-turn of the loop of their own, and no task, as long as nobody asks for it (`lazy_task.py`).
+Most requests are answered in the first step of their application, which never waits for anything. Such a request
+needs no turn of the loop of its own, and no task unless code accesses it (`lazy_task.py`).
 """
 
 import asyncio
@@ -17,25 +17,26 @@ from asgireload.http.eager_step import EagerStep
 from asgireload.http.lazy_task import OVER, LazyTask, drive, lazy_task, make
 
 ORDINARY_AFTER_WAIT: Final = 15
-"""An application that waits will do so again, and then what was begun at once has cost more than it saved."""
+"""Coroutines that become ordinary tasks after one that had to wait: the next ones probably wait, too, and then an
+eager start costs more than it saves."""
 
 
 class Driver:
-    """Runs the first step of one coroutine after the other, and all of one that has to wait, which is its last."""
+    """Runs the first step of one coroutine after the other, and all of the last one, which has to wait."""
 
     __slots__ = ("begin", "running", "waits")
 
     def __init__(self) -> None:
         self.waits: list[bool] = []
-        """Not empty: the coroutine was the last one."""
+        """Not empty when the present coroutine is the last one."""
         self.running: Generator[Any, Any, None] = drive(self.waits)
         next(self.running)
         self.begin: Any = self.running.send
-        """Runs a coroutine to its first wait, and returns what it waits for, or OVER."""
+        """Run a coroutine to its first wait; return the awaited object, or OVER if the coroutine has ended."""
 
 
 class EagerStarter:
-    """Begins coroutines on one loop, one after the other."""
+    """Begins coroutines on one event loop, one after the other. Use it on that loop only."""
 
     __slots__ = (
         "_driver",
@@ -54,13 +55,13 @@ class EagerStarter:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ordinary = 0
-        """How many coroutines yet are left to ordinary tasks."""
+        """How many of the next coroutines become ordinary tasks."""
         self._step = EagerStep(loop)
         self._task: LazyTask | None = None
-        """Nobody's, and ready for the next coroutine."""
+        """An unused task for the next coroutine; None if it has to be made."""
         self._driver: Driver | None = None
-        """Likewise."""
-        # Compiled, an attribute is found at once, and a name of another module in a dictionary.
+        """An unused driver for the next coroutine; None if it has to be made."""
+        # Attributes, because compiled code finds a name of another module only by a look into a dictionary.
         self._enter: Any = _enter_task
         self._leave: Any = _leave_task
         self._over: Any = OVER
@@ -71,11 +72,11 @@ class EagerStarter:
     def begin(
         self, coroutine: Coroutine[Any, Any, None], name: str, context: Context
     ) -> Task[None] | None:
-        """Run `coroutine` in `context` to its first wait; return the task that runs the rest, or None when there
-        is none.
+        """Run `coroutine` in `context` to its first wait; return the task that runs the rest, or None if the
+        coroutine has ended.
 
-        Where another task is being run, or a coroutine a little before had to wait, an ordinary task is returned,
-        which will run all of it.
+        If another task is running, or one of the last coroutines had to wait, an ordinary task is returned, which
+        will run all of the coroutine.
         """
         loop = self._loop
         if self._ordinary:
@@ -101,7 +102,7 @@ class EagerStarter:
         step.coroutine = coroutine
         step.running = driver.running
         try:
-            # The end comes as a value: an exception for it would cost as much as all the rest.
+            # The end is a value (OVER): a StopIteration would cost as much as all the rest.
             awaited: Any = context.run(driver.begin, coroutine)
         except BaseException as error:
             step.is_over = True
@@ -129,14 +130,14 @@ class EagerStarter:
             references: int = self._references(task)
             weak_references: int = self._weak_references(task)
             if references == _ALONE and weak_references == 1:
-                # Nobody but asyncio's own list of tasks, weakly, knows of it.
+                # Only the WeakSet of all tasks in asyncio refers to the task.
                 self._keep(task, step)
             else:
                 make(task)
         return None
 
     def _keep(self, task: Any, step: EagerStep) -> None:
-        """Keep both for the next coroutine."""
+        """Keep `task` and `step` for the next coroutine."""
         step.running = step.context = step.coroutine = None
         step.is_over = False
         self._task = task
@@ -146,13 +147,13 @@ class EagerStarter:
         self._ordinary = ORDINARY_AFTER_WAIT
         step.awaited = awaited
         if getattr(awaited, "_asyncio_future_blocking", None):
-            # Others may wait for it before the next turn, and would take this for theirs.
+            # Another task may await the future before the next turn of the loop, and must not find this set.
             awaited._asyncio_future_blocking = False
             step.blocks = True
 
 
 def _count_alone() -> int:
-    """What `sys.getrefcount` says of a task that nobody else has: compiled it is another number."""
+    """Return the `sys.getrefcount` of a task without other references; the number differs in compiled code."""
     task: LazyTask | None = LazyTask.__new__(LazyTask)
     return sys.getrefcount(task)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class EagerStep:
-    """What a task that is made late has to know."""
+    """The state of a coroutine whose first step was run, for the task that is made later."""
 
     __slots__ = ("awaited", "blocks", "context", "coroutine", "is_over", "loop", "name", "running")
 
@@ -19,11 +19,12 @@ class EagerStep:
         self.name = ""
         self.context: Context | None = None
         self.coroutine: Coroutine[Any, Any, None] | None = None
-        """What the task is said to run; None: nothing has been run since the last end."""
+        """The coroutine that the task shows as its own; None before the first one and between two."""
         self.running: Generator[Any, Any, None] | None = None
-        """Runs the coroutine; None: none is being run."""
+        """The generator that runs the coroutine (`drive`); None when no coroutine is run."""
         self.awaited: Any = None
-        """What the coroutine waited for at the end of its first step; None: for its turn."""
+        """The future that the coroutine awaited at the end of its first step; None if it only yielded."""
         self.blocks = False
-        """`awaited` is a future that is waited for in the right way (`_asyncio_future_blocking`)."""
+        """`awaited` is a future that was awaited as asyncio demands (`_asyncio_future_blocking` was set)."""
         self.is_over = False
+        """The coroutine has ended."""

@@ -1,7 +1,7 @@
-"""Where a stream of server-sent events stands: between two events or within one, and behind which id. Pure.
+"""Follows a stream of server-sent events: whether it is between two events, and the id of the last one. Pure.
 
-Source: WHATWG HTML section 9.2.6, "Interpreting an event stream". Only what a server needs to end the stream
-between two events, or to go on with it elsewhere as the client would after a reconnect.
+Source: WHATWG HTML section 9.2.6, "Interpreting an event stream". Only those parts are implemented that a server
+needs to end a stream between two events, or to continue it in another worker as after a reconnect of the client.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 MOST_ID_BYTES: Final = 4096
-"""Of a line with an id. It goes into a request header, and servers bound those."""
+"""Bytes of a line with an id. A longer id counts as empty: it would be sent in a header, whose size is limited."""
 
 HEADER: Final = b"last-event-id"
 _UNFIT_FOR_HEADER: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -18,7 +18,7 @@ _NAME_BYTES: Final = 16
 
 
 class EventStream:
-    """Feed it every piece of the body. Pieces need not end where events do."""
+    """The position in one event stream. Pass every piece of the body to `feed`; pieces may end within events."""
 
     __slots__ = (
         "_has_id",
@@ -35,38 +35,41 @@ class EventStream:
     def __init__(
         self, last_event_id: bytes = b"", *, has_events: bool = False, is_begun: bool = False
     ) -> None:
-        """`last_event_id`: what the client has from another response; empty: nothing."""
+        """`last_event_id`, `has_events`: the state of a stream that another worker has begun. `is_begun`: the first
+        line was sent, so that no byte order mark follows."""
         self.last_event_id = last_event_id
-        """Of the last event that is complete, UTF-8. Empty: the client would reconnect without one."""
+        """The id of the last complete event, in UTF-8; empty if the client would reconnect without an id."""
         self.has_events = has_events
         """At least one event with data is complete or has begun."""
         self.first_event_id: bytes | None = None
-        """Of the first event that is complete: empty if it has none; None before."""
+        """The id of the first complete event, empty if the event has no id; None before that event."""
         self._id = last_event_id
+        """The id that the present event will have when it is complete."""
         self._has_id = False
-        """The event that has begun has a line with an id."""
+        """The present event has a line with an id."""
         self._is_in_event = False
-        """Lines of an event have come, and not the empty one that ends it."""
+        """Lines of an event were received, but not the empty line that ends it."""
         self._is_after_cr = False
-        """A line feed that comes next belongs to the line end before it."""
+        """The last byte was CR. A line feed that follows belongs to the same line end."""
         self._partial = b""
-        """A line that has begun; of one that is no id only its beginning."""
+        """A line without its end yet; only the beginning of it if the line is not an id."""
         self._is_first_line = not is_begun
 
     @property
     def is_at_boundary(self) -> bool:
-        """Whether the stream can end, or go on elsewhere, behind what was fed."""
+        """Whether the bytes so far end between two events, so that the stream can be ended or moved."""
         return not self._is_in_event and not self._partial
 
     @property
     def can_move(self) -> bool:
-        """Whether another call of the application can go on without a loss: it learns behind which event, or there
-        was none."""
+        """Whether another call of the application can continue without a loss of events: there is an id that can be
+        sent in Last-Event-ID, or there was no event."""
         if self.last_event_id:
             return _UNFIT_FOR_HEADER.search(self.last_event_id) is None
         return not self.has_events
 
     def feed(self, data: bytes) -> None:
+        """Take the next piece of the body, decoded from its framing."""
         if not data:
             return
         if self._is_after_cr and data[:1] == b"\n":
@@ -80,7 +83,7 @@ class EventStream:
             if line[-1:] == b"\n" or line[-1:] == b"\r":
                 self._take(line.rstrip(b"\r\n"))
             else:
-                # Of other lines than an id only the name is needed later.
+                # Only the name is needed of lines that are not ids.
                 kept = MOST_ID_BYTES + 1 if line.removeprefix(BOM)[:3] == b"id:" else _NAME_BYTES
                 self._partial = line[:kept]
 
@@ -111,7 +114,8 @@ class EventStream:
 
 
 def is_event_stream(headers: Iterable[Any]) -> bool:
-    """Whether a response with these headers is one that can be read: not compressed, and of no announced length."""
+    """Return whether these are the headers of an event stream that `EventStream` can follow: text/event-stream, not
+    compressed, and without Content-Length."""
     is_one = False
     for pair in headers:
         name = bytes(pair[0]).lower()
@@ -123,9 +127,9 @@ def is_event_stream(headers: Iterable[Any]) -> bool:
 
 
 def with_last_event_id(head: bytes, last_event_id: bytes) -> bytes:
-    """Return a request head, as `RequestHead.to_bytes` gives it, that asks for what comes behind this event.
+    """Return `head`, encoded by `RequestHead.to_bytes`, with this Last-Event-ID header.
 
-    Empty: as it is, or was asked for before.
+    If `last_event_id` is empty, return `head` unchanged, with the Last-Event-ID that the client has sent, if any.
     """
     if not last_event_id:
         return head

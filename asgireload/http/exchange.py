@@ -1,7 +1,7 @@
-"""One HTTP request with its response, spoken with the application in ASGI.
+"""One HTTP request with its response: calls the application, and implements `receive` and `send`.
 
-The exchange knows the ASGI message order and the bookkeeping of one request. It knows nothing of a version of HTTP:
-the connection that has read the request feeds it, and the `ResponseStream` that it is given sends the response.
+The exchange enforces the order of ASGI messages, logs and counts. It does not depend on the version of HTTP: the
+connection that has read the request calls the exchange, and a `ResponseStream` sends the response.
 """
 
 import asyncio
@@ -35,16 +35,17 @@ from asgireload.ipc.scoreboard import Field, Limit
 from asgireload.net.networks import Client
 
 BODY_HIGH_WATER_BYTES: Final = 64 * 1024
-"""Request body held for an application that does not read, before the socket is no longer read.
-The same as asyncio's default for the other direction; one read (at most 256 KiB) comes on top."""
+"""Bytes of request body that are buffered for an application that does not read, before reading is paused.
+The same as asyncio's default for writing; one read (at most 256 KiB) may be buffered in addition."""
 
 DROPPED_NS: Final = 1_000_000_000
-"""Nanoseconds for which an application may send to a client that has left, before it is refused. Perhaps it sends
-the rest of a response behind which it goes on, and frameworks that hear of the departure end by themselves."""
+"""Nanoseconds for which an application may send to a client that has left, before `send` raises. The application
+may have work to do after the response, and frameworks that receive http.disconnect end by themselves."""
 DROPPED_MESSAGES: Final = 1000
-"""The same, and for the body of a response that is complete with its head, as to HEAD. An application that only
-sends would go on for ever."""
+"""Messages that are dropped before `send` raises, after the client has left or for a body that is omitted, as in a
+response to HEAD. Without a bound, an application that only sends would run for ever."""
 DROPPED_BYTES: Final = 64 * 1024 * 1024
+"""The same in bytes of body."""
 _LENGTH_NAMES: Final = (b"content-length", b"Content-Length")
 _PARTS_OF_BODY: Final = frozenset(
     {
@@ -63,18 +64,20 @@ _APP_ERRORS_TOTAL: Final = int(Field.APP_ERRORS_TOTAL)
 
 
 class ResponseStage(Enum):
-    """How far the application is with its response."""
+    """Which messages of the response the application has sent."""
 
     WAITING = auto()
+    """None."""
     STARTED = auto()
-    """http.response.start was taken; nothing is on the wire."""
+    """http.response.start; nothing was written."""
     BODY = auto()
-    """The head was written."""
+    """The head was written; more of the body follows."""
     FILE = auto()
-    """A file is being sent: no other message may come between its bytes."""
+    """A file is being sent: no other message may be sent meanwhile."""
     TRAILERS = auto()
-    """The body has ended, trailers are awaited."""
+    """The body has ended; trailers follow."""
     COMPLETE = auto()
+    """The response is complete."""
 
 
 _WHEN = {
@@ -86,14 +89,15 @@ _WHEN = {
     ResponseStage.COMPLETE: "after the response was completed",
 }
 RETRY_AFTER: Final = (b"retry-after", b"1")
-"""Overload passes, or does not, within moments; a second keeps polite clients from making it worse."""
+"""Header of the 503 response to a request beyond `limit_concurrency`. An overload is often short; clients that wait
+for a second do not add to it."""
 
 
 class HttpExchange:
     """Runs the application for one request.
 
-    The connection calls `feed_body`, `complete_request`, `disconnect`, `time_out` and `abandon`; the
-    application calls `receive` and `send`.
+    The connection calls `start`, `feed_body`, `complete_request`, `disconnect`, `time_out` and `abandon`; the
+    application calls `receive` and `send`. The exchange calls `complete` or `abort` of its stream.
     """
 
     __slots__ = (
@@ -155,45 +159,46 @@ class HttpExchange:
         """The client waits for a 100 before it sends the body (RFC 9110 section 10.1.1)."""
         self.body_received = 0
         self.events: EventStream | None = None
-        """Where the response stands, if it is an event stream that asks to be ended between two events."""
+        """The position in the response, if it is an event stream that a drain moves, or ends, between events."""
         self._is_beginning = False
-        """The application runs for the first time, and has not waited for anything."""
+        """The application runs its first step, and has not waited for anything."""
         self._is_detached = False
-        """The application is told that the client has left, and it has not."""
+        """The application is told that the client has left, although the client is connected."""
         self._is_resumed = False
-        """Another worker has begun the response, and the application has yet to say that it goes on with it."""
+        """Another worker has begun the response, and the application has not sent http.response.start yet."""
         self.is_request_complete = False
         self._body = b""
         self._is_disconnected = False
         self._is_end_delivered = False
         self._has_peer_closed = False
-        """The client closed its sending side, and it was not yet asked whether it is still there."""
+        """The client has closed its sending side, and was not probed yet (`ResponseStream.probe`)."""
         self._receive_waiters: list[asyncio.Future[None]] | None = None
         self._stage = ResponseStage.WAITING
         self._start: tuple[int, tuple[Any, ...]] = (0, ())
         self._sends_trailers = False
         self._status = 0
         self._begun_ns = 0
-        """When the head of a response was written behind which something follows."""
+        """When the head was written, if the response was not complete with that write; else 0."""
         self._body_sent = 0
         self._pace: Pace | None = None
-        """Made when the application calls more than once."""
+        """Made for the first call after which the event loop may have to get a turn."""
         self._known_ids: tuple[bytes, bytes] | None = None
-        """Ids that the first event of a resumed stream has only if the application begins from the beginning."""
+        """Ids of events that the client has. If the first event of a resumed stream has one of them, the
+        application has ignored Last-Event-ID."""
         self._is_told = False
-        """`receive` has said http.disconnect."""
+        """`receive` has returned http.disconnect."""
         self._is_refused = False
-        """There were too many requests for the application."""
+        """The application was not called, because `limit_concurrency` is exceeded."""
         self._cancellation: asyncio.CancelledError | None = None
-        """What has ended a `send` to a client that has left."""
+        """The exception that has ended a `send` to a client that has left."""
         self._omits_rest = False
-        """The response is complete, the application has yet to say so, and the client gets nothing of that."""
+        """The response is complete with its head, and the body that the application still sends is dropped."""
         self._dropped_bytes = 0
         self._dropped_messages = 0
         self._gone_ns = 0
-        """When the application was first found to send to a client that had left, or when that was noticed."""
+        """When the client was found to have left: at a `send`, or when the connection noticed."""
         self._client: Client | None = endpoints.client
-        """For the log; a trusted proxy may name another than the peer."""
+        """The client for the log: the peer, or the client that a trusted proxy has forwarded."""
         self.request_id: str | None = None
         self._started_ns = self._clock.now_ns()
         self._is_counted = True
@@ -202,7 +207,10 @@ class HttpExchange:
         record.note_time(self._started_ns)
 
     def open_work(self, now_ns: int) -> OpenWork:
-        """Return what it is, for people, without the query."""
+        """Return a description of the request for logs and status pages, without the query.
+
+        `now_ns`: the present time of `Clock.now_ns`.
+        """
         return OpenWork(
             "event stream" if self.is_event_stream else "request",
             f"{self.head.method} {self.head.raw_path.decode('ascii')}",
@@ -224,20 +232,19 @@ class HttpExchange:
         """True when the application has begun to answer with server-sent events (WHATWG HTML section 9.2)."""
         return self.events is not None or is_event_stream(self._start[1])
 
-    # The connection's side.
+    # The connection calls these.
 
     def start(self, *, at_once: bool) -> None:
         """Begin to run the application.
 
-        `at_once`: its first step may run before this returns, and with it the whole exchange. Only where no
-        task is being run already.
+        `at_once`: its first step, which may be the whole exchange, may run before `start` returns. Set it only when
+        no task is running.
         """
         loop = self._clock.loop
         self._is_beginning = at_once
-        # Whoever calls may be called by another request, or by a callback of the loop that one has registered:
-        # its context variables are not for this one.
+        # The caller may run in the context of another request, whose variables this one must not see.
         if loop.get_task_factory() is None:
-            # What the loop would do, but for a name that is not made anew for each request.
+            # As `loop.create_task` does, but with one name for all tasks of a connection.
             name = self.stream.task_name()
             if not at_once:
                 task = _make_task(
@@ -262,43 +269,46 @@ class HttpExchange:
         else:
             task = self._server.variables.copy().run(loop.create_task, run(self))
         self.task = task
-        # A drain waits for applications, also for what frameworks run behind the response.
+        # A drain also waits for work that frameworks run after the response.
         self._live.background.add(task)
 
     def _note_first_wait(self) -> None:
-        """The application has begun, and waits for something."""
+        """Note that the first step of the application has ended with a wait."""
         self._is_beginning = False
         if self._stage is ResponseStage.STARTED:
             self._flush_head_later()
 
     def feed_body(self, data: bytes) -> bool:
-        """Take a piece of the request body. Return True when the client should be slowed down."""
+        """Take a piece of the request body. Return True when reading from the client should be paused."""
         self.body_received += len(data)
         if self._stage is ResponseStage.COMPLETE or self._is_disconnected:
             return False
-        # Concatenation stays cheap because the size is bounded by the high water and one read.
+        # Concatenation is cheap, because the size is bounded by the high-water mark and one read.
         self._body = self._body + data if self._body else data
         self._wake_receivers()
         return len(self._body) > BODY_HIGH_WATER_BYTES
 
     def complete_request(self) -> None:
+        """Note that the end of the request body was received."""
         self.is_request_complete = True
         self._wake_receivers()
 
     def note_peer_closed(self) -> None:
-        """The client will send no more, and has perhaps left.
+        """Note that the client has closed its sending side, and has perhaps left.
 
-        A client that waits with its sending side closed must get its whole answer, and looks the same
-        as one that has left until something is written to it: the kernel of that one answers with a
-        reset. So an application that asks whether the client is there has it asked (`ResponseStream.probe`).
+        A client that waits with its sending side closed must get its whole response. It looks the same as a client
+        that has left, until something is written: the kernel of a client that has left answers with a reset. So the
+        client is probed (`ResponseStream.probe`) when the application calls `receive` next.
         """
         self._has_peer_closed = True
         self._wake_receivers()
 
     def disconnect(self, status: int = 0) -> None:
-        """The client is gone or its request is broken: `receive` says so and `send` raises.
+        """Note that the client has left or its request is broken.
 
-        `status`: what the connection answers in the application's place; 0 when it does not.
+        `receive` then returns http.disconnect, and `send` drops messages and raises ClientDisconnectedError after a
+        moment. `status`: the status that the connection answers with in place of the application, for the log; 0 if
+        it does not answer.
         """
         if status and not self.stream.is_started:
             self._status = status
@@ -315,14 +325,17 @@ class HttpExchange:
             self._log_end(self._clock.now_ns() - self._started_ns, is_complete=False)
 
     def abandon(self, status: int = 0) -> None:
-        """Cancel the application. It may refuse; nobody waits for it here. `status` as in `disconnect`."""
+        """Call `disconnect`, and cancel the application without waiting for its end. `status`: see there."""
         self.disconnect(status)
         self._cancel()
 
     def time_out(self) -> None:
-        """The application has taken too long: answer in its place, or break off, and cancel it."""
+        """End a response that took longer than `request_timeout`, and cancel the application.
+
+        The client gets a 504 response, or a truncated one if the response was begun.
+        """
         if self._is_detached:
-            return  # on its way to another worker, which keeps the time from then on
+            return  # the stream is being handed over; the other worker goes on to measure the time
         self._live.record.count_limit(Limit.REQUEST_TIMEOUT)
         _logger.error(
             "%s %s took longer than %g s (timeout_request): the application was cancelled",
@@ -338,17 +351,21 @@ class HttpExchange:
 
     @property
     def awaits_disconnect(self) -> bool:
-        """The application waits to be told that the client has left."""
+        """True while `receive` waits and the request is complete: it waits for http.disconnect."""
         return self._receive_waiters is not None and self.is_request_complete
 
     @property
     def can_keep_reading(self) -> bool:
+        """True while the buffered request body is not above BODY_HIGH_WATER_BYTES."""
         return len(self._body) <= BODY_HIGH_WATER_BYTES
 
-    # Event streams, on their way from one worker to another.
+    # The handover of event streams.
 
     def resume(self, parcel: EventStreamParcel) -> None:
-        """Go on with a response that another worker has begun, as the stream does. Called before `start`."""
+        """Continue a response that another worker has begun. Called before `start`.
+
+        The stream is resumed, too (`Http1ResponseStream.resume`).
+        """
         self.events = EventStream(parcel.last_event_id, has_events=parcel.has_events, is_begun=True)
         if parcel.has_events:
             self.events.first_event_id = parcel.first_event_id
@@ -361,57 +378,58 @@ class HttpExchange:
 
     @property
     def sent_bytes(self) -> int:
-        """Of the body."""
+        """Bytes of the response body that were sent, without framing."""
         return self._body_sent
 
     @property
     def started_ns(self) -> int:
+        """When the request began, by `Clock.now_ns`; for a resumed response, in the other worker."""
         return self._started_ns
 
     @property
     def is_resumed(self) -> bool:
-        """Another worker has begun the response, and the application has yet to go on with it."""
+        """True if another worker has begun the response, until the application has sent http.response.start."""
         return self._is_resumed
 
     @property
     def is_detached(self) -> bool:
-        """The application was told that the client has left, and it has not."""
+        """True when the application was told that the client has left, although the client is connected."""
         return self._is_detached
 
     @property
     def has_pending_piece(self) -> bool:
-        """A piece is being sent by the kernel."""
+        """True while a file is being sent."""
         return self._stage is ResponseStage.FILE
 
     def _is_between_events(self) -> bool:
         return self.events is not None and self.events.is_at_boundary
 
     def detach(self) -> None:
-        """To the application the client has left: its stream ends elsewhere, or by `end_stream`."""
+        """Tell the application that the client has left. The stream is handed over or ended (`end_stream`) next."""
         self._is_disconnected = self._is_detached = True
         self._gone_ns = self._clock.now_ns()
         self._uncount()
         self._wake_receivers()
 
     def end_stream(self) -> None:
-        """End an event stream that is between two events, as its framing does."""
+        """Complete an event stream that is between two events."""
         now_ns = self._clock.now_ns()
         self._is_resumed = self._is_detached = False
         self.stream.send_data(b"", now_ns, more_body=False)
         self._complete_response(now_ns)
-        # For the application, which goes on.
+        # The application may still run, and is told that the client has left.
         self._is_disconnected = True
         self._gone_ns = self._gone_ns or now_ns
 
     def cancel_unless_told(self) -> None:
-        """Cancel the application if it has not heard from `receive` that its stream is over."""
+        """Cancel the application if `receive` has not returned http.disconnect."""
         if not self._is_told:
             self._cancel()
 
-    # The application's side: `running.run` calls these.
+    # `running.run` calls these.
 
     def call(self) -> Awaitable[None] | None:
-        """Call the application; return None when there are too many requests for it."""
+        """Call the application; return None, without the call, when there are too many requests."""
         stream = self.stream
         scope: Scope = http_scope(
             self.head,
@@ -441,7 +459,7 @@ class HttpExchange:
 
     def note_error(self, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
-            # After `abandon` it was the server that cancelled, and the client has its answer.
+            # After `abandon` the server has cancelled the application, and the client has its response.
             if not self._is_disconnected:
                 self._report_error(error, "was cancelled")
         else:
@@ -461,17 +479,21 @@ class HttpExchange:
     def _cancel(self) -> None:
         task = self.task
         if task is not None:
-            # One that is cancelled before its first step never comes to the end of `run`.
+            # A task that is cancelled before its first step never runs the `finally` of `run`.
             task.add_done_callback(self._live.remove_background)
             task.cancel()
 
     async def receive(self) -> Message:
-        """Return the next body piece, or http.disconnect once there is nothing more to come."""
+        """Return the next piece of the request body, or http.disconnect.
+
+        http.disconnect is returned when the client has left or the response is complete. Until then a call after
+        the end of the body waits.
+        """
         while True:
             if self._is_disconnected or self._stage is ResponseStage.COMPLETE:
                 self._is_told = True
                 if self._must_yield():
-                    await asyncio.sleep(0)  # one that asks again and again must not stop the loop
+                    await asyncio.sleep(0)  # a loop of calls must not block the event loop
                 return {"type": "http.disconnect"}
             if self._body:
                 body, self._body = self._body, b""
@@ -507,7 +529,7 @@ class HttpExchange:
             raise
 
     def _forget_receiver(self, waiter: "asyncio.Future[None]") -> None:
-        # Apart: a type checker takes what was there before the wait for what is there now, and so does a compiler.
+        # A method of its own: type checkers and compilers assume that an attribute is the same after an await.
         waiters = self._receive_waiters
         if waiters is not None and waiter in waiters:
             waiters.remove(waiter)
@@ -518,25 +540,27 @@ class HttpExchange:
         """Find out whether a client that has closed its sending side is still there."""
         self._has_peer_closed = False
         if not self.stream.is_started or self._stage is ResponseStage.BODY:
-            # Nobody waits for the end of an event stream.
+            # An event stream has no end that a client could wait for.
             self.stream.probe(is_endless=self.is_event_stream)
 
     async def send(self, message: Message) -> None:
-        """Take a response message.
+        """Send a response message.
 
-        Raise ClientDisconnectedError for a piece of a body that shall go on, when the client has left more than a
-        moment ago. What ends a response is taken all the same: frameworks go on behind it. Raise AppProtocolError
-        for a message that is malformed, not allowed now, or does not fit the framing. A message whose `send` was
-        cancelled was not taken, unless it is a file.
+        Messages to a client that has left are dropped. Raise ClientDisconnectedError when more than DROPPED_NS,
+        DROPPED_MESSAGES or DROPPED_BYTES was dropped; but the last message of a response, after which frameworks do
+        more work, raises only for DROPPED_MESSAGES. Raise AppProtocolError for a message that is malformed, not
+        allowed now, or does not fit the framing. When `send` is cancelled, the message was not sent, unless it is a
+        file.
         """
         rest = self._take(message)
         if rest is not None:
             await rest
 
     def _take(self, message: Message) -> Coroutine[Any, Any, None] | None:
-        """Take a message, and return what is to be awaited then.
+        """Send a message; return a coroutine that `send` has to await, or None.
 
-        Apart from `send`: compiled, the variables of a coroutine are attributes of an object.
+        It is not a part of `send`, because in compiled code the local variables of a coroutine are attributes of an
+        object, which are slower.
         """
         kind = kind_of(message)
         if self._is_disconnected:
@@ -556,7 +580,7 @@ class HttpExchange:
                 if stream.is_write_paused():
                     return self._take_later(message)
             if self._known_ids is not None:
-                body = body.removeprefix(BOM)  # of a body that has begun elsewhere it is none
+                body = body.removeprefix(BOM)  # it would not be at the beginning of the response
                 if self._begins_again(body):
                     self.end_stream()
                     return None
@@ -585,7 +609,7 @@ class HttpExchange:
                     self._look_for_events(body)
                 return self._let_others() if self._must_yield() else None
         elif stage is ResponseStage.WAITING and kind == "http.response.start":
-            # ASGI: nothing goes out before the first body message, so head and body leave together.
+            # ASGI: the head is not sent before the first body message, so both are written together.
             self._start = start_of(message)
             self._sends_trailers = bool(value_of(message, "trailers", False))
             if self._is_resumed:
@@ -607,15 +631,16 @@ class HttpExchange:
         return None
 
     def _flush_head_later(self) -> None:
-        """Write the head in a moment, if nothing has followed by then and the body is of no announced length."""
+        """Write the head after a moment (`LateHeads`) unless a body message follows, or Content-Length is set."""
         for pair in self._start[1]:
             if type(pair) is tuple and pair[0] in _LENGTH_NAMES:
                 return
         self._clock.late_heads.add(self)
 
-    # The late heads call this.
+    # `LateHeads` calls this.
 
     def flush_head(self) -> None:
+        """Write the head, if the application has sent nothing after it."""
         if self._stage is not ResponseStage.STARTED or self._is_disconnected:
             return
         now_ns = self._clock.now_ns()
@@ -623,7 +648,7 @@ class HttpExchange:
         try:
             self._start_response(0, now_ns, more_body=True)
         except AppProtocolError:
-            return  # the application hears of it with its next message
+            return  # the next message of the application raises the error
         self._begun_ns = now_ns
         stream.send_data(b"", now_ns, more_body=True)
         if stream.omits_body:
@@ -634,10 +659,10 @@ class HttpExchange:
             self._look_for_events(b"")
 
     def _look_for_events(self, body: bytes) -> None:
-        """The response goes on behind its first piece: see whether it is an event stream that can be ended early.
+        """Set `events` if the response, whose first piece is `body`, is an event stream that may be ended early.
 
-        Those to a GET are: they have no end of their own, and browsers and other clients that read them come back
-        (WHATWG HTML section 9.2). Those to a POST are answers that end.
+        Event streams in response to GET may be: they have no end, and clients reconnect (WHATWG HTML section 9.2).
+        Event streams in response to POST end by themselves.
         """
         if (
             self.head.method == "GET"
@@ -652,21 +677,22 @@ class HttpExchange:
             self.stream.event_stream_begun()
 
     def _go_on_with_events(self) -> None:
-        """The application has begun to answer for a stream that another worker had begun."""
+        """Take http.response.start for a resumed stream, whose head the client has already."""
         status, headers = self._start
-        self.stream.check_head(status, headers)  # what could not be sent is an error here, too
+        self.stream.check_head(status, headers)  # a head that cannot be sent is an error here, too
         if status == 200 and not self._sends_trailers and is_event_stream(headers):
             self._is_resumed = False
             self._stage = ResponseStage.BODY
             self.stream.event_stream_begun()
         else:
-            # Something else than a stream can only be told to a client that comes back.
+            # The client gets another kind of response when it reconnects.
             self.end_stream()
 
     def _begins_again(self, body: bytes) -> bool:
-        """Whether the first event of a resumed stream, if it is in this piece, is one that the client has.
+        """Return whether the first event of a resumed stream is complete in `body`, and the client has it already.
 
-        Then the application does not read Last-Event-ID. Its client shall decide: it has the id, and may come back.
+        Then the application has ignored Last-Event-ID. The stream is ended, and the client, which has the id, may
+        reconnect.
         """
         assert self._known_ids is not None
         beginning = EventStream()
@@ -684,7 +710,7 @@ class HttpExchange:
         return pace.must_yield(self._clock.now_ns)
 
     def _take_in_vain(self, kind: str, message: Message) -> Coroutine[Any, Any, None] | None:
-        """Take a message for a client that has left, or of a body that it does not get, up to a bound."""
+        """Drop a message to a client that has left, or of an omitted body; see DROPPED_MESSAGES."""
         goes_on = value_of(message, "more_body", False) or value_of(message, "more_trailers", False)
         if kind == "http.response.body":
             self._dropped_bytes += len(bytes_of(value_of(message, "body", b""), kind))
@@ -696,10 +722,11 @@ class HttpExchange:
         return self._let_others() if self._must_yield() else None
 
     async def _drop(self) -> None:
-        """Raise when too much was sent in vain.
+        """Raise ClientDisconnectedError when too much was dropped.
 
-        Frameworks that listen for the departure cancel what sends, and go on with background tasks: so they hear of
-        it first. One turn of the loop tells us, another one the application.
+        Frameworks that wait for http.disconnect cancel the task that sends, and then run background tasks. So they
+        get http.disconnect first: the server notices the departure within one turn of the loop, and the application
+        within another.
         """
         try:
             await asyncio.sleep(0)
@@ -723,7 +750,7 @@ class HttpExchange:
             raise
 
     async def _take_later(self, message: Message) -> None:
-        """Take a message when the client has read enough. It is not taken if the application gives up before."""
+        """Send a message when the client has read enough. It is not sent if the application is cancelled before."""
         if self._pace is not None:
             self._pace.note_wait()
         try:
@@ -735,7 +762,7 @@ class HttpExchange:
         await self.send(message)
 
     async def _send_extension(self, kind: str, message: Message) -> None:
-        """Take a message that an extension defines; `scope.py` says which are offered."""
+        """Send a message of an ASGI extension. `Server` and `http_scope` decide which extensions are offered."""
         stage = self._stage
         if kind == "http.response.early_hint" and stage is ResponseStage.WAITING:
             self.stream.send_early_hints(pairs_of(message.get("links", ()), "links must be a list"))
@@ -750,7 +777,7 @@ class HttpExchange:
         elif kind == "http.response.zerocopysend" and (
             stage is ResponseStage.STARTED or stage is ResponseStage.BODY
         ):
-            self.events = None  # nobody reads what the kernel sends
+            self.events = None  # the server does not see what the kernel sends
             descriptor, offset, size, moves = span_of(
                 message.get("file"), message.get("offset"), message.get("count")
             )
@@ -796,7 +823,7 @@ class HttpExchange:
             try:
                 await stream.send_file(descriptor, offset, size, more_body=more_body)
             except BaseException:
-                self._break_response()  # a part of what was announced is missing
+                self._break_response()  # a part of the announced body is missing
                 raise
             self._stage = ResponseStage.BODY
             self._body_sent += size
@@ -810,16 +837,16 @@ class HttpExchange:
         if self.stream.sends_trailers:
             headers = pairs_of(message.get("headers", ()))
             self.stream.send_trailers(headers, more_trailers=more_trailers)
-        # Otherwise the client did not ask for them, or the body left no room: they are dropped.
+        # Otherwise the client does not accept trailers, or the length of the body was announced: they are dropped.
         if not more_trailers:
             self._complete_response(self._clock.now_ns())
 
     def _start_response(
         self, size: int, now_ns: int, *, more_body: bool, is_file: bool = False
     ) -> None:
-        """Begin the response with a piece of `size` bytes, which is sent next.
+        """Begin the response with a piece of `size` bytes, which the caller sends next.
 
-        Nothing has happened yet when this raises.
+        Raise AppProtocolError, with nothing changed, as `ResponseStream.start` does.
         """
         status, headers = self._start
         self.stream.start(
@@ -849,7 +876,7 @@ class HttpExchange:
         try:
             self.stream.send_data(body, now_ns, more_body=more_body)
         except AppProtocolError:
-            # Part of the body is on the wire and the rest does not fit: only the end of the stream can say so.
+            # Part of the body was sent and the rest does not fit: the client can only be shown a truncated body.
             self._break_response()
             raise
 
@@ -860,7 +887,7 @@ class HttpExchange:
         return label_of(self._client)
 
     def _log_end(self, duration_ns: int, *, is_complete: bool) -> None:
-        """Give the access log its entry, if it wants one of a request that took so long."""
+        """Write the entry of the access log, if it logs requests of this duration."""
         access_log = self._server.access_log
         if access_log is None or duration_ns < access_log.entry_from_ns:
             return
@@ -924,7 +951,7 @@ class HttpExchange:
         self._fail()
 
     def _end_unanswered(self) -> None:
-        """The application returned and owes the response, or the rest of it."""
+        """Report that the application has returned without completing its response, and end the response."""
         _logger.error(
             "The application returned without %s its response to %s %s.",
             "starting" if self._stage is ResponseStage.WAITING else "completing",
@@ -938,7 +965,7 @@ class HttpExchange:
         if self._stage is ResponseStage.COMPLETE or self._is_disconnected:
             return
         if self._is_resumed or (self._known_ids is not None and self._is_between_events()):
-            # This call has sent nothing of the stream that it was to go on with.
+            # The call of the application was to continue a stream, and has sent no event of it.
             self.end_stream()
             return
         if self.is_response_begun:
@@ -955,7 +982,8 @@ class HttpExchange:
     def _write_response(
         self, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
-        """Answer in the application's place. Only before the response was begun, but for one that is resumed."""
+        """Send a response in place of the application. Only before the response was begun, or for a resumed one,
+        which is ended."""
         if self._is_resumed:
             self.end_stream()
             return

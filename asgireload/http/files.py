@@ -1,6 +1,6 @@
-"""Which part of which file an application means by http.response.pathsend and zerocopysend.
+"""Reads the messages http.response.pathsend and zerocopysend: which part of which file they send.
 
-Sending it is the business of the wire (`ResponseStream.send_file`).
+`ResponseStream.send_file` sends the file.
 """
 
 import os
@@ -12,12 +12,12 @@ from asgireload.errors import AppProtocolError
 def open_file(path: object) -> tuple[int, int]:
     """Open a regular file for reading; return its descriptor, which the caller closes, and its size.
 
-    A relative path is taken as the application's own `open()` takes it, from the working directory. Raise
-    AppProtocolError for what is no path or no regular file, OSError as open(2) does.
+    A relative path is relative to the working directory. Raise AppProtocolError if `path` is not a path or not that
+    of a regular file, OSError as open(2) does.
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise AppProtocolError(f"pathsend needs a path, not {path!r:.100}")
-    # Opening a FIFO would wait for its other end.
+    # O_NONBLOCK: to open a FIFO would block until its other end is opened.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
@@ -27,11 +27,11 @@ def open_file(path: object) -> tuple[int, int]:
 
 
 def span_of(file: object, offset: object, count: object) -> tuple[int, int, int, bool]:
-    """Return descriptor, offset, number of bytes, and whether the file's own position is to move on.
+    """Return the descriptor, the offset, the number of bytes, and whether the caller must move the file position.
 
-    `file` has a `fileno()`, or is a descriptor. Without `offset` sending starts at the file's position
-    and moves it, as sendfile(2) does; without `count` it goes to the end. Raise AppProtocolError for what
-    is no regular file or lies outside of it.
+    `file` has a `fileno()`, or is a descriptor; it is not closed. If `offset` is None, sending starts at the file
+    position, which moves, as with sendfile(2). If `count` is None, sending goes to the end of the file. Raise
+    AppProtocolError for a file that is not a regular one, and for bytes outside of the file.
     """
     descriptor = file if isinstance(file, int) else _fileno(file)
     status = os.fstat(descriptor)

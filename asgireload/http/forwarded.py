@@ -1,11 +1,11 @@
-"""What a trusted proxy says of the request that it forwarded: X-Forwarded-* or Forwarded (RFC 7239).
+"""Reads the headers that a trusted proxy adds to a request: X-Forwarded-* or Forwarded (RFC 7239). Pure.
 
-Pure. Only one of the two families is believed, and of it only the fields that were named: a header that
-the proxy does not write is passed through by it, and then a client has written it.
+Only one of the two families is used, and only those fields of it that are configured: a proxy passes on the headers
+that it does not write, and then a client has written them.
 
-Chains are read from the right, where the nearest proxy wrote. The first address that is no trusted
-proxy's is the client; what stands left of it came from that client, so it is not looked at and may be
-anything. A value that cannot be read is dropped as a whole and the connection's own fact holds.
+Chains are read from the right, where the nearest proxy has added its element. The first address that is not that of
+a trusted proxy is the client. The elements to the left of it came from that client and are ignored, even if
+invalid. An invalid value is dropped as a whole, and the value of the connection is used instead.
 """
 
 import re
@@ -20,14 +20,14 @@ from asgireload.http.request import Headers, RequestHead
 from asgireload.net.networks import Client, TrustedNetworks, unmapped
 
 MAX_HOPS = 64
-"""Elements in one chain. No chain of real ones is that long, and a longer one, which only trusted proxies
-could have written, would cost a request more time than it is worth."""
+"""Elements in one chain. Real chains are shorter; to read a longer one, which only trusted proxies could have
+written, would take too much time."""
 MAX_ELEMENT_BYTES = 1024
-"""One element of Forwarded: four addresses and names at their longest, with as much again beside them."""
+"""Bytes of one element of Forwarded: twice as much as four addresses and names of the greatest length."""
 MAX_REMEMBERED_BYTES = 256
-"""Larger headers are read anew each time; these have room for three hops, host and prefix."""
+"""Larger headers are not cached. Three hops, host and prefix fit."""
 _REMEMBERED = 1024
-"""Readings that are kept, less than 1 MiB: the requests of one client say the same one after another."""
+"""Size of the cache, less than 1 MiB: requests of one client have the same headers one after another."""
 
 _PORT = rb"(?::([0-9]{1,5}|_[A-Za-z0-9._-]+))?"  # RFC 7239 section 6: a port may be obfuscated
 _V4_NODE = re.compile(rb"([0-9.]+)" + _PORT)
@@ -36,7 +36,7 @@ _BARE_V6_NODE = re.compile(rb"([0-9A-Fa-f:.]+)()")
 _HIDDEN_NODE = re.compile(rb"(?i:unknown|_[a-z0-9._-]+)" + _PORT)
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
-# One parameter with its end. Colons and brackets belong into quotes, and some proxies forget these.
+# One parameter with its end. A value with colons or brackets must be quoted, but some proxies do not quote it.
 _PARAMETER = re.compile(
     rb"[ \t]*(?:(" + _TOKEN + rb")=(?:([!#$%&'*+\-.^_`|~0-9A-Za-z:\[\]]+)|\"([^\"\\]*)\")[ \t]*)?"
     rb"(?:;|\Z)"
@@ -56,22 +56,22 @@ _X_FORWARDED = {
 
 
 class Forwarded(NamedTuple):
-    """What the trusted proxies say; None where they say nothing that can be believed."""
+    """The values that trusted proxies have forwarded; None for a value that is missing or invalid."""
 
     client: Client | None = None
-    """Its port is 0 where the header has none."""
+    """Address and port of the client; the port is 0 if the header has none."""
     scheme: str | None = None
-    """`http` or `https`, for a WebSocket too."""
+    """`http` or `https`, for a WebSocket, too."""
     host: bytes | None = None
-    """For the Host header, perhaps with a port."""
+    """The value for the Host header, perhaps with a port."""
     port: bytes | None = None
-    """Decimal digits, to stand in the Host header."""
+    """The port for the Host header, in decimal digits."""
     prefix: bytes | None = None
-    """The path below which clients see the application, percent-encoded, without a final slash."""
+    """The public path of the application, percent-encoded, without a final slash."""
 
 
 class Forwarding:
-    """Which proxies are believed, and what of their headers. `read` is called per request."""
+    """Which proxies are trusted, and which of their headers are used. `read` is called for each request."""
 
     __slots__ = ("_names", "_remember", "fields", "networks")
 
@@ -94,14 +94,14 @@ class Forwarding:
 
     @classmethod
     def of(cls, config: Config) -> "Forwarding | None":
-        """Return what the configuration asks for; None when no header is believed."""
+        """Return the rules of the configuration; None when no proxy is trusted."""
         if not config.proxy_headers or not config.forwarded_allow_ips:
             return None
         networks = TrustedNetworks.parse(config.forwarded_allow_ips)
         return cls(networks, config.forwarded_headers, config.forwarded_fields)
 
     def read(self, headers: Headers) -> Forwarded | None:
-        """Return what is said in the headers that a trusted peer sent; None when there is nothing."""
+        """Return the values in the headers from a trusted peer; None when there are none."""
         names = self._names
         found: list[tuple[bytes, bytes]] | None = None
         for line in headers:
@@ -124,7 +124,7 @@ class Forwarding:
             if name == b"x-forwarded-for":
                 chain.append(value)
             else:
-                # Of several lines or values the last is the nearest proxy's.
+                # The last of several lines or values comes from the nearest proxy.
                 said[name] = value.rpartition(b",")[2].strip(b" \t")
         return Forwarded(
             client=self._client_of(chain),
@@ -135,11 +135,11 @@ class Forwarding:
         )
 
     def _client_of(self, lines: list[bytes]) -> Client | None:
-        """Return the first address from the right that is no trusted proxy's, or else the leftmost."""
+        """Return the first address from the right that is not a trusted proxy, else the leftmost one."""
         client: Client | None = None
         hops = 0
         for line in reversed(lines):
-            # What is not split off is one node with commas, which no address has.
+            # An element that was not split off has commas, and is not an address.
             for node in reversed(line.rsplit(b",", MAX_HOPS)):
                 hops += 1
                 node = node.strip(b" \t")
@@ -177,7 +177,7 @@ class Forwarding:
                 if client is None and node is not None and not _HIDDEN_NODE.fullmatch(node):
                     return None
                 found = self._believed(client, said)
-                # A proxy may hide whom it serves. Then nothing is known of those before it, either.
+                # A proxy may hide its client. Then the elements before it cannot be trusted, either.
                 if client is None or not self.networks.is_trusted(client):
                     return found
         return found
@@ -192,9 +192,9 @@ class Forwarding:
 
 
 def read_node(node: bytes) -> Client | None:
-    """Return address and port (0: not said) of a node, or None when it is no address.
+    """Return address and port (0: no port) of a node, or None if the node is not an address.
 
-    Understood are RFC 7239 section 6 and what X-Forwarded-For has without quotes: `192.0.2.1`,
+    The syntax is that of RFC 7239 section 6, and that of X-Forwarded-For, without quotes: `192.0.2.1`,
     `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
     """
     parse: type[IPv4Address | IPv6Address] = IPv4Address
@@ -216,9 +216,9 @@ def read_node(node: bytes) -> Client | None:
 def read_forwarded(
     head: RequestHead, endpoints: Endpoints, forwarding: Forwarding | None
 ) -> Forwarded | None:
-    """Return what the connection's peer says of a request, if it is a trusted proxy and says anything.
+    """Return the forwarded values of a request; None if the peer is not a trusted proxy, or has sent none.
 
-    The peer is judged once for each connection.
+    Whether the peer is trusted is decided once for each connection (`Endpoints.is_trusted_proxy`).
     """
     if endpoints.is_trusted_proxy is None:
         endpoints.is_trusted_proxy = forwarding is not None and forwarding.networks.is_trusted(
@@ -228,10 +228,10 @@ def read_forwarded(
 
 
 def replace_host(headers: Headers, said: Forwarded, *, is_secure: bool) -> Headers:
-    """Return a list whose Host header is the one that the client used, where the proxy says so.
+    """Return headers whose Host header is the one that the client used, as forwarded in `said`.
 
-    A port that goes without saying, 443 if `is_secure`, else 80, is left out. The given list is left as
-    it is.
+    The default port, 443 if `is_secure`, else 80, is left out. The list `headers` is not changed; it is returned
+    if the Host header is the same.
     """
     own = next((value for name, value in headers if name == b"host"), None)
     host = said.host if said.host is not None else own
@@ -247,11 +247,11 @@ def replace_host(headers: Headers, said: Forwarded, *, is_secure: bool) -> Heade
 
 
 def _element_start(line: bytes, end: int) -> int | None:
-    """Return where the last element of `line[:end]` begins; None when quotes do not pair up or it is too long.
+    """Return the offset of the last element of `line[:end]`; None if quotes are not paired or it is too long.
 
-    Read from the right, quotes that a client left open at its end of the header cannot swallow what
-    the proxy wrote behind them. That needs quoted texts without backslashes, which no value that is
-    used here has; an element with one is refused.
+    The line is read from the right, so that an open quote from the client cannot include the element that the proxy
+    has added after it. This requires quoted strings without backslashes, which no valid value here has; an element
+    with a backslash is refused.
     """
     lowest = max(0, end - MAX_ELEMENT_BYTES)
     quotes = 0
@@ -302,7 +302,7 @@ def _read_port(value: bytes | None) -> bytes | None:
 
 
 def _read_prefix(value: bytes | None) -> bytes | None:
-    # Empty and dot segments would make a prefix that means another place, even another host.
+    # A prefix with empty or dot segments would mean another path, or even another host.
     if value is None or value == b"/":
         return None if value is None else b""
     prefix = value.removesuffix(b"/")

@@ -1,6 +1,6 @@
-"""Which hosts are served: the rule for Host headers, so that an application may build links from them.
+"""Checks Host headers against the hosts that are served, so that applications may build links from them. Pure.
 
-Pure. Names are compared without case, port and final dot; addresses by value.
+Names are compared without case, port and final dot; addresses are compared by value.
 """
 
 import re
@@ -16,30 +16,30 @@ from asgireload.http.forwarded import Forwarding, read_forwarded
 from asgireload.http.request import RequestHead
 
 MAX_HOST_BYTES = 261
-"""The longest domain name, 253 (RFC 1035 section 2.3.4), with a final dot, a colon and a port."""
+"""The longest domain name, 253 bytes (RFC 1035 section 2.3.4), with a final dot, a colon and a port."""
 _REMEMBERED_HOSTS = 256
-"""Verdicts that are kept, at most 64 KiB of names: clients use the same few hosts all the time."""
+"""Size of the cache of results, at most 64 KiB of names: clients use the same few hosts."""
 
 _LABEL = "[A-Za-z0-9_-]+"
 _HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*)\.?(?::[0-9]*)?")
 
 
 class HostRules:
-    """Says of a Host header whether it names one of the hosts that are served."""
+    """The hosts that are served."""
 
     __slots__ = ("_judge", "names", "suffixes")
 
     def __init__(self, names: frozenset[str], suffixes: tuple[str, ...]) -> None:
-        """`names` are in lower case, IPv6 in brackets; `suffixes` begin with a dot. See `parse`."""
+        """`names` are in lowercase, IPv6 addresses in brackets; `suffixes` begin with a dot. See `parse`."""
         self.names = names
         self.suffixes = suffixes
         self._judge = lru_cache(maxsize=_REMEMBERED_HOSTS)(self._judge_anew)
 
     @classmethod
     def parse(cls, patterns: Iterable[str]) -> "HostRules | None":
-        """Read `example.com`, `*.example.com`, `localhost`, `[::1]`; None when every host is served.
+        """Return the rules for patterns such as `example.com`, `*.example.com`, `localhost` and `[::1]`.
 
-        Raise ConfigError, naming the pattern.
+        Return None when every host is served. Raise ConfigError, which names the pattern, for an invalid one.
         """
         names: set[str] = set()
         suffixes: list[str] = []
@@ -59,11 +59,11 @@ class HostRules:
 
     @classmethod
     def of(cls, config: Config) -> "HostRules | None":
-        """Return what the configuration asks for. Raise ConfigError."""
+        """Return the rules for `allowed_hosts`; None when every host is served. Raise ConfigError as `parse`."""
         return cls.parse(config.allowed_hosts)
 
     def allows(self, host: bytes | None) -> bool:
-        """Whether a request with this Host header (None: with none) is served."""
+        """Return whether a request with this Host header is served. `host` is None for a request without one."""
         return host is not None and len(host) <= MAX_HOST_BYTES and self._judge(host)
 
     def _judge_anew(self, host: bytes) -> bool:
@@ -82,7 +82,7 @@ class HostRules:
 def names_served_host(
     head: RequestHead, endpoints: Endpoints, rules: HostRules, forwarding: Forwarding | None
 ) -> bool:
-    """Whether a request is for a host that is served: the one a trusted proxy names, or its Host header."""
+    """Return whether the host of a request is served: the one that a trusted proxy forwards, or the Host header."""
     if forwarding is not None and "host" in forwarding.fields:
         said = read_forwarded(head, endpoints, forwarding)
         if said is not None and said.host is not None:

@@ -1,24 +1,27 @@
-"""Heads of responses that wait for the first piece of their body, for a moment.
+"""Writes the heads of responses whose body does not follow within a moment.
 
-Head and body leave together when the body comes at once, as the ASGI specification lets them. But a client that
-hears nothing of an event stream does not know that it is open, so a head that has waited for long leaves by itself.
+A head is written together with the first piece of the body when that follows at once, as the ASGI specification
+allows. But a client of an event stream needs the head to know that the stream is open, so a head that has waited
+for MOMENT is written by itself.
 """
 
 import asyncio
 from typing import Final, Protocol
 
 MOMENT: Final = 0.01
-"""Seconds; a head waits for that time at least, and twice as long at most. One timer serves all of them: most have
-left when it fires."""
+"""Seconds for which a head waits at least; it waits for twice as long at most. One timer serves all heads, most of
+which were written when it fires."""
 
 
 class Starting(Protocol):
+    """A response whose head waits for the first piece of the body."""
+
     def flush_head(self) -> None:
-        """Write the head if it still waits."""
+        """Write the head if it was not written yet."""
 
 
 class LateHeads:
-    """One for each loop."""
+    """The responses of one event loop whose heads wait for the first piece of the body."""
 
     __slots__ = ("_is_due", "_lately", "_longer", "_loop")
 
@@ -27,10 +30,10 @@ class LateHeads:
         self._is_due = False
         self._lately: list[Starting] = []
         self._longer: list[Starting] = []
-        """Were here already when the timer was last due."""
+        """Responses that had been added when the timer last fired."""
 
     def add(self, starting: Starting) -> None:
-        """Call `flush_head` of it in a moment."""
+        """Call `flush_head` of `starting` after a moment."""
         self._lately.append(starting)
         if not self._is_due:
             self._is_due = True

@@ -1,13 +1,12 @@
-"""A task that is made when somebody looks at it, or when its coroutine has something to wait for.
+"""A task that is initialized when code accesses an attribute of it, or when its coroutine has to wait.
 
-Before Python 3.12 a task begins its coroutine in the next turn of the loop, and making, registering and freeing
-one is a quarter of what a short request costs. So the first step of a coroutine is run at once (`eager_start.py`),
-with an object that is the current task by identity and by type, and becomes a task in every other respect when it
-is touched: whoever only compares it, or refers to it weakly, sees no difference, and whoever asks it anything asks
-a task.
+Before Python 3.12, a task begins its coroutine in the next turn of the loop, and to make, register and free a task
+is a quarter of the cost of a short request. So the first step of a coroutine is run at once (`eager_start.py`). Its
+current task is an object of the right type and identity, which becomes an initialized task at the first access to
+an attribute. Code that only compares the object, or refers to it weakly, sees no difference.
 
-Entering, leaving and registering are what Python's documentation has for other kinds of tasks ("Extending"). Not
-compiled: it inherits from asyncio's own class, whose C code does the rest.
+The functions to enter, leave and register a task are those that the documentation of asyncio has for other task
+implementations ("Extending"). This module is not compiled: its classes inherit from asyncio.Task, which is in C.
 """
 
 import asyncio
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 
 
 OVER: Final = object()
-"""What `drive` yields at the end of a coroutine."""
+"""The value that `drive` yields at the end of a coroutine."""
 
 
 class RequestTask(asyncio.Task[None]):
     """A task whose coroutine was begun before the task was made.
 
-    What it runs is the rest of a generator. Whoever looks (debuggers, profilers, `repr`, `get_stack`) sees the
-    coroutine and what that waits for, as with any task.
+    It runs a generator with the rest of the coroutine. Debuggers, profilers, `repr` and `get_stack` see the
+    coroutine and the awaited future, as with any task.
     """
 
     __slots__ = ("eager_step",)
@@ -51,10 +50,10 @@ class RequestTask(asyncio.Task[None]):
 
 
 class LazyTask(RequestTask):
-    """Allocated, and made (`__init__`) by the first access to any of its attributes.
+    """An allocated task whose `__init__` is called by the first access to any of its attributes (`make`).
 
-    One that nobody has looked at is used for the next request. Between two requests it says that it is done:
-    `asyncio.all_tasks` asks all of them.
+    A task without such an access is used for the next request. Between two requests, `done` returns True, because
+    `asyncio.all_tasks` calls it for all tasks.
     """
 
     __slots__ = ()
@@ -77,7 +76,7 @@ class LazyTask(RequestTask):
     __iter__ = __await__
 
 
-_fut_waiter_of: Callable[[RequestTask], Any] = asyncio.Task._fut_waiter.__get__  # type: ignore[attr-defined]  # likewise
+_fut_waiter_of: Callable[[RequestTask], Any] = asyncio.Task._fut_waiter.__get__  # type: ignore[attr-defined]  # a C member
 _step_of: Callable[[RequestTask], "EagerStep"] = RequestTask.eager_step.__get__  # type: ignore[attr-defined]  # a slot
 
 
@@ -86,7 +85,7 @@ def _is_done() -> bool:
 
 
 def lazy_task(step: "EagerStep") -> LazyTask:
-    """Return a task that is known to `asyncio.all_tasks`, and not made yet."""
+    """Return a task that is registered for `asyncio.all_tasks`, and not initialized."""
     task: LazyTask = LazyTask.__new__(LazyTask)
     task.eager_step = step
     asyncio._register_task(task)
@@ -94,21 +93,21 @@ def lazy_task(step: "EagerStep") -> LazyTask:
 
 
 def make(task: RequestTask) -> None:
-    """Make it a task that goes on, in the next turn of the loop, where the first step has ended by then."""
+    """Initialize `task`. In the next turn of the loop it continues the coroutine from the end of the first step."""
     step = _step_of(task)
     task.__class__ = RequestTask
     rest = _rest(step)
-    # Begun, so that a cancellation before the next turn reaches the coroutine, and not only this generator.
+    # The generator is begun, so that a cancellation before the next turn is thrown into the coroutine, too.
     next(rest)
     asyncio.Task.__init__(task, rest, loop=step.loop, name=step.name, context=step.context)
 
 
 @types.coroutine
 def drive(waits: list[bool]) -> Generator[Any, Any, None]:
-    """Run the coroutine that is sent, yield OVER at its end, and so on. `waits`: the coroutine is the last one.
+    """Run each coroutine that is sent, and yield OVER at its end. If `waits` is not empty then, return.
 
-    A generator, which yields the end of a coroutine and does not raise it; and one for many coroutines, since
-    making one and freeing it costs as much as running it.
+    It is a generator, so that the end of a coroutine is a value and not an exception. One generator runs many
+    coroutines, because to make and free a generator costs as much as to run it.
     """
     while True:
         coroutine = yield OVER
@@ -120,7 +119,7 @@ def drive(waits: list[bool]) -> Generator[Any, Any, None]:
 
 @types.coroutine
 def _rest(step: "EagerStep") -> Generator[Any, Any, None]:
-    """Go on from the end of the first step, as a task runs a coroutine."""
+    """Run the coroutine from the end of its first step on, as a task does."""
     thrown: BaseException | None = None
     try:
         yield
@@ -133,9 +132,9 @@ def _rest(step: "EagerStep") -> Generator[Any, Any, None]:
         return
     awaited, step.awaited = step.awaited, None
     if thrown is not None and step.blocks and awaited.cancel(*thrown.args):
-        thrown = None  # comes out of what is waited for, as in Task.cancel()
+        thrown = None  # the awaited future raises it, as in Task.cancel()
     if thrown is None and awaited is None:
-        yield from running  # had only let others go first, and has
+        yield from running  # the first step ended with a bare yield, as in asyncio.sleep(0)
         return
     while True:
         try:

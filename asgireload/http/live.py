@@ -1,7 +1,7 @@
-"""What is open now in one server: connections, the calls of its application, and their counts.
+"""The open connections of one server, the running calls of its application, and their counts.
 
-`Live` accepts nothing and closes nothing by itself: whoever owns the listeners makes connections, and whoever
-drains calls `begin_drain()`, `cut()` and `abort()` on the members of `connections`.
+`Live` accepts no connection. It closes idle connections when there are too many (`has_room`), and no others: a
+drain calls `begin_drain()`, `cut()` and `abort()` on the members of `connections`.
 """
 
 import asyncio
@@ -18,47 +18,57 @@ _logger = logging.getLogger("asgireload.error")
 
 _EXCHANGES: Final = int(Field.EXCHANGES)
 ROOM_FRACTION: Final = 64
-"""One in so many connections is closed at once when there are too many."""
+"""When there are too many connections, one in this many is closed at once."""
 ROOM_IDLE_SECONDS = 0.5
-"""A connection that has waited for less may have its request on the way."""
+"""A connection is closed for others only if it has been idle for longer: its request may be on its way."""
 OVERLOAD_LOG_INTERVAL: Final = 1.0
+"""Least seconds between two warnings that `limit_concurrency` is exceeded."""
 
 
 class LiveConnection(Protocol):
-    """What a drain may ask of a connection. Every call returns at once and may be repeated."""
+    """The interface of a connection to `Live` and to a drain. Every method returns at once and may be repeated."""
 
     @property
     def idle_since(self) -> float | None:
-        """Since when the connection waits for a request, on the loop's clock; None while it is in use."""
+        """Time of the loop's clock since when the connection waits for a request; None while it is in use."""
 
     def close_idle(self) -> None:
         """Close an idle connection because there are too many."""
 
     def hold(self) -> None:
-        """Begin no request until `release`, or until it is handed over; `Live.is_held` is set."""
+        """Begin no request until `release`, or until the connection is handed over. `Live.is_held` is set first."""
 
     def release(self) -> None:
-        """Go on; `Live.is_held` is not set any more."""
+        """Serve requests again after `hold`. `Live.is_held` is cleared first."""
 
     def begin_drain(self) -> None:
-        """End politely: called once after the drain notice was set, and again whenever another worker follows, or
-        none does any more."""
+        """Begin to hand the connection over, or to end it without losing a request.
+
+        Called once after the drain notice was set, and again whenever `DrainState.successor` changes.
+        """
 
     def cut(self) -> None:
-        """The deadline passed: tell the application and the client, and close within about a second. Whoever calls
-        cancels the application a moment later (`Live.cancel_background`)."""
+        """End the connection at the deadline of the drain.
+
+        The application and the client are told, and the connection closes within about a second. The caller cancels
+        the application a moment later (`Live.cancel_background`).
+        """
 
     def abort(self) -> None:
-        """Drop the connection now, unsent bytes included."""
+        """Drop the connection now. Unsent bytes are lost."""
 
     def open_work(self, now_ns: int) -> OpenWork:
-        """Return what a drain waits for here, for people."""
+        """Return a description of the work that a drain waits for on this connection, for logs and status pages.
+
+        `now_ns`: the present time of `Clock.now_ns`.
+        """
 
 
 class Live:
-    """The open connections and running applications of one server. Use it on its own event loop only.
+    """The open connections and running applications of one server. Use it on `loop` only.
 
-    Counts go to `record`, which other processes read; without one they stay here.
+    Counts are written to `record`, in the scoreboard that other processes read. If it is None, a record in private
+    memory is used.
     """
 
     __slots__ = (
@@ -88,29 +98,29 @@ class Live:
         self.record = record if record is not None else Record.detached()
         self.connections: set[LiveConnection] = set()
         self.background: set[asyncio.Task[None]] = set()
-        """Tasks in which applications run, also behind a finished response or for a client that has left."""
+        """Tasks in which applications run, also after the response is complete or the client has left."""
         self.is_held = False
-        """Newer code is on its way: connections begin no request."""
+        """Connections begin no request, because newer code is about to be loaded."""
         self.on_room: Callable[[], None] | None = None
-        """Called when a connection has ended; set by whoever waits for room."""
+        """Called when a connection has ended, for an acceptor that waits until `has_room`."""
         self.named = 0
-        """Connections whose tasks have a name."""
+        """Number of connections whose tasks were given a name."""
         self._idle_waiters: list[asyncio.Future[None]] = []
         self._overloads = 0
         self._overload_log_at = 0.0
 
     def register(self, connection: LiveConnection, *, is_new: bool = True) -> None:
-        """Know a connection until `unregister`. One that is not new came from another worker."""
+        """Add a connection until `unregister`. `is_new` is False for a connection from another worker."""
         self.connections.add(connection)
         self.record.count_connection(is_new=is_new)
 
     def replace(self, old: LiveConnection, new: LiveConnection) -> None:
-        """`new` goes on with the socket of `old`; the counters do not move."""
+        """Put `new` in the place of `old`, whose socket it has taken over. The counters stay as they are."""
         self.connections.discard(old)
         self.connections.add(new)
 
     def unregister(self, connection: LiveConnection) -> None:
-        """Forget a connection whose socket is gone."""
+        """Remove a connection whose socket is closed. Do nothing if it is not registered."""
         if connection in self.connections:
             self.connections.discard(connection)
             self.record.uncount_connection()
@@ -119,11 +129,11 @@ class Live:
                 self.on_room()
 
     def has_room(self, pending: int = 0) -> bool:
-        """Whether another connection may be accepted; closes some idle ones when there are too many.
+        """Return whether another connection may be accepted; close some idle ones when there are too many.
 
-        `pending` are accepted and not registered yet.
-        The ones closed are those that have been idle for longest, several at once, so that a flood
-        does not cost a search for each connection.
+        `pending`: the number of connections that are accepted and not registered yet. The connections that have
+        been idle for longest are closed, several at once, so that a flood does not cost a search for each
+        connection.
         """
         limit = self._limit_connections
         if limit is None or len(self.connections) + pending < limit:
@@ -140,12 +150,15 @@ class Live:
         return bool(idle)
 
     def has_space(self, pending: int) -> bool:
-        """Whether one more connection fits beside those here and `pending` ones; closes none for it."""
+        """Return whether one more connection is below `limit_connections`, with `pending` as in `has_room`.
+
+        No connection is closed for it.
+        """
         limit = self._limit_connections
         return limit is None or len(self.connections) + pending < limit
 
     def admits(self) -> bool:
-        """Whether a request may go to the application; False when `limit_concurrency` is exceeded."""
+        """Return whether a request may be passed to the application; False if `limit_concurrency` is exceeded."""
         limit = self._limit_concurrency
         if limit is None or (
             len(self.connections) <= limit and self.record.values[_EXCHANGES] <= limit
@@ -155,7 +168,7 @@ class Live:
         self._overloads += 1
         now = self._loop.time()
         if now >= self._overload_log_at:
-            # An overload is no moment for a line about each request.
+            # Not for each request: logging would add to the overload.
             _logger.warning(
                 "Exceeded concurrency limit. %d requests were answered with 503", self._overloads
             )
@@ -164,20 +177,21 @@ class Live:
         return False
 
     def add_background(self, task: "asyncio.Task[None]") -> None:
-        """Keep a task alive, and the drain waiting for it, until it ends."""
+        """Keep a reference to a task until it ends. A drain waits for it."""
         self.background.add(task)
-        # Its own `finally` is not enough: a task cancelled before its first step never runs it.
+        # The task's own `finally` is not enough: a task cancelled before its first step never runs it.
         task.add_done_callback(self.remove_background)
 
     def remove_background(self, task: "asyncio.Task[None]") -> None:
+        """Forget a task that has ended. May be called more than once."""
         self.background.discard(task)
         self._wake_if_idle()
 
     def cancel_background(self) -> int:
-        """Cancel what still runs behind finished responses, at the drain deadline; return how many."""
+        """Cancel the applications that still run at the deadline of a drain; return the number of tasks."""
         left = [task for task in self.background if not task.cancelling()]
         for task in left:
-            # One that is cancelled before its first step never comes to the end of what it runs.
+            # A task that is cancelled before its first step never runs the `finally` of `running.run`.
             task.add_done_callback(self.remove_background)
             task.cancel()
         return len(left)
@@ -188,7 +202,7 @@ class Live:
         return not self.connections and not self.background
 
     async def wait_idle(self) -> None:
-        """Return once `is_idle`; at once if it is so now. Has no deadline of its own; cancel freely."""
+        """Return when `is_idle` is true. There is no timeout; the call may be cancelled."""
         while not self.is_idle:
             waiter = self._loop.create_future()
             self._idle_waiters.append(waiter)

@@ -1,6 +1,6 @@
-"""Fields of the messages that applications send, checked. Pure.
+"""Reads and checks fields of the messages that applications send. Pure.
 
-Source: the ASGI HTTP message format. What has the wrong type is an AppProtocolError that names the field.
+Source: the ASGI HTTP message format. A field of the wrong type raises AppProtocolError, which names the field.
 """
 
 from operator import index
@@ -10,6 +10,7 @@ from asgireload.errors import AppProtocolError
 
 
 def kind_of(message: Any) -> str:
+    """Return the type of a message. Raise AppProtocolError if it is not a mapping with a `type` of str."""
     try:
         kind = message["type"]
     except (KeyError, TypeError, IndexError):
@@ -22,7 +23,10 @@ def kind_of(message: Any) -> str:
 
 
 def bytes_of(value: Any, kind: str) -> bytes:
-    """Return the body of a message of this type. Raise AppProtocolError where it holds no bytes."""
+    """Return the body `value` of a message of type `kind` as bytes.
+
+    Raise AppProtocolError if it is not bytes-like.
+    """
     try:
         return bytes(memoryview(value))
     except TypeError:
@@ -33,11 +37,11 @@ def bytes_of(value: Any, kind: str) -> bytes:
 
 
 def start_of(message: Any) -> tuple[int, tuple[Any, ...]]:
-    """Return status and headers of http.response.start."""
+    """Return status and headers of http.response.start. Raise AppProtocolError for a wrong type of either."""
     status = value_of(message, "status", None)
     if type(status) is not int:
         try:
-            # HTTPStatus and the numbers of others; a bool is none.
+            # HTTPStatus, and integer types of other libraries, but not bool.
             status = None if isinstance(status, bool) else index(status)
         except TypeError:
             status = None
@@ -50,9 +54,11 @@ def start_of(message: Any) -> tuple[int, tuple[Any, ...]]:
 
 
 def pairs_of(headers: Any, what: str = "headers must be pairs of bytes") -> tuple[Any, ...]:
-    """Return what an application gives as headers as a tuple of pairs, which is read more than once.
+    """Return the headers that an application sends as a tuple of pairs, so that they can be read more than once.
 
-    What holds bytes is made bytes, as other servers take it. What is no pair is left for `writer` to refuse.
+    bytearray and memoryview become bytes, which other servers accept, too. Elements that are not pairs are left as
+    they are; `http1/writer.py` refuses them. Raise AppProtocolError with the text `what` for a value that is not
+    iterable, and for str and bytes.
     """
     given: tuple[Any, ...]
     if type(headers) is list:
@@ -89,8 +95,9 @@ def _plain_bytes(value: Any) -> Any:
 
 
 def value_of(message: Any, key: str, default: Any) -> Any:
+    """Return `message.get(key, default)`, which is faster in compiled code for a dict."""
     if isinstance(
         message, dict
-    ):  # what it nearly always is, and then found without a lookup of `get`
+    ):  # nearly always; compiled code then calls `dict.get` without a lookup
         return message.get(key, default)
     return message.get(key, default)

@@ -1,36 +1,40 @@
-"""Gives the event loop a turn where an application only sends, or only asks. Pure.
+"""Decides when an application that calls `send` or `receive` in a loop must let the event loop run. Pure.
 
-`send` waits for a client that is slow to read, and for nothing else. An application that does nothing but send to a
-fast client would keep everybody else of its worker waiting, and one whose client has left would never hear of it.
+`send` waits only for a client that is slow to read. An application that only sends, to a fast client, would block
+all other clients of its worker; if its client left, the application would never learn of it.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 UNWAITED_CALLS: Final = 64
-"""Calls after which the loop gets a turn if none of them had to wait."""
+"""Calls without a wait after which the event loop gets a turn."""
 UNWAITED_NS: Final = 10_000_000
-"""Nanoseconds after which it gets one in any case."""
+"""Nanoseconds without a wait after which the event loop gets a turn, also after fewer calls."""
 LOOKS_AT_CLOCK: Final = 8
-"""Every so many calls: the clock costs as much as a short message."""
+"""The clock is read once in so many calls: a reading costs as much as a short message."""
 
 
 class Pace:
-    """Of one request or WebSocket."""
+    """Counts the calls of `send` and `receive` for one request or WebSocket."""
 
     __slots__ = ("_calls", "_since_ns")
 
     def __init__(self) -> None:
         self._calls = 0
-        """Calls since the last one that had to wait, and when the first of them was made."""
+        """Calls since the last one that had to wait."""
         self._since_ns = 0
+        """When the first of them was made."""
 
     def note_wait(self) -> None:
-        """The application has waited here: others had their turn."""
+        """Note that the application waits, so that the event loop runs."""
         self._calls = 0
 
     def must_yield(self, now_ns: Callable[[], int]) -> bool:
-        """Count a call that need not wait; return whether it must let others go first all the same."""
+        """Count a call that does not wait; return whether it must let the event loop run.
+
+        `now_ns`: the monotonic clock in nanoseconds, which is called only when its time is needed.
+        """
         calls = self._calls
         self._calls = calls + 1
         if calls % LOOKS_AT_CLOCK:

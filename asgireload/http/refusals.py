@@ -1,9 +1,9 @@
-"""Which exceptions of an application only say that its client has left.
+"""Decides which exceptions of an application only mean that its client has left.
 
-`send` raises ClientDisconnectedError for a client that is gone (ASGI HTTP message format, "Disconnected Client").
-It comes back as it is, or wrapped: frameworks raise exceptions of their own because of it, and task groups put it
-into exception groups. That is no error of the application. What else an application raises is one, whether the
-client is still there or not.
+`send` raises ClientDisconnectedError when the client has left (ASGI HTTP message format, "Disconnected Client").
+The application then ends with this exception or with another: frameworks raise exceptions of their own because of
+it, and task groups put it into exception groups. None of these is an error of the application. Every other
+exception is, whether the client is still there or not.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ MISTAKES = (
     TypeError,
     ValueError,
 )
-"""Raised by mistakes in code that handles the client's departure, and by nobody to pass it on."""
+"""Exceptions that mistakes in code raise. No framework raises them because the client has left."""
 
 
 def application_error(error: BaseException) -> BaseException | None:
-    """Return what of `error` is the application's own, or None when all of it is a client that has left.
+    """Return `error`, or None if it only means that the client has left.
 
-    Of an exception group only a part may be.
+    For an exception group, return a group of those exceptions that are errors of the application.
     """
     return _own_part(error, set())
 
 
 def _own_part(error: BaseException, seen: set[int]) -> BaseException | None:
-    """`seen`: identities of exceptions that are being looked at. Chains and groups may lead back to themselves."""
+    """Implement `application_error`. `seen`: ids of the groups being examined, since chains may have cycles."""
     if not isinstance(error, BaseExceptionGroup):
         return None if _is_departure(error, seen) else error
     if id(error) in seen:
@@ -43,9 +43,9 @@ def _own_part(error: BaseException, seen: set[int]) -> BaseException | None:
     own = [part for inner in error.exceptions if (part := _own_part(inner, seen)) is not None]
     seen.discard(id(error))
     if len(own) == len(error.exceptions):
-        # A departure that was handled while the group was raised explains none of its members.
+        # No member is a departure; a departure that was handled when the group was raised changes nothing.
         return error
-    # The group's other tasks were cancelled because of the one that was refused.
+    # The task group has cancelled its other tasks because of the task whose `send` was refused.
     own = [part for part in own if not isinstance(part, asyncio.CancelledError)]
     if not own:
         return None
@@ -56,7 +56,7 @@ def _own_part(error: BaseException, seen: set[int]) -> BaseException | None:
 
 
 def _is_departure(error: BaseException, seen: set[int]) -> bool:
-    """Whether the exception, which is no group, was raised because `send` was refused."""
+    """Return whether an exception that is not a group was raised because `send` was refused."""
     link: BaseException | None = error
     passed: set[int] = set()
     while link is not None and id(link) not in passed:
@@ -75,10 +75,10 @@ def _is_departure(error: BaseException, seen: set[int]) -> bool:
 
 
 def _may_pass_on(error: BaseException) -> bool:
-    """Whether an exception that was raised while another was handled stands for that one.
+    """Return whether `error`, raised while another exception was handled, was raised in place of that one.
 
-    It does when it was raised by the code that has caught the other, as frameworks do. What fails in a function
-    that this code has called, to clean up, is an error of its own.
+    It was if the function that has caught the other exception has raised it, as frameworks do. An exception of a
+    function that was called to clean up is an error of its own.
     """
     if isinstance(error, OSError):
         if not isinstance(error, ConnectionError):
@@ -99,8 +99,8 @@ def _may_pass_on(error: BaseException) -> bool:
 def let_go(error: asyncio.CancelledError) -> None:
     """Clear the variables of the frames that a cancellation has ended.
 
-    A task group of anyio keeps the cancellation of a task in a frame that its traceback refers to. Until the
-    garbage collector comes, which may be never, that keeps what sent: a generator whose `finally` gives back a
-    connection to a database, say.
+    A task group of anyio keeps the cancellation of a task in a frame to which the traceback refers. Until the
+    garbage collector runs, which may be never, that cycle keeps the sender alive: a generator whose `finally`
+    returns a database connection to its pool, for example.
     """
     traceback.clear_frames(error.__traceback__)

@@ -1,6 +1,6 @@
-"""What a request says, whatever its wire: one value for each head, and how much a request may be.
+"""The head of a request, the same for every version of HTTP, and the limits of a request.
 
-Where a head begins and ends, and which heads are refused, is the business of the wire (`http1/`).
+The protocol (`http1/`) finds the beginning and end of a head, and decides which heads are refused.
 """
 
 from typing import Any, Final
@@ -10,7 +10,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class RequestLimits:
-    """How much a request may be; sizes in bytes. Whoever exceeds one gets the status named."""
+    """The limits of a request; sizes in bytes. A larger request is answered with the status named at the limit."""
 
     __slots__ = ("body", "fields", "head", "line")
 
@@ -22,17 +22,17 @@ class RequestLimits:
         body: int | None = None,
     ) -> None:
         self.line: Final = line
-        """Request line: 414. URLs of 8,000 bytes are what RFC 9112 section 3 recommends to support."""
+        """Bytes of the request line: 414. RFC 9112 section 3 recommends to support 8,000 bytes."""
         self.head: Final = head
-        """Request line and header lines: 431. Room for several 8 KiB cookies, little for an attacker."""
+        """Bytes of the request line and header lines: 431. Enough for several 8 KiB cookies, but little memory."""
         self.fields: Final = fields
-        """Header lines: 431."""
+        """Number of header lines: 431."""
         self.body: Final = body
-        """Body without its framing: 413."""
+        """Bytes of the body without framing: 413. None: no limit."""
 
 
 class RequestLine:
-    """A request line taken apart (RFC 9112 section 3)."""
+    """A parsed request line (RFC 9112 section 3)."""
 
     __slots__ = ("authority", "http_version", "method", "query_string", "raw_path")
 
@@ -46,16 +46,16 @@ class RequestLine:
     ) -> None:
         self.method = method
         self.authority = authority
-        """Of a target in absolute form; it wins over the Host header."""
+        """The authority of a target in absolute form, which replaces the Host header; else None."""
         self.raw_path = raw_path
         self.query_string = query_string
         self.http_version = http_version
 
 
 class RequestHead:
-    """A request line with its headers, checked. Names are lowercase; `raw_path` has no query.
+    """A request line with its headers, checked. Header names are lowercase; `raw_path` has no query.
 
-    Not to be changed but for `is_repeated` and `scope`: requests that are equal to the byte share one.
+    Only `is_repeated` and `scope` may be changed, because requests with equal bytes share one head.
     """
 
     __slots__ = (
@@ -94,25 +94,25 @@ class RequestHead:
         self.is_websocket = False
         """The client asks to switch to WebSocket (RFC 6455 section 4.1)."""
         self.takes_trailers = False
-        """The client said `TE: trailers` (RFC 9110 section 10.1.4)."""
+        """The client has sent `TE: trailers` (RFC 9110 section 10.1.4)."""
         self.is_forwarded = False
-        """A proxy, or a client that plays one, says for whom it asks."""
+        """The request has Forwarded or X-Forwarded-* headers, which may be those of a proxy or of a client."""
         self.is_plain = False
-        """The headers mean the same behind every request line of HTTP/1.1."""
+        """The headers mean the same after every request line of HTTP/1.1, so that the head may be cached."""
         self.is_repeated = False
-        """It was read before, and is kept."""
+        """The head was found in a cache."""
         self.scope: dict[str, Any] | None = None
-        """What its scopes are made of, if it is repeated: `http_scope` keeps it here."""
+        """The template of its scopes, if the head is repeated; `http_scope` sets it."""
 
     def to_bytes(self) -> bytes:
-        """Return a head that reads as the same as this one, for another reader."""
+        """Return an encoded head that another reader parses to an equal head."""
         target = self.raw_path + (b"?" + self.query_string if self.query_string else b"")
         line = b"%b %b HTTP/%b\r\n" % (self.method.encode(), target, self.http_version.encode())
         fields = b"".join([b"%b: %b\r\n" % (name, value) for name, value in self.headers])
         return line + fields + b"\r\n"
 
     def with_line(self, line: RequestLine) -> "RequestHead":
-        """Return the head of a request with the same headers, which are plain."""
+        """Return the head of a request with another request line and the same headers. Only if `is_plain`."""
         head = RequestHead(line, self.headers)
         head.content_length = self.content_length
         head.chunked = self.chunked

@@ -1,13 +1,13 @@
-"""The id of a request, for --request-id-header: taken from the client or made, and sent back. Pure.
+"""Request ids, for --request-id-header: taken from the request or generated, and sent in the response.
 
-An id that a client sends is used only if it can stand in any log without harm.
+An id that a client sends is used only if it is safe in every log.
 """
 
 import re
 import uuid
 from collections.abc import Sequence
 
-# What trace ids, UUIDs, ULIDs and Amazon's `Root=1-…` are made of; none of it means anything to a log.
+# The characters of trace ids, UUIDs, ULIDs and Amazon's `Root=1-…`; none of them is special in a log line.
 _SAFE = re.compile(rb"[A-Za-z0-9._~+/=:@\-]{1,128}")
 
 EXTENSION = "asgireload.request"
@@ -15,7 +15,7 @@ EXTENSION = "asgireload.request"
 
 
 class RequestIds:
-    """Gives requests their ids. `name` is the header's, in lowercase."""
+    """Takes or generates request ids. `name`: the name of the header, in lowercase."""
 
     __slots__ = ("_name", "_prefix")
 
@@ -24,9 +24,9 @@ class RequestIds:
         self._prefix = self._name + b": "
 
     def of(self, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """Return the id that the request carries, else a new one of 32 hexadecimal digits.
+        """Return the id in the headers of a request, else a new id of 32 hexadecimal digits.
 
-        A header that comes twice is not believed: the processes behind us might take the other.
+        A header that was sent twice is ignored: other servers might use the other value.
         """
         name = self._name
         found = [value for key, value in headers if key == name]
@@ -35,5 +35,5 @@ class RequestIds:
         return uuid.uuid4().hex
 
     def default_line(self, request_id: str) -> tuple[bytes, bytes]:
-        """Return name and header line for the response, sent unless the application sends its own."""
+        """Return the name and the header line for the response, which is sent unless the application sends one."""
         return self._name, self._prefix + request_id.encode("ascii") + b"\r\n"

@@ -1,8 +1,8 @@
 """Runs the application for one request or WebSocket.
 
-Not compiled: in a compiled coroutine, an exception that is thrown into it, as that of an awaited future, is the one
-being handled (`sys.exc_info`) while the coroutine passes it on. The application would find it there, and chain
-every exception of its own to it.
+This module is not compiled. An exception that is thrown into a compiled coroutine, such as that of an awaited
+future, is the exception being handled (`sys.exc_info`) while the coroutine passes it on. All exceptions that the
+application raises would be chained to it.
 """
 
 from collections.abc import Awaitable
@@ -10,22 +10,28 @@ from typing import Protocol
 
 
 class Running(Protocol):
-    """What an application is run for. One of `note_return` and `note_error` is called, and then `note_end`."""
+    """The interface of a request or WebSocket to `run`.
+
+    `call` is called first, then `note_return` or `note_error`, and last `note_end`. `note_error` follows
+    `note_return` if that raises.
+    """
 
     def call(self) -> Awaitable[None] | None:
-        """Call the application; return None when it is not to be run."""
+        """Call the application; return None when the application is not to be run."""
 
     def note_return(self) -> None: ...
 
     def note_error(self, error: BaseException) -> None:
-        """The application, `call` or `note_return` has raised, be it CancelledError, SystemExit or
-        KeyboardInterrupt: one request is the price, not the worker."""
+        """Handle an exception of the application, `call` or `note_return`.
+
+        It may be CancelledError, SystemExit or KeyboardInterrupt: these end the request, and not the worker.
+        """
 
     def note_end(self) -> None: ...
 
 
 async def run(subject: Running) -> None:
-    """Call the application, and say how it ended, whatever it does."""
+    """Run the application of `subject`, and report to `subject` how it ended."""
     try:
         application = subject.call()
         if application is not None:

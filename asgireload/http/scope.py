@@ -1,4 +1,4 @@
-"""ASGI scopes from request heads. Source: the ASGI HTTP and WebSocket message format."""
+"""Makes ASGI scopes from request heads. Source: the ASGI HTTP and WebSocket message format."""
 
 from typing import Any
 from urllib.parse import unquote
@@ -18,11 +18,11 @@ def http_scope(
     can_inform: bool,
     can_send_trailers: bool,
 ) -> Scope:
-    """Return a scope that is the application's to change.
+    """Return the scope of an HTTP request. The application may change it.
 
-    `can_inform` and `can_send_trailers`: as the `ResponseStream` says.
+    `can_inform` and `can_send_trailers`: the attributes of the `ResponseStream`, for the extensions.
     """
-    # A copy of what is the same in all these scopes costs a third of a dictionary that is built anew.
+    # To copy a template costs a third of building a dictionary.
     template = head.scope
     scope: dict[str, Any]
     if template is not None:
@@ -48,7 +48,7 @@ def http_scope(
 
 
 def _scope_of_head(head: RequestHead, server: Server) -> dict[str, Any]:
-    """Return what is in every scope of this head, whoever sends it."""
+    """Return the part of a scope that depends on the head only, and not on the connection."""
     scope: dict[str, Any] = server.http_scope.copy()
     root_path = server.settings.root_path
     if root_path:
@@ -66,6 +66,7 @@ def _scope_of_head(head: RequestHead, server: Server) -> dict[str, Any]:
 def websocket_scope(
     head: RequestHead, server: Server, endpoints: Endpoints, subprotocols: list[str]
 ) -> Scope:
+    """Return the scope of a WebSocket handshake. `subprotocols`: those that the client offers."""
     root_path = server.settings.root_path
     scope: Scope = {
         "type": "websocket",
@@ -98,7 +99,7 @@ def _add_rest(scope: Scope, head: RequestHead, server: Server, endpoints: Endpoi
 
 
 def _believe(scope: Scope, head: RequestHead, endpoints: Endpoints, said: Forwarded) -> None:
-    """Replace the facts of the connection by those of the request that a trusted proxy forwarded."""
+    """Replace facts of the connection in `scope` by those that a trusted proxy has forwarded."""
     if said.client is not None:
         scope["client"] = said.client
     is_secure = endpoints.is_secure if said.scheme is None else said.scheme == "https"

@@ -1,7 +1,7 @@
 """One server in one event loop: its application and settings, and the values that its connections share.
 
-A `Server` is made once per event loop, by the worker or by the supervisor for its admin application. What changes
-while it serves is in its parts: `Clock`, `Live` and `DrainState`.
+A `Server` is made once per event loop, by the worker, or by the supervisor for its admin application. The state
+that changes while the server runs is in `Clock`, `Live` and `DrainState`.
 """
 
 import contextvars
@@ -17,10 +17,11 @@ from asgireload.http.settings import HttpSettings
 
 
 class Server:
-    """What every connection and exchange of one server reads. Use it on its own event loop only.
+    """The application, settings and shared values of one server. Use it on the event loop of `clock` only.
 
-    `state` is the lifespan state; each scope gets a shallow copy, and none at all when it is None (the application
-    has no lifespan). `live` and `drain` are made anew where they are not given.
+    `state` is the lifespan state; each scope gets a shallow copy of it. Scopes have no state if it is None (the
+    application has no lifespan). `live` and `drain` are made if they are None. `access_log` and `request_ids` are
+    None when these are disabled. The server closes nothing.
     """
 
     __slots__ = (
@@ -60,15 +61,15 @@ class Server:
         self.access_log = access_log
         self.request_ids = request_ids
         self.variables = contextvars.copy_context()
-        """What tasks that run applications begin with."""
+        """The context variables with which tasks that run applications begin; each task gets a copy."""
         self.raw_root_path = settings.root_path.encode()
-        """What a path is put behind in scopes: it includes the root path, as the specification asks."""
+        """The prefix of `raw_path` in scopes: the path includes the root path (ASGI HTTP connection scope)."""
         self.asgi = {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION}
         self.http_extensions: dict[str, Any] = {
             "asgireload.drain": self.drain.notice,
             "http.response.early_hint": {},
         }
-        """What every scope of HTTP/1.1 offers; each gets a copy."""
+        """The `extensions` of an HTTP/1.1 scope; each scope gets a copy."""
         if settings.sendfile:
             self.http_extensions["http.response.pathsend"] = {}
             self.http_extensions["http.response.zerocopysend"] = {}
@@ -89,4 +90,4 @@ class Server:
             "server": None,
             "extensions": self.http_extensions,
         }
-        """What `http_scope` makes scopes of."""
+        """The template that the function `http_scope` copies for each scope."""

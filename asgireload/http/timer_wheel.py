@@ -1,8 +1,8 @@
-"""Call connections when their deadlines have passed: thousands of them with one timer of the loop.
+"""Calls connections when their deadlines have passed: thousands of them with one timer of the loop.
 
-A timer of the loop costs more to make, cancel and keep than anything else that a waiting connection needs, and
-few of them ever fire. So a deadline that is far away is put into a slot of a quarter second, together with all
-others that pass within it; nobody is harmed by a keep-alive timeout of 5.2 seconds.
+A timer of the loop costs more to make, cancel and keep than anything else that a waiting connection needs, and few
+of these timers ever fire. So a deadline that is far away is put into a slot of a quarter second, together with all
+other deadlines in that quarter. A keep-alive timeout of 5.2 seconds in place of 5 does no harm.
 """
 
 import asyncio
@@ -10,22 +10,24 @@ from typing import Final, Protocol
 
 SLOT_SECONDS: Final = 0.25
 COARSE_FROM: Final = 2.0
-"""Seconds from which on being late by a slot does not matter. What is nearer deserves a timer of its own."""
+"""Seconds. A deadline at least so far away may be late by a slot; a nearer one gets a timer of the loop."""
 BATCH: Final = 64
-"""Calls in one turn of the loop. A crowd that fell silent together must not hold up all others together."""
+"""Calls in one turn of the loop. Many connections with the same deadline must not block the others."""
 _MARGIN: Final = 0.001
 """Seconds; loops fire up to one tick of their clock early."""
 
 
 class Waiting(Protocol):
+    """A member of a `TimerWheel`."""
+
     def on_deadline(self) -> None:
-        """The deadline has passed, by a slot at most. Also called, rarely, behind a `remove`."""
+        """Handle that the deadline has passed, by one slot at most. Rarely called after a `remove`, too."""
 
 
 class TimerWheel:
-    """Calls `on_deadline` of its members, each once; used on the loop's own thread only.
+    """Calls `on_deadline` of its members, once for each `put`. Use it on the thread of the loop only.
 
-    It closes nothing, and without members it has no timer.
+    It closes nothing. Without members it has no timer.
     """
 
     __slots__ = ("_due", "_loop", "_slots", "_timer", "_timer_at")
@@ -33,13 +35,16 @@ class TimerWheel:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._slots: dict[int, set[Waiting]] = {}
-        """By the number of seconds, in SLOT_SECONDS, at which they end."""
+        """Members by the end of their slot, as a multiple of SLOT_SECONDS on the clock of the loop."""
         self._due: list[Waiting] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
     def put(self, member: Waiting, deadline: float) -> int:
-        """Call `member` behind `deadline`, on the loop's clock; return the slot, never 0, for `remove`."""
+        """Call `on_deadline` of `member` after `deadline`, by the clock of the loop.
+
+        Return the slot for `remove`, which is never 0.
+        """
         slot = int(deadline / SLOT_SECONDS) + 1
         members = self._slots.get(slot)
         if members is None:
@@ -51,7 +56,7 @@ class TimerWheel:
         return slot
 
     def remove(self, member: Waiting, slot: int) -> None:
-        """Forget `member`, which `put` into `slot`. Harmless when it is not there any more."""
+        """Remove `member` from the `slot` that `put` has returned. Do nothing if it is not there any more."""
         members = self._slots.get(slot)
         if members is not None:
             members.discard(member)

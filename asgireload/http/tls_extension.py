@@ -1,4 +1,4 @@
-"""The ASGI extension `tls`: what an application may know of the TLS under its connection.
+"""The ASGI extension `tls`: describes the TLS session of a connection to applications.
 
 Source: https://asgi.readthedocs.io/en/latest/specs/tls.html
 """
@@ -11,17 +11,17 @@ from asgireload.net.x509 import read_certificate, to_pem
 
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 _cipher_suites: dict[str, int] = {}
-"""Numbers of cipher suites by OpenSSL's names for them, as they are met: a few dozen at most."""
+"""Numbers of cipher suites by their OpenSSL names, filled when a suite is first used: a few dozen at most."""
 
 
 def describe_tls(connection: ssl.SSLObject) -> dict[str, Any]:
-    """Return the extension's value for a connection whose handshake is complete.
+    """Return the value of the extension for a connection whose handshake is complete.
 
-    A client certificate that does not verify ends the handshake, so there is never an error to tell.
+    `client_cert_error` is always None, because a client certificate that does not verify ends the handshake.
     """
     chain = _client_chain(connection)
     return {
-        # A context that a factory of the application made does not tell its certificate.
+        # A context that a factory of the application has made does not have this attribute.
         "server_cert": getattr(connection.context, "certificate", None),
         "client_cert_chain": tuple(map(to_pem, chain)),
         "client_cert_name": _subject(chain[0]) if chain else None,
@@ -32,7 +32,7 @@ def describe_tls(connection: ssl.SSLObject) -> dict[str, Any]:
 
 
 def _client_chain(connection: ssl.SSLObject) -> list[bytes]:
-    """Return the certificates of the client, its own first; Python tells the others since 3.13."""
+    """Return the certificates of the client, its own first; the others need Python 3.13."""
     own = connection.getpeercert(binary_form=True)
     if own is None:
         return []
@@ -44,7 +44,7 @@ def _subject(der: bytes) -> str | None:
     try:
         return read_certificate(der).subject
     except TlsError:
-        # OpenSSL has verified it, so it is sound; what we cannot read we do not name.
+        # OpenSSL has verified the certificate, but our own parser cannot read it.
         return None
 
 
@@ -54,7 +54,7 @@ def _cipher_suite(connection: ssl.SSLObject) -> int | None:
         return None
     name = cipher[0]
     if name not in _cipher_suites:
-        # OpenSSL's identifiers hold the number of the suite in their lower half.
+        # The lower 16 bits of OpenSSL's identifier are the number of the suite.
         _cipher_suites.update(
             (entry["name"], entry["id"] & 0xFFFF) for entry in connection.context.get_ciphers()
         )

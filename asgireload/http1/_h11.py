@@ -1,4 +1,4 @@
-"""The header lines of a request by h11."""
+"""Parses the header lines of a request with h11."""
 
 import re
 
@@ -7,15 +7,15 @@ import h11
 from asgireload.errors import PeerError
 from asgireload.http.request import Headers
 
-# h11 makes one of several equal lengths, and so hides an ambiguity that others may read differently.
+# h11 merges equal Content-Length values, and so hides an ambiguity that other servers may read differently.
 _SEVERAL_LENGTHS = re.compile(rb"(?is)(?:^|\n)content-length:(?:[^\r]*,|.*\ncontent-length:)")
 
 
 def parse_fields(line: bytes, block: bytes) -> Headers:
-    """See `asgireload.http1.parsers.FieldsParser`."""
+    """The `FieldsParser` (`parsers.py`) that uses h11."""
     if _SEVERAL_LENGTHS.search(block) is not None:
         raise PeerError(400, "the Content-Length header is not one number")
-    # The reader has bounded the head; h11 must not have a lower limit of its own.
+    # The reader has limited the size of the head; h11 must not apply a lower limit of its own.
     connection = h11.Connection(h11.SERVER, len(line) + len(block) + 4)
     connection.receive_data(b"%b\r\n%b\r\n" % (line, block))
     try:

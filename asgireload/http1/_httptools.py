@@ -1,4 +1,4 @@
-"""The header lines of a request by httptools, which wraps llhttp."""
+"""Parses the header lines of a request with httptools, which wraps llhttp."""
 
 import re
 
@@ -21,16 +21,16 @@ class _Collector:
 
 
 def parse_fields(line: bytes, block: bytes) -> Headers:
-    """See `asgireload.http1.parsers.FieldsParser`."""
+    """The `FieldsParser` (`parsers.py`) that uses httptools."""
     if b" \r\n" in block or b"\t\r\n" in block:
-        # llhttp takes what is behind a value for a part of it, and refuses a tab behind `chunked`.
+        # llhttp includes whitespace after a value in the value, and refuses a tab after `chunked`.
         block = _TRAILING_WHITESPACE.sub(b"\r\n", block)
     collector = _Collector()
     parser = httptools.HttpRequestParser(collector)
     try:
         parser.feed_data(b"%b\r\n%b\r\n" % (line, block))
     except httptools.HttpParserUpgrade:
-        pass  # llhttp stops behind such a head, which is complete
+        pass  # llhttp stops after the head of an upgrade, which is complete
     except httptools.HttpParserError as error:
         raise PeerError(400, str(error)) from None
     return collector.headers

@@ -1,6 +1,7 @@
-"""Waiting for a client that has yet to read: what applications and files wait for on one connection.
+"""Waits until the client of a connection has read enough: for applications that send, and for files.
 
-`wake` is called whenever the transport has room again and when the connection ends; who waits looks then.
+The connection calls `wake` when its transport has room again, and when it ends. Each waiter then checks its
+condition again.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from asgireload.http1.write_scheduling import ConnectionWriter
 
 
 class WritingConnection(Protocol):
-    """What `Backpressure` asks of its connection."""
+    """The interface of a connection to its `Backpressure`."""
 
     clock: Clock
     live: Live
@@ -23,18 +24,18 @@ class WritingConnection(Protocol):
     writer: ConnectionWriter
 
     def is_closing(self) -> bool:
-        """Whether the connection ends, or has ended."""
+        """Return whether the connection is closing or has ended."""
 
     def is_gone(self) -> bool: ...
 
     def plain_socket(self) -> int | None: ...
 
     def drop_stalled(self) -> None:
-        """The client reads nothing of what it asked for."""
+        """Drop the connection of a client that has read nothing of its response for the write timeout."""
 
 
 class Backpressure:
-    """Of one connection; also the `FileCarrier` of the files that are sent over it."""
+    """The waiters of one connection; also the `FileCarrier` of the files that are sent over it."""
 
     __slots__ = ("_connection", "_waiters")
 
@@ -43,13 +44,13 @@ class Backpressure:
         self._waiters: list[asyncio.Future[None]] = []
 
     def wake(self) -> None:
-        """Let everybody look again."""
+        """Wake all waiters, so that they check their conditions again."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             _wake(waiter)
 
     async def wait_writable(self) -> None:
-        """Return when the client has read enough, or is gone."""
+        """Return when the client has read enough, or the connection has ended."""
         connection = self._connection
         while connection.writer.is_paused and not connection.is_closing():
             await self._wait()
@@ -85,11 +86,12 @@ class Backpressure:
         loop = connection.clock.loop
         transport = connection.writer.transport
         waiter: asyncio.Future[None] = loop.create_future()
-        # Woken by the loss of the connection, too.
+        # `wake` wakes this waiter, too, when the connection is lost.
         self._waiters.append(waiter)
         loop.add_writer(descriptor, _wake, waiter)
         try:
-            # The kernel says writable in jumps of a third of its buffer; what it got rid of meanwhile counts.
+            # The kernel reports a socket as writable only when a third of its buffer is free; a client that has
+            # read less than that must not be taken to be stalled.
             unsent = unsent_bytes(transport)
             while not await self._is_done_in_time(waiter):
                 before, unsent = unsent, unsent_bytes(transport)

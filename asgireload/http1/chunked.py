@@ -1,7 +1,7 @@
-"""The chunked transfer coding, decoded (RFC 9112 section 7.1): bytes in, body pieces out.
+"""Decodes the chunked transfer coding (RFC 9112 section 7.1): bytes in, pieces of the body out. No I/O.
 
-Stricter than most: chunk sizes are hexadecimal digits and nothing else, lines end with CRLF, extensions
-and trailers are bounded, and a trailer may not carry a field that frames, routes or authenticates.
+The decoder is stricter than most: chunk sizes are hexadecimal digits only, lines end with CRLF, extensions and
+trailers are bounded, and fields for framing, routing or authentication are not allowed in trailers.
 """
 
 import re
@@ -12,7 +12,7 @@ from asgireload.errors import PeerError
 from asgireload.http1.parser import TOKEN
 
 LINE_BYTES: Final = 1024
-"""A chunk's size with its extensions. Nobody is known to use extensions; this has room for a signature."""
+"""Bytes of the line with the size and extensions of a chunk. Extensions are hardly used; a signature fits."""
 
 _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,15})"
@@ -32,19 +32,21 @@ FORBIDDEN_TRAILERS = frozenset(
 
 class _ChunkedState(Enum):
     SIZE = auto()
-    """The line with the next chunk's size."""
+    """Expects the line with the size of the next chunk."""
     DATA = auto()
+    """Expects data of a chunk."""
     DATA_END = auto()
-    """The line end behind a chunk's data."""
+    """Expects the line end after the data of a chunk."""
     TRAILERS = auto()
+    """Expects a trailer line, or the empty line at the end."""
     COMPLETE = auto()
 
 
 class ChunkedBody:
     """Decodes one body. Not usable after it has raised.
 
-    `overhead_limit` bounds all extensions together, and the trailer section, in bytes; `body_limit` the
-    body itself.
+    `overhead_limit`: most bytes of all extensions together, and most bytes of the trailer section. `body_limit`:
+    most bytes of the body without framing; None for no limit.
     """
 
     __slots__ = (
@@ -70,13 +72,14 @@ class ChunkedBody:
 
     @property
     def is_complete(self) -> bool:
+        """True when the end of the body, with its trailers, was decoded."""
         return self._state is _ChunkedState.COMPLETE
 
     def feed(self, data: bytes, pieces: list[bytes]) -> bytes:
-        """Append the body in `data` to `pieces`, also if it raises; return what follows the body's end.
+        """Append the pieces of the body in `data` to `pieces`; return the bytes after the end of the body.
 
-        Raise PeerError: 400 for bytes that the coding does not allow, 413 for a body over the limit, 431
-        for trailers that are too large.
+        Raise PeerError with the status 400 for bytes that the coding does not allow, 413 for a body over the limit,
+        431 for trailers that are too large. `pieces` then holds the body before the fault.
         """
         position = 0
         size = len(data)
@@ -99,7 +102,7 @@ class ChunkedBody:
             position = end + 1
             self._line = b""
             if line[-1:] != b"\r":
-                # What was too long before its end is refused for that, as it is if it comes in pieces.
+                # A line that is too long raises the same error as if it had been received in pieces.
                 self._check_partial(line)
                 raise PeerError(400, "a line of the chunked body does not end with CRLF")
             self._read_line(line[:-1])
@@ -108,14 +111,14 @@ class ChunkedBody:
         return data[position:]
 
     def _check_partial(self, line: bytes) -> None:
-        """Refuse at once what no further byte could make right."""
+        """Raise PeerError for the beginning of a line that no further bytes can make valid."""
         if self._state is _ChunkedState.DATA_END:
             if line != b"\r":
                 raise PeerError(400, "a chunk is longer than it says")
         elif self._state is _ChunkedState.SIZE:
             if _CHUNK_LINE_START.match(line) is None:
                 raise PeerError(400, "a chunk size is not a number")
-            if len(line) > LINE_BYTES + 1:  # the CR of its end may be there
+            if len(line) > LINE_BYTES + 1:  # with the CR of the line end
                 raise PeerError(400, "a chunk extension is too long")
         elif self._overhead + len(line) > self._overhead_limit:
             raise PeerError(431, "the trailers are too large")
@@ -154,7 +157,7 @@ class ChunkedBody:
             self._overhead = 0
 
     def _read_trailer(self, line: bytes) -> None:
-        # ASGI has no place for the trailers of a request: checked, and dropped (RFC 9110 section 6.5.1).
+        # ASGI has no message for request trailers: they are checked and dropped (RFC 9110 section 6.5.1).
         self._overhead += len(line) + 2
         if self._overhead > self._overhead_limit:
             raise PeerError(431, "the trailers are too large")

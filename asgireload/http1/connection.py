@@ -1,28 +1,27 @@
 """One accepted HTTP/1 connection: moves bytes, keeps time, and keeps requests in order.
 
-Parsing, framing and ASGI live elsewhere; this file decides when to read, when to write, when to close.
+Parsing, framing and ASGI live elsewhere; this file decides when to read and when to close.
 
-What it may be doing, and what each event makes of that, is one table (`connection_state.py`). Parts of its life are
-told elsewhere: waiting for a slow client (`backpressure.py`), the way to another worker of a connection between two
-requests (`idle_handover.py`) and of an event stream (`stream_leaving.py`, `event_stream_host.py`), and the close
-(`lingering_close.py`).
+`connection_state.py` has the states of a connection, and the transitions between them, in one table. Other modules
+implement parts of a connection: waiting for a slow client (`backpressure.py`), the handover of a connection between
+two requests (`idle_handover.py`) and of an event stream (`stream_leaving.py`, `event_stream_host.py`), and the
+close (`lingering_close.py`). `write_scheduling.py` decides when responses are written.
 
-It may begin before the loop has its socket (`begin_inline`), with the bytes that came first. Then it is the same
-but for two things: it cannot be offered, and reading on moves the socket to the loop first.
+A connection may begin before the event loop has its socket (`begin_inline`), with the first bytes that the client
+sent. Such a connection cannot be offered to another worker, and moves its socket to the loop before it reads more.
 
-One request is in hand at a time. What a client sends behind it stays unread bytes until its response is
-complete, and the socket is not read further meanwhile: pipelined requests are bounded by one read. When responses
-are written is decided by `write_scheduling.py`.
+A connection serves one request at a time. Bytes that the client sends after that request are kept unparsed until
+its response is complete, and the socket is not read meanwhile: pipelined requests are bounded by one read.
 
-A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, where there is one
-(`DrainState.successor`): between two requests it asks for a turn, and when that comes it is offered with the
-bytes that were read and not served. Until its turn it serves on. An event stream moves in the middle of its
-response, or ends between two events. TLS, a client that has closed its sending side, and what the
-successor refuses stay here.
+A drain (see `LiveConnection`) moves a plaintext connection to the worker that follows, if there is one
+(`DrainState.successor`). Between two requests the connection asks for a turn, and serves requests until the turn
+comes; then it is offered, together with the bytes that were received and not served. An event stream moves in the
+middle of its response, or ends between two events. Three kinds of connection are not moved: TLS connections, those
+whose client has closed its sending side, and those that the successor refused.
 
-Such a connection ends without losing a request: a response begun after the drain says `Connection: close`
-when nothing is known to follow, and a connection without a request stays open for `drain_grace` seconds,
-because a request may be on its way.
+A connection that is not moved ends without losing a request: a response that is begun during the drain has
+`Connection: close` unless another request has been received, and a connection without a request stays open for
+`drain_grace` seconds, because a request may be on its way.
 """
 
 import asyncio
@@ -61,15 +60,15 @@ from asgireload.net.proxy_protocol import Origin
 _logger = logging.getLogger("asgireload.error")
 
 DISCARD_BYTES: Final = 64 * 1024
-"""The rest of a request body that no one reads is received and dropped up to this size, so that the
-connection can be kept; for more than that, closing is cheaper for both sides."""
+"""The rest of a request body that the application did not read is received and dropped up to this size, so that the
+connection can be kept. Above this size, closing is cheaper for both sides."""
 
 _PEER_ERRORS_TOTAL: Final = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL: Final = int(Field.CUT_TOTAL)
 _LIMIT_OF_STATUS = {414: Limit.REQUEST_LINE, 431: Limit.HEAD, 413: Limit.BODY}
 _UNREAD_PATIENCE: Final = 0.1
-"""Seconds, a few turns of the loop, for what came in time while nobody read: on a connection that was on
-its way between two workers, or waited for its turn."""
+"""Seconds (a few turns of the loop) to read bytes that arrived in time while the socket was not read: while the
+connection was handed over, or waited for its turn."""
 
 
 _STATE_OF_PARCEL: dict[HttpParcelState, ConnectionState] = {
@@ -83,13 +82,13 @@ _PARCEL_OF_STATE: dict[ConnectionState, HttpParcelState] = {
 
 
 class HttpConnection(Carrier):
-    """Made by `http_protocol` for the loop, which calls it as an asyncio.Protocol.
+    """The asyncio protocol of one connection. `http_protocol` makes it, and the event loop calls it.
 
-    It does not inherit from that class, whose methods do nothing, because a class that does cannot be
-    compiled into a native one.
+    The class does not inherit from asyncio.Protocol, because a subclass of that cannot be compiled into a native
+    class.
     """
 
-    # Thousands of connections wait at once: without a dictionary each they take a third less memory.
+    # Without a dictionary for each instance, thousands of idle connections take a third less memory.
     __slots__ = (
         "_backpressure",
         "_current",
@@ -126,25 +125,25 @@ class HttpConnection(Carrier):
         self._transport: asyncio.Transport
         self._reader = self._new_reader()
         self._current: HttpExchange | None = None
-        """The exchange in hand: being answered, or waiting for the rest of its body to be dropped."""
+        """The current exchange: being answered, or waiting for the rest of its body to be dropped."""
         self._incoming: HttpExchange | None = None
-        """The exchange whose request body is being received: the current one, or one about to be."""
+        """The exchange whose request body is being received: the current one, or the one that is current next."""
         self.unread = b""
-        """What the client sent behind the request in hand."""
+        """Bytes that the client sent after the current request."""
         self._upgrade_head: RequestHead | None = None
         self._has_peer_closed = False
         self._is_reading_paused = False
         self._backpressure: Backpressure | None = None
-        """Made when somebody has to wait."""
+        """Made when an application first waits for the client, or sends a file."""
         self._timer = ConnectionTimer(self.clock.loop, self.clock.timer_wheel)
         self._lingering: LingeringClose | None = None
         self._disconnect_watch: DisconnectWatch | None = None
         self._handover: IdleHandover | None = None
         """Made when the connection is held, or may go to the worker that follows."""
         self._leaving: StreamLeaving | None = None
-        """Of the event stream in hand, while the worker drains."""
+        """The handover or end of the current event stream; set while the worker drains."""
         self._resumed: EventStreamParcel | None = None
-        """A stream that another worker has begun, until its request is read here."""
+        """An event stream that another worker has begun; None once its request head was read here."""
 
     # asyncio calls these.
 
@@ -159,10 +158,11 @@ class HttpConnection(Carrier):
             self.begin_drain()
 
     def begin_inline(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Begin with the first bytes of a client whose socket the loop has not got.
+        """Begin with `data`, the first bytes of a client whose socket the event loop does not have.
 
-        Called in place of `connection_made`. `transport`, an `InlineWriter`, too, reads nothing. Asked to resume
-        reading, it gives the socket to the loop, and calls `move_to` later; so it may at any other time.
+        Called in place of `connection_made`. `transport` is also an `InlineWriter`, and does not read. Its
+        `resume_reading` gives the socket to the loop, and `move_to` is called later. The socket may be given to
+        the loop at other times, too.
         """
         self.writer.is_direct = True
         self._is_reading_paused = True
@@ -181,7 +181,7 @@ class HttpConnection(Carrier):
         return exchange is not None and self._incoming is exchange and exchange.can_keep_reading
 
     def move_to(self, transport: asyncio.Transport) -> None:
-        """Go on with a transport of the loop, which reads, for the same socket."""
+        """Continue with `transport`, which the loop has made for the same socket, and which is reading."""
         self._transport = self.writer.transport = transport
         self.writer.is_direct = False
         self._wake_writers()
@@ -202,8 +202,10 @@ class HttpConnection(Carrier):
             self.read_on()
 
     def resume(self, transport: asyncio.Transport, parcel: HttpParcel) -> None:
-        """Go on with a connection that another worker handed over. Called in place of `connection_made`,
-        when the transport reads already."""
+        """Continue a connection that another worker handed over.
+
+        Called in place of `connection_made`, when the transport is already reading.
+        """
         self._transport = self.writer.transport = transport
         self.endpoints = resumed_endpoints(transport, parcel.facts)
         self.live.register(self, is_new=False)
@@ -215,7 +217,7 @@ class HttpConnection(Carrier):
             else settings.head_timeout
         )
         now = self.clock.loop.time()
-        # What the client has waited already counts; no more is granted than this worker grants.
+        # The time that the client has waited counts, and the deadline is no later than this worker's own.
         self._timer.wait = max(min(parcel.deadline, now + timeout), now + _UNREAD_PATIENCE)
         self._timer.arm(self, self._timer.wait)
         if self.live.is_held:
@@ -228,19 +230,21 @@ class HttpConnection(Carrier):
             self.begin_drain()
 
     def resume_stream(self, transport: asyncio.Transport, parcel: EventStreamParcel) -> None:
-        """Go on with an event stream that another worker has begun. Called in place of `connection_made`, when the
-        transport reads already."""
+        """Continue an event stream that another worker has begun.
+
+        Called in place of `connection_made`, when the transport is already reading.
+        """
         self._transport = self.writer.transport = transport
         self.endpoints = resumed_endpoints(transport, parcel.facts)
         self.live.register(self, is_new=False)
         self._resumed = parcel
         self._read(parcel.head + parcel.unread, is_first=False)
         if self._resumed is not None:
-            # What is no request to this worker, whose limits may be other ones, was refused, or lacks its end.
+            # The reader refused the request head, because the limits of this worker differ, or found no end of it.
             self._end_resumed()
 
     def _end_resumed(self) -> None:
-        """End a stream that cannot go on here, before there is an exchange for it."""
+        """End an event stream that cannot continue here, before an exchange is made for it."""
         parcel = self._resumed
         self._resumed = None
         if parcel is not None and parcel.is_chunked:
@@ -255,7 +259,7 @@ class HttpConnection(Carrier):
             self.unread += data
             self.pause_reading()
         elif self._is_held():
-            # It was on its way when reading was paused.
+            # These bytes were on their way when reading was paused.
             self.unread += data
         elif self.state is not ConnectionState.CLOSING:
             self._read(data, is_first=True)
@@ -263,8 +267,8 @@ class HttpConnection(Carrier):
     def eof_received(self) -> bool:
         """Keep the sending side open while complete requests wait for their answers.
 
-        A client may close its sending side behind its last request and still read. One that has left
-        altogether is known only once something is written to it.
+        A client may close its sending side after its last request and still read. A client that has left
+        altogether can be recognized only after something is written to it.
         """
         self._has_peer_closed = True
         self.writer.flush()
@@ -273,9 +277,9 @@ class HttpConnection(Carrier):
             self._drop_exchange()
             return False
         if self._lingering is not None or self.state is ConnectionState.CLOSING:
-            return self._lingering is not None  # it sees to the end
+            return self._lingering is not None  # LingeringClose closes the transport
         if self._incoming is not None or self._current is None:
-            # The rest of this body, or another request, will never come.
+            # The rest of the body, or another request, will never arrive.
             self._close(lingers=False)
         else:
             self._current.note_peer_closed()
@@ -290,11 +294,11 @@ class HttpConnection(Carrier):
             self._disconnect_watch.cancel()
         self.writer.drop()
         self._reader.let_go()
-        # Whatever the log makes of the exchange, nothing waits for this connection any more.
+        # Before the exchange is logged: if that fails, no drain waits for this connection.
         self.live.unregister(self)
         self._drop_exchange()
         self._wake_writers()
-        # Those refer to the connection: all end without the garbage collector.
+        # Break reference cycles, so that the memory is freed without the garbage collector.
         self._handover = None
         self._backpressure = None
 
@@ -327,7 +331,7 @@ class HttpConnection(Carrier):
         self.state = next_state(self.state, event)
 
     def _end(self) -> None:
-        """Wait for nothing any more."""
+        """Enter CLOSING; cancel the timer and the handover."""
         self._advance(ConnectionEvent.END)
         self._timer.disarm(self)
         if self._handover is not None:
@@ -367,7 +371,7 @@ class HttpConnection(Carrier):
         if exchange is self._current:
             self._incoming = None
 
-    # The response stream of the exchange in hand calls these.
+    # The response stream of the current exchange calls these.
 
     def task_name(self) -> str:
         if not self._task_name:
@@ -459,7 +463,7 @@ class HttpConnection(Carrier):
         if not exchange.is_request_complete and (
             exchange.needs_continue or (is_last_piece and not self._can_discard_rest(exchange))
         ):
-            # The body may never come, or is too long to wait for it.
+            # The body may never arrive, or is too long to be discarded.
             return True
         return not self.unread and (
             self._has_peer_closed or (bool(self.drain.notice) and not self.may_leave())
@@ -485,7 +489,7 @@ class HttpConnection(Carrier):
                 lingers=bool(is_input_possible), expects_input=not exchange.is_request_complete
             )
         elif self.writer.is_paused:
-            # The next request has its turn when the client has taken this response.
+            # The next request is read when the client has taken this response.
             self._advance(ConnectionEvent.CLIENT_IS_SLOW)
         else:
             self._release_current()
@@ -498,7 +502,7 @@ class HttpConnection(Carrier):
         else:
             self._close(lingers=True)
 
-    # The drain, and whoever needs room, call these; see `LiveConnection`.
+    # The drain, and `Live.has_room`, call these; see `LiveConnection`.
 
     @property
     def idle_since(self) -> float | None:
@@ -535,7 +539,7 @@ class HttpConnection(Carrier):
 
     def begin_drain(self) -> None:
         if self._is_offered() or self.writer.is_direct:
-            return  # `move_to` calls again
+            return  # `move_to`, or a refused offer, calls again
         self.writer.flush()
         if self.may_leave():
             if self.is_between_requests():
@@ -560,10 +564,10 @@ class HttpConnection(Carrier):
         elif self.state is ConnectionState.HEAD:
             self._bound(self._seconds_to_drain_deadline())
         elif self.state is ConnectionState.DISCARDING or self.state is ConnectionState.DELIVERING:
-            # For the rest of a body that nobody reads, and for who takes no response, a drain does not wait long.
+            # A drain does not wait long for the rest of a discarded body, or for a client that does not read.
             self._set_timeout(self.server.settings.drain_grace)
 
-    # Of the event stream in hand; `EventStreamHost` asks some of it.
+    # The current event stream; `EventStreamHost` calls some of these.
 
     def has_event_stream(self) -> bool:
         exchange = self._current
@@ -598,7 +602,7 @@ class HttpConnection(Carrier):
         return max(count, 1)
 
     def stream_stays(self) -> None:
-        """The event stream ends here."""
+        """Forget the handover of the event stream, which ends in this worker."""
         self._leaving = None
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
@@ -648,10 +652,10 @@ class HttpConnection(Carrier):
     # Requests in their order.
 
     def _read(self, data: bytes, *, is_first: bool) -> None:
-        """Read on in a request, or begin the next one.
+        """Read more of a request, or begin the next one.
 
-        `is_first`: the loop has called, and not the exchange before. Exchanges that run at once within one
-        another would pile up on the stack, and keep other clients waiting.
+        `is_first`: the event loop is the caller, not the end of the exchange before. Only then may the application
+        run at once: exchanges that run within one another would deepen the stack and keep other clients waiting.
         """
         rest = b""
         try:
@@ -659,7 +663,7 @@ class HttpConnection(Carrier):
             if head is None:
                 rest = self._reader.feed(data)
             else:
-                # As `feed` would call us, but directly: calls by way of the sink cost as much as the rest.
+                # The calls that `feed` would make through the sink; calls through it double the cost.
                 self.on_head(head)
                 self.on_complete()
         except PeerError as error:
@@ -673,7 +677,7 @@ class HttpConnection(Carrier):
             if exchange is not None:
                 self._restart_body_timeout()
             elif self.state is ConnectionState.DISCARDING:
-                # The unread rest of its body has arrived: the connection can be used again.
+                # The rest of the discarded body has arrived: the connection can be used again.
                 self._release_current()
                 self._go_on()
         elif exchange is not None:
@@ -701,15 +705,15 @@ class HttpConnection(Carrier):
         exchange.start(at_once=at_once)
 
     def _go_on(self) -> None:
-        """The exchange in hand is over: take the next request, or wait for one."""
+        """After the end of an exchange, take the next request, or wait for one."""
         self._advance(ConnectionEvent.FINISHED)
         if self.state is ConnectionState.CLOSING:
-            return  # it was dropped, and is lost within this turn of the loop
+            return  # the connection was dropped: `connection_lost` follows within this turn of the loop
         settings = self.server.settings
         self._set_timeout(settings.keep_alive_timeout)
         if self.drain.notice:
             self.writer.flush()
-            self._timer.forget_bound()  # was of the wait before
+            self._timer.forget_bound()  # it belonged to the wait before
             if not self.may_leave():
                 self._bound(settings.drain_grace)
             elif not self.writer.is_direct and self._handover_made().enlist(self.drain.successor):
@@ -730,13 +734,13 @@ class HttpConnection(Carrier):
         if exchange is None:
             self.writer.release_pipeline()
         if self._has_peer_closed and (exchange is None or self._incoming is not None):
-            # What is missing will never come.
+            # The rest of the request, or another request, will never arrive.
             self._close(lingers=False)
         elif not self.unread and (exchange is None or exchange.can_keep_reading):
             self.resume_reading()
 
     def _release_current(self) -> None:
-        """Make room for the next exchange. Its application may still run, in the background."""
+        """Forget the current exchange. Its application may still run, in the background."""
         exchange = self._current
         if exchange is None:
             return
@@ -750,9 +754,10 @@ class HttpConnection(Carrier):
             self._incoming = None
 
     def _drop_exchange(self, status: int = 0, *, cancel: bool = False) -> None:
-        """Let go of the exchange in hand because the client will get no more of its response.
+        """Disconnect the current exchange from the connection: the client gets no more of its response.
 
-        `status`: what it is answered with instead.
+        `status`: the status that the connection answers with instead; 0 if it does not answer. `cancel`: cancel
+        the application, too.
         """
         exchange = self._current or self._incoming
         self._release_current()
@@ -786,14 +791,14 @@ class HttpConnection(Carrier):
             )
 
     def _note_hang_up(self) -> None:
-        """Behind what was not read yet the client has closed its sending side, or has left."""
+        """Note that the client has closed its sending side, or has left, after bytes that were not read yet."""
         if self._current is not None:
             self._current.note_peer_closed()
 
     # Faults of the peer.
 
     def _refuse(self, error: PeerError) -> None:
-        """Answer a malformed or oversized request, unless its response was begun, and close."""
+        """Answer a malformed or oversized request, unless its response was begun, and close the connection."""
         if self._resumed is not None:
             _logger.info(
                 "An event stream of %s ends, since this worker does not take its request: %s",
@@ -820,7 +825,7 @@ class HttpConnection(Carrier):
         self._break_off(error.status, error.reason)
 
     def _break_off(self, status: int, reason: str) -> None:
-        """End the exchange in hand, whose request cannot be completed, and the connection."""
+        """End the current exchange, whose request cannot be completed, and the connection."""
         exchange = self._current
         is_begun = exchange is not None and exchange.is_response_begun
         self._drop_exchange(status)
@@ -830,7 +835,7 @@ class HttpConnection(Carrier):
             self._answer(status, reason)
 
     def _answer(self, status: int, text: str) -> None:
-        """Answer in the server's own name and end the connection."""
+        """Send an error response of the server itself, and end the connection."""
         if self._resumed is not None:
             self._end_resumed()
             return
@@ -871,7 +876,7 @@ class HttpConnection(Carrier):
         self._transport.set_protocol(cast("asyncio.BaseProtocol", successor))
         successor.begin(rest)
 
-    # The way to the worker that follows.
+    # The handover to the worker that follows.
 
     def may_leave(self) -> bool:
         """Whether the worker that follows may take this connection."""
@@ -910,7 +915,7 @@ class HttpConnection(Carrier):
         return handover is not None and handover.state is HoldState.OFFERED
 
     def _hold_handshake(self, head: RequestHead, rest: bytes) -> None:
-        """A WebSocket that would begin here would have to end at once; let it begin over there."""
+        """Hold a WebSocket handshake for the worker that follows: here the WebSocket would have to end at once."""
         self._put_back_handshake(head, rest)
         self._timer.forget_bound()
         handover = self._handover_made()
@@ -918,7 +923,7 @@ class HttpConnection(Carrier):
         handover.enlist(self.drain.successor)
 
     def _put_back_handshake(self, head: RequestHead, rest: bytes) -> None:
-        """Be as if the handshake was received, and not read yet."""
+        """Return to the state in which the handshake was received and not parsed yet."""
         self._upgrade_head = None
         self._reader = self._new_reader()
         self.unread = head.to_bytes() + rest
@@ -926,7 +931,8 @@ class HttpConnection(Carrier):
         self._set_timeout(self.server.settings.head_timeout)
 
     def is_flushed(self) -> bool:
-        """Whether the transport holds nothing; if it does, `resume_writing` is called when it does not."""
+        """Return whether the write buffer of the transport is empty. If it is not, set the limits of the buffer so
+        that the transport calls `resume_writing` once it is."""
         transport = self._transport
         if not transport.get_write_buffer_size():
             return True
@@ -934,7 +940,7 @@ class HttpConnection(Carrier):
         return False
 
     def stay(self) -> None:
-        """Go on after `pause_reading` for a turn that has not come, or was of no use."""
+        """Read again after a hold that ended without a handover."""
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
         if self.is_between_requests():
@@ -952,7 +958,7 @@ class HttpConnection(Carrier):
         return True
 
     def leave(self) -> None:
-        """Close the descriptor without a word, and without shutdown(): the socket lives on in the other worker."""
+        """Close the descriptor without writing and without shutdown(): the other worker uses the socket."""
         self._leaving = None
         self._release_current()
         self._end()
@@ -983,7 +989,7 @@ class HttpConnection(Carrier):
         if self._is_reading_paused:
             self._is_reading_paused = False
             if self.writer.is_direct:
-                self.writer.flush()  # now: a reset may overtake what waits until the loop has the socket
+                self.writer.flush()  # a reset before the loop has the socket would lose what waits
             if not self._transport.is_closing():  # uvloop raises for a closed transport
                 self._transport.resume_reading()
 
@@ -991,17 +997,17 @@ class HttpConnection(Carrier):
         deadline = self.drain.notice.deadline
         if deadline is None:
             return self.server.settings.head_timeout
-        # The notice uses time.monotonic(), which a loop's own clock need not agree with.
+        # The notice uses time.monotonic(), which may differ from the clock of the loop.
         return max(0.0, deadline - time.monotonic())
 
     def _set_timeout(self, seconds: float) -> None:
-        """Set when the connection is given up unless its state changes."""
+        """Give up the wait of the present state after `seconds`."""
         timer = self._timer
         timer.wait = deadline = self.clock.loop.time() + seconds
         timer.arm(self, deadline)
 
     def _bound(self, seconds: float) -> None:
-        """Set another timeout because no worker follows that could take the connection."""
+        """Replace the timeout, because no worker follows that could take the connection."""
         deadline = self.clock.loop.time() + seconds
         self._timer.bound_wait(deadline)
         self._timer.arm(self, deadline)
@@ -1013,7 +1019,7 @@ class HttpConnection(Carrier):
     def on_deadline(self) -> None:
         timer = self._timer
         if not timer.is_armed:
-            return  # the wheel may call once more behind a `remove`
+            return  # the wheel may call once more after a `remove`
         timer.disarm(self)
         now = self.clock.loop.time() + CLOCK_TICK
         if now >= timer.write and not self._makes_write_progress():
@@ -1035,18 +1041,18 @@ class HttpConnection(Carrier):
         return self._timer.extend_write(deadline, unsent_bytes(self._transport))
 
     def drop_stalled(self) -> None:
-        """The client reads nothing of what it asked for."""
+        """Drop the connection of a client that has read nothing of its response for the write timeout."""
         if self.state is not ConnectionState.CLOSING:
             self.live.record.count_limit(Limit.WRITE_TIMEOUT)
             self._advance(ConnectionEvent.END)
             exchange = self._current
             if exchange is not None and _stream_of(exchange).is_delimited_by_close:
-                reset(self._transport)  # what it got must not look whole
+                reset(self._transport)  # a truncated body must not look complete
             else:
                 self._transport.abort()
 
     def _give_up_waiting(self) -> None:
-        """What the state waited for did not come in time."""
+        """Handle that the wait of the present state has timed out."""
         record = self.live.record
         exchange = self._current
         if exchange is not None:
@@ -1055,7 +1061,7 @@ class HttpConnection(Carrier):
             elif self._incoming is None:
                 return
             elif self._is_reading_paused or exchange.needs_continue:
-                # It is the application that keeps the client waiting.
+                # The client waits for the application, not the reverse.
                 self._restart_body_timeout()
             else:
                 record.count_limit(Limit.BODY_TIMEOUT)
@@ -1078,10 +1084,11 @@ class HttpConnection(Carrier):
     # The end.
 
     def _close(self, *, lingers: bool, expects_input: bool = False, resets: bool = False) -> None:
-        """End the connection behind what was written.
+        """End the connection after what was written is sent.
 
-        `expects_input`: the client was perhaps sending, and the response says itself where it ends. `resets`: as
-        soon as the client has taken what was written, it sees an error.
+        `lingers`: see `LingeringClose`. `expects_input`: the client may still be sending, and can tell the end of
+        the response without the close. `resets`: reset the connection once the client has taken what was written,
+        so that the client sees an error.
         """
         self._end()
         self._drop_exchange()
@@ -1091,7 +1098,7 @@ class HttpConnection(Carrier):
         if transport.is_closing():
             return
         if resets or (lingers and not self._has_peer_closed) or transport.get_write_buffer_size():
-            # Also without anything to linger for: a client that reads nothing must not stay for good.
+            # LingeringClose also bounds the time for a client that does not read what is buffered.
             self._is_reading_paused = False
             self._lingering = LingeringClose(
                 transport,
@@ -1105,14 +1112,14 @@ class HttpConnection(Carrier):
             transport.close()
 
     def _reset(self) -> None:
-        """Close so that the peer sees an error, behind what was written: that is the peer's to read."""
+        """Close so that the peer sees an error after it has read what was written."""
         self._close(lingers=True, resets=True)
 
 
 def http_protocol(wire: Http1Wire, origin: Origin | None = None) -> asyncio.BaseProtocol:
     """Return the protocol of a new connection: `loop.create_server(lambda: http_protocol(wire), …)`.
 
-    `origin`: whom a PROXY header names as the ends of the connection.
+    `origin`: the endpoints that a PROXY header named; None without such a header.
     """
     return cast("asyncio.BaseProtocol", HttpConnection(wire, origin))
 
@@ -1140,7 +1147,7 @@ def resumed_http_protocol(wire: Http1Wire, parcel: HttpParcel) -> asyncio.BasePr
 
 
 def _stream_of(exchange: HttpExchange) -> Http1ResponseStream:
-    """Return the stream of an exchange that this connection has made."""
+    """Return the response stream of an exchange of an HTTP/1 connection."""
     stream = exchange.stream
     assert isinstance(stream, Http1ResponseStream)
     return stream

@@ -1,15 +1,15 @@
-"""What an HTTP/1.1 connection is doing: states, events, and the one table of both. Pure.
+"""The states of an HTTP/1.1 connection, their events, and the table of transitions. Pure.
 
     SILENT, IDLE ──a part of a head──▶ HEAD
     SILENT, IDLE, HEAD ──a request──▶ EXCHANGE ──response──▶ IDLE
-    EXCHANGE ──response, but not the rest of its body──▶ DISCARDING ──the rest──▶ IDLE
-    EXCHANGE ──response that its client has yet to take──▶ DELIVERING ──taken──▶ IDLE
+    EXCHANGE ──response before the end of the request body──▶ DISCARDING ──rest of the body──▶ IDLE
+    EXCHANGE ──response that the client has yet to read──▶ DELIVERING ──read──▶ IDLE
     SILENT, IDLE, HEAD ──a WebSocket handshake──▶ UPGRADED
     any ──last response, fault, deadline, loss──▶ CLOSING
 
-What the connection does in a state and with an event is said in `connection.py`. A connection that waits for its
-turn to leave, or is offered to another worker, is between two requests all the while (`idle_handover.py`). An event
-that a state has no entry for is a mistake of the server, and raises.
+`connection.py` acts on the states and events. A connection that waits for its turn to leave, or is offered to
+another worker, remains in SILENT, IDLE or HEAD (`idle_handover.py`). An event for which a state has no entry is a
+bug in the server, and raises AssertionError.
 """
 
 from enum import IntEnum
@@ -17,9 +17,11 @@ from typing import Final
 
 
 class ConnectionState(IntEnum):
-    # A number, so that a state is found in the table without a call of Python code.
+    """The states of a connection; see the table `TRANSITIONS`."""
+
+    # An IntEnum, because hashing a plain Enum member calls Python code at each look into the table.
     SILENT = 0
-    """Accepted; nothing was received."""
+    """The connection was accepted; nothing was received."""
     IDLE = 1
     """Between two requests."""
     HEAD = 2
@@ -27,30 +29,32 @@ class ConnectionState(IntEnum):
     EXCHANGE = 3
     """A request is being answered."""
     DISCARDING = 4
-    """It is answered, and the rest of its body, which nobody reads, is awaited."""
+    """The response is complete; the rest of the request body is received and dropped."""
     DELIVERING = 5
-    """It is answered, and the client has yet to take enough of that."""
+    """The response is complete; the client has yet to read enough of it."""
     CLOSING = 6
-    """The last byte was written; what arrives is dropped."""
+    """The last byte was written; received bytes are dropped."""
     UPGRADED = 7
     """A WebSocket connection has taken over the socket."""
 
 
 class ConnectionEvent(IntEnum):
+    """The events that change the state of a connection."""
+
     PART_OF_HEAD = 0
     """A request head has begun."""
     REQUEST = 1
     """A request head is complete."""
     HANDSHAKE = 2
-    """It was that of a WebSocket, which takes over."""
+    """The head of a WebSocket handshake is complete; a WebSocket connection takes over the socket."""
     HANDSHAKE_PUT_BACK = 3
-    """It was, and is read once more, here or elsewhere."""
+    """The head of a WebSocket handshake is complete, and is parsed again later, here or in another worker."""
     BODY_LEFT = 4
     """The response is complete, and the rest of the request body has yet to come."""
     CLIENT_IS_SLOW = 5
-    """The response is complete, and the client has yet to take enough of it."""
+    """The response is complete, and the client has yet to read enough of it."""
     FINISHED = 6
-    """Request and response are complete; nothing is waited for."""
+    """Request and response are complete."""
     END = 7
     """The connection ends, or has ended."""
 
@@ -77,7 +81,7 @@ TRANSITIONS: Final[dict[ConnectionState, dict[ConnectionEvent, ConnectionState]]
     _S.DISCARDING: {_E.FINISHED: _S.IDLE, _E.END: _S.CLOSING},
     _S.DELIVERING: {_E.FINISHED: _S.IDLE, _E.END: _S.CLOSING},
     _S.CLOSING: {
-        # A connection that was dropped is lost a turn of the loop later; its application may end until then.
+        # `connection_lost` follows a drop one turn of the loop later; the application may end before that.
         _E.BODY_LEFT: _S.CLOSING,
         _E.CLIENT_IS_SLOW: _S.CLOSING,
         _E.FINISHED: _S.CLOSING,
@@ -88,7 +92,7 @@ TRANSITIONS: Final[dict[ConnectionState, dict[ConnectionEvent, ConnectionState]]
 
 
 def next_state(state: ConnectionState, event: ConnectionEvent) -> ConnectionState:
-    """Return the state behind `event`. Raise AssertionError where the table has no entry."""
+    """Return the state after `event`. Raise AssertionError when the table has no entry for both."""
     following = TRANSITIONS[state].get(event)
     if following is None:
         raise AssertionError(f"the state {state.name} has no entry for {event.name}")

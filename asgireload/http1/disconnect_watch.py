@@ -1,10 +1,10 @@
-"""Has a client left while its socket is not read?
+"""Detects that a client has left while its socket is not read.
 
-The loop sees a departure only on a socket that it reads. It does not read one at end of file, where the
-client may still wait for its answer, nor one with bytes behind the request in hand. A client that has left
-and one that has only closed its sending side look the same until something is sent: the kernel of the first
-answers with a reset, at once, or to a probe when it has forgotten the connection (tcp_fin_timeout, a minute).
-So both are looked for here, at growing intervals.
+The event loop notices a departure only on a socket that it reads. It does not read a socket at end of file, whose
+client may still wait for its response, nor a socket with unread bytes after the current request. A client that has
+left and a client that has only closed its sending side look the same until something is sent. Then the kernel of a
+client that has left answers with a reset: at once, or to a keepalive probe when the kernel has forgotten the
+connection (tcp_fin_timeout, a minute). `DisconnectWatch` looks for a close and a reset, at growing intervals.
 """
 
 import asyncio
@@ -14,16 +14,19 @@ from collections.abc import Callable
 from asgireload.net.probing import has_hung_up, is_gone, probe_when_quiet
 
 FIRST_LOOK = 0.02
-"""Seconds; a reset on a local network is there by then."""
+"""Seconds until the first look; a reset on a local network arrives within that time."""
 LAST_LOOK = 5.0
-"""Longest time between two looks."""
+"""Most seconds between two looks."""
 PROBE_SECONDS = 15
-"""Between two probes of the kernel to a client that is sent nothing."""
+"""Seconds between two keepalive probes that the kernel sends to a client while nothing else is sent."""
 
 
 class DisconnectWatch:
-    """Calls `on_hang_up` once when the peer of `sock` has closed its sending side, if that is not known
-    yet, and `on_gone` once when it has reset the connection. `cancel` ends the watch."""
+    """Watches the peer of `sock`, until `cancel` is called.
+
+    `on_hang_up` is called once when the peer has closed its sending side; None: the caller knows of that already.
+    `on_gone` is called once when the peer has reset the connection. The socket is not closed.
+    """
 
     __slots__ = ("_interval", "_loop", "_on_gone", "_on_hang_up", "_sock", "_timer")
 
@@ -43,12 +46,13 @@ class DisconnectWatch:
         self._timer = loop.call_later(self._interval, self._look)
 
     def hurry(self) -> None:
-        """Something was sent: the answer may be here soon."""
+        """Look again soon: something was sent, and a reset may answer it."""
         self._interval = FIRST_LOOK
         self._timer.cancel()
         self._timer = self._loop.call_later(self._interval, self._look)
 
     def cancel(self) -> None:
+        """End the watch. Neither callback is called after that."""
         self._timer.cancel()
 
     def _look(self) -> None:
@@ -59,4 +63,4 @@ class DisconnectWatch:
         self._timer = self._loop.call_later(self._interval, self._look)
         if self._on_hang_up is not None and has_hung_up(self._sock):
             on_hang_up, self._on_hang_up = self._on_hang_up, None
-            on_hang_up()  # may hurry
+            on_hang_up()  # may call `hurry`

@@ -1,6 +1,6 @@
-"""The event stream that a connection has in hand while its worker drains: how it moves, stays or ends.
+"""Moves or ends the event stream of a connection while its worker drains.
 
-When it does is decided by `StreamLeaving`.
+`StreamLeaving` decides which of both, and when.
 """
 
 import random
@@ -19,11 +19,11 @@ from asgireload.http1.write_scheduling import ConnectionWriter
 from asgireload.ipc.parcels import EventStreamParcel, Parcel
 
 DETACH_SECONDS: Final = 1.0
-"""From telling an application that its event stream is over here until it is cancelled, if it does not listen."""
+"""Seconds from telling an application that the client has left until it is cancelled, if it does not listen."""
 PATIENCE_SECONDS: Final = 5.0
-"""How long an event stream waits for its client to take what was sent, and for a worker that follows."""
+"""Seconds for which an event stream waits until its client has read what was sent, and until a worker follows."""
 NO_DEADLINE_SECONDS: Final = 3600.0
-"""What a drain without a deadline leaves."""
+"""Seconds that a drain without a deadline is taken to last."""
 
 
 class StreamConnection(Protocol):
@@ -58,7 +58,7 @@ class StreamConnection(Protocol):
 
 
 class EventStreamHost:
-    """The `LeavingStream` of the exchange that a connection has in hand."""
+    """The `LeavingStream` of the current exchange of a connection."""
 
     __slots__ = ("_connection", "_exchange", "_stream")
 
@@ -77,7 +77,7 @@ class EventStreamHost:
             and exchange.events is not None
             and exchange.events.can_move
             and not connection.writer.is_direct
-            # The worker that follows reads the head once more, and would wait for a body.
+            # The worker that follows parses the head again, and would wait for a body.
             and exchange.is_request_complete
             and not exchange.head.chunked
             and not exchange.head.content_length
@@ -95,7 +95,7 @@ class EventStreamHost:
         notice = min(settings.event_stream_notice, left / 2)
         window = min(settings.close_window, (left - notice) / 2)
         now = connection.clock.loop.time() + notice
-        jitter = random.random()  # it spreads load; nobody gains by guessing it
+        jitter = random.random()  # it spreads load, and is no secret
         plan = connection.drain.stream_plan
         if plan is None:
             count = connection.count_event_streams()
@@ -105,7 +105,7 @@ class EventStreamHost:
         return plan.next_at(jitter)
 
     def _seconds_left(self) -> float:
-        """Return the time until the deadline of the drain."""
+        """Return the seconds until the deadline of the drain."""
         deadline = self._connection.drain.notice.deadline
         return NO_DEADLINE_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
 
@@ -118,7 +118,7 @@ class EventStreamHost:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Tell the application that its stream is over here, and cancel it a moment later if it does not listen."""
+        """Tell the application that the client has left; cancel it after DETACH_SECONDS if it does not listen."""
         exchange = self._exchange
         exchange.detach()
         self._connection.clock.loop.call_later(

@@ -1,8 +1,8 @@
-"""Request heads that were read before, so that equal bytes are not read twice.
+"""A cache of parsed request heads, so that equal bytes are not parsed twice.
 
-Clients say nearly the same in every request: one that polls sends the same head again and again, a browser
-the same header lines behind another request line. What was read of them once, and found right, is kept and
-shared by the connections of a worker. Only heads from HTTP/1.1 that ask for no upgrade.
+Clients repeat themselves: a client that polls sends the same head again and again, and a browser sends the same
+header lines after different request lines. Heads that were parsed and accepted are shared by the connections of a
+worker. Only heads of HTTP/1.1 without `Connection: upgrade` are cached.
 """
 
 from typing import Final
@@ -10,15 +10,16 @@ from typing import Final
 from asgireload.http.request import RequestHead
 
 MOST_HEADS: Final = 256
+"""Heads in one table."""
 MOST_BYTES: Final = 8192
-"""Larger heads are not kept. Cookies and tokens take some KiB, and cost the most to read."""
+"""Larger heads are not cached. Cookies and tokens take some KiB, and cost the most to parse."""
 TABLE_BYTES: Final = 256 * 1024
-"""Of heads in one table. What is made of them takes about four times as much, so both together stay below
-some 2.5 MiB."""
+"""Bytes of heads in one table. The objects made of them take about four times as much, so both tables together
+stay below some 2.5 MiB."""
 
 
 class KnownHead:
-    """A head that was read, the bytes that it was read from, and where it stands in its cache."""
+    """A parsed head, the bytes from which it was parsed, and its place in the cache."""
 
     __slots__ = ("data", "head", "place")
 
@@ -29,24 +30,24 @@ class KnownHead:
 
 
 class HeadCache:
-    """Two bounded tables. When one is full it is emptied: what is still in use comes back at once."""
+    """Two bounded tables of heads. A full table is emptied; heads that are still in use soon return."""
 
     __slots__ = ("_block_bytes", "_places", "_whole_bytes", "blocks", "whole")
 
     def __init__(self) -> None:
         self.whole: dict[bytes, KnownHead] = {}
-        """By all bytes of the head."""
+        """Heads by all their bytes."""
         self._places: list[KnownHead] = []
-        """The same, in the order in which they came."""
+        """The values of `whole`, by their places."""
         self.blocks: dict[bytes, RequestHead] = {}
-        """By the header lines; the request line in it is that of another request."""
+        """Heads by their header lines. The request line of such a head may differ from that of the request."""
         self._whole_bytes = 0
         self._block_bytes = 0
 
     def repeats(self, data: bytes, place: int) -> KnownHead | None:
-        """Return the head at `place`, which may be any number, if it is `data`.
+        """Return the head at `place`, which may be out of range, if its bytes are `data`; else None.
 
-        A client often repeats itself, and to compare the bytes costs a tenth of looking for them in the table.
+        Clients often send the same head again, and to compare the bytes costs a tenth of a look into the table.
         """
         if place >= len(self._places):
             return None
@@ -54,7 +55,7 @@ class HeadCache:
         return known if data == known.data else None
 
     def begins(self, data: bytes, place: int) -> KnownHead | None:
-        """Return the head at `place`, which may be any number, if `data` begins with it."""
+        """Return the head at `place`, which may be out of range, if `data` begins with its bytes; else None."""
         if place >= len(self._places):
             return None
         known = self._places[place]
@@ -62,7 +63,7 @@ class HeadCache:
         return known if len(data) >= size and data[:size] == known.data else None
 
     def keep_whole(self, data: bytes, head: RequestHead) -> None:
-        """Keep a head that is not known yet, with its bytes to the last."""
+        """Add a head that is not in `whole`. `data`: all its bytes, with the empty line."""
         if len(self.whole) >= MOST_HEADS or self._whole_bytes + len(data) > TABLE_BYTES:
             self.whole.clear()
             self._places.clear()
@@ -73,6 +74,7 @@ class HeadCache:
         self._whole_bytes += len(data)
 
     def keep_block(self, block: bytes, head: RequestHead) -> None:
+        """Add a head to `blocks`. `block`: its header lines, each with its line end."""
         if len(self.blocks) >= MOST_HEADS or self._block_bytes + len(block) > TABLE_BYTES:
             self.blocks.clear()
             self._block_bytes = 0

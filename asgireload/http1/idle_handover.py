@@ -1,12 +1,13 @@
-"""The way of a connection that is between two requests to the worker that follows.
+"""The handover to the worker that follows of a connection that is between two requests.
 
     FREE, HELD ──its turn──▶ OFFERED ──taken──▶ GONE
     FREE ──hold──▶ HELD ◀──refused── OFFERED
     HELD ──release──▶ FREE
 
-A connection that is enlisted for a turn serves on, so it is FREE until then. It is HELD, and does not read, when
-its turn comes at once, when only the other worker can serve what it would read, and while newer code is on its way.
-While it is OFFERED nothing is read or written; from GONE on, the socket is the other worker's.
+A connection that is enlisted for a turn serves requests until the turn comes, so it is FREE. It is HELD, and does
+not read, when its turn comes at once, when only the other worker can serve the next request, and while newer code
+is about to be loaded. While it is OFFERED, nothing is read or written; from GONE on, the socket belongs to the
+other worker.
 """
 
 from collections.abc import Callable
@@ -17,44 +18,46 @@ from asgireload.http.drain_state import Successor
 
 
 class HoldState(Enum):
+    """How far the handover is; see the diagram of the module."""
+
     FREE = auto()
-    """It reads, or answers a request."""
+    """The connection reads, or answers a request."""
     HELD = auto()
-    """Between two requests, and not reading."""
+    """The connection is between two requests, and does not read."""
     OFFERED = auto()
-    """The worker that follows decides."""
+    """The connection was offered; the worker that follows has not answered yet."""
     GONE = auto()
-    """The other worker has it."""
+    """The other worker has taken the connection, or the connection has ended."""
 
 
 class IdleConnection(Protocol):
-    """What `IdleHandover` asks of its connection."""
+    """The interface of a connection to its `IdleHandover`."""
 
     def is_between_requests(self) -> bool: ...
 
     def may_leave(self) -> bool:
-        """Whether the worker that follows may take the connection."""
+        """Return whether the worker that follows may take the connection."""
 
     def pause_reading(self) -> None: ...
 
     def stay(self) -> None:
-        """Read again, what was received and not read first."""
+        """Read again, and first parse the bytes that were received while the connection was held."""
 
     def is_flushed(self) -> bool:
-        """Whether the transport holds nothing; if it does, `enlist` is called when it does not."""
+        """Return whether the write buffer of the transport is empty. If not, call `enlist` again when it is."""
 
     def offer_to(self, successor: Successor, settled: Callable[[bool], None]) -> bool:
-        """Call `Successor.take` with the socket and an `HttpParcel`; return what it returns."""
+        """Call `Successor.take` with the socket and an `HttpParcel`; return its result."""
 
     def leave(self) -> None:
-        """Close the descriptor without a word: the connection is the other worker's."""
+        """Close the descriptor without writing and without shutdown(): the other worker uses the socket."""
 
     def begin_drain(self) -> None:
-        """The offer was refused: end as a connection does that nobody takes."""
+        """End as a connection that no worker takes: the offer was refused."""
 
 
 class IdleHandover:
-    """Of one connection; made when it is held or enlisted for the first time."""
+    """The handover of one connection; made when the connection is held or enlisted for the first time."""
 
     __slots__ = ("_connection", "_refused_by", "_successor", "state")
 
@@ -62,27 +65,29 @@ class IdleHandover:
         self.state = HoldState.FREE
         self._connection = connection
         self._successor: Successor | None = None
-        """Where the connection is enlisted, or offered."""
+        """The worker at which the connection is enlisted, or to which it is offered."""
         self._refused_by: Successor | None = None
 
     def was_refused_by(self, successor: Successor) -> bool:
+        """Return whether `successor` was the last to refuse the connection."""
         return successor is self._refused_by
 
     def enlist(self, successor: Successor | None) -> bool:
-        """Ask for a turn, once. True: it comes before anything else would be read."""
+        """Ask `successor` for a turn, if that was not done. Return True if the turn comes in the next turn of the
+        loop or soon after (`Successor.enlist`)."""
         if successor is None or self._successor is successor:
             return False
         self._successor = successor
         return successor.enlist(self._take_turn)
 
     def hold(self) -> None:
-        """Do not read until `release`, or the turn."""
+        """Stop reading until `release`, or until the connection is handed over."""
         if self.state is HoldState.FREE:
             self.state = HoldState.HELD
         self._connection.pause_reading()
 
     def release(self) -> None:
-        """Read on, if the connection was held and not offered."""
+        """Read again if the connection is HELD."""
         if self.state is HoldState.HELD:
             self.state = HoldState.FREE
             self._connection.stay()
@@ -96,10 +101,10 @@ class IdleHandover:
         if successor is None or not connection.may_leave():
             self.release()
             return
-        # Until it has gone, or is refused: what comes now is for the other worker to read.
+        # Bytes that arrive from now on are for the other worker to read, unless it refuses the connection.
         self.hold()
         if not connection.is_flushed():
-            # The other worker could write before the rest of this one's: asks again when all is out.
+            # Otherwise the other worker could write before the buffered bytes of this one.
             return
         self.state = HoldState.OFFERED
         self._successor = successor
@@ -107,7 +112,7 @@ class IdleHandover:
             self._settle(False)
 
     def _settle(self, is_taken: bool) -> None:  # noqa: FBT001 - the port's call has one value
-        """Hear what became of the offer."""
+        """Note the answer of the successor to the offer."""
         successor = self._successor
         self._successor = None
         if self.state is not HoldState.OFFERED:
@@ -121,5 +126,5 @@ class IdleHandover:
         self._connection.begin_drain()
 
     def cancel(self) -> None:
-        """The connection ends in another way."""
+        """Note that the connection ends in another way."""
         self.state = HoldState.GONE

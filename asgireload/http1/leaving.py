@@ -1,14 +1,14 @@
-"""A connection that goes to another worker: the last part of its way, the same for event streams and WebSockets.
+"""The handover of an event stream or WebSocket to another worker, once its application's call has ended here.
 
     STAYING ──begin──▶ ENLISTED ──turn──▶ OFFERED ──taken──▶ GONE
-       └───begin──▶ WAITING ◀──nobody follows──┘ (ENLISTED, OFFERED)
+       └───begin──▶ WAITING ◀──no worker follows──┘ (ENLISTED, OFFERED)
     WAITING ──another worker follows──▶ ENLISTED
     any but OFFERED ──too late──▶ KEPT ◀──refused── OFFERED
 
-Until it is OFFERED the connection is this worker's, and from GONE on it is the other worker's. In between nothing
-may be read from it or written to it. A connection that is KEPT can only be ended: its application has been told
-that the client has left. So a connection does not give up when the worker that follows is lost, but waits for the
-next one, for as long as `LeavingSocket.patience` says.
+Until it is OFFERED, the connection belongs to this worker, and from GONE on to the other worker. In between,
+nothing may be read from it or written to it. A connection that is KEPT can only be ended, because its application
+has been told that the client has left. So a connection whose successor is lost is not KEPT at once, but waits for
+another successor, for `LeavingSocket.patience` seconds.
 """
 
 import asyncio
@@ -20,44 +20,49 @@ from asgireload.ipc.parcels import Parcel
 
 
 class LeavingState(Enum):
+    """How far the handover is; see the diagram of the module."""
+
     STAYING = auto()
-    """It has not begun."""
+    """`begin` was not called yet."""
     ENLISTED = auto()
-    """The successor will give it a turn."""
+    """The connection waits for a turn to be offered to the successor."""
     OFFERED = auto()
-    """The successor decides."""
+    """The connection was offered; the successor has not answered yet."""
     WAITING = auto()
-    """Ready to go, and no worker follows at present."""
+    """The connection is ready to be offered, and there is no successor at present."""
     GONE = auto()
-    """The other worker has it."""
+    """The successor has taken the connection."""
     KEPT = auto()
-    """It ends here."""
+    """The connection ends in this worker."""
 
 
 _OVER = (LeavingState.GONE, LeavingState.KEPT)
 
 
 class LeavingSocket(Protocol):
-    """What `Leaving` asks of its connection."""
+    """The interface of a connection to `Leaving`."""
 
     def patience(self) -> float:
-        """Return for how many seconds from now it can wait, and still be ended in time."""
+        """Return for how many seconds from now the connection can wait and still be ended in time."""
 
     def descriptor(self) -> int:
-        """Return the socket's, or -1 when the connection is about to end by itself."""
+        """Return the descriptor of the socket, or -1 when the connection is about to end by itself."""
 
     def make_parcel(self) -> Parcel | None:
-        """Return what the other worker needs beside the socket; None: it cannot go any more."""
+        """Return what the other worker needs beside the socket; None when the connection can no longer move."""
 
     def release_socket(self) -> None:
-        """Close the descriptor without a word: the connection is the other worker's."""
+        """Close the descriptor without writing and without shutdown(): the other worker uses the socket."""
 
     def keep(self) -> None:
         """End the connection: no worker takes it."""
 
 
 class Leaving:
-    """The leaving of one connection. `cancel` it when the connection ends in another way."""
+    """Hands one connection over to the worker that follows.
+
+    Call `cancel` when the connection ends in another way.
+    """
 
     __slots__ = ("_loop", "_refused_by", "_socket", "_successor", "_timer", "following", "state")
 
@@ -66,25 +71,26 @@ class Leaving:
     ) -> None:
         self.state = LeavingState.STAYING
         self.following = following
-        """Which worker follows at present."""
+        """The worker that follows at present; None when there is none."""
         self._loop = loop
         self._socket = socket
         self._successor: Successor | None = None
-        """Where the connection is enlisted, or offered."""
+        """The worker at which the connection is enlisted, or to which it is offered."""
         self._refused_by: Successor | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_over(self) -> bool:
+        """True when the state is GONE or KEPT."""
         return self.state in _OVER
 
     def begin(self) -> None:
-        """The connection is ready to go."""
+        """Enlist the connection, which is ready to be offered. Called again, it does nothing."""
         if self.state is LeavingState.STAYING:
             self._enlist()
 
     def follow(self, successor: Successor | None) -> None:
-        """Another worker follows, or none at present."""
+        """Note that another worker follows, or none at present (None)."""
         self.following = successor
         if (self.state is LeavingState.ENLISTED and successor is not self._successor) or (
             self.state is LeavingState.WAITING and successor is not None
@@ -92,21 +98,21 @@ class Leaving:
             self._enlist()
 
     def give_up(self) -> None:
-        """Keep the connection, unless it is the successor who decides or all is over."""
+        """Keep the connection, unless it is OFFERED, GONE or KEPT."""
         if self.state is not LeavingState.OFFERED and not self.is_over:
             self._end(LeavingState.KEPT)
             self._socket.keep()
 
     def cancel(self) -> None:
-        """Ask nothing more of the connection."""
+        """Call no method of the connection any more."""
         if self.state is not LeavingState.GONE:
             self._end(LeavingState.KEPT)
 
     def _enlist(self) -> None:
-        """Ask the worker that follows for a turn, or wait for one that follows."""
+        """Ask the worker that follows for a turn, or wait until a worker follows."""
         successor = self.following
         if successor is not None and successor is not self._refused_by:
-            # No timeout while it is in line: a turn comes, or the successor is lost.
+            # No timeout while the connection is enlisted: its turn comes, or the successor is lost.
             self._cancel_timer()
             self._successor = successor
             self.state = LeavingState.ENLISTED

@@ -1,8 +1,8 @@
-"""A close that does not destroy the response it follows.
+"""A lingering close, which does not destroy the response that was written before it.
 
-Closing a socket while bytes of the peer are unread, or still to come, makes the kernel send a reset,
-and a reset discards what the peer has not read yet, the response included (RFC 9112 section 9.6). So
-the sending side is closed first, and what arrives is dropped for a bounded time.
+Closing a socket while bytes of the peer are unread, or still to come, makes the kernel send a reset. A reset
+discards the bytes that the peer has not read yet, the response included (RFC 9112 section 9.6). So the sending side
+is closed first, and received bytes are dropped for a bounded time.
 """
 
 import asyncio
@@ -12,22 +12,21 @@ import struct
 from asgireload.net.probing import untaken_bytes
 
 LINGER_SECONDS = 1.0
-"""Covers a few round trips of a far client. A client that reads closes much sooner."""
+"""Seconds between two looks at the peer: a few round trips to a distant client. Most clients close much sooner."""
 RESET_SECONDS = 0.05
-"""Between two looks whether the peer has taken everything, where it is to see an error then."""
+"""Seconds between two looks if the connection is to be reset once the peer has taken all bytes."""
 LINGER_LONGEST = 30.0
-"""Seconds for a client that goes on sending: closing under it would reset what it has yet to read, and many clients
-read only when they have sent everything. As nginx has it (`lingering_time`); no bound on bytes, which would cut the
-responses of those who are fast."""
+"""Most seconds for a client that keeps sending, as `lingering_time` of nginx: many clients read the response only
+after they have sent everything. There is no bound on bytes, which would truncate the responses of fast clients."""
 STALLED_SECONDS = 30.0
-"""A client that takes nothing of its response for so long gets no more of it."""
+"""Seconds after which the connection of a client that takes no more of its response is aborted."""
 
 
 class LingeringClose:
-    """Closes `transport` politely. Feed it what still arrives; it drops the bytes.
+    """Closes `transport` once the peer has taken its response. Pass received bytes to `drop`.
 
-    The transport is closed when the peer closes, when it has taken its response and sends no more, when the
-    time is used up, or, if the peer does not read the rest of its response, after it has stalled.
+    The transport is closed when the peer closes, when the peer has taken its response and sends no more, after
+    LINGER_LONGEST, or when the peer has stalled.
     """
 
     __slots__ = (
@@ -55,8 +54,9 @@ class LingeringClose:
         expects_input: bool = False,
         resets: bool = False,
     ) -> None:
-        """`stall_timeout` in seconds stands in for STALLED_SECONDS. `expects_input`: the peer was sending, and
-        knows the end of what it gets without the close. `resets`: the end is to be seen as an error."""
+        """`stall_timeout`: seconds, in place of STALLED_SECONDS. `expects_input`: the peer may still be sending,
+        and can tell the end of the response without the close. `resets`: reset the connection in the end, so that
+        the peer sees an error."""
         self._resets = resets
         self._expects_input = expects_input
         self._interval = RESET_SECONDS if resets else LINGER_SECONDS
@@ -65,15 +65,16 @@ class LingeringClose:
         self._loop = loop
         self._dropped_bytes = 0
         self._counted_bytes = 0
-        """Of the dropped ones, those up to the last look."""
+        """The value of `_dropped_bytes` at the last look."""
         self._unsent_bytes = 0
         self._deadline = 0.0
         self._longest = loop.time() + LINGER_LONGEST
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
-        """The transport has been closed already, because it speaks TLS."""
+        """`transport.close` was called before the end, because the transport uses TLS."""
 
     def begin(self) -> None:
+        """Close the sending side, after the buffered bytes, and start the timer."""
         transport = self._transport
         if transport.is_closing():
             return
@@ -84,14 +85,15 @@ class LingeringClose:
             transport.resume_reading()
         elif transport.can_write_eof():
             try:
-                transport.write_eof()  # after what is buffered
+                transport.write_eof()  # it takes effect after the buffered bytes
             except OSError:
-                transport.abort()  # the peer has reset the connection, which the loop has yet to see
+                transport.abort()  # the peer has reset the connection, and the loop has not noticed yet
                 return
             transport.resume_reading()
         else:
-            # TLS has no half-close in asyncio. Closing says goodbye behind what is buffered, and then waits for a
-            # goodbye that many clients never send; asyncio's own loop takes data that comes instead for an error.
+            # asyncio has no half-close for TLS. `close` sends close_notify after the buffered bytes, and waits for
+            # the close_notify of the peer, which many clients never send. The loop of asyncio treats data that
+            # arrives instead as an error.
             if self._expects_input:
                 transport.resume_reading()
             else:
@@ -102,10 +104,11 @@ class LingeringClose:
         self._timer = self._loop.call_later(self._interval, self._tick)
 
     def drop(self, data: bytes) -> None:
+        """Count `data`, which was received, and drop it."""
         self._dropped_bytes += len(data)
 
     def abort(self) -> None:
-        """Close now. What the peer has not taken is lost."""
+        """Close now. Bytes that the peer has not taken are lost."""
         self.cancel()
         if self._resets:
             reset(self._transport)
@@ -113,7 +116,7 @@ class LingeringClose:
             self._transport.abort()
 
     def cancel(self) -> None:
-        """Forget the timer. Called when the connection is lost."""
+        """Cancel the timer. Called when the connection is lost."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -163,7 +166,7 @@ class LingeringClose:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close so that the peer sees an error: SO_LINGER with no time turns FIN into RST (socket(7))."""
+    """Close so that the peer sees an error: SO_LINGER with a time of 0 sends RST in place of FIN (socket(7))."""
     own_socket: socket.socket | None = transport.get_extra_info("socket")
     if own_socket is not None and own_socket.family != socket.AF_UNIX:
         own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -171,10 +174,10 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:
-    """Return how many bytes the peer has yet to take: those in the transport, and those in the kernel.
+    """Return how many bytes the peer has yet to take: those in the transport and those in the kernel.
 
-    asyncio does not show the buffer below TLS; it is empty when the socket's is. A transport that has
-    lost its socket holds nothing.
+    asyncio does not expose the buffer below TLS, which is empty when that of the socket is. For a transport that
+    has lost its socket, only the bytes in the transport are counted.
     """
     unsent = transport.get_write_buffer_size()
     own_socket: socket.socket | None = transport.get_extra_info("socket")
@@ -182,5 +185,5 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
         try:
             unsent += untaken_bytes(own_socket)
         except OSError:
-            return unsent  # it is closed, which a copy of its number in the loop does not show
+            return unsent  # the socket is closed; the socket object of the loop does not know
     return unsent

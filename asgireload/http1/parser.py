@@ -1,8 +1,7 @@
-"""What the lines of a request head mean: a `RequestHead`, derived once, checked against RFC 9110 and RFC 9112.
+"""Interprets the lines of a request head: makes a `RequestHead`, checked against RFC 9110 and RFC 9112. Pure.
 
-Where a head begins and ends on the wire is `reader.py`; taking its lines apart is `parsers.py`. What the
-lines mean is decided here, for every parser, so that a request is accepted or refused alike whichever is
-chosen.
+`reader.py` finds the beginning and end of a head, and `parsers.py` splits its lines into names and values. The
+checks here apply to every parser, so that all parsers accept and refuse the same requests.
 """
 
 import re
@@ -14,10 +13,10 @@ from asgireload.http.request import Headers, RequestHead, RequestLine
 
 
 class RequestSink(Protocol):
-    """Receives one request: a head, any number of body pieces, a completion."""
+    """The object to which a `RequestReader` passes a request: a head, any number of body pieces, a completion."""
 
     def on_head(self, head: RequestHead) -> bool:
-        """Return True to take the connection away from HTTP: nothing after this head is parsed."""
+        """Take the head of a request. Return True to upgrade the connection: nothing after this head is parsed."""
         ...
 
     def on_body(self, data: bytes) -> None: ...
@@ -25,8 +24,8 @@ class RequestSink(Protocol):
     def on_complete(self) -> None: ...
 
 
-# The methods that RFC 9110, RFC 5789, WebDAV and its relatives define, as llhttp knows them. Others could
-# be passed on, but a method nobody knows is a fault far more often than a wish.
+# The methods of RFC 9110, RFC 5789, WebDAV and its extensions, as in llhttp. Other methods could be passed on to
+# applications, but an unknown method is a fault far more often than intended.
 METHODS = frozenset(
     b"DELETE GET HEAD POST PUT CONNECT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH"
     b" UNLOCK BIND REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE"
@@ -40,24 +39,24 @@ TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
 _HTTP_0_9 = re.compile(TOKEN + rb" [\x21-\x7e]++")
 _PLAIN_HOST = re.compile(rb"[A-Za-z0-9\-._]++(?::[0-9]*+)?")
-"""What nearly every Host header is."""
-# RFC 3986 section 3.2: host with optional port, no user information. May be empty. What brackets hold is
-# looked at by `_is_address`.
+"""Matches nearly every Host header; a quick check before `_AUTHORITY`."""
+# RFC 3986 section 3.2: host with optional port, no user information. May be empty. `_is_address` checks the text
+# in brackets.
 _AUTHORITY = re.compile(
     rb"(?:\[([^\]]++)\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*+)?"
 )
-# RFC 3986 section 3.2.2, and a zone as in RFC 6874.
+# RFC 3986 section 3.2.2, and a zone id as in RFC 6874.
 _FUTURE_ADDRESS = re.compile(rb"[vV][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++")
 _ADDRESS_WITH_ZONE = re.compile(rb"([0-9A-Fa-f:.]++)(?:%25(?:[A-Za-z0-9\-._~]|%[0-9A-Fa-f]{2})++)?")
 _ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?#]+)([^?#]*)(?:\?([^#]*))?")
-# Eighteen digits always fit into a signed 64-bit integer; nobody sends an exabyte in earnest.
+# Eighteen digits (nearly an exabyte) always fit into a signed 64-bit integer.
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 def read_request_line(line: bytes) -> RequestLine:
-    """Take apart a request line without its line end. Raise PeerError with 400, 501 or 505.
+    """Parse a request line without its line end. Raise PeerError with the status 400, 501 or 505.
 
-    A minor version above 1 is read as 1.1, as RFC 9110 section 2.5 asks.
+    A minor version above 1 is treated as 1.1 (RFC 9110 section 2.5).
     """
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
@@ -88,10 +87,10 @@ def read_request_line(line: bytes) -> RequestLine:
 
 
 def read_head(line: RequestLine, headers: Headers) -> RequestHead:
-    """Derive what a head means. `headers` is taken over and may be changed.
+    """Return the head of a request. The head owns `headers` from then on; they may be changed.
 
-    Raise PeerError for what RFC 9112 tells a server to refuse, and for the ambiguities that request
-    smuggling lives on.
+    Raise PeerError for a head that RFC 9112 tells a server to refuse, and for the ambiguities that request
+    smuggling exploits.
     """
     head = RequestHead(line, headers)
     hosts = lengths = 0
@@ -121,7 +120,7 @@ def read_head(line: RequestLine, headers: Headers) -> RequestHead:
             codings = value.lower() if codings is None else codings + b"," + value.lower()
             head.chunked = codings == b"chunked"
             if head.chunked and value != b"chunked":
-                headers[headers.index((name, value))] = (name, b"chunked")  # as h11 shows it
+                headers[headers.index((name, value))] = (name, b"chunked")  # as h11 does
         elif name == b"expect":
             expectations += _list(value)
         elif name == b"upgrade":
@@ -135,11 +134,11 @@ def read_head(line: RequestLine, headers: Headers) -> RequestHead:
     if hosts > 1 or (hosts == 0 and is_1_1):
         raise PeerError(400, "a request needs exactly one Host header")
     if codings is not None:
-        # RFC 9112 section 6.1: the framing is ambiguous or faulty; this is how requests are smuggled.
+        # RFC 9112 section 6.1: the framing is ambiguous or faulty, which request smuggling exploits.
         if lengths or not is_1_1:
             raise PeerError(400, "Transfer-Encoding is not allowed here")
-        # Section 6.3 item 4 demands 400 where the end of the body cannot be known; an empty element of the
-        # list hides from some what others see.
+        # Section 6.3 item 4 demands 400 when the end of the body cannot be determined. Parsers differ in how they
+        # treat an empty element of the list.
         names = [coding.strip(b" \t") for coding in codings.split(b",")]
         if names[-1] != b"chunked" or names.count(b"chunked") > 1 or b"" in names:
             raise PeerError(400, "chunked is not, once, the last transfer coding")
@@ -155,7 +154,7 @@ def read_head(line: RequestLine, headers: Headers) -> RequestHead:
         head.keep_alive = not wants_close
         head.is_plain = not wants_upgrade
     else:
-        # RFC 9112 section 9.3; and Expect means nothing here (RFC 9110 section 10.1.1).
+        # RFC 9112 section 9.3. Expect is ignored in HTTP/1.0 (RFC 9110 section 10.1.1).
         head.keep_alive = wants_keep_alive and not wants_close
     if line.authority is not None:
         _replace_host(headers, line.authority)
@@ -184,7 +183,7 @@ def _is_authority(value: bytes) -> bool:
 
 
 def _is_address(text: bytes) -> bool:
-    """Say whether `text` may stand in brackets: an IPv6 address, or one of a later version."""
+    """Return whether `text` may stand in brackets: an IPv6 address, or one of a later version (IPvFuture)."""
     if _FUTURE_ADDRESS.fullmatch(text) is not None:
         return True
     match = _ADDRESS_WITH_ZONE.fullmatch(text)
@@ -198,7 +197,7 @@ def _is_address(text: bytes) -> bool:
 
 
 def _replace_host(headers: Headers, authority: bytes) -> None:
-    # RFC 9112 section 3.2.2: the authority of an absolute-form target wins over the Host header.
+    # RFC 9112 section 3.2.2: the authority of an absolute-form target replaces the Host header.
     for index, (name, _) in enumerate(headers):
         if name == b"host":
             headers[index] = (name, authority)

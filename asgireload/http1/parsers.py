@@ -1,8 +1,8 @@
-"""Taking the header lines of a request apart: ours, and the same by httptools and by h11.
+"""Parsers of the header lines of a request: our own, httptools and h11.
 
-The reader hands over heads that are complete and whose grammar it has checked, so any of the three must
-find the same names and values in them; a test holds them to that. Ours is the default and needs nothing
-installed; the others are there for who trusts a library more.
+The reader passes complete heads whose grammar it has checked. So all three find the same names and values, which a
+test verifies. Our own parser is the default, and needs no library; the others are for users who trust a library
+more.
 """
 
 import re
@@ -13,14 +13,14 @@ from asgireload.http.settings import ParserName
 from asgireload.http1.parser import TOKEN
 
 FieldsParser = Callable[[bytes, bytes], Headers]
-"""Takes a request line and the header lines behind it, line ends included; returns names in lowercase and
-values without surrounding whitespace. Raises PeerError for what the library refuses."""
+"""Takes a request line without its line end, and the header lines, each with its line end. Returns names in
+lowercase and values without surrounding whitespace. Raises PeerError for a head that the library refuses."""
 
 _FIELD = re.compile(rb"(" + TOKEN + rb"):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n")
 
 
 def parse_fields(line: bytes, block: bytes) -> Headers:
-    """Our own `FieldsParser`."""
+    """Our own `FieldsParser`. It raises no error."""
     headers = [(name.lower(), value) for name, value in _FIELD.findall(block)]
     if b" \r\n" in block or b"\t\r\n" in block:
         headers = [(name, value.rstrip(b" \t")) for name, value in headers]
@@ -28,10 +28,9 @@ def parse_fields(line: bytes, block: bytes) -> Headers:
 
 
 def choose_parser(http: str) -> ParserName:
-    """Return the parser that the option `http` means; auto takes ours.
+    """Return the parser for the value `http` of the option; `auto` is our own.
 
-    What was asked for is returned even if it is missing, so that its absence is told by ImportError at
-    its first use.
+    A library that is not installed is returned, too: `fields_parser` raises ImportError for it.
     """
     if http == "httptools":
         return "httptools"
@@ -39,7 +38,7 @@ def choose_parser(http: str) -> ParserName:
 
 
 def fields_parser(name: ParserName) -> FieldsParser:
-    """Raise ImportError when the library that `name` stands for is not installed."""
+    """Return the `FieldsParser` of this name. Raise ImportError when its library is not installed."""
     # The libraries are extras: loaded only when chosen.
     if name == "httptools":
         from asgireload.http1 import _httptools

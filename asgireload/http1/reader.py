@@ -1,12 +1,12 @@
-"""Where requests begin and end on the wire (RFC 9112): bytes in, calls on a sink out. No I/O, no clock.
+"""Splits received bytes into requests (RFC 9112): bytes in, calls on a `RequestSink` out. No I/O, no clock.
 
-The reader gathers a head, bounds it, and checks its grammar to the letter before anything is made of it;
-it delimits the body by Content-Length or by chunks. It stops behind each request, so what follows stays
-raw bytes until the response before it is complete: nothing is parsed that may never be answered, and
-pipelined requests cannot pile up as objects.
+The reader collects a head, limits its size, and checks its grammar strictly before it is interpreted
+(`parser.py`). It delimits the body by Content-Length or by chunks (`chunked.py`). It stops after each request:
+the bytes that follow stay unparsed until the response is complete, so that pipelined requests do not pile up as
+objects.
 
 The outcome does not depend on how the bytes were split: a fault is found at the first byte that makes the
-request wrong, or at the end of its line.
+request invalid, or at the end of the line that contains the byte.
 """
 
 import re
@@ -20,7 +20,7 @@ from asgireload.http1.parser import TOKEN, RequestSink, read_head, read_request_
 from asgireload.http1.parsers import FieldsParser, parse_fields
 
 # RFC 9110 section 5.5: field values are visible characters, spaces, tabs, and bytes above ASCII. Neither
-# obs-fold nor whitespace before the colon (RFC 9112 sections 5.1 and 5.2).
+# obs-fold nor whitespace before the colon is accepted (RFC 9112 sections 5.1 and 5.2).
 _FIELD_LINE = re.compile(TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+")
 _FIELD_LINES = re.compile(rb"(?:" + TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+")
 _NOT_IN_LINE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
@@ -30,7 +30,7 @@ _TLS_HANDSHAKE: Final = 0x16  # RFC 8446 section 5.1: type of the first record
 
 
 class _Nobody:
-    """The sink of a reader that reads no more."""
+    """The sink of a reader after `let_go`: it must not be called."""
 
     def on_head(self, head: RequestHead) -> bool:
         raise AssertionError("a request for nobody")
@@ -46,7 +46,7 @@ _NOBODY: Final = _Nobody()
 
 
 class RequestReader:
-    """Reads one request after another. Not usable after it has raised PeerError."""
+    """Reads the requests of one connection, one after another. Not usable after it has raised PeerError."""
 
     __slots__ = (
         "_cache",
@@ -82,32 +82,34 @@ class RequestReader:
         self._head: RequestHead | None = None
         """The head whose body is being read."""
         self._place = 0
-        """Of the head in the cache that was found there last."""
+        """The place of the head that was last found in the cache (`KnownHead.place`)."""
         self._remaining = 0
         self._chunks: ChunkedBody | None = None
         self._is_over = False
 
     @property
     def has_partial_head(self) -> bool:
-        """True when a part of a request head was received and its end was not."""
+        """True when a part of a request head was received, but not its end."""
         # A lone CR is the first half of an empty line before a request line.
         return bool(self._partial) and self._partial != b"\r"
 
     def partial_bytes(self) -> bytes:
-        """Return the part of a head that was received; another reader may be fed with it."""
+        """Return the part of a head that was received, for the reader of another worker."""
         return bytes(self._partial)
 
     def let_go(self) -> None:
-        """Read no more, and forget the sink: it refers to its reader, and both should end without the
-        garbage collector."""
+        """Forget the sink. The reader must not be used after that.
+
+        The sink refers to its reader; without the cycle both are freed without the garbage collector.
+        """
         self._sink = _NOBODY
 
     def feed(self, data: bytes) -> bytes:
-        """Read on, to the end of one request at most; return what is behind it.
+        """Read `data` up to the end of one request at most; return the bytes after it.
 
-        Behind a head for which `on_head` returned True everything is returned. Behind a request that
-        ends the connection (RFC 9112 section 9.6) everything is dropped. Raise PeerError when the
-        protocol forbids what was sent. The sink must not call `feed`.
+        After a head for which `on_head` returned True, all bytes are returned. Bytes after a request that
+        ends the connection (RFC 9112 section 9.6) are dropped. Raise PeerError for bytes that the protocol
+        does not allow. The sink must not call `feed`.
         """
         if self._head is not None:
             return self._feed_body(data)
@@ -116,7 +118,7 @@ class RequestReader:
         partial = self._partial
         if partial:
             if partial[0] == 13:
-                # The first half of an empty line: with the second, nothing of a head is there yet.
+                # The first half of an empty line, which comes before the head (RFC 9112 section 2.2).
                 data = bytes(partial) + data
                 partial.clear()
                 self._walk = None
@@ -152,11 +154,11 @@ class RequestReader:
             self._walk.advance(self._partial)
 
     def _read_head(self, data: bytes, end: int) -> bytes:
-        """Read the head that is complete in `data`, with `end` behind its last header line."""
+        """Read the head that is complete in `data`; its last header line ends at `end`."""
         limits = self._limits
         size = end + 4
         rest = data[size:]
-        whole = data[:size] if rest else data  # behind it a body, or another request
+        whole = data[:size] if rest else data  # `rest` is a body, or the next request
         known = self._cache.whole.get(whole) if size <= self._most_cached else None
         if known is not None:
             self._place = known.place
@@ -189,8 +191,9 @@ class RequestReader:
         return self._begin(head, rest)
 
     def read_again(self, data: bytes) -> RequestHead | None:
-        """Return the head of a request that is `data`, to the last byte, and is known to have no body; None: `feed`
-        it. The sink hears nothing of it.
+        """Return the head of the request `data` if the same bytes were read before and the request has no body.
+
+        The sink is not called. Return None for all other bytes, which must be passed to `feed`.
         """
         if self._head is not None or self._is_over or self._partial:
             return None
@@ -209,7 +212,7 @@ class RequestReader:
         return self._begin(head, rest)
 
     def _begin(self, head: RequestHead, rest: bytes) -> bytes:
-        """Hand a head on, and of what is behind it the body; return the rest, as `feed` does."""
+        """Pass a head to the sink, then the body in `rest`; return the bytes after it, as `feed` does."""
         if self._sink.on_head(head):
             self._is_over = True
             return rest
@@ -229,11 +232,11 @@ class RequestReader:
     def _read_new(self, request_line: RequestLine, line: bytes, block: bytes) -> RequestHead:
         limits = self._limits
         if request_line.http_version == "1.1" and line[-1:] != b"1":
-            line = line[:-1] + b"1"  # no library knows of HTTP/1.2
+            line = line[:-1] + b"1"  # the libraries refuse HTTP/1.2
         try:
             headers = self._parse_fields(line, block)
         except PeerError as error:
-            # A library refuses in its own order and words; ours come first.
+            # Prefer the error of our own parser: it is the same whichever library is chosen.
             read_head(request_line, parse_fields(line, block))
             raise error from None
         head = read_head(request_line, headers)
@@ -277,26 +280,26 @@ class RequestReader:
 
 
 class _HeadWalk:
-    """Goes through a head line by line, as far as it is there, and raises at its first fault."""
+    """Checks a head line by line, as far as it was received, and raises PeerError at the first fault."""
 
     __slots__ = ("_checked", "_fields", "_limits", "_start")
 
     def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
         self._start = 0
-        """Where the current line begins."""
+        """Offset of the current line."""
         self._checked = 0
-        """Up to here the current line has no forbidden byte."""
+        """Offset up to which the current line has no forbidden byte."""
         self._fields = -1
-        """Header lines so far; -1 within the request line."""
+        """Number of complete header lines; -1 within the request line."""
 
     def advance(self, buffer: bytearray) -> None:
-        """Check what is new in `buffer`, which holds the head from its first byte and only grows."""
+        """Check the bytes that were added to `buffer`, which begins with the first byte of the head."""
         while True:
             line_end = buffer.find(b"\n", self._start)
             is_whole = line_end >= 0
             end = line_end if is_whole else len(buffer)
-            # A CR at the end is part of the line end, or may turn out to be.
+            # A CR at the end of a line belongs to the line end; at the end of the buffer, it may.
             has_return = end > self._start and buffer[end - 1] == 13
             content_end = end - 1 if has_return else end
             if content_end > self._start:

@@ -1,7 +1,7 @@
 """A response over HTTP/1.1: framed by `writer.py`, written by its connection.
 
-`Http1ResponseStream` decides which bytes go out and which of them belong in one write. When they are written is the
-connection's (`write_scheduling.py`), as is what becomes of the connection behind them.
+`Http1ResponseStream` decides which bytes are sent, and which of them belong in one write. The connection decides
+when they are written (`write_scheduling.py`), and whether it continues after the response.
 """
 
 from typing import Any
@@ -19,9 +19,10 @@ from asgireload.ipc.parcels import EventStreamParcel
 
 
 class Carrier:
-    """What a stream needs of its connection.
+    """The interface of a connection to its response streams.
 
-    A class and no protocol: compiled, its attributes and methods are then found without a lookup.
+    It is a base class and not a typing.Protocol, because compiled code finds the attributes and methods of a native
+    class without a lookup by name.
     """
 
     __slots__ = ("clock", "live", "server", "wire", "writer")
@@ -37,74 +38,76 @@ class Carrier:
         raise NotImplementedError
 
     def write_large(self, pieces: list[bytes]) -> None:
-        """Write a piece of a response that is large, in its parts, now."""
+        """Write a large piece of a response now, given as a list of bytes that follow one another."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Write now what `write` and `write_end` were given."""
+        """Write now all bytes that were passed to `write` and `write_end` and have not been written."""
         raise NotImplementedError
 
     def write_end(self, data: bytes, now_ns: int, *, closes: bool) -> None:
-        """Write the end of a response, and of its connection if it `closes`: `response_completed` follows.
+        """Write the last bytes of a response; `response_completed` is called next.
 
-        `now_ns`: what `Clock.now_ns` says.
+        `closes`: the connection ends with them. `now_ns`: the present time of `Clock.now_ns`.
         """
         raise NotImplementedError
 
     def send_interim(self, data: bytes) -> None:
-        """Write now what is no part of the response: the client should go on, or it is to be found out whether it
-        is there."""
+        """Write now bytes that are not part of the response: a 100 response, or a probe of the client."""
         raise NotImplementedError
 
     async def wait_writable(self) -> None:
-        """Return when the client has read enough, or is gone."""
+        """Return when the client has read enough, or the connection has ended."""
         raise NotImplementedError
 
     def is_gone(self) -> bool:
-        """Whether nothing that is sent from now on can arrive."""
+        """Return whether the connection is closing or lost, so that nothing sent from now on can arrive."""
         raise NotImplementedError
 
     def file_carrier(self) -> FileCarrier:
-        """Return what files are sent through."""
+        """Return the object through which files are sent on this connection."""
         raise NotImplementedError
 
     def task_name(self) -> str:
-        """Return what tasks that run applications for this connection are called."""
+        """Return the name of tasks that run applications for this connection."""
         raise NotImplementedError
 
     def must_close_after(self, head: RequestHead, *, is_last_piece: bool) -> bool:
-        """Decide, while the head of a response is framed, whether the connection ends with it.
+        """Return whether the connection must end with the response whose head is being framed.
 
-        `head`: of the request in hand.
+        `head`: the head of the current request. `is_last_piece`: the response is complete with the next write.
         """
         raise NotImplementedError
 
     def watch_disconnect(self) -> None:
-        """The application waits to be told that the client has left; see to it that it will be."""
+        """Watch for the departure of the client: the application waits for http.disconnect."""
         raise NotImplementedError
 
     def drop_departed(self) -> None:
-        """The client has left, by all that can be known: end the connection."""
+        """Abort the connection: the client is taken to have left."""
         raise NotImplementedError
 
     def event_stream_begun(self, stream: "Http1ResponseStream") -> None:
-        """The response is a stream of server-sent events without a known end."""
+        """Note that the response is a stream of server-sent events without a known end."""
         raise NotImplementedError
 
     def event_sent(self, stream: "Http1ResponseStream") -> None:
-        """A piece of the event stream was written, or put off."""
+        """Note that a piece of the event stream was written, or will be at the end of this turn of the loop."""
         raise NotImplementedError
 
     def resume_body(self) -> None:
-        """The application has read what was held; more may come."""
+        """Read more of the request body: the application has taken the part that was buffered."""
         raise NotImplementedError
 
     def response_completed(self, *, closes: bool) -> None:
-        """The last byte of the response in hand was written. The application may still run."""
+        """Note that the last byte of the current response was written. The application may still run.
+
+        `closes`: the connection ends with the response.
+        """
         raise NotImplementedError
 
     def response_broken(self, *, needs_reset: bool) -> None:
-        """The response in hand cannot be completed: make the truncation visible.
+        """End the connection so that the client sees that the current response is truncated.
 
         `needs_reset`: an orderly close would look like the end of the body.
         """
@@ -123,12 +126,12 @@ class Http1ResponseStream(ResponseStream):
         self._head = head
         self._framer: ResponseFramer | None = None
         self._data = b""
-        """The head, until the first piece is written behind it."""
+        """The framed head, until it is written together with the first piece of the body."""
         self._awaits_trailers = False
-        """The application ends its response with trailers, be they sent or not."""
+        """The application ends its response with trailers, whether they are sent or dropped."""
 
     def resume(self, parcel: EventStreamParcel) -> None:
-        """Go on with a response that another worker has begun. Called in place of `start`."""
+        """Continue a response that another worker has begun. Called in place of `start`."""
         framer = self._framer = ResponseFramer()
         framer.resume(is_chunked=parcel.is_chunked, closes=parcel.closes)
         self.is_started = self.is_open_ended = True
@@ -139,12 +142,12 @@ class Http1ResponseStream(ResponseStream):
 
     @property
     def is_delimited_by_close(self) -> bool:
-        """Only the end of the connection marks the end of the body."""
+        """Whether only the close of the connection marks the end of the body."""
         return self._framer is not None and self._framer.is_delimited_by_close
 
     @property
     def closes(self) -> bool:
-        """The head has said that the connection ends with the response."""
+        """Whether the connection ends with the response, as the head announced."""
         return self._framer is not None and self._framer.closes
 
     def start(
@@ -215,7 +218,7 @@ class Http1ResponseStream(ResponseStream):
                 self._connection.write_end(data, now_ns, closes=framer.closes)
 
     def _send_apart(self, framer: ResponseFramer, body: bytes, *, more_body: bool) -> None:
-        """Write a large piece as it is, without a copy of it behind its head."""
+        """Write a large piece without copying it into one string with its head."""
         around = framer.frame_span(len(body), more_body=more_body)
         assert around is not None
         before, behind = around
@@ -262,14 +265,14 @@ class Http1ResponseStream(ResponseStream):
         hints = frame_early_hints(links)
         if self.can_inform and not self.is_started:
             self._connection.write(hints)
-            self._connection.flush()  # hints are for the time in which the application computes
+            self._connection.flush()  # the hints must arrive while the application computes the response
 
     def probe(self, *, is_endless: bool) -> None:
-        """Send what a client ignores: the kernel of one that has left answers it with a reset.
+        """Send bytes that the client ignores; the kernel of a client that has left answers them with a reset.
 
-        Before the response that is a 100, which a client may get at any time (RFC 9110 section 15.2). Between two
-        chunks it is a leading zero of the next chunk's size (RFC 9112 section 7.1). In a body that only the close
-        ends nothing can be said.
+        Before the response, the bytes are a 100 response, which a client must accept at any time (RFC 9110 section
+        15.2). Between two chunks, they are a leading zero of the size of the next chunk (RFC 9112 section 7.1). A
+        body that is delimited by the close has no such bytes: if it `is_endless`, the connection is dropped.
         """
         framer = self._framer
         if framer is None:

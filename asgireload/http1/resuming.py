@@ -1,9 +1,9 @@
-"""The first turn of the loop in the life of a connection that has begun elsewhere: in another worker, or before
-the loop had its socket.
+"""The first protocol of a connection that was begun in another worker, or before the loop had its socket.
 
-A transport begins to read behind `connection_made`, whatever the protocol did in there (uvloop always,
-asyncio before Python 3.12), and may deliver bytes before anything scheduled in it runs. `Resuming` stands
-in for that long: it keeps what comes, and hands the transport on when pausing means something again.
+A transport begins to read after `connection_made`, even if the protocol has called `pause_reading` there (uvloop
+always, asyncio before Python 3.12), and may deliver bytes before a callback runs that was scheduled there.
+`Resuming` collects these bytes, and passes the transport on in the next turn of the loop, from which on
+`pause_reading` works.
 """
 
 import asyncio
@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import cast
 
 Begin = Callable[[asyncio.Transport], None]
-"""Sets the real protocol, and lets it go on as if it had always been there."""
+"""Sets the protocol that takes over the transport, and resumes the connection in it."""
 Lose = Callable[[Exception | None], None]
 
 
 class Resuming(asyncio.Protocol):
-    """For `loop.connect_accepted_socket`. `begin` is called once; where the peer resets before, `lose` is."""
+    """A protocol for `loop.connect_accepted_socket`.
+
+    `begin` is called once with the transport. If the connection is lost before, `lose` is called instead.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, begin: Begin, lose: Lose | None = None
@@ -49,7 +52,7 @@ class Resuming(asyncio.Protocol):
         if transport is None:
             return
         self._begin(transport)
-        # Asked each time: a WebSocket handshake changes the protocol once more.
+        # The protocol is looked up each time, because a WebSocket handshake changes it again.
         for data in self._received:
             cast("asyncio.Protocol", transport.get_protocol()).data_received(data)
         if self._has_peer_closed:

@@ -1,8 +1,7 @@
-"""Files as response bodies: from the page cache to the socket without passing through Python.
+"""Sends files as response bodies, with sendfile(2): from the page cache to the socket, not through Python.
 
-`sendfile(2)` writes to the socket behind the transport's back, so it may run only while the transport
-holds nothing unsent; the caller sees to that. Where there is no plain socket (TLS), the file is read in
-pieces by a thread and written like any other body.
+sendfile(2) bypasses the transport, so it may run only while the transport has nothing buffered (`wait_flushed`).
+Without a plain socket (TLS), a thread reads the file in pieces, which are written like any other body.
 """
 
 import asyncio
@@ -13,33 +12,35 @@ from asgireload.errors import ClientDisconnectedError
 from asgireload.http.aside import run_aside
 
 TURN_BYTES = 512 * 1024
-"""Sent in one turn of the loop, so that one fast client does not keep the others waiting."""
+"""Bytes sent in one turn of the loop, so that one fast client does not keep the others waiting."""
 READ_BYTES = 256 * 1024
-"""Read at once where the kernel cannot send the file by itself."""
+"""Bytes read at once when sendfile(2) cannot be used."""
 
 
 class FileCarrier(Protocol):
-    """What sending a file needs of its connection."""
+    """The interface of a connection to `send_span`."""
 
     def write(self, data: bytes) -> None: ...
 
     async def wait_writable(self) -> None: ...
 
     async def wait_movable(self) -> None:
-        """Return when it is settled whether there is a `plain_socket`, or the client is gone."""
+        """Return when the event loop has the socket, so that `plain_socket` is final, or the client has left."""
         ...
 
     async def wait_flushed(self) -> None:
-        """Return when the transport holds nothing unsent, or the client is gone."""
+        """Return when the write buffer of the transport is empty, or the client has left."""
         ...
 
     async def wait_socket_writable(self, descriptor: int) -> None:
-        """Return when the socket takes more. Raise ClientDisconnectedError when the client is gone, or has
-        not read for the write timeout."""
+        """Return when the socket is writable.
+
+        Raise ClientDisconnectedError when the client has left, or has not read for the write timeout.
+        """
         ...
 
     def is_gone(self) -> bool:
-        """Whether nothing that is sent from now on can arrive."""
+        """Return whether the connection is closing or lost, so that nothing sent from now on can arrive."""
         ...
 
     def plain_socket(self) -> int | None:
@@ -50,9 +51,10 @@ class FileCarrier(Protocol):
 
 
 async def send_span(carrier: FileCarrier, descriptor: int, offset: int, size: int) -> None:
-    """Send `size` bytes of the file from `offset`. What was written to the carrier before goes first.
+    """Send `size` bytes of a file from `offset` on, after all bytes that were written to the carrier before.
 
-    Raise ClientDisconnectedError when the client is gone, EOFError when the file has become shorter.
+    The caller closes `descriptor`. Raise ClientDisconnectedError when the client has left, EOFError when the file
+    has become shorter.
     """
     await carrier.wait_movable()
     if carrier.plain_socket() is None:
@@ -61,10 +63,10 @@ async def send_span(carrier: FileCarrier, descriptor: int, offset: int, size: in
     os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_SEQUENTIAL)
     await carrier.wait_flushed()
     sock = carrier.plain_socket()
-    # A socket that was closed may not say so, and its number may be another client's by now.
+    # The descriptor of a closed socket may belong to another client by now.
     if sock is None or carrier.is_gone():
         raise ClientDisconnectedError("the client has left")
-    # The loop knows the transport's descriptor already; one of our own can be watched beside it.
+    # The loop watches the descriptor of the transport already; a duplicate can be watched in addition.
     own = os.dup(sock)
     try:
         sent_in_turn = 0
@@ -92,7 +94,7 @@ async def send_span(carrier: FileCarrier, descriptor: int, offset: int, size: in
 
 async def _copy(carrier: FileCarrier, descriptor: int, offset: int, size: int) -> None:
     loop = asyncio.get_running_loop()
-    # The file may be closed by its owner while a thread reads it, if the application is cancelled.
+    # If the application is cancelled, the file may be closed while a thread reads it.
     own = os.dup(descriptor)
     try:
         while size:
@@ -111,7 +113,7 @@ async def _copy(carrier: FileCarrier, descriptor: int, offset: int, size: int) -
 
 
 async def _finish(reading: "asyncio.Future[bytes]") -> bytes:
-    """Await a read that must have ended before its descriptor is closed, also when cancelled."""
+    """Await a read to its end, also when cancelled: the descriptor must not be closed before."""
     try:
         return await asyncio.shield(reading)
     except asyncio.CancelledError:

@@ -1,16 +1,16 @@
-"""An event stream that leaves a worker that drains.
+"""Decides when an event stream of a worker that drains moves to another worker, or ends.
 
     NOTIFIED ──a worker follows, and the stream can move──▶ TO_MOVE ──between two events──▶ DETACHED
         ──all is sent──▶ LEAVING (`leaving.py`) ──the other worker has it──▶ DONE
-    NOTIFIED ──its time has come──▶ TO_END ──between two events──▶ DONE
-    DETACHED, LEAVING ──too late, or refused──▶ DONE, with a proper end
+    NOTIFIED, TO_MOVE ──its time in the plan──▶ TO_END ──between two events──▶ DONE
+    DETACHED, LEAVING ──too late, or refused──▶ DONE, with a complete response
 
-A stream moves when its events have ids: the application's call ends here, and the worker that follows calls its own
-with the id of the last event, as the client would after a reconnect; the client sees one response. Every other
-stream is ended between two events, with the end that its framing has, at the time that the drain's plan gives it;
-until then the application, which has heard of the drain, may end it by itself.
+A stream moves when its events have ids: the call of the application ends in this worker, and the worker that
+follows calls its application with the id of the last event, as if the client had reconnected. The client sees one
+response. Every other stream is completed between two events, at a time from the plan of the drain
+(`close_plan.py`). Until then the application, which can see the drain in its scope, may end the stream by itself.
 
-`StreamLeaving` never ends a stream within an event: the deadline of the drain does, if nothing else came.
+`StreamLeaving` never ends a stream within an event. Only the deadline of the drain does.
 """
 
 import asyncio
@@ -22,40 +22,45 @@ from asgireload.http1.leaving import Leaving, LeavingSocket
 
 
 class StreamStage(Enum):
+    """How far the stream is; see the diagram of the module."""
+
     NOTIFIED = auto()
-    """The application has heard of the drain; nothing is done yet."""
+    """The drain has begun; nothing was done yet."""
     TO_MOVE = auto()
-    """Moves between two events."""
+    """The stream moves as soon as it is between two events."""
     TO_END = auto()
-    """Ends between two events."""
+    """The stream ends as soon as it is between two events."""
     DETACHED = auto()
-    """The application's call is over here, and the client has yet to take what was sent."""
+    """The application was told that the client has left, and the client has yet to read what was sent."""
     LEAVING = auto()
-    """It waits for the worker that follows."""
+    """The connection waits for the worker that follows (`Leaving`)."""
     DONE = auto()
+    """The stream has moved or ended."""
 
 
 class LeavingStream(LeavingSocket, Protocol):
-    """What a stream that leaves asks of its connection. `keep` ends it as its framing does, and the application's
-    call if that is not over."""
+    """The interface of a connection to `StreamLeaving`.
+
+    `keep` completes the response, and ends the call of the application if `detach` has not.
+    """
 
     def can_move(self) -> bool:
-        """Whether the worker that follows can go on with it."""
+        """Return whether the worker that follows can continue the stream."""
 
     def is_between_events(self) -> bool: ...
 
     def end_at(self) -> float:
-        """Return when it is to end if it cannot move, by the loop's clock. Called once."""
+        """Return the time, by the loop's clock, at which the stream ends if it cannot move. Called once."""
 
     def detach(self) -> None:
-        """End the application's call: to it the client has left."""
+        """End the call of the application, by telling it that the client has left."""
 
     def is_settled(self) -> bool:
-        """Whether the transport holds nothing; if it does, see to it that `advance` is called when it does not."""
+        """Return whether the write buffer of the transport is empty. If not, call `advance` when it is."""
 
 
 class StreamLeaving:
-    """The leaving of one stream. `cancel` it when the response or the connection ends in another way."""
+    """Moves or ends one stream. Call `cancel` when the response or the connection ends in another way."""
 
     __slots__ = ("_leaving", "_loop", "_stage", "_stream", "_timer")
 
@@ -68,17 +73,19 @@ class StreamLeaving:
 
     @property
     def stage(self) -> StreamStage:
+        """The present stage; DONE also when `Leaving` is over."""
         if self._stage is StreamStage.LEAVING and self._leaving.is_over:
             return StreamStage.DONE
         return self._stage
 
     @property
     def is_detached(self) -> bool:
+        """True while the application is detached, and the stream has neither moved nor ended."""
         stage = self.stage
         return stage is StreamStage.DETACHED or stage is StreamStage.LEAVING
 
     def follow(self, successor: Successor | None) -> None:
-        """The drain has begun, or begins anew: another worker follows, or none at present."""
+        """Note that the drain has begun, or that another worker follows, or none at present (None)."""
         self._leaving.follow(successor)
         if self._stage is StreamStage.NOTIFIED:
             self.advance()
@@ -86,13 +93,13 @@ class StreamLeaving:
                 self._timer = self._loop.call_at(self._stream.end_at(), self._end_in_time)
 
     def advance(self) -> None:
-        """A piece was sent, or the transport's buffer has become empty."""
+        """Check for the next step, after a piece was sent or the write buffer of the transport became empty."""
         stream = self._stream
         if self._stage is StreamStage.NOTIFIED and self._has_somewhere_to_go():
             self._stage = StreamStage.TO_MOVE
         if self._stage is StreamStage.TO_MOVE and stream.is_between_events():
             if not self._has_somewhere_to_go():
-                self._stage = StreamStage.NOTIFIED  # it is ended in its time
+                self._stage = StreamStage.NOTIFIED  # the timer for `end_at` still runs
                 return
             self._cancel_timer()
             self._timer = self._loop.call_later(stream.patience(), self._give_up)
@@ -106,6 +113,7 @@ class StreamLeaving:
             self._end()
 
     def cancel(self) -> None:
+        """Call no method of the stream any more."""
         self._stage = StreamStage.DONE
         self._cancel_timer()
         self._leaving.cancel()
@@ -120,7 +128,7 @@ class StreamLeaving:
             self.advance()
 
     def _give_up(self) -> None:
-        """The client has not taken what was sent in time."""
+        """End the stream, because the client has not read in time what was sent."""
         self._timer = None
         if self._stage is StreamStage.DETACHED:
             self._end()

@@ -1,8 +1,9 @@
-"""When an HTTP connection is given up: its deadlines by name, and the one timer that serves them.
+"""The deadlines of an HTTP connection, and the one timer that serves all of them.
 
-`Deadlines` is pure: it holds times of the event loop's clock in seconds, and touches no loop. A busy connection
-moves a deadline with each request, and a timer of the loop costs more to move than a number. So `ConnectionTimer`
-is armed for the earliest deadline that it has seen. When it fires, the connection looks which of them has passed.
+`Deadlines` is pure: it holds times of the event loop's clock, in seconds, and does not use the loop. A busy
+connection changes a deadline with each request, and to move a timer of the loop costs more than to store a number.
+So `ConnectionTimer` is armed for the earliest deadline so far. When it fires, the connection finds out which
+deadlines have passed.
 """
 
 import asyncio
@@ -14,67 +15,71 @@ from asgireload.http.timer_wheel import COARSE_FROM, TimerWheel, Waiting
 
 NEVER: Final = math.inf
 CLOCK_TICK: Final = 0.001
-"""Seconds. Event loops fire a timer up to one tick of their clock early; otherwise it would spin that long."""
+"""Seconds. Event loops fire a timer up to one tick of their clock early. Without this tolerance the timer would be
+armed and fire again and again until the deadline."""
 
 
 class Expired(Enum):
+    """The deadline that has passed."""
+
     NOTHING = auto()
     REQUEST = auto()
     """The application took longer than `request_timeout`."""
     WAIT = auto()
-    """What the state of the connection waits for did not come in time."""
+    """The wait of the connection's state (`Deadlines.wait`) timed out."""
 
 
 class Deadlines:
-    """The deadlines of one connection; NEVER: not set."""
+    """The deadlines of one connection, by the clock of the event loop. NEVER: the deadline is not set."""
 
     __slots__ = ("_unbound_wait", "_unsent_bytes", "request", "wait", "write")
 
     def __init__(self) -> None:
         self.wait = NEVER
-        """Of what the state waits for: a request head, the rest of a body, or another request."""
+        """Deadline for what the connection waits for: a request head, the rest of a body, or another request."""
         self.request = NEVER
-        """Of the end of the response."""
+        """Deadline for the end of the response (`request_timeout`)."""
         self.write = NEVER
-        """Of the client's taking some of the bytes that wait for it."""
+        """Deadline for the client to read some of the bytes that were written (`write_timeout`)."""
         self._unbound_wait = NEVER
-        """What `wait` was before a drain bounded it."""
+        """The value of `wait` before `bound_wait`; NEVER when it was not called."""
         self._unsent_bytes = 0
 
     @property
     def earliest(self) -> float:
+        """The earliest deadline; NEVER if none is set."""
         return min(self.wait, self.request, self.write)
 
     def bound_wait(self, deadline: float) -> None:
-        """Let a drain set `wait`, where no worker follows that could take the connection."""
+        """Set `wait` for a drain in which no worker follows that could take the connection."""
         if self._unbound_wait == NEVER:
             self._unbound_wait = self.wait
         self.wait = deadline
 
     def unbound_wait(self) -> None:
-        """Set `wait` to what it was before `bound_wait`: a worker follows after all."""
+        """Restore the value of `wait` before `bound_wait`: a worker follows after all."""
         if self._unbound_wait < NEVER:
             self.wait = self._unbound_wait
             self._unbound_wait = NEVER
 
     def forget_bound(self) -> None:
-        """Keep `wait` as it is: what it was before belongs to another wait."""
+        """Forget the value of `wait` before `bound_wait`: it belonged to another wait."""
         self._unbound_wait = NEVER
 
     def begin_write(self, deadline: float, unsent_bytes: int) -> None:
-        """Note that `unsent_bytes` wait for the client."""
+        """Set `write`, and remember that `unsent_bytes` wait for the client."""
         self.write = deadline
         self._unsent_bytes = unsent_bytes
 
     def extend_write(self, deadline: float, unsent_bytes: int) -> bool:
-        """Set `write` anew if fewer bytes wait than at the last look; return whether they are fewer."""
+        """Set `write` if fewer bytes wait for the client than at the last call; return whether they are fewer."""
         if unsent_bytes >= self._unsent_bytes:
             return False
         self.begin_write(deadline, unsent_bytes)
         return True
 
     def take_expired(self, now: float) -> Expired:
-        """Return which of `request` and `wait` has passed at `now`, and set it to NEVER."""
+        """Return which of `request` and `wait` has passed at `now`, and set that to NEVER. `request` goes first."""
         if now >= self.request:
             self.request = NEVER
             return Expired.REQUEST
@@ -85,7 +90,10 @@ class Deadlines:
 
 
 class ConnectionTimer(Deadlines):
-    """Calls `on_deadline` of its connection, which passes itself: a reference to it would be a circle."""
+    """The deadlines of one connection, and the timer that calls `on_deadline` of the connection.
+
+    `arm` and `disarm` take the connection as an argument, because an attribute would be a reference cycle.
+    """
 
     __slots__ = ("_at", "_loop", "_slot", "_timer", "_wheel")
 
@@ -94,17 +102,22 @@ class ConnectionTimer(Deadlines):
         self._loop = loop
         self._wheel = wheel
         self._at = NEVER
-        """When the connection is called next."""
+        """When the connection is called next; NEVER while the timer is not armed."""
         self._timer: asyncio.TimerHandle | None = None
         self._slot = 0
-        """Of the wheel, which stands in for the timer of the loop when the deadline is far away."""
+        """The slot in the timer wheel, which is used instead of a timer of the loop for deadlines that are far
+        away; 0 when the wheel is not used."""
 
     @property
     def is_armed(self) -> bool:
+        """True from `arm` until `disarm`."""
         return self._at < NEVER
 
     def arm(self, connection: Waiting, deadline: float) -> None:
-        """Have `connection` called at `deadline`, or sooner."""
+        """Call `on_deadline` of `connection` at `deadline`, or earlier if the timer is armed for an earlier time.
+
+        A deadline on the timer wheel may be late by the resolution of the wheel.
+        """
         if self._at > deadline:
             self.disarm(connection)
             self._at = deadline
@@ -114,6 +127,7 @@ class ConnectionTimer(Deadlines):
                 self._slot = self._wheel.put(connection, deadline)
 
     def disarm(self, connection: Waiting) -> None:
+        """Cancel the timer. The deadlines stay as they are."""
         self._at = NEVER
         if self._timer is not None:
             self._timer.cancel()

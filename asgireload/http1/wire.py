@@ -1,6 +1,7 @@
-"""HTTP/1.1 of one server: how its heads are read and written, what takes a connection over, and when it writes.
+"""The HTTP/1.1 part of one server: the parser, caches of heads, the WebSocket implementation and the scheduler of
+writes, which all its connections share.
 
-One `Http1Wire` for each `Server`. It closes nothing.
+There is one `Http1Wire` for each `Server`. It closes nothing.
 """
 
 import asyncio
@@ -18,21 +19,23 @@ from asgireload.http1.writer import PreparedHeads
 from asgireload.ipc.parcels import WebSocketParcel
 
 STALE_LINE: Final = (b"asgireload-stale", b"asgireload-stale: 1\r\n")
-"""Development: the code that answers is older than what was saved."""
+"""Header of responses in development, while the code that runs is older than the saved files."""
 
 
 class UpgradedConnection(LiveConnection, Protocol):
-    """A `LiveConnection` that has taken over the transport of an HTTP connection. The loop calls it as an
-    asyncio.Protocol."""
+    """A `LiveConnection` that has taken over the transport of an HTTP connection.
+
+    The event loop calls it as an asyncio.Protocol.
+    """
 
     def begin(self, data: bytes) -> None:
-        """Start, with the bytes that were received behind the request head."""
+        """Begin with `data`, the bytes that were received after the request head."""
 
 
 class UpgradeFactory(Protocol):
-    """Makes what takes over a connection after a WebSocket handshake.
+    """Makes the connection object that takes over after a WebSocket handshake.
 
-    HTTP does not import the protocols that build on it, so whoever joins the parts hands this in.
+    `http1` does not import the protocols that build on it; the factory is passed to `Http1Wire`.
     """
 
     def __call__(
@@ -47,14 +50,16 @@ class UpgradeFactory(Protocol):
     def resumed_protocol(
         self, wire: "Http1Wire", parcel: WebSocketParcel
     ) -> Callable[[], asyncio.BaseProtocol]:
-        """Return what makes the protocol for a socket that another worker hands over. Raise ParcelError for what
-        cannot go on here."""
+        """Return the protocol factory for the socket of a WebSocket that another worker hands over.
+
+        Raise ParcelError for a WebSocket that cannot continue in this worker.
+        """
 
 
 class Http1Wire:
-    """What the HTTP/1.1 connections of one server share. Use it on the loop of `server` only.
+    """The values that the HTTP/1.1 connections of one server share. Use it on the event loop of `server` only.
 
-    Without `websockets` a WebSocket handshake is an ordinary request.
+    Without `websockets`, a WebSocket handshake is an ordinary request.
     """
 
     __slots__ = (
@@ -76,13 +81,13 @@ class Http1Wire:
             (name, name + b": " + value + b"\r\n")
             for name, value in server.settings.default_headers
         )
-        """Header lines of a response that lacks them, each behind its name."""
+        """Pairs of a header name and its line, added to responses that lack the header."""
         self.prepared_heads = PreparedHeads(self.default_lines)
         self.turn = TurnScheduler(server.clock.loop, server.clock.now_ns)
         """Decides when the responses of all connections are written."""
 
     def mark_stale(self) -> None:
-        """Say with each response from now on that newer code has been saved."""
+        """Add STALE_LINE to each response from now on: newer code has been saved."""
         if STALE_LINE not in self.default_lines:
             self.default_lines = (*self.default_lines, STALE_LINE)
             self.prepared_heads = PreparedHeads(self.default_lines)

@@ -1,8 +1,8 @@
-"""When the bytes of responses are written: the one policy of an HTTP/1 connection, and of all of them in one turn.
+"""Decides when the bytes of responses are written, for one HTTP/1 connection and for all of a worker together.
 
-A system call for each piece of a response, and waking its reader, cost more than the bytes. A write that waits, on
-the other hand, waits for whatever application code runs before it. Three things may wait, each for as short as it
-pays:
+A system call for each piece of a response, and the wake-up of its reader, cost more than the bytes. A deferred
+write, on the other hand, waits for all application code that runs before it. Three kinds of write are deferred, no
+longer than it pays:
 
     piece of a response ──▶ PieceBatch ──┐
                                          ├──▶ TurnScheduler ──end of the turn──▶ transport
@@ -10,20 +10,20 @@ pays:
     end of a response, more requests of this client at hand ──▶ PipelineBatch ──▶ transport
 
 - **Pieces** of one response that an application sends without a wait between them are one write.
-- **Pipelined** responses (RFC 9112 section 9.3.2), to requests that a client has sent in one go, are one write.
-- **Turn**: when one turn of the event loop answers several clients, their responses leave at its end, one
-  connection behind the other. A write wakes a proxy or a client on the same machine, and waking it once for all
-  costs a tenth less CPU for each response.
+- **Pipelined** responses (RFC 9112 section 9.3.2), to requests that a client has sent together, are one write.
+- **Turn**: when one turn of the event loop answers several clients, their responses are written at its end, one
+  connection after the other. A write wakes a proxy or a client on the same machine, and a single wake-up for all
+  responses costs a tenth less CPU for each of them.
 
-What waits for the end of the turn also waits for work behind the last `send`, and for the applications of other
-clients. So the turn is used only where that was seen to be harmless:
+A write that is deferred to the end of the turn also waits for code after the last `send`, and for the applications
+of other clients. So writes are deferred only when that was found to be harmless:
 
-- A complete response waits only while turns answer several clients at once. A single one is written at once.
-- The first responses of a worker are written at once, and so are those that follow one that has waited for code
-  that computes or blocks. Each time this happens the number of those that follow doubles, and it halves when as
-  many have passed without.
+- A complete response is deferred only while turns answer several clients at once. A single one is written at once.
+- The first responses of a worker are written at once. So are the responses that follow a block: a response that
+  waited for code that computes or blocks. With each block the number of those responses doubles; it halves when as
+  many responses have passed without a block.
 
-`ConnectionWriter` applies all of this for one connection, and keeps the order of the bytes.
+`ConnectionWriter` applies all of this to one connection, and keeps the order of the bytes.
 """
 
 import asyncio
@@ -34,36 +34,40 @@ from typing import Final, Protocol, cast
 from asgireload.http.response_stream import APART_BYTES
 
 TURN_LONGEST_NS: Final = 1_000_000
-"""Nanoseconds after which the first response waits for no more than the application that runs."""
+"""Nanoseconds. When the first deferred response has waited for longer, all are written at the next `send`."""
 BLOCKED_NS: Final = 4_000_000
-"""Nanoseconds; a response behind which the turn took so long was, or would have been, kept by an application."""
+"""Nanoseconds. When the turn takes longer after a response, an application has delayed it, or would have if the
+response had been deferred."""
 AT_ONCE_LEAST: Final = 1000
-"""Responses that are written at once at first, and after a block."""
+"""Responses that are written at once when a worker begins, and after its first block."""
 AT_ONCE_MOST: Final = 1 << 17
+"""The same at most, after many blocks."""
 CROWD: Final = 4
-"""Responses in one turn from which on it pays to write them together."""
+"""Number of responses in one turn from which on it pays to write them together."""
 SAMPLE: Final = 32
-"""While responses are alone, the turn of one in so many is watched for others."""
+"""While single responses are written at once, one turn in this many responses is counted."""
 FEW_TURNS: Final = 8
-"""Turns with fewer than CROWD responses, one after the other, after which responses are alone again."""
+"""Consecutive turns with fewer than CROWD responses, after which single responses are written at once again."""
 TURN_MOST_BYTES: Final = 16 * 1024
-"""Ends of responses that are larger are written at once: beside so many bytes, waking a reader costs little."""
+"""A larger end of a response is written at once: compared with so many bytes, waking the reader costs little."""
 
 
 class InlineWriter(Protocol):
     """The transport of a connection whose socket the event loop does not have."""
 
     def write_last(self, data: bytes) -> None:
-        """Write what is the end: `close` or `write_eof` is called at once."""
+        """Write `data`, the last bytes of the connection: `close` or `write_eof` is called next."""
 
 
 class Sender(Protocol):
+    """An object with deferred bytes, which `TurnScheduler` calls."""
+
     def write_waiting(self) -> bool:
-        """Write what there is to write; return whether there was something."""
+        """Write the deferred bytes; return whether there were any."""
 
 
 class TurnScheduler:
-    """Calls connections that have something to write, at once or at the end of the turn. One for each loop."""
+    """Calls senders that have something to write, at once or at the end of the turn. One for each event loop."""
 
     __slots__ = (
         "_at_once",
@@ -93,47 +97,49 @@ class TurnScheduler:
     ) -> None:
         self.loop = loop
         self.now_ns = now_ns
-        """The clock of what is measured, and of `enlist`."""
+        """The monotonic clock, in nanoseconds, by which delays are measured; callers of `enlist` use it, too."""
         self.has_safe_writelines = not isinstance(loop, asyncio.SelectorEventLoop)
-        """Whether `writelines` of a transport can be trusted. That of asyncio slows nobody down before
-        Python 3.12.9 and 3.13.2 (CVE-2024-12254), fails later on where the client has left (cpython#136234),
-        and may wait for ever for an empty piece (cpython#155888)."""
+        """Whether `writelines` of the loop's transports works. The method of asyncio does not pause the writer
+        before Python 3.12.9 and 3.13.2 (CVE-2024-12254), raises in later versions when the client has left
+        (cpython#136234), and may wait for ever with an empty piece (cpython#155888)."""
         self._at_once = at_once
-        """So many responses yet do not wait."""
+        """How many of the next responses are written at once."""
         self._at_once_next = AT_ONCE_LEAST
-        """As many after the next block."""
+        """The value of `_at_once` after the next block."""
         self._calm_left = AT_ONCE_LEAST
-        """Responses without a block after which it will be half as many."""
+        """Responses without a block until `_at_once_next` is halved."""
         self._is_crowded = is_crowded
         """Turns answer several clients."""
         self._few_turns = 0
+        """Consecutive turns with fewer than CROWD responses."""
         self._count = 0
-        """Responses since the turn began that is counted, or since one was."""
+        """Responses since the beginning of the turn that is counted, or since the end of the last one."""
         self._waiting: list[Sender] = []
         self._since_ns = 0
+        """When the first of `_waiting` was enlisted, or the response that is watched was written."""
         self._is_due = False
-        """The end of the turn is waited for."""
+        """`_end_turn` is scheduled."""
         self._is_part = False
-        """Not all responses of that turn were counted."""
+        """Not all responses of the present turn were counted."""
         self._counts_next = False
-        """While responses are alone: those of the next turn are to be."""
+        """While single responses are written at once: count the responses of the next turn."""
         self._is_watching = False
-        """`_since_ns` is of a response that was written at once."""
+        """`_since_ns` is the time of a response that was written at once."""
 
     @property
     def writes_at_once(self) -> bool:
-        """Whether nothing waits at present, be it a part of a response."""
+        """Whether nothing is deferred at present, not even a part of a response."""
         return self._at_once > 0
 
     @property
     def writes_complete_at_once(self) -> bool:
-        """Whether no complete response waits at present."""
+        """Whether complete responses are not deferred at present."""
         return self._at_once > 0 or not self._is_crowded
 
     def enlist(self, sender: Sender, now_ns: int, *, is_complete: bool) -> None:
-        """Have `sender` called once: now, or at the end of this turn, or in between.
+        """Call `write_waiting` of `sender` once: now, at the end of this turn, or in between.
 
-        `now_ns`: by the same clock. `is_complete`: what it writes ends a response.
+        `now_ns`: the present time of `now_ns()`. `is_complete`: the deferred bytes end a response.
         """
         self._count += 1
         if not self._waiting:
@@ -155,23 +161,23 @@ class TurnScheduler:
         self.hurry(now_ns)
 
     def hurry(self, now_ns: int) -> None:
-        """Call everybody now where the first has waited for too long."""
+        """Call all enlisted senders now if the first of them has waited for longer than TURN_LONGEST_NS."""
         if self._waiting and now_ns - self._since_ns > TURN_LONGEST_NS:
             self._flush(now_ns)
 
     def note_block(self) -> None:
-        """Something has waited for an application that computes or blocks: let others not."""
+        """Note that a response was delayed by an application: write the next responses at once."""
         self._at_once = self._calm_left = self._at_once_next
         self._at_once_next = min(self._at_once_next * 2, AT_ONCE_MOST)
 
     def _watch(self, now_ns: int) -> None:
-        """See how long the turn goes on behind a response that was written at once."""
+        """Measure how long the turn takes after a response that was written at once."""
         self._since_ns = now_ns
         self._is_watching = True
         self._await_end()
 
     def _sample(self, now_ns: int) -> None:
-        """Wait for the end of this turn, and count the whole of the one after it."""
+        """Schedule the end of this turn, and count the responses of the next one."""
         if not self._is_due:
             is_first = self._counts_next
             self._watch(now_ns)
@@ -225,19 +231,19 @@ class TurnScheduler:
 
 
 PIPELINE_MOST_BYTES: Final = 16 * 1024
-"""Gathered at most; above that, a write by itself is cheap for what it carries."""
+"""Bytes that a `PipelineBatch` holds at most; a larger write is cheap for the bytes that it carries."""
 PIPELINE_LONGEST_NS: Final = 20_000_000
-"""Nanoseconds after which nothing is added any more, so that what is complete waits for one application that
-computes for long, and not for several. With many such clients a turn alone takes some milliseconds."""
+"""Nanoseconds after which a `PipelineBatch` is written, so that complete responses wait for one application that
+computes for long, and not for several. With many such clients a single turn takes some milliseconds."""
 
 
 class PipelineBatch:
-    """Ends of responses to pipelined requests, in their order, on their way to `write`.
+    """Joins the ends of responses to pipelined requests, in their order, for one call of `write`.
 
-    The end of a response waits for the next one as long as responses come turn by turn. An application that has to
-    wait delays what came before it by two turns of the loop at most. An application that computes or blocks delays
-    it for longer; when that is seen, nothing is gathered for a while. Whoever writes anything else calls `release`
-    first.
+    The end of a response waits for the next one as long as each turn of the loop completes a response. An
+    application that awaits something delays the responses before its own by two turns of the loop at most. An
+    application that computes or blocks delays them for longer; then `TurnScheduler.note_block` is called, and no
+    response is deferred for a while. A caller that writes anything else to the connection calls `release` first.
     """
 
     __slots__ = (
@@ -250,17 +256,18 @@ class PipelineBatch:
     )
 
     def __init__(self, turn: TurnScheduler, write: Callable[[bytes], None]) -> None:
-        """`turn` is told when an application has kept responses before its own for long."""
+        """`turn`: its `note_block` is called when an application has delayed the responses before its own."""
         self._turn = turn
         self._write = write
         self._data = b""
         self._since = 0
-        """When the first of what is gathered came, by the clock."""
+        """When the first of the responses in `_data` was added, by the clock of `turn`."""
         self._last_at = 0
+        """When the last of them was added."""
         self._is_watched = False
 
     def add(self, data: bytes) -> None:
-        """Take the end of a response behind which another one is expected."""
+        """Add the end of a response; another response is expected after it."""
         now = self._turn.now_ns()
         if not self._data:
             self._since = now
@@ -275,13 +282,13 @@ class PipelineBatch:
             self._turn.loop.call_soon(self._watch, 0)
 
     def release(self) -> None:
-        """Write what was gathered."""
+        """Write the bytes that were added."""
         data = self.take()
         if data:
             self._write(data)
 
     def take(self) -> bytes:
-        """Return what was gathered, for others to write, or nobody."""
+        """Return the bytes that were added, and forget them."""
         data, self._data = self._data, b""
         if data:
             self._look_for_block(self._turn.now_ns())
@@ -292,7 +299,7 @@ class PipelineBatch:
             self._turn.note_block()
 
     def _watch(self, seen: int) -> None:
-        """Once in each turn: release what has not grown since the turn before."""
+        """Once in each turn, call `release` if nothing was added since the turn before."""
         size = len(self._data)
         if size and size != seen:
             self._turn.loop.call_soon(self._watch, size)
@@ -302,20 +309,20 @@ class PipelineBatch:
 
 
 PIECES_LEAST_BYTES: Final = 64 * 1024
-"""Held for a client before they are written. As much as waits for the socket before an application is kept from
-writing more."""
+"""Bytes that a `PieceBatch` holds before they are written: the high-water mark of an asyncio transport."""
 PIECES_MOST_BYTES: Final = 256 * 1024
-"""The same for a client that is known to take so much at once."""
+"""The same for a client whose socket has taken so many bytes at once."""
 PIECES_MOST: Final = 256
-"""Of any size; writev(2) takes 1024."""
+"""Pieces that a `PieceBatch` holds, of any size; writev(2) takes 1024."""
 JOINED_BYTES: Final = 16 * 1024
-"""Up to so many are copied together, which costs less than a list of them."""
+"""Pieces of up to so many bytes together are joined, which costs less than to pass on a list of them."""
 
 
 class PieceBatch:
-    """Pieces of a response, for one connection. `take()` them when `add` says so, and at the end of the turn.
+    """Collects pieces of a response, for one connection.
 
-    They are handed on as they are, in one call, and copied together only where they are small.
+    Call `take` when `add` returns True, and at the end of the turn. The pieces are passed on as a list, for
+    `writelines`, and are joined only when they are small.
     """
 
     __slots__ = ("_limit", "_pieces", "_size")
@@ -326,13 +333,13 @@ class PieceBatch:
         self._limit = PIECES_LEAST_BYTES
 
     def add(self, data: bytes) -> bool:
-        """Take the next piece. Return True when it is time to write."""
+        """Add the next piece. Return True when the batch is large enough to be written."""
         self._pieces.append(data)
         self._size += len(data)
         return self._size >= self._limit or len(self._pieces) >= PIECES_MOST
 
     def take(self, first: bytes) -> list[bytes]:
-        """Return what is to be written, `first` before all: one piece, or several that are large together."""
+        """Return `first` and the pieces, in order: joined into one when they are small, otherwise as they are."""
         pieces, self._pieces = self._pieces, []
         if not pieces:
             return [first]
@@ -342,7 +349,7 @@ class PieceBatch:
         return pieces
 
     def note_written(self, left_bytes: int) -> None:
-        """What was taken is written, and the socket had no room for `left_bytes` of it."""
+        """Note that the pieces of `take` were written, and that the socket had no room for `left_bytes` of them."""
         if left_bytes:
             self._limit = PIECES_LEAST_BYTES
         elif self._size >= self._limit:
@@ -351,10 +358,11 @@ class PieceBatch:
 
 
 class ConnectionWriter:
-    """Writes the responses of one connection to its transport, in their order, now or a little later.
+    """Writes the responses of one connection to its transport, in order, at once or at the end of the turn.
 
-    `transport` may be replaced by another one for the same socket (`is_direct` says that it is the first, which
-    writes at once and has `write_last`). Everything passes through here that is written to it.
+    All bytes for the connection are written through its writer. The connection sets `transport`, may replace it by
+    another transport for the same socket, and closes it. While `is_direct` is set, `transport` is an
+    `InlineWriter`, and nothing is deferred to the end of the turn.
     """
 
     __slots__ = ("_pieces", "_pipeline", "_turn", "_waiting", "is_direct", "is_paused", "transport")
@@ -362,16 +370,16 @@ class ConnectionWriter:
     def __init__(self, turn: TurnScheduler) -> None:
         self.transport: asyncio.Transport
         self.is_direct = False
-        """The event loop does not have the socket: the transport is an `InlineWriter`."""
+        """True while the event loop does not have the socket; then `transport` is an `InlineWriter`."""
         self.is_paused = False
         """The transport holds more than its high-water mark (`asyncio.Protocol.pause_writing`)."""
         self._turn = turn
         self._waiting = b""
-        """What is written at the end of this turn of the loop."""
+        """The first deferred bytes, which are written at the end of this turn of the loop."""
         self._pieces: PieceBatch | None = None
-        """What is written behind it; made when a response comes in pieces."""
+        """The deferred bytes after `_waiting`; made when a response comes in pieces."""
         self._pipeline: PipelineBatch | None = None
-        """Made when responses have other ones to wait for."""
+        """Made for the first response to a pipelined request."""
 
     def write(self, data: bytes) -> None:
         """Write a piece of a response, at the end of this turn or sooner."""
@@ -383,7 +391,7 @@ class ConnectionWriter:
             self._put_off(data, self._turn.now_ns(), is_complete=False)
 
     def write_large(self, pieces: list[bytes]) -> None:
-        """Write a piece of a response that is large, in its parts, now."""
+        """Write a large piece of a response now, given as a list of bytes that follow one another."""
         if self._pipeline is not None:
             self._pipeline.release()
         if self.is_direct or not self._turn.has_safe_writelines:
@@ -401,8 +409,8 @@ class ConnectionWriter:
     def write_end(self, data: bytes, now_ns: int, *, closes: bool, is_pipelined: bool) -> None:
         """Write the end of a response.
 
-        `now_ns`: what the clock of the turn says. `closes`: nothing follows it, and the transport is closed at
-        once. `is_pipelined`: the next request was received already.
+        `now_ns`: the present time of `TurnScheduler.now_ns`. `closes`: nothing follows, and the caller closes the
+        transport next. `is_pipelined`: the next request was already received.
         """
         pipeline = self._pipeline
         if is_pipelined and not closes and not self._turn.writes_at_once:
@@ -423,7 +431,7 @@ class ConnectionWriter:
             self._put_off(data, now_ns, is_complete=True)
 
     def write_waiting(self) -> bool:
-        """Write what waits for the end of the turn; return whether there was something."""
+        """Write the bytes that were deferred to the end of the turn; return whether there were any."""
         data = self._waiting
         if not data:
             return False
@@ -446,18 +454,18 @@ class ConnectionWriter:
         return True
 
     def release_pipeline(self) -> None:
-        """Write the responses that wait for another one."""
+        """Write the responses to pipelined requests that were deferred."""
         if self._pipeline is not None:
             self._pipeline.release()
 
     def flush(self) -> None:
-        """Write everything that waits."""
+        """Write all deferred bytes."""
         self.write_waiting()
         if self._pipeline is not None:
             self._pipeline.release()
 
     def drop(self) -> None:
-        """Forget everything that waits: the connection is lost."""
+        """Forget all deferred bytes: the connection is lost."""
         self._waiting = b""
         self._pieces = None
         if self._pipeline is not None:
@@ -465,7 +473,7 @@ class ConnectionWriter:
             self._pipeline = None
 
     def _put_off(self, data: bytes, now_ns: int, *, is_complete: bool) -> None:
-        """Have it written at the end of this turn, or now if that is better."""
+        """Write `data` at the end of this turn, or now if `TurnScheduler` does not defer it."""
         turn = self._turn
         if not self._waiting:
             self._waiting = data
@@ -476,7 +484,7 @@ class ConnectionWriter:
             turn.hurry(now_ns)
 
     def _write_behind(self, data: bytes) -> None:
-        """Write it now, behind what was put off."""
+        """Write `data` now, after the deferred bytes."""
         if self._waiting and self._turn.has_safe_writelines:
             self._add_piece(data)
             self.write_waiting()

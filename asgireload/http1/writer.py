@@ -1,7 +1,7 @@
-"""Framing of one HTTP/1 response: status, headers and body pieces in, bytes out. No I/O, no clock.
+"""Frames HTTP/1 responses: status, headers and body pieces in, bytes out. No I/O, no clock.
 
-Who decides that a connection must close, and what time it is, hands that in. Sources: RFC 9110
-sections 6.4 and 15, RFC 9112 sections 6 and 7.
+The caller passes the Date header line, and whether the connection must close. Sources: RFC 9110 sections 6.4 and
+15, RFC 9112 sections 6 and 7.
 """
 
 import http
@@ -14,7 +14,7 @@ from asgireload.errors import AppProtocolError
 from asgireload.http1.chunked import FORBIDDEN_TRAILERS
 
 AppHeaders = Iterable[Any]
-"""Headers as an application gives them: they should be pairs of bytes, and may be anything."""
+"""Headers as an application sends them: they should be pairs of bytes, but are not checked yet."""
 
 
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
@@ -25,12 +25,12 @@ STATUS_LINES = {
 
 MOST_PREPARED: Final = 256
 MOST_PREPARED_BYTES: Final = 2048
-"""Larger heads are prepared anew each time, so the table stays below some 2 MiB."""
+"""Larger heads are not cached, so that the table stays below some 2 MiB."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# RFC 9110 section 5.5: CR, LF and NUL are dangerous. Other controls only look odd and are let through.
+# RFC 9110 section 5.5: CR, LF and NUL are dangerous. Other control characters are harmless, and allowed.
 _DANGEROUS_IN_VALUE = re.compile(rb"[\x00\r\n]")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 
@@ -44,7 +44,7 @@ def _taken_apart(pair: Any) -> tuple[Any, Any]:
 
 
 def checked_header(name: Any, value: Any) -> bytes:
-    """Return the name in lowercase. Raise AppProtocolError for what cannot be sent as a header."""
+    """Return the name in lowercase. Raise AppProtocolError for a header that cannot be sent."""
     if type(name) is not bytes or type(value) is not bytes:
         raise AppProtocolError(
             f"header names and values must be bytes, not {name!r:.100} and {value!r:.100}"
@@ -55,7 +55,7 @@ def checked_header(name: Any, value: Any) -> bytes:
     return lowered
 
 
-# Applications use few header names; the bound is for those that invent them.
+# Applications use few header names; the bound is for applications that generate names.
 @lru_cache(maxsize=1024)
 def _checked_name(name: bytes) -> bytes:
     if _TOKEN.fullmatch(name) is None:
@@ -86,7 +86,7 @@ def frame_switch(
 def frame_early_hints(links: Iterable[Any]) -> bytes:
     """Return a 103 response with one Link header for each of `links` (RFC 8297).
 
-    Raise AppProtocolError for what cannot be sent as a header value.
+    Raise AppProtocolError for a link that cannot be sent as a header value.
     """
     parts = [STATUS_LINES[103]]
     for link in links:
@@ -97,7 +97,7 @@ def frame_early_hints(links: Iterable[Any]) -> bytes:
 
 
 class PreparedHead:
-    """Status line and header lines as they go on the wire, checked, without what depends on the request."""
+    """Status line and header lines of a response, checked and encoded, without those that depend on the request."""
 
     __slots__ = ("closes", "has_date", "length", "lines", "status")
 
@@ -106,12 +106,14 @@ class PreparedHead:
     ) -> None:
         self.status = status
         self.lines = lines
-        """The default lines included, without Date, framing and Connection."""
+        """Status line and header lines with the default lines, without Connection and without lines that the server
+        adds: Date and framing."""
         self.length = length
-        """The announced Content-Length; -1 when there is none."""
+        """The value of the application's Content-Length; -1 when there is none."""
         self.closes = closes
-        """The application asks for the end of the connection."""
+        """The application has sent `Connection: close`."""
         self.has_date = has_date
+        """The application has sent a Date header, which is one of `lines`."""
 
 
 def prepare_head(
@@ -119,7 +121,11 @@ def prepare_head(
     headers: AppHeaders,
     default_lines: tuple[tuple[bytes, bytes], ...] = (),
 ) -> PreparedHead:
-    """Check what the application says of its response. Raise AppProtocolError for what cannot be sent."""
+    """Check and encode the status and headers of a response.
+
+    `default_lines`: pairs of a name and a header line, added unless the application sends the header. Raise
+    AppProtocolError for a status or header that cannot be sent.
+    """
     if not 200 <= status <= 599:
         raise AppProtocolError(f"{status} is not the status of a final response")
     parts = [STATUS_LINES[status]]
@@ -140,7 +146,7 @@ def prepare_head(
                 raise AppProtocolError("the server frames the body; no other coding can be set")
             continue
         elif lowered == b"connection":
-            # The connection is the server's; only the wish to end it is heard.
+            # The server manages the connection; the application may only ask to close it.
             closes = closes or b"close" in value.lower()
             continue
         names.add(lowered)
@@ -152,10 +158,10 @@ def prepare_head(
 
 
 class PreparedHeads:
-    """Heads that were prepared before: applications say the same few over and over.
+    """A cache of `PreparedHead`: applications send the same few heads over and over.
 
-    Bounded; a full table is emptied, and what is still in use comes back at once. The last one is compared
-    first, which costs a fifth of a look into the table: that hashes each name and value.
+    The table is bounded; a full table is emptied, and heads that are still in use soon return. The last head is
+    compared first, which costs a fifth of a look into the table: that hashes each name and value.
     """
 
     __slots__ = ("_default_lines", "_heads", "_last", "_last_headers")
@@ -167,7 +173,7 @@ class PreparedHeads:
         self._last_headers: tuple[Any, ...] = ()
 
     def prepare(self, status: int, headers: AppHeaders) -> PreparedHead:
-        """Return the head. Raise AppProtocolError as `prepare_head` does."""
+        """Return what `prepare_head` returns, from the cache if possible. Raise AppProtocolError as it does."""
         given = tuple(headers)
         last = self._last
         if last is not None and last.status == status and _are_same(given, self._last_headers):
@@ -175,7 +181,7 @@ class PreparedHeads:
         key = (status, given)
         try:
             head = self._heads.get(key)
-        except TypeError:  # pairs that are lists, as some applications write them
+        except TypeError:  # pairs that are lists cannot be hashed
             return prepare_head(status, given, self._default_lines)
         if head is None:
             head = prepare_head(status, given, self._default_lines)
@@ -190,8 +196,10 @@ class PreparedHeads:
 
 
 def _are_same(given: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
-    """Whether `given` are the headers `known`, which were found right. Equal is not enough: a bytearray is
-    equal to bytes, and must not be sent or refused by what was sent before."""
+    """Return whether the headers `given` are the same as `known`, which were checked.
+
+    To compare for equality is not enough: a bytearray is equal to bytes, and must be refused.
+    """
     if len(given) != len(known):
         return False
     for index in range(len(given)):
@@ -206,11 +214,11 @@ def _are_same(given: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
 
 
 class ResponseFramer:
-    """Frames one response: `begin` once, then `frame` for each body piece or `frame_span` around one that
-    the kernel sends, then `frame_trailers` while `owes_trailers`.
+    """Frames one response.
 
-    `closes` tells whether the connection must be closed after the last byte; it is final after
-    `begin`. `is_delimited_by_close` tells that only the close marks the end of the body.
+    Call `begin` or `begin_head` once, then `frame` for each piece of the body, or `frame_span` for a piece that the
+    kernel sends, then `frame_trailers` while `owes_trailers`. `closes`: the connection must be closed after the
+    last byte. `is_delimited_by_close`: only that close marks the end of the body. Both are final after `begin`.
     """
 
     __slots__ = (
@@ -227,16 +235,16 @@ class ResponseFramer:
         self.closes = False
         self.is_delimited_by_close = False
         self.owes_trailers = False
-        """The body has ended and the trailer section has not."""
+        """The body has ended, but not the trailer section."""
         self.is_chunked = False
         self.omits_body = False
         self.sends_trailers = False
-        """Trailers are to end the body."""
+        """A trailer section follows the body."""
         self._remaining = -1
-        """Bytes the announced Content-Length still asks for; -1 when none was announced."""
+        """Bytes of the announced Content-Length that are still to come; -1 when no length was announced."""
 
     def resume(self, *, is_chunked: bool, closes: bool) -> None:
-        """Go on with a body of which a part was sent by another framer. Called in place of `begin`."""
+        """Continue a body of which another framer has framed a part. Called in place of `begin`."""
         self.is_chunked = is_chunked
         self.is_delimited_by_close = not is_chunked
         self.closes = closes
@@ -256,13 +264,12 @@ class ResponseFramer:
         body_length: int | None = None,
         sends_trailers: bool = False,
     ) -> bytes:
-        """Return the head together with the first body piece.
+        """Return the head together with the first piece of the body.
 
-        A response whose length is known, because it is complete with its first piece or `body_length`
-        says so, gets a Content-Length when the application gave none. `close` asks for `Connection:
-        close`; the application may ask for it too. `sends_trailers` makes room for trailers, where
-        HTTP/1.1 can carry them. Raise AppProtocolError, with nothing framed, for an illegal header or a
-        body that does not fit.
+        If the application has sent no Content-Length, one is added when the length is known: from `body_length`, or
+        because the response is complete with its first piece. `close`: send `Connection: close`; the application
+        may ask for it, too. `sends_trailers`: trailers follow, if HTTP/1.1 and the framing allow them. Raise
+        AppProtocolError, with nothing framed, for an illegal header or a body that does not fit its length.
         """
         lines = self.begin_head(
             prepare_head(status, headers, default_lines),
@@ -290,9 +297,10 @@ class ResponseFramer:
         body_length: int | None = None,
         sends_trailers: bool = False,
     ) -> bytes:
-        """Return the head of a response whose first body piece has `size` bytes; see `begin`.
+        """Return the head of a response whose first piece has `size` bytes; the arguments are those of `begin`.
 
-        The piece is for `frame` or `frame_span`, which may still find that it does not fit.
+        Pass the piece to `frame` or `frame_span` next. Both raise AppProtocolError if it does not fit the announced
+        length; `check` finds that before.
         """
         status = head.status
         lines = head.lines if head.has_date else head.lines + date_line
@@ -334,10 +342,9 @@ class ResponseFramer:
         return lines + end
 
     def frame(self, body: bytes, *, more_body: bool) -> bytes:
-        """Return a body piece as it goes on the wire; the last one with the end of the body.
+        """Return a framed piece of the body; the last one with the end of the body.
 
-        Raise AppProtocolError, with nothing framed, when the body turns out longer or shorter than
-        the announced Content-Length.
+        Raise AppProtocolError, with nothing framed, when the body is longer or shorter than its Content-Length.
         """
         if self.omits_body:
             return b""
@@ -349,9 +356,9 @@ class ResponseFramer:
         return body
 
     def frame_span(self, size: int, *, more_body: bool) -> tuple[bytes, bytes] | None:
-        """Return what goes before and behind a body piece of `size` bytes that is sent by other means.
+        """Return the bytes before and after a piece of `size` bytes that is sent by other means.
 
-        None: this response has no body, so the piece must not be sent. Raise AppProtocolError as `frame`
+        Return None if the response has no body; then the piece must not be sent. Raise AppProtocolError as `frame`
         does.
         """
         if self.omits_body:
@@ -386,12 +393,12 @@ class ResponseFramer:
         return b"0\r\n\r\n"
 
     def check(self, size: int, *, more_body: bool) -> None:
-        """Raise AppProtocolError where `frame` and `frame_span` would for a piece of `size` bytes."""
+        """Raise AppProtocolError if `frame` and `frame_span` would, for a piece of `size` bytes."""
         if self._remaining >= 0:
             self._left_behind(size, more_body=more_body)
 
     def _left_behind(self, size: int, *, more_body: bool) -> int:
-        """Return how many bytes are left of the announced length behind the next piece."""
+        """Return how many bytes of the announced length are left after the next piece."""
         remaining = self._remaining - size
         if remaining < 0:
             raise AppProtocolError(f"the body is {-remaining} bytes longer than its Content-Length")
@@ -409,7 +416,7 @@ def frame_error(
     default_lines: tuple[tuple[bytes, bytes], ...] = (),
     date_line: bytes = b"",
 ) -> bytes:
-    """Return a complete plain-text response of the server itself that ends the connection."""
+    """Return a complete text/plain response of the server itself, with `Connection: close`."""
     body = text.encode()
     return ResponseFramer().begin(
         status,
