@@ -1,4 +1,4 @@
-"""Where one template comes from under `--reload`: forked from a fork source, or a fresh interpreter."""
+"""The origin of one template under `--reload`: a fork source, or a fresh interpreter."""
 
 import socket
 from typing import TYPE_CHECKING
@@ -26,13 +26,13 @@ TEMPLATE_MODULE = "asgireload.development.template.main"
 
 
 class CachedOrigin(msgspec.Struct, frozen=True, eq=False):
-    """The origin of one template; see `TemplateOrigin`."""
+    """The origin of one template under `--reload`; it implements `TemplateOrigin`."""
 
     cache: "PreloadCache"
     template_id: int
     request: LoadApp
     source: ForkSource | None
-    """What the template is forked from; None: a fresh interpreter."""
+    """The fork source of the template; None: a fresh interpreter."""
 
     @property
     def is_fork(self) -> bool:
