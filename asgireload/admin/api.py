@@ -362,7 +362,7 @@ def _require_method(request: Request, allowed: tuple[str, ...]) -> None:
 
 
 def _require_empty(body: bytes) -> None:
-    """Allow no body or an empty object, which some clients always send."""
+    """Raise ProblemError (400) unless the body is empty or `{}`, which some clients always send."""
     try:
         is_empty = not body or json.loads(body) == {}
     except ValueError:
@@ -372,7 +372,8 @@ def _require_empty(body: bytes) -> None:
 
 
 def _convert_query(request: Request, kind: type[_Options]) -> _Options:
-    """Unknown names are refused: `?wiat=1` must not look like a reload that went well."""
+    """Return the query as a `kind`. Raise ProblemError (400), also for unknown names: `?wiat=1` must not look like
+    a committed reload."""
     try:
         return msgspec.convert(request.query(), kind, strict=False)
     except msgspec.ValidationError as error:
@@ -380,9 +381,9 @@ def _convert_query(request: Request, kind: type[_Options]) -> _Options:
 
 
 def _verdict_response(verdict: ReloadSnapshot, location: tuple[bytes, bytes]) -> Response:
-    """200 only for a committed reload, so that `curl -f` and deploy scripts fail with it.
+    """Return 200 for a committed reload and an error for any other, so that `curl -f` and deploy scripts fail.
 
-    502 stands for new code that could not serve: the fault lies behind this server, not in it.
+    The status is 502 when the new code cannot serve: the fault lies behind this server, not in it.
     """
     if verdict.outcome == "committed":
         return json_response(verdict, headers=(location,))
@@ -405,7 +406,8 @@ def _why_not_ready(status: StatusSnapshot) -> str | None:
 
 
 def _prefers_html(accept: str) -> bool:
-    """Whether text/html is named and no less welcome than JSON; `*/*` (curl, scripts) means JSON."""
+    """Return whether Accept names text/html with a weight of at least that of JSON; `*/*` (curl, scripts) means
+    JSON."""
     weights = {}
     for item in accept.split(","):
         media_type, *parameters = (part.strip().lower() for part in item.split(";"))
@@ -425,7 +427,7 @@ def _peer(request: Request) -> str:
 
 
 def _origin(request: Request) -> str:
-    """Who asks, for the verdict and the log, such as `curl/8.5.0 from 127.0.0.1`."""
+    """Return the user agent and address of the client, such as `curl/8.5.0 from 127.0.0.1`."""
     agent = "".join(
         char for char in request.header(b"user-agent") if char.isascii() and char.isprintable()
     )
