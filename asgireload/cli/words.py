@@ -64,7 +64,7 @@ def read_plain(words: Sequence[str]) -> Words | None:
         elif not spelling.startswith("--"):
             return None
         if not text or text.startswith("-"):
-            return None  # perhaps it was forgotten
+            return None  # the value may have been forgotten
         if flag is None:
             config_file = text
         elif isinstance(flag.kind, Several):
