@@ -107,7 +107,7 @@ class AdminClient:
             connection.close()
 
     def _why_silent(self) -> str:
-        # When the accept queue is full no connection tells the pid of the listener.
+        # When the accept queue is full, no connection can be made to read the pid of the listener.
         pid = _listener_of(self.path) or self.pid
         if pid is not None and is_stopped(pid):
             return f"process {pid} is stopped (SIGSTOP, or a debugger); `kill -CONT {pid}` lets it go on"

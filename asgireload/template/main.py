@@ -191,7 +191,7 @@ def _loaded(
 
 
 def _failed(session: Session, error: BaseException, advice: str = "") -> ASGIApp | None:
-    """Report a failure, with advice; return the application that stands in, None when there is none."""
+    """Report a failure, with advice; return the application that shows it, None when there is none."""
     stage = session.stage
     summary = f"{_summary(error)}; {advice}" if advice else _summary(error)
     failure = Failure(stage, shortened(summary, SUMMARY_LIMIT), shortened(_traceback(error)))

@@ -34,7 +34,7 @@ class Session:
     """
 
     shares_pages = True
-    """Several workers share the memory of the loaded application, so it is worth a garbage collection."""
+    """Several workers share the pages of the loaded application for long, so a collection before the fork pays."""
 
     def __init__(self, channel: Channel, supervisor: int) -> None:
         """`supervisor`: the pid of the supervisor, which is the parent process."""

@@ -1,4 +1,4 @@
-"""How the supervisor reacts to a saved file: drop outdated fork sources, reload, or tell open pages."""
+"""How the supervisor reacts to a saved file: drop outdated fork sources, reload, or notify open pages."""
 
 import logging
 import os

@@ -89,7 +89,7 @@ class DevelopmentSession(Session):
         self.environment = dict(os.environ)
 
     def import_app(self) -> ASGIApp:
-        """Import the application and record the import; take a checkpoint if the order says so.
+        """Import the application and record the import; take a checkpoint if the order names a module for it.
 
         The call may return in several processes: also in each template that is forked from the checkpoint.
         """

@@ -101,7 +101,8 @@ class DevelopmentWorker:
                     self._bulletin.tell_changes(message.names)
 
     def beat(self) -> None:
-        """Report the libraries that were imported while serving, so that the next library base holds them."""
+        """Send the template's import record if it has not been sent, and report the libraries that were imported
+        while serving, so that the next library base holds them."""
         if self._record_imports is not None:
             record_imports, self._record_imports = self._record_imports, None
             is_whole = not self._order.is_stand_in
