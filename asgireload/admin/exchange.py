@@ -77,6 +77,8 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
+    """A response with its whole body; `send_response` adds the common headers."""
+
     status: int
     body: bytes
     content_type: bytes

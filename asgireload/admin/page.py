@@ -54,6 +54,7 @@ _TONES = {
 
 
 def render_page(status: StatusSnapshot) -> str:
+    """Return the status page as HTML."""
     is_moving = (
         status.state in {"starting", "reloading", "stopping"}
         or status.current_reload is not None
@@ -103,6 +104,7 @@ def format_time(seconds: float) -> str:
 
 
 def format_bytes(size: int) -> str:
+    """Return a size in MiB or GiB."""
     return f"{size / 1024**2:.1f} MiB" if size < 1024**3 else f"{size / 1024**3:.2f} GiB"
 
 

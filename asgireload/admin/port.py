@@ -107,8 +107,8 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     handed_over: int = 0
     """Connections that continue in another worker."""
     came_back: int = 0
-    """Handovers that the target worker has refused; the connection is offered to another worker, or closed as
-    without handover."""
+    """Offers of a connection that the target worker has not taken; the connection was offered to another worker, or
+    closed as without a handover."""
     shutdown_failures: int = 0
     """Workers whose lifespan shutdown failed or was not completed."""
 

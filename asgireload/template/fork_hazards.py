@@ -16,6 +16,8 @@ import msgspec
 
 
 class Action(Enum):
+    """What is done about a thing that an import has left behind."""
+
     FALL_BACK = "preloading is given up"
     RENEW = "each worker gets its own"
     TEMPLATE = "belongs to the template; workers do not clean it up"
@@ -304,6 +306,8 @@ _SURVIVES = re.compile("|".join(survivor.pattern for survivor in SURVIVING_THREA
 
 
 class SocketState(Enum):
+    """The state of a socket, as getsockname(2), getpeername(2), SO_ACCEPTCONN and TCP_INFO report it."""
+
     FREE = "neither bound nor connected"
     BOUND = "bound"
     LISTENING = "listening"
@@ -313,6 +317,8 @@ class SocketState(Enum):
 
 
 class Socket(msgspec.Struct, frozen=True):
+    """A socket that an import has opened."""
+
     family: int
     type: int
     state: SocketState
@@ -336,6 +342,8 @@ class Descriptor(msgspec.Struct, frozen=True):
 
 
 class PythonThread(msgspec.Struct, frozen=True):
+    """A thread that was started by `threading` or `_thread`."""
+
     ident: int
     name: str
     """Empty for a thread that `threading` does not list."""
@@ -353,6 +361,8 @@ class NativeThread(msgspec.Struct, frozen=True):
 
 
 class RunningChild(msgspec.Struct, frozen=True):
+    """A child process that an import has started."""
+
     pid: int
     command: str
     is_resource_tracker: bool = False
@@ -423,12 +433,14 @@ def group_reasons(reasons: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def judge_thread(thread: PythonThread) -> Finding:
+    """Return the finding for a thread of Python."""
     name = f"thread {thread.name!r}" if thread.name else "a thread of the module _thread"
     place = f" ({thread.place})" if thread.place else ""
     return Finding("Python thread", f"{name} was started at import{place}", thread=thread.ident)
 
 
 def judge_native_thread(thread: NativeThread) -> Finding:
+    """Return the finding for a native thread, which depends on whether it survives a fork."""
     names = (thread.name, *thread.libraries)
     survives = any(name and _SURVIVES.search(name) for name in names)
     # The outermost library is the one that has started the thread.
@@ -444,6 +456,7 @@ def judge_native_thread(thread: NativeThread) -> Finding:
 
 
 def judge_child(child: RunningChild) -> Finding:
+    """Return the finding for a child process."""
     text = f"process {child.pid} ({child.command}) was started at import"
     kind = "resource tracker" if child.is_resource_tracker else "child process"
     return Finding(kind, text, pid=child.pid)

@@ -39,6 +39,8 @@ _FORKED = struct.Struct("i")
 
 
 class Side(Enum):
+    """The process in which `fork_adopted` returns."""
+
     PARENT = "parent"
     CHILD = "child"
 

@@ -32,6 +32,7 @@ def frame_event(name: EventName, data: str) -> bytes:
 
 
 def frame_retry(milliseconds: int) -> bytes:
+    """Return the field that sets the time after which a browser reconnects."""
     return f"retry: {milliseconds}\n\n".encode()
 
 

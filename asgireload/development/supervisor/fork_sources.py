@@ -22,12 +22,16 @@ MOST_CHECKPOINTS = 2
 
 
 class LibraryBase(msgspec.Struct, frozen=True):
+    """A fork source that holds libraries."""
+
     source_id: int
     tops: frozenset[str]
     """Top-level names of the modules in the base."""
 
 
 class ImportCheckpoint(msgspec.Struct, frozen=True):
+    """A fork source that holds an import of the application up to a module."""
+
     source_id: int
     module: str
     """The module that is imported next."""
