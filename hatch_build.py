@@ -22,6 +22,7 @@ MODULES = (
     "http/clock.py",
     "http/drain_state.py",
     "http/eager_start.py",
+    "http/eager_step.py",
     "http/endpoints.py",
     "http/event_stream.py",
     "http/exchange.py",

@@ -10,7 +10,8 @@ class Failure(msgspec.Struct, frozen=True):
     """
 
     stage: str
-    """The stage that failed: directory, logging, import, tls, boot, lifespan, health, probation, roll or trial."""
+    """The stage that failed: version, directory, logging, import, tls, boot, lifespan, health, probation, roll or
+    trial."""
     summary: str
     """The reason in one line."""
     traceback: str = ""

@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import typing
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from asgireload.cli import control as commands
 from asgireload.cli.command import serve_command
 from asgireload.config import OPTIONS
 from asgireload.config.foreign import ABSENT
+from asgireload.ipc import messages, parcels
 from asgireload.ipc.exit_time import EXIT_LEAST
 from asgireload.ipc.quiet_signals import make_quiet
 from asgireload.supervisor import fleet, signals
@@ -277,3 +279,11 @@ def test_the_time_of_a_stop_is_the_sum_of_its_limits():
     ]
     assert f"{sum(table):g} s at the very most" in text
     assert sum(table) < 30  # the stock grace period of Kubernetes
+
+
+def test_the_page_of_messages_names_each_of_them():
+    page = (ROOT / "docs/explanation/messages.md").read_text()
+    types = {*typing.get_args(messages.AnyMessage), *typing.get_args(parcels.PassageMessage)}
+    types |= set(typing.get_args(parcels.Parcel))
+    missing = [kind.__name__ for kind in types if f"`{kind.__name__}`" not in page]
+    assert not missing

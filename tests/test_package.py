@@ -92,3 +92,13 @@ def test_nothing_compiled_waits_while_it_handles_an_exception(name):
         if isinstance(node, ast.Await | ast.Yield | ast.YieldFrom)
     ]
     assert waits == []
+
+
+@pytest.mark.parametrize("name", compiled_modules())
+def test_no_attribute_becomes_a_keyword_of_c(name):
+    """mypyc puts an underscore before the names of attributes, and gcc has `__inline` and the like."""
+    keywords = {"alignof", "asm", "attribute", "complex", "const", "imag"}
+    keywords |= {"inline", "int128", "real", "restrict", "signed", "thread", "typeof"}
+    tree = ast.parse((ROOT / "asgireload" / name).read_text())
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not {f"_{keyword}" for keyword in {*keywords, "volatile"}} & attributes

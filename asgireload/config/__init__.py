@@ -1,4 +1,4 @@
-"""Configuration: the option table, the sources it is read from, and the frozen result."""
+"""Configuration: the option table, the sources that values are read from, and the frozen result."""
 
 from asgireload.config.config import Loaded, config_from_keywords, load_config, render_config
 from asgireload.config.options import OPTIONS, Config, Option

@@ -1,7 +1,8 @@
-"""From sources to the frozen Config: what is stronger wins, and each value remembers its origin.
+"""Merge the sources of configuration into the frozen Config, with the origin of each value.
 
-Command line, then ASGIRELOAD_* variables, then uvicorn's, then the configuration file, pyproject.toml,
-what the platform sets ($PORT, $WEB_CONCURRENCY, $FORWARDED_ALLOW_IPS), and the defaults of the table.
+The order of precedence: command line, ASGIRELOAD_* variables, uvicorn's variables, the configuration file,
+pyproject.toml, the variables that the platform sets ($PORT, $WEB_CONCURRENCY, $FORWARDED_ALLOW_IPS), and the
+defaults of the option table.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,19 +28,19 @@ from asgireload.errors import ConfigError
 
 DEFAULT = "default"
 _PLATFORM_SETS_FOR_RUN = ("workers", "forwarded_allow_ips")
-"""uvicorn.run() takes these defaults from the platform too, but not the port."""
+"""Defaults that uvicorn.run() takes from the platform, too; it does not take the port."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A configuration that was checked, and how it came about."""
+    """A checked configuration, with the origin of each value."""
 
     config: Config
     origins: Mapping[str, str]
-    """By option: the flag, variable or file, or `default`."""
+    """The flag, variable or file of each option's value, or `default`."""
     notices: tuple[str, ...] = ()
-    """For the log, at level info."""
+    """Messages to be logged at level info."""
     warnings: tuple[str, ...] = ()
-    """For the log, at level warning."""
+    """Messages to be logged at level warning."""
 
 
 def load_config(
@@ -48,7 +49,7 @@ def load_config(
     directory: str,
     config_file: str | None = None,
 ) -> Loaded:
-    """Read all sources, with files looked for in `directory`. Raise ConfigError, naming the place."""
+    """Read and merge all sources; relative file names start at `directory`. Raise ConfigError, naming the place."""
     said = read_flags(flags)
     variables = read_variables(environ)
     layers = [
@@ -63,8 +64,10 @@ def load_config(
 def config_from_keywords(
     app: object, keywords: Mapping[str, object], environ: Mapping[str, str]
 ) -> Loaded:
-    """Make the configuration of `asgireload.run()`; `environ` gives what it gives uvicorn.run():
-    $WEB_CONCURRENCY and $FORWARDED_ALLOW_IPS. Raise ConfigError."""
+    """Return the configuration of `asgireload.run()`. Raise ConfigError.
+
+    Of `environ` only $WEB_CONCURRENCY and $FORWARDED_ALLOW_IPS are read, as in uvicorn.run().
+    """
     if not isinstance(app, str):
         raise ConfigError(
             "run() needs the application as an import string, such as 'main:app', not as an object:"
@@ -98,7 +101,7 @@ def _merge(layers: Sequence[Layer], platform: Layer) -> Loaded:
     values: dict[str, Any] = {name: entry.value for name, entry in given.items()}
     config = Config(**values)
     notices = [notice for layer in layers for notice in layer.notices]
-    # A port of a Unix socket or of --bind is nobody's: only a port that counts is worth a line.
+    # With a Unix socket, a descriptor or --bind, $PORT is not used, so it is not logged.
     if given.get("port") is platform.given.get("port") and _uses_port(config, given):
         notices.append(f"Port {config.port} comes from $PORT")
     warnings = [warning for layer in layers for warning in layer.warnings]

@@ -1,4 +1,4 @@
-"""Options of other servers that asgireload does not have, and what to do instead."""
+"""Advice for options of other servers that asgireload does not have."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ ABSENT: Mapping[str, str] = {
     "http2": "asgireload speaks HTTP/1.1; a proxy can speak HTTP/2 to clients",
     "reset_contextvars": "each exchange has a context of its own already",
 }
-"""By uvicorn's keyword."""
+"""Advice by uvicorn's keyword."""
 
 _HTTP2 = ABSENT["http2"]
 _WORKER_CLASS = (
@@ -42,7 +42,7 @@ _SHORT_K = "the kind of worker cannot be chosen: " + _WORKER_CLASS
 _NO_EXPIRY = "give --timeout-request-head, --timeout-request-body and --timeout-write"
 
 FLAGS: Mapping[str, str] = {
-    # gunicorn, and hypercorn where it has the same.
+    # gunicorn, and hypercorn for the flags that both have.
     "-k": _SHORT_K,
     "--worker-class": _WORKER_CLASS,
     "--threads": _THREADS,
@@ -188,11 +188,11 @@ FLAGS: Mapping[str, str] = {
     "--proxy-headers-port": "X-Forwarded-For or Forwarded names the client: give --forwarded-headers",
     "--no-server-name": "give --no-server-header",
 }
-"""By flag, for gunicorn, hypercorn, granian and daphne: what asgireload has in its place, or why it needs none."""
+"""Advice by flag of gunicorn, hypercorn, granian and daphne: the replacement, or why none is needed."""
 
 
 def explain_flag(flag: str) -> str | None:
-    """Return what to do in place of a flag of another server; None for one that none of them has."""
+    """Return advice for a flag of another server; None for a flag that no other server has."""
     if flag in FLAGS:
         return FLAGS[flag]
     name = flag.lstrip("-").replace("-", "_")

@@ -1,7 +1,7 @@
-"""Kinds of option values: how text, TOML and Python values become what an option holds.
+"""Kinds of option values: convert text, TOML values and Python values to the value of an option. Pure.
 
-Pure. A kind knows nothing of where a value came from; it raises MismatchError with what it expected,
-and `sources.py` adds the place.
+A kind does not have the origin of a value; it raises MismatchError with the expected form, and `sources.py` adds
+the place.
 """
 
 import ipaddress
@@ -12,13 +12,13 @@ from typing import Protocol
 from msgspec import Struct, field
 
 NONE = "none"
-"""How a file, a variable or a flag spells None for an option that may be empty."""
+"""The text for None in a file, a variable or a flag, for an option that may be empty."""
 HIDDEN = "(hidden)"
-"""What is shown in place of a secret."""
+"""The text that is shown in place of a secret."""
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
-# Patterns as text: few are needed at a start, and `re` compiles and keeps those that are.
+# Patterns are not compiled here: few are needed at a start, and `re` caches those that are used.
 _DURATION_FORM = r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?"
 _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_FORM = r"(?i)(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?"
@@ -30,39 +30,39 @@ _HOST_FORM = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 
 
 class Kind(Protocol):
-    """One way to read and show a value."""
+    """Reads and shows the values of an option."""
 
     @property
     def metavar(self) -> str:
-        """How help shows the value."""
+        """The placeholder of the value in help texts."""
         ...
 
     def expected(self) -> str:
-        """What a good value looks like, to follow the word "expected"."""
+        """Return a description of valid values, to follow the word "expected"."""
         ...
 
     def read(self, value: object) -> object:
         """Return the option's value for text or a typed value.
 
-        Raise MismatchError, or UnavailableError for what only other servers have.
+        Raise MismatchError, or UnavailableError for a value that only other servers support.
         """
         ...
 
     def show(self, value: object) -> str:
-        """Return the value as TOML that `read` takes back."""
+        """Return the value as TOML, which `read` accepts (except for a secret, which is hidden)."""
         ...
 
 
 class MismatchError(ValueError):
-    """A value is not of its option's kind; the text follows the word "expected"."""
+    """A value is not valid for its option; the error's text follows the word "expected"."""
 
 
 class UnavailableError(ValueError):
-    """A value that another server knows and asgireload refuses; the text says what to do."""
+    """A value that another server supports and asgireload refuses; the error's text says what to do."""
 
 
 def quote(text: str) -> str:
-    """Return a TOML basic string (toml.io, section String)."""
+    """Return `text` as a TOML basic string (toml.io, section String)."""
     escaped = "".join(
         f"\\u{ord(c):04x}" if ord(c) < 0x20 or ord(c) == 0x7F else c
         for c in text.replace("\\", "\\\\").replace('"', '\\"')
@@ -91,7 +91,7 @@ class Text(Struct, frozen=True):
 
 
 class Secret(Struct, frozen=True):
-    """Text that is never shown: not by the configuration's display, not in an error."""
+    """Text that is never shown, neither by --print-config nor in an error."""
 
     metavar: str = "SECRET"
 
@@ -106,7 +106,7 @@ class Secret(Struct, frozen=True):
 
 
 class Integer(Struct, frozen=True):
-    """A whole number in a range."""
+    """An integer in a range, bounds included."""
 
     minimum: int | None = None
     maximum: int | None = None
@@ -156,7 +156,7 @@ class Duration(Struct, frozen=True):
             raise MismatchError(self.expected())
         else:
             seconds = float(value)
-        # Written so that NaN is refused too; a year is longer than any wait we could mean.
+        # In this form the condition refuses NaN, too. No sensible duration is longer than a year.
         if not 0 <= seconds <= 366 * 86400 or (self.positive and seconds == 0):
             raise MismatchError(self.expected())
         return seconds
@@ -169,7 +169,7 @@ class Size(Struct, frozen=True):
     """Bytes as an int; text may carry a binary unit: `512M` is 512 * 2**20."""
 
     unit: int = 1
-    """Bytes that a plain number counts."""
+    """The bytes that a number without a unit counts: 1, or 2**20."""
     metavar: str = "SIZE"
 
     def expected(self) -> str:
@@ -199,10 +199,10 @@ class Size(Struct, frozen=True):
 
 
 class Switch(Struct, frozen=True):
-    """True or false; words as click reads them from variables."""
+    """True or false; text may be the words that click accepts for a bool."""
 
     valued: bool = False
-    """The flag takes a value (`--flag true`) where others are a pair `--flag/--no-flag`."""
+    """The flag takes a value (`--flag true`) instead of being a pair `--flag/--no-flag`."""
     metavar: str = "BOOLEAN"
 
     def expected(self) -> str:
@@ -227,11 +227,11 @@ class Choice(Struct, frozen=True):
 
     choices: tuple[str, ...]
     spellings: Mapping[str, str] = field(default_factory=dict)
-    """Other words, in lower case, and numbers that mean exactly the same as one of ours."""
+    """Other words, in lower case, and numbers that mean exactly the same as a choice."""
     substitutes: Mapping[str, str] = field(default_factory=dict)
-    """Words of other servers that are taken to mean one of ours; the user is told once."""
+    """Words of other servers that are replaced by a choice, with a notice to the user."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Words of other servers that cannot be served, with what to do instead."""
+    """Words of other servers that are refused, with what to do instead."""
 
     @property
     def metavar(self) -> str:
@@ -258,7 +258,7 @@ class Choice(Struct, frozen=True):
 
 def _word(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
-        # Constants of the ssl module are given by their number or as members of an enum.
+        # Constants of the ssl module may be given as numbers or as members of an enum.
         return str(int(value))
     return value.lower() if isinstance(value, str) else ""
 
@@ -285,7 +285,7 @@ class Header(Struct, frozen=True):
         else:
             raise MismatchError(self.expected())
         name, content = name.strip(), content.strip()
-        # Latin-1 is what a header can carry; a line break in a value would end the header.
+        # A header is sent as Latin-1; a line break in a value would end the header.
         is_sendable = all(c == "\t" or (" " <= c <= "\xff" and c != "\x7f") for c in content)
         if not re.fullmatch(_NAME_FORM, name) or not is_sendable:
             raise MismatchError(self.expected())
@@ -298,11 +298,11 @@ class Header(Struct, frozen=True):
 
 ANYBODY = "*"
 UNIX_PEERS = "unix"
-"""Words that stand among networks: every peer, and whoever connects to a Unix socket."""
+"""Words among networks: all peers, and peers on a Unix socket."""
 
 
 class Network(Struct, frozen=True):
-    """An IP address or network, `unix`, or `*`; kept as text, in the one form it is compared in."""
+    """An IP address or network, `unix`, or `*`; the value is text in canonical form."""
 
     metavar: str = "NETWORKS"
 
@@ -322,7 +322,7 @@ class Network(Struct, frozen=True):
         if meant.num_addresses == 1:
             return str(meant.network_address)
         if meant.network_address != ipaddress.ip_address(text.partition("/")[0]):
-            # Somebody meant one host or the whole network, and only they know which.
+            # Host bits are set, so it is unclear whether the user meant one host or the whole network.
             raise MismatchError(f"{self.expected()}; the network with this address is {meant}")
         return str(meant)
 
@@ -331,7 +331,7 @@ class Network(Struct, frozen=True):
 
 
 class HostPattern(Struct, frozen=True):
-    """A host name or address as clients write it, without a port, or `*.domain`; in lower case."""
+    """A host name or address as in a Host header, without a port, or `*.domain`, or `*`; in lower case."""
 
     metavar: str = "HOSTS"
 
@@ -376,7 +376,7 @@ class HeaderName(Struct, frozen=True):
 
 
 class FileMode(Struct, frozen=True):
-    """Permissions of a file as chmod(1) takes them: octal digits."""
+    """Permissions of a file in octal digits, as chmod(1) takes them; the value is text of four digits."""
 
     metavar: str = "MODE"
 
@@ -384,7 +384,7 @@ class FileMode(Struct, frozen=True):
         return 'permissions in octal digits, from 000 to 0777, as text: "0660"'
 
     def read(self, value: object) -> str:
-        # Not a number of a file: TOML reads 660 as decimal, which is another mode.
+        # Only text: TOML reads the number 660 as decimal, which is another mode.
         if not isinstance(value, str) or not re.fullmatch(_MODE_FORM, value):
             raise MismatchError(self.expected())
         return f"{int(value, 8):04o}"
@@ -394,7 +394,7 @@ class FileMode(Struct, frozen=True):
 
 
 class FileOwner(Struct, frozen=True):
-    """Who a file is to belong to, as chown(1) takes it: `USER`, `USER:GROUP` or `:GROUP`, names or numbers."""
+    """The owner of a file as chown(1) takes it: `USER`, `USER:GROUP` or `:GROUP`, names or numbers."""
 
     metavar: str = "USER:GROUP"
 
@@ -411,15 +411,15 @@ class FileOwner(Struct, frozen=True):
 
 
 class Several(Struct, frozen=True):
-    """Any number of values of one kind: a repeated flag, a TOML array, a variable to split."""
+    """Any number of values of one kind: a repeated flag, a TOML array, or the split text of a variable."""
 
     item: Kind
     separator: str | None = None
-    """Splits a variable's text; None splits at white space and commas."""
+    """Separates the items of a variable; None means white space and commas."""
     attached: re.Pattern[str] | None = None
-    """Words that belong to the item before them, when white space and commas split."""
+    """Matches words that belong to the item before them, if `separator` is None."""
     always_splits: bool = False
-    """Any text may hold several items, a flag's or an array's too, as uvicorn has it for some."""
+    """Text of a flag or an array is split as well, as uvicorn does for some options."""
 
     @property
     def metavar(self) -> str:
@@ -429,7 +429,7 @@ class Several(Struct, frozen=True):
         return f"a list, each item {self.item.expected()}"
 
     def split(self, text: str) -> list[str]:
-        """Return the items of a variable's text."""
+        """Return the items in the text of a variable."""
         if self.separator is None:
             items: list[str] = []
             for part in text.split(","):
@@ -460,7 +460,7 @@ class Several(Struct, frozen=True):
 
 
 class Optional(Struct, frozen=True):
-    """A value of a kind, or nothing (`none`)."""
+    """A value of another kind, or None, written as `none`."""
 
     item: Kind
 
@@ -484,5 +484,5 @@ class Optional(Struct, frozen=True):
 
 
 def is_secret(kind: Kind) -> bool:
-    """Return whether values of this kind must not be shown."""
+    """Return whether values of this kind are secret and must not be shown."""
     return isinstance(kind.item if isinstance(kind, Optional) else kind, Secret)

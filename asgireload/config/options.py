@@ -1,10 +1,9 @@
-"""The option table: every option is declared here, once.
+"""The option table, in which every option is declared once.
 
-Flags, `ASGIRELOAD_*` variables, file keys, validation, `--help` and docs/reference/options.md are
-made from these rows. Reading and merging the sources is `sources.py`; rules between options are
-`rules.py`.
+Flags, `ASGIRELOAD_*` variables, file keys, validation, `--help` and docs/reference/options.md are made from its
+rows. `sources.py` reads the sources, `config.py` merges them, and `rules.py` has the rules between options.
 
-The table is the class `Config` itself: each of its fields is declared by its row.
+The table is the class `Config` itself: each field is declared by its row.
 """
 
 import re
@@ -41,36 +40,39 @@ GIBIBYTE = 1 << 30
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table."""
+    """One row of the option table."""
 
     name: str = ""
-    """The field's name, which is also the file key; set when the table is read."""
+    """The name of the field of Config, which is also the file key; set after the class is made."""
     kind: Kind
     default: Any = None
     group: str
     help: str
     aliases: tuple[str, ...] = ()
-    """More flags with the same meaning and kind."""
+    """Other flags with the same meaning and kind."""
     scaled_aliases: Mapping[str, Kind] = msgspec.field(default_factory=dict)
-    """Flags of other servers that set this option in another unit."""
+    """Flags of other servers that set this option in another unit, with their kinds."""
     uvicorn: str | None = None
-    """uvicorn's keyword for the same option; `UVICORN_<keyword>` is read in place of our variable."""
+    """uvicorn's keyword for the same option; `UVICORN_<keyword>` is read if the option's variable is not set."""
     uvicorn_variable: bool = True
-    """False where uvicorn's variable is written in another syntax."""
+    """False if uvicorn's variable has another syntax and is not read."""
     default_variable: str | None = None
-    """A variable that platforms set for everybody: it gives the default, so what is said on purpose
-    anywhere else wins."""
+    """A variable that platforms set for all programs, such as PORT. It only replaces the default, so all other
+    sources override it."""
 
     @property
     def flag(self) -> str:
+        """The flag on the command line, such as `--drain-timeout`."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
+        """The environment variable, such as `ASGIRELOAD_DRAIN_TIMEOUT`."""
         return VARIABLE_PREFIX + self.name.upper()
 
     @property
     def foreign_variable(self) -> str | None:
+        """uvicorn's environment variable for the option, or None."""
         if self.uvicorn is None or not self.uvicorn_variable:
             return None
         return FOREIGN_VARIABLE_PREFIX + self.uvicorn.upper()
@@ -83,11 +85,11 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _rows: list[Option] = []
-"""Of the fields of Config, in the order of their declaration."""
+"""The rows of the fields of Config, in the order of declaration."""
 
 
 def _row(kind: Kind, default: object, group: str, text: str, **more: Any) -> Any:
-    """Note the row of a field of Config; return the field's default."""
+    """Add the row of a field of Config to the table; return the field's default."""
     _rows.append(Option(kind=kind, default=default, group=group, help=text, **more))
     return default
 
@@ -131,16 +133,16 @@ _ASGI3_ONLY = (
     " asgiref.compatibility.guarantee_single_callable"
 )
 _WORD_OF_A_BIND = re.compile(r"[a-z]+(=.*)?")
-"""What follows an address, such as `tls` or `cert=/etc/a.pem`; an address itself has a colon or is a number."""
+"""A word after an address, such as `tls` or `cert=/etc/a.pem`; an address itself has a colon or is a number."""
 _OLD_TLS = "TLS 1.0 and 1.1 are withdrawn (RFC 8996); the lowest version is tls1.2"
 _NO_SSL = "SSL and the client's side of TLS are not for a server; give tls1.2 or tls1.3"
 _NO_WSGI = "asgireload serves ASGI 3 applications; wrap a WSGI application in a2wsgi.WSGIMiddleware"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The frozen result: one value for each option. Parts receive the slice they use.
+    """The configuration: one value for each option. Other parts receive the slice that they use.
 
-    Built directly it is not checked: `load_config` and `config_from_keywords` in `config.py` check.
+    A Config that is made directly is not checked; `load_config` and `config_from_keywords` in `config.py` check.
     """
 
     app: str = _row(
@@ -324,8 +326,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Choice(
             ("tls1.2", "tls1.3"),
             spellings={
-                # Python's constants for "whatever both sides know", by number and by name; the least
-                # that is known here is TLS 1.2.
+                # Python's constants for the highest version that both sides support, by number and by name; the
+                # lowest version that is allowed here is TLS 1.2.
                 **dict.fromkeys(("2", "17", "tls", "tls_server", "sslv23"), "tls1.2"),
                 **dict.fromkeys(("5", "1.2", "tlsv1.2", "tlsv1_2"), "tls1.2"),
                 **dict.fromkeys(("1.3", "tlsv1.3", "tlsv1_3"), "tls1.3"),
@@ -1005,7 +1007,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     )
 
     def __repr__(self) -> str:
-        """Show what is not a secret, as whoever prints the configuration shall."""
+        """Show all options except secrets, because a Config may end up in a log."""
         shown = (name for name, row in OPTIONS.items() if not is_secret(row.kind))
         return f"Config({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 

@@ -1,4 +1,4 @@
-"""The reference page of the options, made from the table: `python -m asgireload.config.reference FILE`."""
+"""Make the reference page of the options from the option table: `python -m asgireload.config.reference FILE`."""
 
 import sys
 from collections.abc import Iterator

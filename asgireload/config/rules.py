@@ -1,4 +1,4 @@
-"""Rules between options: combinations that cannot work are refused, useless ones are pointed out. Pure."""
+"""Rules between options: refuse combinations that cannot work, and warn of options without effect. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,10 +7,10 @@ from asgireload.config.sources import Given, Layer, place_of, spelled_as
 from asgireload.errors import ConfigError
 
 GRACE_PERIOD = 30.0
-"""Seconds that Kubernetes waits, unless told otherwise, between SIGTERM and SIGKILL."""
+"""Seconds that Kubernetes waits by default between SIGTERM and SIGKILL."""
 
 _ADDRESS_FORMS = (("host", "port"), ("uds",), ("fd",), ("bind",))
-"""Ways to say where to listen; one of them is used."""
+"""Alternative sets of options for the addresses to listen on, one of which is used."""
 
 _USELESS_WITHOUT = (
     ("reload_dir", "reload"),
@@ -33,18 +33,18 @@ _USELESS_WITHOUT = (
 )
 
 _WITH_A_CERTIFICATE = ("ssl_keyfile", "ssl_sni")
-"""Options that say something about --ssl-certfile."""
+"""Options that require --ssl-certfile."""
 _PRIVATE_ADMIN_SOCKETS = ("auto", "none")
 _OF_AN_ADMIN_SOCKET = ("admin_socket_mode", "admin_socket_owner")
 _ONLY_X_FORWARDED = ("port", "prefix")
-"""Fields without a parameter in RFC 7239."""
+"""Forwarded fields that have no parameter in RFC 7239."""
 
 
 def settle_addresses(layers: Sequence[Layer]) -> list[Layer]:
-    """Return the layers, strongest first, with one way of saying where to listen.
+    """Return the layers, strongest first, with only one of the sets of address options (`_ADDRESS_FORMS`).
 
-    The strongest layer that says anything about it decides, so `--port` on the command line overrules
-    a `uds` in a file. Raise ConfigError when one layer says it in two ways.
+    The strongest layer that has an address option decides, so `--port` on the command line overrides a `uds` in a
+    file. Raise ConfigError when one layer has options of two sets.
     """
     settled: list[Layer] = []
     chosen: tuple[str, ...] | None = None
@@ -72,9 +72,9 @@ def settle_addresses(layers: Sequence[Layer]) -> list[Layer]:
 def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
     """Return warnings about a configuration; raise ConfigError if it cannot work.
 
-    `given` holds what was said on purpose, which defaults were not.
+    `given` has the values that the user has set, not defaults.
     """
-    # The default gives way: a worker never waits for idle connections beyond its drain.
+    # A default that is too large is no error: a worker limits drain_grace to drain_timeout (`worker/settings.py`).
     if "drain_grace" in given and config.drain_grace > config.drain_timeout:
         raise ConfigError(
             f"drain_grace ({config.drain_grace:g} s, {_origin(given, 'drain_grace')}) must not exceed"
@@ -128,7 +128,7 @@ def check_rules(config: Config, given: Mapping[str, Given]) -> list[str]:
 
 
 def _check_watcher(config: Config, given: Mapping[str, Given]) -> None:
-    """Raise ConfigError for a watcher that looks at files and one that does not."""
+    """Raise ConfigError if reload_poll and reload_watcher contradict each other."""
     if config.reload_poll is None or config.reload_watcher == "auto":
         return
     if (config.reload_watcher == "polling") is not bool(config.reload_poll):
@@ -139,7 +139,7 @@ def _check_watcher(config: Config, given: Mapping[str, Given]) -> None:
 
 
 def _check_tls(config: Config, given: Mapping[str, Given]) -> None:
-    """Raise ConfigError for TLS options that do not go together. Files are read at the start."""
+    """Raise ConfigError for incompatible TLS options. The files are read later, at the start."""
     for name in _WITH_A_CERTIFICATE:
         if getattr(config, name) and config.ssl_certfile is None:
             raise ConfigError(
@@ -164,7 +164,7 @@ def _check_tls(config: Config, given: Mapping[str, Given]) -> None:
 
 
 def _is_off(value: object) -> bool:
-    # Port 0 is on.
+    # Not `not value`: port 0 is a port.
     return value is None or value is False
 
 
@@ -173,7 +173,7 @@ def _is_said(layer: Layer, name: str) -> bool:
 
 
 def _without(layer: Layer, chosen: tuple[str, ...]) -> Layer:
-    """Return the layer without the other ways of saying where to listen."""
+    """Return the layer without the address options that are not in `chosen`."""
     others = {name for form in _ADDRESS_FORMS if form != chosen for name in form}
     given = {name: value for name, value in layer.given.items() if name not in others}
     return Layer(given, layer.notices, layer.warnings)
@@ -188,5 +188,5 @@ def _place(given: Mapping[str, Given], name: str) -> str:
 
 
 def _beside(given: Mapping[str, Given], name: str, other: str) -> str:
-    """Return how the option `other` is written where `name` was given."""
+    """Return the name of the option `other` in the spelling of the source that set `name`."""
     return spelled_as(given[name].origin, other) if name in given else other

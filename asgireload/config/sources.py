@@ -1,7 +1,6 @@
-"""The sources of configuration, each read into a layer: values by option, with where they came from.
+"""Read each source of configuration into a layer: values by option, with their origins.
 
-Pure, except `read_toml` and `working_directory`: variables and tables are handed in. What the layers add
-up to is `config.py`.
+Pure, except for files and the working directory; variables are passed in. `config.py` merges the layers.
 """
 
 import os
@@ -28,14 +27,14 @@ from asgireload.config.options import (
 from asgireload.errors import ConfigError, closest
 
 CONFIG_VARIABLE = VARIABLE_PREFIX + "CONFIG"
-"""Names the configuration file, as --config does."""
+"""The variable that names the configuration file, as --config does."""
 PYPROJECT = "pyproject.toml"
 CONFIG_FILE = "asgireload.toml"
-"""Read from the working directory when no other file is named."""
+"""The file that is read from the working directory when no other file is named."""
 
 
 def working_directory() -> str:
-    """Return it as the kernel knows it. Raise ConfigError where it is gone, as after a deploy that replaced it."""
+    """Return the working directory. Raise ConfigError if it was removed, as by a deploy that replaced it."""
     try:
         return os.getcwd()
     except OSError as error:
@@ -45,24 +44,25 @@ def working_directory() -> str:
 
 
 class Given(Struct, frozen=True):
-    """A value as one source gave it."""
+    """The value of an option from one source."""
 
     value: object
     origin: str
-    """The flag, variable or file, as a person would name it."""
+    """The flag, variable or file, as shown in messages."""
 
 
 class Layer(Struct, frozen=True):
-    """All that one source says."""
+    """All values from one source, by option."""
 
     given: Mapping[str, Given] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
-    """What the user should know about how it was read."""
+    """Messages for the user about how values were read, to be logged at level info."""
     warnings: tuple[str, ...] = ()
+    """Messages to be logged at level warning."""
 
 
 class FlagValue(Struct, frozen=True):
-    """A flag of the command line with its text (or texts, or the bool of a pair)."""
+    """A flag of the command line with its raw value: a text, several texts, or a bool for `--flag/--no-flag`."""
 
     name: str
     """The option's name."""
@@ -72,18 +72,18 @@ class FlagValue(Struct, frozen=True):
 
 
 def place_of(origin: str, name: str) -> str:
-    """Return where the value of an option stands, as errors name it: a file's name says nothing of its key."""
+    """Return the place of an option's value for errors: the origin, and for a file also the key."""
     names_it = origin.startswith(("-", "$", "run(", VARIABLE_PREFIX, FOREIGN_VARIABLE_PREFIX))
     return origin if names_it or origin == "APP" else f"{origin} {name}"
 
 
 def spelled_as(origin: str, name: str) -> str:
-    """Return the name of an option as it is written beside one that `origin` gave."""
+    """Return an option's name in the spelling of `origin`: its flag if `origin` is a flag, else its name."""
     return OPTIONS[name].flag if origin.startswith("-") else name
 
 
 def read_flags(flags: Iterable[FlagValue]) -> Layer:
-    """Return what the command line says. Raise ConfigError, also for one option said in two ways."""
+    """Return the values from the command line. Raise ConfigError, also if an option is given twice."""
     given: dict[str, Given] = {}
     notices: list[str] = []
     for flag in flags:
@@ -96,7 +96,7 @@ def read_flags(flags: Iterable[FlagValue]) -> Layer:
 
 
 def read_variables(environ: Mapping[str, str]) -> Layer:
-    """Return what ASGIRELOAD_* variables say; empty ones count as absent. Raise ConfigError."""
+    """Return the values from ASGIRELOAD_* variables; empty variables count as absent. Raise ConfigError."""
     given: dict[str, Given] = {}
     notices: list[str] = []
     known = {option.variable: option for option in OPTIONS.values()}
@@ -112,7 +112,7 @@ def read_variables(environ: Mapping[str, str]) -> Layer:
 
 
 def read_foreign_variables(environ: Mapping[str, str], ours: Layer) -> Layer:
-    """Return what UVICORN_* variables say where ours are absent. Raise ConfigError."""
+    """Return the values from UVICORN_* variables for options that `ours` does not have. Raise ConfigError."""
     given: dict[str, Given] = {}
     notices: list[str] = []
     taken: list[str] = []
@@ -146,7 +146,7 @@ def read_platform_defaults(environ: Mapping[str, str], names: Iterable[str] = OP
 
 
 def read_table(table: Mapping[str, object], place: str) -> Layer:
-    """Return what a TOML table says; `place` names it in errors. Raise ConfigError."""
+    """Return the values from a TOML table; `place` names the table in errors. Raise ConfigError."""
     given: dict[str, Given] = {}
     notices: list[str] = []
     for name, raw in table.items():
@@ -161,7 +161,7 @@ def read_table(table: Mapping[str, object], place: str) -> Layer:
 
 
 def read_keywords(keywords: Mapping[str, object]) -> Layer:
-    """Return what the keywords of `asgireload.run()` say, by our names or uvicorn's.
+    """Return the values from the keywords of `asgireload.run()`, which may be asgireload's names or uvicorn's.
 
     None means "not given", unless the option itself can be None. Raise ConfigError.
     """
@@ -191,7 +191,7 @@ def read_keywords(keywords: Mapping[str, object]) -> Layer:
 def read_files(directory: str, config_file: str | None) -> list[Layer]:
     """Return the layers of the configuration file and of pyproject.toml, the stronger first.
 
-    Without `config_file`, asgireload.toml in `directory` is read if it is there. Raise ConfigError.
+    Without `config_file`, asgireload.toml in `directory` is read if it exists. Raise ConfigError.
     """
     layers: list[Layer] = []
     beside = os.path.join(directory, CONFIG_FILE)
@@ -209,7 +209,7 @@ def read_files(directory: str, config_file: str | None) -> list[Layer]:
 
 
 def read_toml(path: str, shown: str) -> dict[str, object]:
-    """Return the file's content; `shown` names it in errors. Raise ConfigError."""
+    """Return the content of a TOML file; `shown` names the file in errors. Raise ConfigError."""
     import tomllib  # most servers have no file
 
     try:
@@ -268,7 +268,7 @@ def _may_be_none(option: Option) -> bool:
 
 
 def _spellings() -> dict[str, str]:
-    """Return every name by which an option is known, as an identifier, with the option's name."""
+    """Return a mapping from all names of options, as identifiers, to the options' own names."""
     found: dict[str, str] = {}
     for option in OPTIONS.values():
         flags: Sequence[str] = (option.flag, *option.aliases)
@@ -279,8 +279,8 @@ def _spellings() -> dict[str, str]:
 
 
 def _suggestion(name: str, known: Mapping[str, object]) -> str:
-    """Return what is to be done in place of another server's option, `; did you mean …?` with the closest known
-    name, or nothing."""
+    """Return, with a leading semicolon, advice for an option of another server, or `did you mean …?` with the
+    closest known name; "" if there is neither."""
     plain = name.replace("-", "_")
     advice = explain_flag("--" + name.replace("_", "-").lower())
     if advice is not None and plain not in known:
@@ -293,7 +293,7 @@ def _suggestion(name: str, known: Mapping[str, object]) -> str:
 
 
 def _shown(kind: Kind | None, raw: object) -> str:
-    """Return a raw value for an error: short, on one line, and hidden where its kind is secret."""
+    """Return a raw value for an error: short, on one line, and hidden if its kind is secret."""
     if kind is not None and is_secret(kind):
         return HIDDEN
     shown = repr(list(raw) if isinstance(raw, tuple) else raw)

@@ -13,30 +13,11 @@ from contextvars import Context
 from typing import Any, Final
 from weakref import getweakrefcount
 
+from asgireload.http.eager_step import EagerStep
 from asgireload.http.lazy_task import OVER, LazyTask, drive, lazy_task, make
 
 ORDINARY_AFTER_WAIT: Final = 15
 """An application that waits will do so again, and then what was begun at once has cost more than it saved."""
-
-
-class EagerStep:
-    """What a task that is made late has to know."""
-
-    __slots__ = ("awaited", "blocks", "context", "coroutine", "is_over", "loop", "name", "running")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.name = ""
-        self.context: Context | None = None
-        self.coroutine: Coroutine[Any, Any, None] | None = None
-        """What the task is said to run; None: nothing has been run since the last end."""
-        self.running: Generator[Any, Any, None] | None = None
-        """Runs the coroutine; None: none is being run."""
-        self.awaited: Any = None
-        """What the coroutine waited for at the end of its first step; None: for its turn."""
-        self.blocks = False
-        """`awaited` is a future that is waited for in the right way (`_asyncio_future_blocking`)."""
-        self.is_over = False
 
 
 class Driver:

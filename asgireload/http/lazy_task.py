@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from asgireload.http.eager_start import EagerStep
+    from asgireload.http.eager_step import EagerStep
 
 
 OVER: Final = object()

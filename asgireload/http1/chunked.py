@@ -30,7 +30,7 @@ FORBIDDEN_TRAILERS = frozenset(
 )
 
 
-class _State(Enum):
+class _ChunkedState(Enum):
     SIZE = auto()
     """The line with the next chunk's size."""
     DATA = auto()
@@ -60,7 +60,7 @@ class ChunkedBody:
     def __init__(self, overhead_limit: int, body_limit: int | None) -> None:
         self._overhead_limit = overhead_limit
         self._body_limit = body_limit
-        self._state = _State.SIZE
+        self._state = _ChunkedState.SIZE
         self._line = b""
         """The part of a line that was received."""
         self._remaining = 0
@@ -70,7 +70,7 @@ class ChunkedBody:
 
     @property
     def is_complete(self) -> bool:
-        return self._state is _State.COMPLETE
+        return self._state is _ChunkedState.COMPLETE
 
     def feed(self, data: bytes, pieces: list[bytes]) -> bytes:
         """Append the body in `data` to `pieces`, also if it raises; return what follows the body's end.
@@ -81,14 +81,14 @@ class ChunkedBody:
         position = 0
         size = len(data)
         while position < size:
-            if self._state is _State.DATA:
+            if self._state is _ChunkedState.DATA:
                 end = position + self._remaining
                 piece = data[position:end]
                 pieces.append(piece)
                 self._remaining -= len(piece)
                 position += len(piece)
                 if self._remaining == 0:
-                    self._state = _State.DATA_END
+                    self._state = _ChunkedState.DATA_END
                 continue
             end = data.find(b"\n", position)
             line = self._line + (data[position:] if end < 0 else data[position:end])
@@ -103,16 +103,16 @@ class ChunkedBody:
                 self._check_partial(line)
                 raise PeerError(400, "a line of the chunked body does not end with CRLF")
             self._read_line(line[:-1])
-            if self._state is _State.COMPLETE:
+            if self._state is _ChunkedState.COMPLETE:
                 break
         return data[position:]
 
     def _check_partial(self, line: bytes) -> None:
         """Refuse at once what no further byte could make right."""
-        if self._state is _State.DATA_END:
+        if self._state is _ChunkedState.DATA_END:
             if line != b"\r":
                 raise PeerError(400, "a chunk is longer than it says")
-        elif self._state is _State.SIZE:
+        elif self._state is _ChunkedState.SIZE:
             if _CHUNK_LINE_START.match(line) is None:
                 raise PeerError(400, "a chunk size is not a number")
             if len(line) > LINE_BYTES + 1:  # the CR of its end may be there
@@ -121,16 +121,16 @@ class ChunkedBody:
             raise PeerError(431, "the trailers are too large")
 
     def _read_line(self, line: bytes) -> None:
-        if self._state is _State.SIZE:
+        if self._state is _ChunkedState.SIZE:
             self._read_size(line)
-        elif self._state is _State.DATA_END:
+        elif self._state is _ChunkedState.DATA_END:
             if line:
                 raise PeerError(400, "a chunk is longer than it says")
-            self._state = _State.SIZE
+            self._state = _ChunkedState.SIZE
         elif line:
             self._read_trailer(line)
         else:
-            self._state = _State.COMPLETE
+            self._state = _ChunkedState.COMPLETE
 
     def _read_size(self, line: bytes) -> None:
         if _CHUNK_LINE_START.match(line) is None:
@@ -148,9 +148,9 @@ class ChunkedBody:
         if self._body_limit is not None and self._size > self._body_limit:
             raise PeerError(413, f"the body is larger than {self._body_limit} bytes")
         if self._remaining:
-            self._state = _State.DATA
+            self._state = _ChunkedState.DATA
         else:
-            self._state = _State.TRAILERS
+            self._state = _ChunkedState.TRAILERS
             self._overhead = 0
 
     def _read_trailer(self, line: bytes) -> None:

@@ -5,16 +5,18 @@ When it does is decided by `StreamLeaving`.
 
 import random
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from asgireload.http.clock import Clock
 from asgireload.http.close_plan import ClosePlan, late_close_at
+from asgireload.http.drain_state import DrainState
+from asgireload.http.endpoints import Endpoints
 from asgireload.http.event_stream import with_last_event_id
 from asgireload.http.exchange import HttpExchange
+from asgireload.http.server import Server
 from asgireload.http1.response_stream import Http1ResponseStream
+from asgireload.http1.write_scheduling import ConnectionWriter
 from asgireload.ipc.parcels import EventStreamParcel, Parcel
-
-if TYPE_CHECKING:
-    from asgireload.http1.connection import HttpConnection
 
 DETACH_SECONDS: Final = 1.0
 """From telling an application that its event stream is over here until it is cancelled, if it does not listen."""
@@ -24,13 +26,44 @@ NO_DEADLINE_SECONDS: Final = 3600.0
 """What a drain without a deadline leaves."""
 
 
+class StreamConnection(Protocol):
+    """What a host asks of the connection; see the methods of these names in `HttpConnection`."""
+
+    server: Server
+    clock: Clock
+    drain: DrainState
+    endpoints: Endpoints
+    writer: ConnectionWriter
+    unread: bytes
+
+    def may_leave(self) -> bool: ...
+
+    def count_event_streams(self) -> int: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def is_flushed(self) -> bool: ...
+
+    def is_gone(self) -> bool: ...
+
+    def plain_socket(self) -> int | None: ...
+
+    def leave(self) -> None: ...
+
+    def stream_stays(self) -> None: ...
+
+
 class EventStreamHost:
     """The `LeavingStream` of the exchange that a connection has in hand."""
 
     __slots__ = ("_connection", "_exchange", "_stream")
 
     def __init__(
-        self, connection: "HttpConnection", exchange: HttpExchange, stream: Http1ResponseStream
+        self, connection: StreamConnection, exchange: HttpExchange, stream: Http1ResponseStream
     ) -> None:
         self._connection = connection
         self._exchange = exchange

@@ -1,7 +1,7 @@
-"""What an application has set about signals while it was imported: taken from the template, given to its workers.
+"""The signal settings that an application makes during its import: removed in the template, restored in workers.
 
-A template that sleeps must not run handlers of the application, nor ignore the end of its own children. A
-worker has what the application meant: as it would have it if it had imported the application by itself.
+A sleeping template must not run handlers of the application, nor ignore the exit of its own children. A worker gets
+the settings that it would have if it had imported the application itself.
 """
 
 import signal
@@ -17,25 +17,25 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _FOR_US = (*FOR_THE_SUPERVISOR, signal.SIGTERM)
-"""SIGTERM tells a worker to leave. A handler of the application for these would end requests in the middle when a
-terminal sends SIGINT to all processes."""
+"""Signals whose handlers are the server's. SIGTERM tells a worker to drain; a handler of the application for the
+others would end requests early when a terminal sends SIGINT to all processes."""
 
 
 class AppSignals(msgspec.Struct, frozen=True):
     handlers: dict[int, Handler] = {}
-    """Those that were set during the import."""
+    """Handlers that were set during the import."""
     blocked: frozenset[int] = frozenset()
     timers: dict[int, tuple[float, float]] = {}
-    """Interval timers that run: until the first signal and from there on, in seconds."""
+    """Running interval timers: seconds until the first signal, and the interval after that."""
 
 
 def signal_handlers() -> dict[int, Handler]:
-    """Return the handlers that are in force, as Python knows them; None stands for one of C's."""
+    """Return the current handlers; None stands for a handler that was not installed by Python."""
     return {int(number): signal.getsignal(number) for number in signal.valid_signals()}
 
 
 def take_signals(before: dict[int, Handler]) -> AppSignals:
-    """In the template: return what was set since `before`, and take it back."""
+    """In the template: return the settings that were made since `before`, and undo them."""
     timers = {}
     for which in _TIMERS:
         if any(running := signal.getitimer(which)):
@@ -52,7 +52,7 @@ def take_signals(before: dict[int, Handler]) -> AppSignals:
 
 
 def give_signals(signals: AppSignals) -> None:
-    """In a worker: set it again. What is blocked is unblocked first, when our own handlers stand."""
+    """In a worker: restore the application's settings, except for signals with handlers of the server."""
     for number, handler in signals.handlers.items():
         if number not in _FOR_US:
             signal.signal(number, handler)

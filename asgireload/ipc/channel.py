@@ -1,8 +1,7 @@
 """A channel: one end of a Unix socket pair that carries whole messages and descriptors.
 
-SOCK_SEQPACKET keeps message boundaries and reports the end of the peer as end of file (unix(7)), so
-there is no framing to get wrong. This is Linux's; a stream socket with a length prefix would take its
-place elsewhere.
+SOCK_SEQPACKET keeps message boundaries and reports the exit of the peer as end of file (unix(7)), so no framing is
+needed. This is specific to Linux; elsewhere a stream socket with a length prefix would take its place.
 """
 
 import array
@@ -19,18 +18,18 @@ from asgireload.errors import ChannelClosedError
 from asgireload.ipc.messages import AnyMessage
 
 MESSAGE_LIMIT = 160 * 1024
-"""Bytes in one message: below the kernel's default socket buffer of 208 KiB, above any traceback we send."""
+"""Bytes in one message: below the kernel's default socket buffer of 208 KiB, above any traceback that is sent."""
 DESCRIPTOR_LIMIT = 250
 """Descriptors beside one message; the kernel allows 253 (SCM_MAX_FD)."""
 _QUEUE_LIMIT = 10_000
-"""Messages that wait for a peer that does not read; it is dead or stuck long before."""
+"""Messages that wait for a peer that does not read. A peer so far behind is dead or stuck."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 
 
 class _Loop(Protocol):
-    """What an attached channel needs of an event loop."""
+    """The methods of an event loop that an attached channel uses."""
 
     def add_reader(self, fd: int, callback: Callable[[], object]) -> object: ...
     def remove_reader(self, fd: int) -> object: ...
@@ -45,7 +44,7 @@ def _unattached(*arguments: object) -> None:
 class Channel:
     """One end of the pair. Used either blocking (`send`, `receive`) or attached to a loop (`attach`, `post`).
 
-    Owns its socket: `close()` closes it and forgets what was not sent.
+    The channel owns its socket: `close()` closes the socket and discards unsent messages.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -57,7 +56,7 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple["Channel", socket.socket]:
-        """Return our end and the socket for the other process, which the caller passes on and closes."""
+        """Return this process's end and the socket for the other process, which the caller passes on and closes."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(ours), theirs
 
@@ -69,17 +68,17 @@ class Channel:
         return self._socket.fileno() == -1
 
     def send(self, message: AnyMessage, descriptors: Sequence[int] = ()) -> None:
-        """Send one message, waiting for room. Raise ChannelClosedError when the peer is gone."""
+        """Send one message, waiting for room in the buffer. Raise ChannelClosedError when the peer is gone."""
         try:
             self._send_bytes(_encoder.encode(message), descriptors)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ChannelClosedError(str(error)) from error
 
     def receive(self) -> tuple[AnyMessage, list[int]]:
-        """Return the next message and the descriptors that came with it, which the caller now owns.
+        """Return the next message with its descriptors, which the caller now owns.
 
-        Raise ChannelClosedError at end of file, and where this process has no room for the descriptors;
-        BlockingIOError when attached and nothing is there.
+        Raise ChannelClosedError at end of file, or when the limit of open files has kept descriptors from being
+        received; BlockingIOError when the channel is attached and no message is there.
         """
         message, descriptors, is_whole = self._receive()
         if not is_whole:
@@ -87,7 +86,7 @@ class Channel:
         return message, descriptors
 
     def _receive(self) -> tuple[AnyMessage, list[int], bool]:
-        """False at the end: descriptors came along that there was no room for, so none is given."""
+        """As `receive`; the last value is False when descriptors were lost, and then none is returned."""
         space = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
         while True:
             try:
@@ -95,8 +94,8 @@ class Channel:
                     MESSAGE_LIMIT, space, socket.MSG_CMSG_CLOEXEC
                 )
             except ConnectionResetError:
-                # Reported once, before what lies in the queue, when the peer has ended without reading
-                # all that we sent (af_unix.c). What it said comes next, then end of file.
+                # Reported once, before the queue can be read, when the peer has ended without reading all that
+                # was sent to it (af_unix.c). The peer's messages follow, then end of file.
                 continue
             break
         descriptors = array.array("i")
@@ -113,14 +112,14 @@ class Channel:
         try:
             return _decoder.decode(data), list(descriptors), is_whole
         except msgspec.MsgspecError as error:
-            # Only a process of ours can write here; garbage means that user code has written to a
-            # descriptor that is not its own. The peer cannot be trusted any more.
+            # Only a process of this server can write here. Garbage means that user code has written to a
+            # descriptor that it does not own, so the peer cannot be trusted any more.
             for descriptor in descriptors:
                 os.close(descriptor)
             raise ChannelClosedError(f"unreadable message: {error}") from error
 
     def has_message(self, timeout: float = 0.0) -> bool:
-        """Whether `receive` would return at once, or raise, within `timeout` seconds."""
+        """Return whether a message or end of file is there, or arrives within `timeout` seconds."""
         readable, _, _ = select.select([self._socket], [], [], timeout)
         return bool(readable)
 
@@ -132,8 +131,9 @@ class Channel:
     ) -> None:
         """Deliver messages through `loop`, then call `on_closed` once at end of file.
 
-        A message whose descriptors this process had no room for comes without any: that an application
-        holds too many files is no reason to take the peer for dead. Makes the socket non-blocking.
+        When the limit of open files keeps descriptors from being received, the message is delivered without
+        any: an application with too many open files is no reason to treat the peer as dead. Makes the socket
+        non-blocking.
         """
         self._socket.setblocking(False)
         self._loop = loop
@@ -142,7 +142,7 @@ class Channel:
         loop.add_reader(self.fileno(), self.deliver)
 
     def deliver(self) -> None:
-        """Deliver everything that is there now: what a process said before it ended comes first."""
+        """Deliver every message that is there now, such as those a process sent before it ended."""
         while not self.is_closed:
             try:
                 message, descriptors, _ = self._receive()
@@ -155,10 +155,10 @@ class Channel:
             self._on_message(message, descriptors)
 
     def post(self, message: AnyMessage, descriptors: Sequence[int] = ()) -> None:
-        """Send without waiting; what finds no room waits in order for the loop.
+        """Send without waiting. A message that does not fit into the buffer waits, in order, for the loop.
 
-        Descriptors are duplicated where they must wait, so the caller may close its own at once. Does
-        nothing when the peer is gone: its end of file is, or was, reported to `on_closed`.
+        Descriptors of waiting messages are duplicated, so the caller may close its own at once. Does nothing
+        when the peer is gone: end of file is, or was, reported to `on_closed`.
         """
         if self.is_closed:
             return

@@ -1,19 +1,19 @@
-"""How long a worker may take to leave once it has drained. Pure: supervisor and worker reckon alike.
+"""How long a worker may take to exit after its drain. Pure: supervisor and worker compute the same deadline.
 
-Without `--exit-timeout` that is what is left of the drain timeout and the lifespan timeout, at least EXIT_LEAST. So
-exit work does not make the longest stop longer, and has nearly all of that time where the drain is short.
+Without `--exit-timeout` the time is what is left of the drain timeout and the lifespan timeout, at least
+EXIT_LEAST. So exit work does not lengthen the longest stop, and gets nearly all of that time after a short drain.
 """
 
 EXIT_LEAST = 1.5
-"""Seconds to leave after a drain and a lifespan shutdown that took all of their time."""
+"""Seconds to exit after a drain and a lifespan shutdown that took all of their time."""
 FAILED_EXIT = 5.0
-"""Seconds to leave for a worker that could not start: the verdict waits for it."""
+"""Seconds to exit for a worker that could not start; its failure is judged after that."""
 
 
 def exit_deadline(exit_timeout: float | None, drain_deadline: float, now: float) -> float:
-    """Return when a worker must have left that has drained `now`.
+    """Return the deadline of the exit of a worker whose drain has ended at `now`.
 
-    `drain_deadline`: when drain and lifespan shutdown had to be done.
+    `drain_deadline` is the deadline of drain and lifespan shutdown. All are seconds of one monotonic clock.
     """
     if exit_timeout is not None:
         return now + exit_timeout
@@ -21,5 +21,5 @@ def exit_deadline(exit_timeout: float | None, drain_deadline: float, now: float)
 
 
 def failed_exit_timeout(exit_timeout: float | None) -> float:
-    """Return the seconds that a worker may take to leave that could not start."""
+    """Return the seconds that a worker which could not start may take to exit."""
     return FAILED_EXIT if exit_timeout is None else exit_timeout

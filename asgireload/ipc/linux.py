@@ -1,7 +1,6 @@
-"""The calls that only Linux has, behind one seam.
+"""System calls and files that only Linux has.
 
-Everything else reaches them through the functions here, so that another system can be given plain
-replacements in one place.
+All other code uses them through the functions here, so that a port to another system replaces them in one place.
 """
 
 import contextlib
@@ -28,22 +27,22 @@ def _prctl(option: int, value: int) -> None:
 
 
 def become_subreaper() -> None:
-    """Make orphaned descendants children of this process: PR_SET_CHILD_SUBREAPER in prctl(2)."""
+    """Make orphaned descendants become children of this process: PR_SET_CHILD_SUBREAPER in prctl(2)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def signal_on_parent_death(number: signal.Signals) -> None:
-    """Ask for `number` when the parent's thread that adopted us ends: PR_SET_PDEATHSIG in prctl(2).
+    """Ask for signal `number` when the thread that is this process's parent ends: PR_SET_PDEATHSIG in prctl(2).
 
-    The caller must look at `os.getppid()` or `has_lost_peer` afterwards: the parent may have died just before.
+    The caller must check `os.getppid()` or `has_lost_peer` afterwards: the parent may have died just before.
     """
     _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def has_lost_peer(descriptor: int) -> bool:
-    """Return whether the other end of a socket pair is closed, whatever is still to be read: POLLHUP in poll(2).
+    """Return whether the other end of a socket pair is closed, even with data left to read: POLLHUP in poll(2).
 
-    A process that ends closes its descriptors before its children get the signal for its death.
+    A process that exits closes its descriptors before its children get the signal for its death.
     """
     poll = select.poll()
     poll.register(descriptor, 0)
@@ -56,11 +55,11 @@ _MALLOC_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_T
 
 
 def keep_freed_memory(mmap_from: int, trim_from: int) -> None:
-    """Keep freed memory for the next allocation instead of giving it back each time: mallopt(3).
+    """Keep freed memory for later allocations instead of returning it to the system each time: mallopt(3).
 
-    Blocks of up to `mmap_from` bytes come from the heap, whose free end is given back only from `trim_from`
-    bytes on. Inherited by forked processes. Does nothing where the C library is not glibc, or where the
-    environment has settings of its own for it.
+    Blocks of up to `mmap_from` bytes come from the heap, whose free end is returned only when it has `trim_from`
+    bytes. Forked processes inherit this. Does nothing if the C library is not glibc, or if the environment has
+    settings for it.
     """
     if any(name in os.environ for name in _MALLOC_SETTINGS):
         return
@@ -81,23 +80,23 @@ class _SignalStack(ctypes.Structure):
 
 
 _SIGNAL_STACK_BYTES = 256 * 1024
-"""Room for every signal at once; only the pages that are touched take memory."""
+"""Room for every signal at once; only pages that are touched take memory."""
 _signal_stack = ctypes.create_string_buffer(0)
 
 
 def enlarge_signal_stack() -> None:
     """Give signal handlers of the main thread a stack on which they can nest: sigaltstack(2).
 
-    Python runs its handlers on the alternate stack that faulthandler installs, which has room for a few
-    frames of a processor with wide registers: half a dozen different signals in one instant, as
-    `pkill` in a loop sends them, overflow it and the process dies of SIGSEGV. Call it after
-    `faulthandler.enable()`; forked processes inherit it.
+    Python runs its handlers on the alternate stack that faulthandler installs. On a CPU with wide registers that
+    stack has room for a few frames: half a dozen different signals at one instant, as `pkill` in a loop sends them,
+    overflow it, and the process dies of SIGSEGV. Call this after `faulthandler.enable()`; forked processes inherit
+    the stack.
     """
     global _signal_stack
     buffer = ctypes.create_string_buffer(_SIGNAL_STACK_BYTES)
     stack = _SignalStack(ctypes.addressof(buffer), 0, _SIGNAL_STACK_BYTES)
     _set_signal_stack(ctypes.byref(stack))
-    _signal_stack = buffer  # the kernel knows its address, so it must not be freed
+    _signal_stack = buffer  # the kernel keeps its address, so it must not be freed
 
 
 def _set_signal_stack(stack: object) -> None:
@@ -108,18 +107,18 @@ def _set_signal_stack(stack: object) -> None:
 
 
 class ProcessHandle:
-    """A process by descriptor, so that a signal can never reach another one that got its number.
+    """A process by descriptor, so that a signal cannot reach a later process with the same pid.
 
-    pidfd_open(2) and pidfd_send_signal(2). Owns the descriptor; `close()` is idempotent.
+    Uses pidfd_open(2) and pidfd_send_signal(2). Owns the descriptor; `close()` is idempotent.
     """
 
     def __init__(self, pid: int) -> None:
-        """Raise ProcessLookupError when there is no such process."""
+        """Raise ProcessLookupError when there is no such process, OSError when no descriptor is left."""
         self.pid = pid
         self._descriptor = os.pidfd_open(pid)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; a process that has ended already is fine."""
+        """Send a signal. A process that has ended already is ignored."""
         if self._descriptor == -1:
             return
         try:
@@ -128,7 +127,7 @@ class ProcessHandle:
             pass
 
     def wait_exit(self, timeout: float) -> bool:
-        """Wait until the process has ended, `timeout` seconds at most; return whether it has."""
+        """Wait until the process has ended, at most `timeout` seconds; return whether it has ended."""
         return bool(select.select([self._descriptor], (), (), timeout)[0])
 
     def close(self) -> None:
@@ -138,7 +137,7 @@ class ProcessHandle:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Return the resident memory of a process, None when it is gone: proc_pid_statm(5)."""
+    """Return the resident memory of a process in bytes, None when it is gone: proc_pid_statm(5)."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -160,11 +159,11 @@ _ORDINARY = (os.SCHED_OTHER, os.SCHED_BATCH)
 
 
 def can_give_way() -> bool:
-    """Return whether a child can be given the CPU time that others leave, and its share again afterwards.
+    """Return whether a child can be given low CPU priority, and its usual priority again afterwards.
 
-    The way back from SCHED_IDLE takes the right to the nice value that the process has: RLIMIT_NICE, or
-    CAP_SYS_NICE (sched(7), proc_pid_status(5)). False also where an operator has chosen another class, and
-    where it cannot be told.
+    Leaving SCHED_IDLE takes the right to the process's nice value: RLIMIT_NICE, or CAP_SYS_NICE (sched(7),
+    proc_pid_status(5)). Returns False also when an operator has chosen another scheduling policy, and when this
+    cannot be determined.
     """
     try:
         return _may_give_way()
@@ -176,7 +175,7 @@ def _may_give_way() -> bool:
     if os.sched_getscheduler(0) not in _ORDINARY:
         return False
     allowed, _ = resource.getrlimit(resource.RLIMIT_NICE)
-    # The limit is 20 - nice; -1 stands for none.
+    # RLIMIT_NICE is 20 - nice; RLIM_INFINITY is -1.
     if allowed == resource.RLIM_INFINITY or 20 - os.getpriority(os.PRIO_PROCESS, 0) <= allowed:
         return True
     with open("/proc/self/status", "rb") as file:
@@ -185,24 +184,24 @@ def _may_give_way() -> bool:
 
 
 def give_way(pid: int) -> None:
-    """Let a process compute only while nobody beside it wants to: SCHED_IDLE in sched(7).
+    """Let a process run only when no other process wants its CPU: SCHED_IDLE in sched(7).
 
-    What it starts from now on, threads and processes, inherits that. Raise OSError.
+    Threads and processes that it starts from now on inherit this. Raise OSError.
     """
     os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
 def stop_giving_way(pid: int) -> None:
-    """Give a process, its threads and its descendants the class of the caller. Those that have ended are fine.
+    """Give a process, its threads and its descendants the scheduling policy of the caller. Ended ones are ignored.
 
-    Raise PermissionError where that is not allowed.
+    Raise PermissionError when that is not allowed.
     """
     ordinary = os.sched_getscheduler(0)
     waiting = [pid]
     while waiting:
         process = waiting.pop()
         raised: set[int] = set()
-        # A thread that is not raised yet may start another one meanwhile, so until there is none left.
+        # A thread that was not changed yet may start another one meanwhile, so repeat until none is left.
         while lowered := {thread for thread in _threads(process) if _gives_way(thread)} - raised:
             for thread in lowered:
                 with contextlib.suppress(ProcessLookupError):
@@ -226,7 +225,7 @@ def _threads(pid: int) -> list[int]:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the processes that a process has started: proc_tid_children(5)."""
+    """Return the pids of the children of a process: proc_tid_children(5)."""
     found: list[int] = []
     for thread in _threads(pid):
         try:
@@ -240,7 +239,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def _children_by_parent(pid: int) -> list[int]:
-    """The same by asking all processes, for kernels that were built without CONFIG_PROC_CHILDREN."""
+    """Return the pids of the children of a process on a kernel built without CONFIG_PROC_CHILDREN."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -251,7 +250,7 @@ def _children_by_parent(pid: int) -> list[int]:
 
 
 def descendants_of(pid: int) -> list[int]:
-    """Return the numbers of all processes below a process."""
+    """Return the pids of all descendants of a process."""
     found: list[int] = []
     waiting = children_of(pid)
     while waiting:
@@ -262,8 +261,7 @@ def descendants_of(pid: int) -> list[int]:
 
 
 def processor_of(pid: int) -> int | None:
-    """Return the number of the CPU that a process runs on, or has run on last; None when it is gone:
-    proc_pid_stat(5)."""
+    """Return the index of the CPU on which a process runs or last ran; None when it is gone: proc_pid_stat(5)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[36])
@@ -272,45 +270,46 @@ def processor_of(pid: int) -> int | None:
 
 
 def move_to(processor: int) -> None:
-    """Go on on that CPU, if this thread may run there; the kernel may move it again when it likes.
+    """Move this thread to a CPU, if it may run there; the kernel may move it again at any time.
 
-    A thread that loses the CPU it runs on is moved at once, and its mask is given back before it does
-    anything else: it does not count too few CPUs, and nothing that it starts has a narrowed mask. Masks of
-    other threads do not change (sched_setaffinity(2)). Raise OSError.
+    The kernel moves a thread at once when its mask excludes its CPU. The mask is restored before this thread does
+    anything else, so the thread never counts too few CPUs and starts nothing with a narrowed mask. Masks of other
+    threads do not change (sched_setaffinity(2)). Raise OSError.
     """
     allowed = os.sched_getaffinity(0)
     if processor not in allowed:
         return
     os.sched_setaffinity(0, {processor})
-    # A mask that was asked for outlives the cpuset that it was read from (cpuset(7)): a container that is
-    # given more CPUs would not get them here. So all are asked for, and only fewer where somebody had asked
-    # for fewer.
+    # A mask that was set explicitly outlives the cpuset from which it was read (cpuset(7)): a container that is
+    # given more CPUs would not get them here. So all CPUs are set, and the former mask only if it was narrower than
+    # the cpuset.
     os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
     if os.sched_getaffinity(0) != allowed:
         os.sched_setaffinity(0, allowed)
 
 
 MOST_FILES = 1 << 20
-"""Container runtimes set hard limits of a billion, and programs that loop over all descriptors exist."""
+"""The most that is asked for: hard limits of container runtimes may be a billion, and some programs loop over all
+descriptors."""
 _USUAL_FILES = 1024
-"""What systems allow that nobody has configured."""
+"""The default soft limit of most systems."""
 
 
 def started_at(pid: int) -> int | None:
-    """Return when a process was started, in clock ticks since the system was: with its number, no two
-    processes have the same (proc_pid_stat(5)). None when there is none."""
+    """Return when a process was started, in clock ticks since the system booted; None when there is no such
+    process. No two processes have the same pid and start (proc_pid_stat(5))."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name, in brackets, may hold anything.
+            # The name, in parentheses, may contain anything.
             return int(file.read().rpartition(b")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return None
 
 
 def begun_at(pid: int) -> float | None:
-    """Return when a process was started, in wall clock seconds; None when there is none.
+    """Return when a process was started, in wall clock seconds; None when there is no such process.
 
-    To the second, and as if nobody had set the clock since.
+    Accurate to a second, if the clock was not set since.
     """
     ticks = started_at(pid)
     if ticks is None:
@@ -324,7 +323,7 @@ def parent_of(pid: int) -> int | None:
     """Return the pid of a process's parent; None when there is none, or the process has ended."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The second field is the name, in brackets, and may hold anything.
+            # The second field is the name, in parentheses, and may contain anything.
             parent = int(file.read().rpartition(")")[2].split()[1])
     except OSError:
         return None
@@ -332,32 +331,32 @@ def parent_of(pid: int) -> int | None:
 
 
 def raise_file_limit() -> int:
-    """Let this process open as many files as it may (getrlimit(2)); return how many that are.
+    """Raise the soft limit of open files as far as allowed (getrlimit(2)); return the limit in force.
 
-    The usual soft limit of 1,024 is for programs that use select(2), which event loops do not. It stays
-    where it must not be changed.
+    The usual soft limit of 1,024 is for programs that use select(2), which event loops do not. The limit stays as
+    it is when it must not be changed.
     """
     soft, hard = _file_limits()
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):  # ValueError is what Python makes of EPERM
+        except (OSError, ValueError):  # Python raises ValueError for EPERM
             return soft
         return wanted
     return MOST_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def file_limit() -> int:
-    """Return how many files this process may open as it is (getrlimit(2))."""
+    """Return the present soft limit of open files of this process (getrlimit(2))."""
     soft, _ = _file_limits()
     return MOST_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def count_descriptors() -> int:
-    """Return how many descriptors this process has open; 0 where nobody can tell."""
+    """Return how many descriptors this process has open; 0 if that cannot be determined."""
     try:
-        return len(os.listdir("/proc/self/fd")) - 1  # the list's own
+        return len(os.listdir("/proc/self/fd")) - 1  # without the descriptor of this listing
     except OSError:
         return 0
 
@@ -365,7 +364,7 @@ def count_descriptors() -> int:
 def tasks_left(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
     """Return how many processes and threads the control group may still start, None for no limit.
 
-    pids.max of version 2 (cgroups(7)), of this group and of those around it.
+    The limit is pids.max of cgroup v2 (cgroups(7)), of this group and of its ancestors.
     """
     try:
         with open(groups) as file:
@@ -381,7 +380,7 @@ def tasks_left(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") 
             with open(os.path.join(root, place, "pids.current")) as current:
                 used = int(current.read())
         except OSError:
-            pass  # the outermost group has none
+            pass  # the root group has none
         else:
             if limit != "max":
                 left.append(max(0, int(limit) - used))
@@ -395,7 +394,7 @@ def _file_limits() -> tuple[int, int]:
     try:
         return resource.getrlimit(resource.RLIMIT_NOFILE)
     except OSError:
-        return _USUAL_FILES, _USUAL_FILES  # a system call filter keeps it secret
+        return _USUAL_FILES, _USUAL_FILES  # refused by a system call filter
 
 
 class SystemCall(NamedTuple):
@@ -403,11 +402,11 @@ class SystemCall(NamedTuple):
 
     name: str
     attempt: Callable[[], object]
-    """Makes it to no effect. Raises OSError where it is refused."""
+    """Makes the call without an effect. Raises OSError when the call is refused."""
 
 
 def has_filter() -> bool:
-    """Return whether system calls of this process are filtered: proc_pid_status(5). True where nobody can tell."""
+    """Return whether system calls of this process are filtered: proc_pid_status(5). True if this is unknown."""
     try:
         with open("/proc/self/status", "rb") as file:
             modes = [line.split()[1] for line in file if line.startswith(b"Seccomp:")]
@@ -417,7 +416,7 @@ def has_filter() -> bool:
 
 
 def leave_no_core() -> None:
-    """Have no core file made of this process, whatever ends it: PR_SET_DUMPABLE in prctl(2)."""
+    """Prevent a core dump of this process: PR_SET_DUMPABLE in prctl(2)."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
@@ -433,7 +432,7 @@ def _try_pidfd_send_signal() -> None:
     try:
         signal.pidfd_send_signal(-1, 0)
     except OSError as error:
-        if error.errno != errno.EBADF:  # what the kernel says of no process
+        if error.errno != errno.EBADF:  # the kernel's answer for descriptor -1
             raise
 
 
@@ -463,14 +462,14 @@ NEEDED_CALLS = (
     SystemCall("sigaltstack", _try_sigaltstack),
     SystemCall("flock", _try_flock),
 )
-"""Without these nothing works. A process that must live may try them where no filter kills."""
+"""Calls that the server needs. A process that must live may try them only if no filter kills it."""
 PRIORITY_CALLS = (
     SystemCall("sched_getscheduler", lambda: os.sched_getscheduler(0)),
     SystemCall("getpriority", lambda: os.getpriority(os.PRIO_PROCESS, 0)),
     SystemCall("prlimit64", lambda: resource.getrlimit(resource.RLIMIT_NICE)),
     SystemCall("sched_getaffinity", lambda: os.sched_getaffinity(0)),
     SystemCall("sched_setaffinity", lambda: os.sched_setaffinity(0, os.sched_getaffinity(0))),
-    # The last: whatever comes after it waits for everybody else.
+    # Last, because calls after it would run with low priority.
     SystemCall("sched_setscheduler", lambda: give_way(0)),
 )
-"""What it takes to let reloads give way. Only for a process of no other use: it gives way from then on."""
+"""Calls that low CPU priority needs. Only for a child that exits afterwards: it has low priority from then on."""

@@ -1,4 +1,4 @@
-"""Every message that our processes send each other.
+"""Every message that the processes of one server send each other.
 
     supervisor ──LoadApp, ForkWorker──▶ template
     supervisor ◀──AppLoaded, AppUnsafe, AppFailed, ForkFailed── template
@@ -12,9 +12,9 @@
                   SuccessorSpent, WorkerDrained── worker
     supervisor ◀──WorkerImported── worker (development)
 
-Each message is a frozen value; descriptors travel beside it (`ipc.channel`), in the order its docstring
-gives, and belong to the receiver, who closes them. End of file on a channel means that the other process
-is gone; no message says so.
+Each message is a frozen value. Descriptors travel beside it (`ipc.channel`), in the order in its docstring; the
+receiver owns and closes them. End of file on a channel means that the other process is gone; no message is sent
+for that.
 """
 
 import msgspec
@@ -23,6 +23,12 @@ from asgireload.config import Config
 from asgireload.failures import Failure
 from asgireload.net.addresses import ListenerTraits
 
+MESSAGES_VERSION = 1
+"""Version of the messages between the supervisor and its children. A reload runs the installed version of
+asgireload in the children, while the supervisor is still the one that was started. A field that is added with a
+default needs no new version, because an older reader ignores it. A change that an older process would
+misunderstand needs one."""
+
 
 class LoadApp(msgspec.Struct, frozen=True, tag=True):
     """First message to a template. Descriptors: scoreboard, fault file."""
@@ -30,38 +36,40 @@ class LoadApp(msgspec.Struct, frozen=True, tag=True):
     generation: int
     config: Config
     preload: bool
-    """False: import nothing; each worker will import the application by itself."""
+    """False: import nothing; each worker imports the application itself."""
     directory: str
-    """Working directory as the user typed it, so that a `current` symlink is followed anew."""
+    """Working directory as the user typed it, so that a `current` symlink is followed again."""
     name: str
-    """For process titles."""
+    """The application's name in process titles."""
     failure: Failure | None = None
-    """Import nothing, and serve this instead."""
+    """Import nothing, and serve this failure instead."""
     becomes_worker: bool = False
-    """Do not fork when a worker is asked for, but be it."""
+    """Become the worker itself, instead of forking, when a worker is requested."""
     checkpoint: str = ""
-    """Leave a checkpoint before the module of this name is imported; empty: leave none."""
+    """Take an import checkpoint before the module of this name is imported; empty for none."""
     source_variables: dict[str, str | None] | None = None
-    """What the libraries of the fork source have found in the environment beside what every process has;
-    None where there is no fork source."""
+    """Environment variables, beyond those of every process, that the libraries of the fork source were imported
+    with; None without a fork source."""
     ignored_variables: tuple[str, ...] = ()
-    """Variables that are different at each load, and so cannot be what libraries are set up with."""
+    """Variables that differ at each load, so no library can depend on their values."""
+    messages_version: int = MESSAGES_VERSION
+    """The version of the supervisor. A template with another version refuses the load."""
 
 
 class AppLoaded(msgspec.Struct, frozen=True, tag=True):
-    """The template can fork workers."""
+    """The template is ready to fork workers."""
 
     seconds: float
     native_threads: tuple[str, ...] = ()
     """Names of threads that Python does not know (OpenBLAS, jemalloc …): harmless, for the log."""
     failure: Failure | None = None
-    """It could not be imported, and workers will serve that."""
+    """The application could not be imported, and workers will serve this failure."""
     modules: tuple[str, ...] = ()
     """The last of the application's modules that were read for this load."""
     module_count: int = 0
-    """How many they were."""
+    """The number of the application's modules that were read for this load."""
     cleans_up: bool = False
-    """The template removes at its end what the import has made: it is let go when its last worker is gone."""
+    """The template removes at its end what the import has created, so it is let go after its last worker."""
 
 
 class AppUnsafe(msgspec.Struct, frozen=True, tag=True):
@@ -69,38 +77,38 @@ class AppUnsafe(msgspec.Struct, frozen=True, tag=True):
 
     reasons: tuple[str, ...]
     needs_loop: bool = False
-    """The import failed, because no event loop runs in a template; in that of a worker it can run."""
+    """The import failed because no event loop runs in a template; it can succeed in the event loop of a worker."""
 
 
 class AppFailed(msgspec.Struct, frozen=True, tag=True):
-    """The application could not be imported, or the log not be set up. The template ends."""
+    """The application could not be imported, or logging could not be set up. The template ends."""
 
     failure: Failure
 
 
 class AppImported(msgspec.Struct, frozen=True, tag=True):
-    """What the template, or the worker that it has become, has imported.
+    """The imports of the template, or of the worker that the template has become.
 
     Descriptor: an `ipc.records.ImportRecord`.
     """
 
     is_whole: bool
-    """The import went through to its end."""
+    """The import was completed."""
 
 
 class VariablesDiffer(msgspec.Struct, frozen=True, tag=True):
-    """The application changes the environment otherwise than the libraries of its fork source have found it.
-    Another template must import everything anew; nothing follows from this one."""
+    """The application sets environment variables to other values than the libraries of its fork source were
+    imported with. Another template must import everything again; this one sends nothing more."""
 
     variables: tuple[str, ...]
 
 
 class CheckpointTaken(msgspec.Struct, frozen=True, tag=True):
-    """A process that sleeps in the middle of the import was left behind. Descriptors: its channel, and the
-    files that it has read (`ipc.records.FilesRead`)."""
+    """An import checkpoint, a process that sleeps in the middle of the import, was left behind. Descriptors: its
+    channel, and the files that it has read (`ipc.records.FilesRead`)."""
 
     module: str
-    """It is imported next there."""
+    """The module that is imported next in the import checkpoint."""
 
 
 class BuildLibraryBase(msgspec.Struct, frozen=True, tag=True):
@@ -110,63 +118,63 @@ class BuildLibraryBase(msgspec.Struct, frozen=True, tag=True):
     directory: str
     """Working directory as the user typed it."""
     excluded: tuple[str, ...] = ()
-    """Modules whose import leaves behind what a fork does not carry over."""
+    """Modules whose import creates something that a fork does not carry over."""
 
 
 class LibraryBaseBuilt(msgspec.Struct, frozen=True, tag=True):
-    """The library base can fork templates. Descriptor: `ipc.records.LibraryBaseContents`."""
+    """The library base is ready to fork templates. Descriptor: `ipc.records.LibraryBaseContents`."""
 
     seconds: float
 
 
 class LibraryBaseUnfit(msgspec.Struct, frozen=True, tag=True):
-    """Importing a module early has made this process unfit to fork from; it ends."""
+    """Importing a module early has made this process unsafe to fork; the process ends."""
 
     module: str
     reason: str
 
 
 class ForkTemplate(msgspec.Struct, frozen=True, tag=True):
-    """Fork a template. Descriptor: its channel."""
+    """Fork a template. Descriptor: the template's end of its channel."""
 
 
 class ForkWorker(msgspec.Struct, frozen=True, tag=True):
-    """Fork a worker. Descriptors: its channel, its fault file, what TLS is spoken with if `has_tls`
+    """Fork a worker. Descriptors: its end of its channel, its fault file, the TLS material if `has_tls`
     (`net.tls.seal`), then the listening sockets."""
 
     child_id: int
     slot: int
     record: int
-    """Index of its scoreboard record."""
+    """Index of the worker's scoreboard record."""
     listeners: tuple[ListenerTraits, ...] = ()
-    """Of each listening socket, in the same order."""
+    """The traits of each listening socket, in the same order."""
     has_tls: bool = False
     succeeds: bool = False
-    """Another worker serves in the slot, and hands its place over later."""
+    """Another worker serves in the slot, and hands its connections over later."""
     gives_way: bool = False
-    """The fork gives way to it (`ipc.linux.give_way`), and the worker until it serves."""
+    """The fork has low CPU priority (`ipc.linux.give_way`), and so has the worker until it serves."""
     import_in_loop: bool = True
-    """Where the template holds no code: import the application in the running event loop that will serve, and not
-    before it runs."""
+    """If the template has not imported the application: the worker imports it in the running event loop that will
+    serve. False: it imports the application before that loop runs."""
     has_other_way: bool = False
-    """An import that fails because of that is told as `WorkerFailed.other_way`, and tried the other way."""
+    """An import that fails because of the event loop is reported as `WorkerFailed.other_way`, and is retried."""
 
 
 class ForkFailed(msgspec.Struct, frozen=True, tag=True):
-    """A child of this id could not be forked."""
+    """The child with this id could not be forked."""
 
     child_id: int
     error: str
 
 
 class ChildStarted(msgspec.Struct, frozen=True, tag=True):
-    """First message of a process that was forked, whatever its role: it runs and is a child of the supervisor."""
+    """First message of every forked process, whatever its role: it runs, as a child of the supervisor."""
 
     pid: int
 
 
 class WorkerStage(msgspec.Struct, frozen=True, tag=True):
-    """The boot has reached this stage: import, lifespan or health. A verdict names the last one."""
+    """The boot has reached this stage: import, lifespan or health. A failure names the last stage."""
 
     stage: str
 
@@ -175,9 +183,9 @@ class WorkerReady(msgspec.Struct, frozen=True, tag=True):
     """Lifespan startup is complete and the worker accepts connections."""
 
     failure: Failure | None = None
-    """The application did not start, and the worker serves that."""
+    """The application did not start, and the worker serves this failure."""
     has_lifespan: bool = False
-    """The application has a lifespan, so it has a shutdown that can fail."""
+    """The application has a lifespan, so its shutdown can fail."""
 
 
 class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
@@ -185,93 +193,93 @@ class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
 
     failure: Failure
     other_way: bool = False
-    """The import may go well the other way (`ForkWorker.import_in_loop`)."""
+    """The import may succeed the other way (`ForkWorker.import_in_loop`)."""
 
 
 class WorkerImported(msgspec.Struct, frozen=True, tag=True):
-    """Development: what the worker has imported since it was forked. Descriptor: an
-    `ipc.records.ImportRecord` of libraries."""
+    """Development: the libraries that the worker has imported since it was forked. Descriptor: an
+    `ipc.records.ImportRecord`."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
-    """Take nothing new, finish what is open within `timeout` seconds, leave."""
+    """Take nothing new, finish what is open within `timeout` seconds, and exit."""
 
     reason: str
     """Value of draining.DrainReason."""
     timeout: float
     reports: bool = False
-    """Say what is waited for, if it takes long (`WorkerWaits`)."""
+    """Send `WorkerWaits` when the drain takes long."""
 
 
 class HandOver(msgspec.Struct, frozen=True, tag=True):
-    """Your connections may go to the worker behind this passage (`ipc.passage`), once you drain. Descriptor:
-    your end. Comes before Drain, and again when another worker takes the place of the one that was named."""
+    """Hand connections over to the worker at the other end of this passage (`ipc.passage`) while draining.
+    Descriptor: this worker's end. Sent before Drain, and again when another target replaces a named one."""
 
     successor: int = 0
-    """Its id, to name it in SuccessorSpent; 0: nobody wants to hear of that."""
+    """The id of the target, for SuccessorSpent; 0 when no SuccessorSpent is wanted."""
     beside: bool = False
-    """It takes its share beside those that were named before, and not their place."""
+    """Share the connections among this target and those named before; False: this target replaces them."""
 
 
 class TakeOver(msgspec.Struct, frozen=True, tag=True):
-    """A worker that leaves hands you its connections. Descriptor: your end of the passage."""
+    """Take over connections of a draining worker. Descriptor: this worker's end of the passage."""
 
 
 class Hold(msgspec.Struct, frozen=True, tag=True):
-    """Newer code is on its way: begin no request. Connections are accepted by its workers."""
+    """Newer code is expected: accept no connections, and begin no requests."""
 
     timeout: float
-    """Seconds after which the worker goes on nevertheless, and says that its answers are stale."""
+    """Seconds after which the worker continues nevertheless, and marks its responses as stale."""
 
 
 class Release(msgspec.Struct, frozen=True, tag=True):
-    """The newer code cannot be had: go on, and say that the answers are stale."""
+    """There is no newer code to wait for: continue, and mark the responses as stale."""
 
 
 class UseCertificates(msgspec.Struct, frozen=True, tag=True):
-    """Show these certificates on new connections. Descriptor: what TLS is spoken with (`net.tls.seal`)."""
+    """Use these certificates for new connections. Descriptor: the TLS material (`net.tls.seal`)."""
 
 
 class AssetsChanged(msgspec.Struct, frozen=True, tag=True):
-    """Style sheets or images were saved: tell the pages that are open (--reload-browser)."""
+    """Style sheets or images were saved: notify the open pages (--reload-browser)."""
 
     names: tuple[str, ...]
 
 
 class MoveTo(msgspec.Struct, frozen=True, tag=True):
-    """You share a processor with another worker while one has only work that gives way: go there."""
+    """Move to this CPU, which has only work of low priority; the worker shares its present CPU with another."""
 
     processor: int
-    """Its number, as in sched_setaffinity(2)."""
+    """The CPU's index, as in sched_setaffinity(2)."""
 
 
 class WorkerDraining(msgspec.Struct, frozen=True, tag=True):
-    """The worker has stopped accepting: from now on every new connection goes to others."""
+    """The worker has stopped accepting: from now on other workers accept every new connection."""
 
 
 class SuccessorSpent(msgspec.Struct, frozen=True, tag=True):
-    """The worker that was named takes nothing more: it has no room, takes nothing, or its passage has ended."""
+    """The named target takes no more connections: it has no room, takes none, or its passage has ended."""
 
     successor: int
 
 
 class OpenWork(msgspec.Struct, frozen=True):
-    """Something that a drain waits for."""
+    """A request, stream or connection that a drain waits for."""
 
     kind: str
-    """`request`, `event stream`, `WebSocket` or `connection`, one that waits for a request or for its client."""
+    """`request`, `event stream`, `WebSocket`, or `connection`: idle, or waiting for its client."""
     name: str = ""
-    """Method and path, without the query, which may hold secrets; empty for a connection."""
+    """Method and path, without the query, which may contain secrets; empty for a connection."""
     client: str = ""
     seconds: float = 0.0
-    """Since it began."""
+    """Seconds since the work began."""
 
 
 class WorkerWaits(msgspec.Struct, frozen=True, tag=True):
-    """What is open in a worker that drains. Comes after some seconds, and again, where Drain has asked for it."""
+    """Open work of a draining worker. Sent after some seconds, and repeated, when Drain asks for reports."""
 
     counts: dict[str, int]
-    """By kind."""
+    """The number of open requests, streams and connections, by kind."""
     oldest: tuple[OpenWork, ...] = ()
 
 
@@ -283,7 +291,7 @@ class WorkerDrained(msgspec.Struct, frozen=True, tag=True):
     handed_over: int = 0
     came_back: int = 0
     shutdown_failure: str = ""
-    """Why the application's lifespan shutdown failed; empty: it did not, or there is none."""
+    """Why the application's lifespan shutdown failed; empty when it succeeded, or there is no lifespan."""
 
 
 ToTemplate = LoadApp | ForkWorker
@@ -315,13 +323,13 @@ FromWorker = (
 AnyMessage = ToTemplate | FromTemplate | ToForkSource | FromForkSource | ToWorker | FromWorker
 
 TEXT_LIMIT = 100_000
-"""Longest traceback sent, in bytes of UTF-8: below `channel.MESSAGE_LIMIT` with a summary beside it."""
+"""Longest traceback sent, in bytes of UTF-8. With a summary beside it, it fits into `channel.MESSAGE_LIMIT`."""
 SUMMARY_LIMIT = 2_000
 """Longest summary sent, in bytes of UTF-8."""
 
 
 def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
-    """Return `text` cut in the middle to about `limit` bytes; the ends of a traceback say most."""
+    """Return `text` cut in the middle to about `limit` bytes: the ends of a traceback matter most."""
     data = text.encode("utf-8", "backslashreplace")
     if len(data) <= limit:
         return data.decode()

@@ -1,17 +1,17 @@
-"""What travels with a connection from a draining worker to its successor: pure values and their bytes.
+"""The messages and values that hand a connection from a draining worker over to another worker. Pure.
 
     old ──Offer──▶ new          a connection, with its socket and its parcel
-    old ◀──Settled── new        which of the offered are the new one's, and which go back
-    old ──Withdrawn──▶ new      the last word: what is not settled stays with the old one
+    old ◀──Settled── new        which offered connections the new worker takes, and which go back
+    old ──Withdrawn──▶ new      the last message: what is not settled stays with the old worker
 
-A parcel holds what the socket itself does not say: whose connection it is, what was read from it and not
-yet served, and the deadlines that go on running. The socket travels beside it.
+A parcel holds the state that is not in the socket: the peer's address, bytes that were read and not yet served, and
+running deadlines. The socket is passed beside the parcel.
 
-Both ends of a handover may be of different versions, because a reload takes up a newer package. So fields
-are only ever added, with a default: a reader passes over what it does not know. A parcel of an unknown
-kind raises ParcelError, and the connection goes back to where it came from.
+The two workers may run different versions, because a reload may load a newer package. So fields are only ever
+added, with defaults, and a reader ignores unknown fields. A parcel of an unknown kind raises ParcelError, and the
+connection goes back to the old worker.
 
-Times are seconds of `loop.time()`: CLOCK_MONOTONIC on both loops, the same in all processes of a machine.
+Times are seconds of `loop.time()`: CLOCK_MONOTONIC in asyncio and uvloop, the same in all processes of a machine.
 """
 
 from typing import Literal
@@ -22,23 +22,23 @@ from asgireload.errors import ParcelError
 from asgireload.net.networks import Client
 
 PARCEL_LIMIT = 64 * 1024 * 1024
-"""Bytes of one encoded parcel. Unread requests are a quarter of a MiB at most; a WebSocket's half received
-message has --ws-max-size (16 MiB), an application's state what it likes."""
+"""Bytes of one encoded parcel. Unread requests take a quarter of a MiB at most, a partly received WebSocket message
+up to --ws-max-size (16 MiB); the state that an application adds has no limit of its own."""
 
 
 HttpParcelState = Literal["silent", "idle", "head"]
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """Who is at the ends of a connection, as `http.endpoints.Endpoints` knows it."""
+    """The ends of a connection, as in `http.endpoints.Endpoints`."""
 
     client: Client | None
-    """None for a Unix socket, or where the peer had left before it was asked."""
+    """None for a Unix socket, or when the peer had left before its address was read."""
     server: tuple[str, int | None] | None
     is_secure: bool = False
-    """The client speaks TLS, with a proxy in front."""
+    """The client uses TLS, which a proxy in front terminates."""
     is_peer_known: bool = True
-    """False: the peer had left before it was asked, so that no address may be trusted."""
+    """False: the peer had left before its address was read, so no address may be trusted."""
 
 
 class HttpParcel(msgspec.Struct, frozen=True, tag="http"):
@@ -46,55 +46,55 @@ class HttpParcel(msgspec.Struct, frozen=True, tag="http"):
 
     facts: Facts
     state: HttpParcelState
-    """Nothing was received yet; a request was served; a part of a head is in `unread`."""
+    """silent: nothing was received yet; idle: a request was served; head: a part of a head is in `unread`."""
     deadline: float
-    """When the client is given up if nothing comes."""
+    """When the connection is closed if nothing arrives."""
     unread: bytes = b""
-    """Received and not served: a part of a head, or pipelined requests that were not begun."""
+    """Bytes received and not served: a part of a head, or pipelined requests that were not begun."""
 
 
 class EventStreamParcel(msgspec.Struct, frozen=True, tag="event stream"):
-    """A plaintext HTTP/1 connection in the middle of a response with server-sent events, between two of them."""
+    """A plaintext HTTP/1 connection during a response with server-sent events, between two events."""
 
     facts: Facts
     head: bytes
-    """Of the request, with the id of the last event that was sent (Last-Event-ID)."""
+    """The head of the request, with the id of the last event that was sent (Last-Event-ID)."""
     is_chunked: bool
-    """False: the body ends with the connection."""
+    """Whether the body is chunked; if not, it ends with the connection."""
     closes: bool
-    """The connection ends with the response, as its head has said."""
+    """The connection ends with the response, as announced in the response's head."""
     last_event_id: bytes = b""
     has_events: bool = False
     """At least one event was sent."""
     first_event_id: bytes = b""
-    """Of the first event of the body, if it had one."""
+    """The id of the first event of the body, if it had one."""
     unread: bytes = b""
-    """Received behind the request: pipelined requests that were not begun."""
+    """Bytes received after the request: pipelined requests that were not begun."""
     started_ns: int = 0
-    """time.monotonic_ns() of the request."""
+    """time.monotonic_ns() when the request began."""
     sent_bytes: int = 0
-    """Of the body, framing not counted."""
+    """Bytes of the body sent so far, without framing."""
     request_id: str | None = None
 
 
 class WebSocketParcel(msgspec.Struct, frozen=True, tag="websocket"):
-    """An open WebSocket whose application has handed out its state."""
+    """An open WebSocket whose application has provided its state for a handover."""
 
     facts: Facts
     method: str
     target: bytes
-    """Of the handshake request, as received: path and query."""
+    """Path and query of the handshake request, as received."""
     http_version: str
     headers: tuple[tuple[bytes, bytes], ...]
-    """Of the handshake request, as received, with lowercase names."""
+    """Headers of the handshake request, as received, with lowercase names."""
     subprotocol: str | None = None
-    """What the application accepted."""
+    """The subprotocol that the application accepted."""
     extensions: str | None = None
-    """Sec-WebSocket-Extensions of our answer."""
+    """Sec-WebSocket-Extensions of the handshake response."""
     session: bytes = b""
-    """The protocol's state, in an encoding of `websocket/`."""
+    """The state of the WebSocket protocol, in an encoding of `websocket/`."""
     app_state: bytes = b""
-    """What the application gave."""
+    """The state that the application provided."""
 
 
 Parcel = HttpParcel | EventStreamParcel | WebSocketParcel
@@ -104,7 +104,7 @@ _decoder: msgspec.msgpack.Decoder[Parcel] = msgspec.msgpack.Decoder(Parcel)
 
 
 def encode_parcel(parcel: Parcel) -> bytes:
-    """Return the parcel's bytes. Raise ParcelError when they are more than PARCEL_LIMIT."""
+    """Return the encoded parcel. Raise ParcelError when it is larger than PARCEL_LIMIT."""
     data = _encoder.encode(parcel)
     if len(data) > PARCEL_LIMIT:
         raise ParcelError(f"a parcel of {len(data)} bytes is larger than {PARCEL_LIMIT}")
@@ -112,7 +112,7 @@ def encode_parcel(parcel: Parcel) -> bytes:
 
 
 def decode_parcel(data: bytes) -> Parcel:
-    """Return the parcel. Raise ParcelError when these bytes are none that this version knows."""
+    """Return the decoded parcel. Raise ParcelError for bytes that this version does not understand."""
     try:
         return _decoder.decode(data)
     except msgspec.MsgspecError as error:
@@ -120,23 +120,23 @@ def decode_parcel(data: bytes) -> Parcel:
 
 
 class Offer(msgspec.Struct, frozen=True, tag=True):
-    """Descriptors: the socket; a sealed memfd with the parcel if `parcel` is empty."""
+    """A connection. Descriptors: the socket; a sealed memfd with the parcel if `parcel` is empty."""
 
     number: int
     parcel: bytes
 
 
 class Settled(msgspec.Struct, frozen=True, tag=True):
-    """Offers by their numbers. Nothing of what is taken was read or written before this was said."""
+    """Offers by their numbers. The new worker reads and writes taken connections only after this message."""
 
     taken: tuple[int, ...] = ()
     refused: tuple[int, ...] = ()
     is_full: bool = False
-    """Some are refused for want of room, so another worker may take them."""
+    """Some offers are refused for lack of room, so another worker may take them."""
 
 
 class Withdrawn(msgspec.Struct, frozen=True, tag=True):
-    """The old worker serves on by itself whatever was not settled when the passage closed."""
+    """The old worker continues to serve what was not settled when the passage closed."""
 
 
 PassageMessage = Offer | Settled | Withdrawn
@@ -148,7 +148,7 @@ def encode_message(message: PassageMessage) -> bytes:
 
 
 def decode_message(data: bytes) -> PassageMessage:
-    """Raise ParcelError when these bytes are no message that this version knows."""
+    """Return the decoded message. Raise ParcelError for bytes that this version does not understand."""
     try:
         return _message_decoder.decode(data)
     except msgspec.MsgspecError as error:

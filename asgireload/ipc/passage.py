@@ -1,12 +1,12 @@
 """A passage: the Unix socket pair through which connections go from one worker to another. Thin I/O.
 
-Like `channel.Channel` it is of kind SOCK_SEQPACKET, so that messages keep their bounds and the end of the
-other process is end of file. It differs in what must be exact here: every message that was sent before the
-other ended is read, and a side can leave so that the other knows what became of each connection.
+Like `channel.Channel` it uses SOCK_SEQPACKET, so messages keep their boundaries and the exit of the other process
+is end of file. Two guarantees are added: every message that was sent before the other process ended is read, and a
+side can leave so that both sides agree on the owner of each connection.
 
-A process that ends with messages unread makes the next call here fail with ECONNRESET (unix(7) does not
-say so; af_unix.c does), once, before what lies in the queue can be read. So that error is passed over;
-end of file follows when the queue is empty.
+When a process ends with unread messages, the next call on the other end fails with ECONNRESET once, before the
+queue can be read (unix(7) does not mention this; see af_unix.c). That error is ignored; end of file follows when
+the queue is empty.
 """
 
 import array
@@ -27,9 +27,9 @@ from asgireload.ipc.parcels import (
 )
 
 INLINE_LIMIT = 1024
-"""Bytes of a parcel that travel in the message. A window of messages (`worker.offers.WINDOW`) has to fit into
-the socket's buffer (208 KiB, of which the kernel counts about twice a message's size); idle connections take
-a tenth of this. Larger parcels travel in a memfd."""
+"""Bytes of the largest parcel that is sent in the message. A window of messages (`worker.offers.WINDOW`) must fit
+into the socket's buffer (208 KiB, of which the kernel counts about twice a message's size); idle connections take a
+tenth of this limit. Larger parcels are sent in a memfd."""
 MESSAGE_LIMIT = 4096
 """Bytes of the longest message: an offer, or a window of settled numbers."""
 _DESCRIPTORS = 2
@@ -37,17 +37,17 @@ _EXHAUSTED = (errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errn
 
 
 class Sent(Enum):
-    """What became of a message."""
+    """The result of sending a message."""
 
     YES = auto()
     NO_ROOM = auto()
-    """Not now."""
+    """The message cannot be sent now."""
     GONE = auto()
-    """The other end is closed, or listens no more."""
+    """The other end is closed, or does not read any more."""
 
 
 class Passage:
-    """One end. Owns its socket. The descriptors it is given stay the caller's; those it returns become so."""
+    """One end, which owns its socket. The caller keeps the descriptors that it passes, and owns those returned."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -66,7 +66,7 @@ class Passage:
         return self._socket.fileno() == -1
 
     def offer(self, number: int, parcel: bytes, descriptor: int) -> Sent:
-        """Send an offer. Raise OSError where the system has nothing left to send it with."""
+        """Send an offer. Raise OSError when no memory or descriptor is left for the parcel."""
         if len(parcel) <= INLINE_LIMIT:
             return self._send(Offer(number, parcel), (descriptor,))
         sealed = _seal(parcel)
@@ -90,11 +90,11 @@ class Passage:
             except (BlockingIOError, InterruptedError):
                 return Sent.NO_ROOM
             except ConnectionResetError:
-                continue  # reported once; see above
+                continue  # reported once; see the module's docstring
             except BrokenPipeError:
                 return Sent.GONE
             except OSError as error:
-                # Too many descriptors are under way (unix(7)), or the kernel has no memory.
+                # Too many descriptors are in flight (unix(7)), or the kernel has no memory.
                 if error.errno in _EXHAUSTED:
                     return Sent.NO_ROOM
                 if error.errno == errno.ENOTCONN:
@@ -105,8 +105,8 @@ class Passage:
     def receive(self) -> tuple[PassageMessage, list[int]] | None:
         """Return the next message with its descriptors, or None at end of file.
 
-        Descriptors that this process has no room for are missing. Raise BlockingIOError when nothing is
-        there, ParcelError for bytes that mean nothing here; then the passage is of no use any more.
+        Descriptors beyond the limit of open files are missing. Raise BlockingIOError when no message is there,
+        ParcelError for bytes that cannot be decoded; then the passage cannot be used any more.
         """
         space = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
         while True:
@@ -133,17 +133,17 @@ class Passage:
     def withdraw(self) -> bool:
         """Make sure that nothing more can be settled; what was settled before can still be received.
 
-        True: what is not settled then stays with this side. False: the other has not been told, so that
-        it takes what lies in its queue when it comes to read it; this side must not go on with it.
+        Return True if unsettled offers stay with this side. Return False if the other side was not told: it then
+        takes the offers in its queue when it reads them, and this side must not serve them.
 
-        The order is what makes this safe. First the other is told. Then shutdown() forbids it to send,
-        at one instant for the kernel: what it said before lies in our queue, what it says later fails. A
-        side that ends without a word, because it was killed, has not served anything that it had offered,
-        so the other may take even what it could not say that it takes.
+        The order makes this safe. First Withdrawn is sent. Then shutdown() ends the other side's sending, at one
+        instant for the kernel: messages sent before are in this side's queue, later ones fail. If this side is
+        killed and leaves without Withdrawn, it has served nothing that it had offered, so the other side may even
+        take connections that it could not settle.
         """
         told = self.say(Withdrawn())
         if told is Sent.NO_ROOM:
-            # As large as the kernel allows, which is above the default size that is full.
+            # Above the default size, which is full: as large as the kernel allows.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             told = self.say(Withdrawn())
         try:
@@ -158,7 +158,7 @@ class Passage:
 
 
 def read_parcel(descriptor: int) -> bytes:
-    """Return what `Passage.offer` put into a memfd, which stays the caller's. Raise ParcelError, OSError."""
+    """Return the parcel that `Passage.offer` put into a memfd. The caller closes it. Raise ParcelError, OSError."""
     size = os.fstat(descriptor).st_size
     if size > PARCEL_LIMIT:
         raise ParcelError(f"a parcel of {size} bytes is larger than {PARCEL_LIMIT}")

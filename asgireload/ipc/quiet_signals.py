@@ -1,7 +1,7 @@
-"""Signals that reach a child by accident must not end it.
+"""Keep signals that reach a child by accident from ending it.
 
-A closing terminal sends SIGHUP to the whole process group, Ctrl-C sends SIGINT to it, and
-`pkill -USR1 asgireload` hits every process of that name. Only the supervisor acts on those.
+A closing terminal sends SIGHUP to the whole process group, Ctrl-C sends SIGINT to it, and `pkill -USR1 asgireload`
+signals every process of that name. Only the supervisor acts on these signals.
 """
 
 import contextlib
@@ -19,32 +19,32 @@ FOR_THE_SUPERVISOR = (
     signal.SIGTTIN,
     signal.SIGTTOU,
 )
-"""They may be sent to all processes, and only it acts on them: in a worker no handler of an application does."""
+"""Signals that may be sent to all processes. In a worker even a handler of the application does not get them."""
 NOT_FOR_CHILDREN = (*FOR_THE_SUPERVISOR, signal.SIGUSR2, signal.SIGWINCH, signal.SIGALRM)
-"""A fresh interpreter is started with them blocked: one that hears of Ctrl-C before its handlers stand ends with
-a traceback of its own."""
+"""Signals that are blocked in a fresh interpreter: one that gets SIGINT before its handlers are installed would end
+with a traceback."""
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """Do nothing. A handler rather than SIG_IGN, which programs that the application starts would inherit."""
+    """Do nothing. Used instead of SIG_IGN, which programs started by the application would inherit."""
 
 
 def make_quiet(*more: signal.Signals) -> None:
-    """Let the signals that are meant for the supervisor, and `more`, pass without effect."""
+    """Install handlers without effect for the signals that are meant for the supervisor, and for `more`."""
     for number in (*NOT_FOR_CHILDREN, *more):
         signal.signal(number, _nothing)
 
 
 def take_back() -> None:
-    """Take from the application what it has set at import for signals of the supervisor, and let those and SIGTERM
-    through again, for which the handler of the worker stands already."""
+    """Replace handlers that the application has set at import for signals of the supervisor, and unblock these and
+    SIGTERM. The worker's handler for SIGTERM must be installed."""
     for number in FOR_THE_SUPERVISOR:
         signal.signal(number, _nothing)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*FOR_THE_SUPERVISOR, signal.SIGTERM))
 
 
 def begin_quiet(*more: signal.Signals) -> None:
-    """The same in an interpreter that was just started, with signals blocked."""
+    """Call `make_quiet` in an interpreter that was just started with signals blocked, then unblock all signals."""
     make_quiet(*more)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -56,7 +56,7 @@ _is_of_application = False
 
 @contextlib.contextmanager
 def keep_handlers() -> Iterator[None]:
-    """Leave signals to the caller around a fork of our own."""
+    """Leave signals alone in a fork by the server itself, in spite of `restore_in_forks`."""
     global _keeps_handlers
     _keeps_handlers = True
     try:
@@ -66,23 +66,23 @@ def keep_handlers() -> Iterator[None]:
 
 
 def is_of_application() -> bool:
-    """Return whether this process was forked by the application, and not by us, since `restore_in_forks`."""
+    """Return whether the application, not the server, has forked this process since `restore_in_forks`."""
     return _is_of_application
 
 
 def restore_in_forks() -> None:
-    """Give processes that the application forks the usual meaning of these signals, and of SIGTERM.
+    """Restore the default actions of these signals, and of SIGTERM, in processes that the application forks.
 
-    They inherit our handlers: `multiprocessing.Process.terminate()` would have no effect. The signals
-    are held around the fork, because Python forgets in the child those that arrive at once. Forked workers and
-    templates inherit this, so later calls do nothing.
+    With the inherited handlers, `multiprocessing.Process.terminate()` would have no effect. The signals are blocked
+    around the fork, because Python drops signals that arrive in the child at that moment. Forked workers and
+    templates inherit the hooks, so later calls do nothing.
     """
     global _restores
     if _restores:
         return
     _restores = True
     ours = (*NOT_FOR_CHILDREN, signal.SIGTERM)
-    held = threading.local()  # masks belong to threads, and several may fork
+    held = threading.local()  # masks belong to threads, and several threads may fork
 
     def hold() -> None:
         if not _keeps_handlers:
@@ -102,7 +102,7 @@ def restore_in_forks() -> None:
                 signal.signal(number, signal.SIG_DFL)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        # Python would write the signals that are let through now to the event loop of the worker.
+        # Python would write signals that are unblocked now to the worker's event loop.
         signal.set_wakeup_fd(-1)
         release()
 

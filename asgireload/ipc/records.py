@@ -1,6 +1,6 @@
-"""What a process tells of its imports, in shared memory: a long list does not fit into a message.
+"""Records of a process's imports, in shared memory because a long list does not fit into a message.
 
-Descriptors are passed beside a message (`ipc.messages`) and belong to the receiver.
+The descriptors are passed beside a message (`ipc.messages`); the receiver owns them.
 """
 
 import os
@@ -12,48 +12,48 @@ Value = TypeVar("Value")
 
 
 Signature = tuple[int, int, int]
-"""Of a file: time of change of its content and of its entry in nanoseconds, and size."""
+"""Of a file: st_mtime_ns, st_ctime_ns and size."""
 
 
 class ModuleFile(msgspec.Struct, frozen=True, array_like=True):
     name: str
     file: str
-    """Resolved."""
+    """The resolved path."""
 
 
 class ImportRecord(msgspec.Struct, frozen=True):
-    """What loading the application imports."""
+    """The modules that loading the application imports, and the environment variables that this changes."""
 
     libraries: tuple[str, ...] = ()
-    """Modules that are not the application's, in the order in which their import begins."""
+    """Modules that do not belong to the application, in the order in which their imports begin."""
     files: tuple[ModuleFile, ...] = ()
-    """The application's modules, likewise."""
+    """Modules of the application, in the order in which their imports begin."""
     variables: dict[str, str | None] = {}
-    """Environment variables that are different afterwards; None for one that is gone."""
+    """Environment variables that the import changed, with their new values; None for a removed one."""
 
 
 class FilesRead(msgspec.Struct, frozen=True):
-    """The application's files that an import checkpoint holds, resolved, and how they looked before they were
-    read."""
+    """The application's files that an import checkpoint has read, by resolved path, with their signatures before
+    they were read."""
 
     files: dict[str, Signature]
 
 
 class LibraryBaseContents(msgspec.Struct, frozen=True):
-    """What a library base holds."""
+    """The modules that a library base has imported, and where they come from."""
 
     tops: tuple[str, ...]
-    """Top-level names of its modules."""
+    """Top-level names of the imported modules."""
     directories: tuple[str, ...]
-    """Where its modules, and those that could take their place, lie."""
+    """Directories of its modules, and of modules that could shadow them."""
     search_path: dict[str, Signature] = {}
-    """Directories in which libraries are looked for; they change when one is installed."""
+    """Directories that are searched for libraries; their signatures change when a library is installed."""
     left_out: tuple[str, ...] = ()
-    """Modules that could not be imported early."""
+    """Modules that are not in the library base, because they could not be imported early."""
 
 
 def sign(path: str) -> Signature | None:
-    """Return how a file or directory looks now; None for one that is not there."""
+    """Return the signature of a file or directory; None if it is missing."""
     try:
         status = os.stat(path)
     except OSError:
@@ -62,7 +62,7 @@ def sign(path: str) -> Signature | None:
 
 
 def seal(value: msgspec.Struct) -> int:
-    """Return a descriptor of shared memory with the value; the caller closes it."""
+    """Return a descriptor of shared memory with the encoded value. The caller closes it. Raise OSError."""
     data = msgspec.msgpack.encode(value)
     descriptor = os.memfd_create("asgireload-record", os.MFD_CLOEXEC)
     try:
@@ -75,7 +75,7 @@ def seal(value: msgspec.Struct) -> int:
 
 
 def unseal(descriptor: int, kind: type[Value]) -> Value:
-    """Return what `seal` put there, and close the descriptor."""
+    """Return the value that `seal` has written, and close the descriptor."""
     with open(descriptor, "rb") as file:
         file.seek(0)
         return msgspec.msgpack.decode(file.read(), type=kind)

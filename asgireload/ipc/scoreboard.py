@@ -1,13 +1,13 @@
 """The scoreboard: one shared-memory segment with a fixed record per worker.
 
-A worker writes its own record, with plain stores and no system call; the supervisor only reads.
-Every field is an unsigned 64-bit integer, so a store is a single aligned write and a reader never
-sees half of one. What is counted for every request is gathered first, because a store into shared memory
-costs ten times an addition, and published every PUBLISH_INTERVAL_NS at most, and with each heartbeat.
-The segment is a memfd, so nothing is left in a file system when the processes are gone (memfd_create(2)).
+A worker writes its own record with plain stores and without system calls. Other processes only read it, except that
+the supervisor clears a record before and after its use. Every field is an aligned unsigned 64-bit integer, so a
+reader never sees half of a store. Counts of every request are collected in the process first, because a store into
+shared memory costs ten times an addition. They are published at most every PUBLISH_INTERVAL_NS, and with each
+heartbeat. The segment is a memfd, so no file is left when the processes are gone (memfd_create(2)).
 
-Records belong to workers, not slots: during a reload two workers of one slot live side by side. When
-a worker has exited the supervisor adds its counters to a base that it keeps, so totals never go back.
+Records belong to workers, not to slots: during a reload a slot has two workers side by side. When a worker has
+exited, the supervisor adds its counters to sums that it keeps, so totals never decrease.
 """
 
 import mmap
@@ -19,10 +19,10 @@ from typing import Final
 
 
 class Field(IntEnum):
-    """Index of a value in a record. Names ending in `_TOTAL` only grow."""
+    """Index of a value in a record. Values whose names end in `_TOTAL` only grow."""
 
     HEARTBEAT = 0
-    """time.monotonic_ns() of the last turn of the worker's heartbeat; 0 before it is ready."""
+    """time.monotonic_ns() of the worker's last heartbeat; 0 before the worker is ready."""
     CONNECTIONS = 1
     """Open connections, WebSockets included."""
     WEBSOCKETS = 2
@@ -41,7 +41,7 @@ class Field(IntEnum):
     BYTES_RECEIVED_TOTAL = 12
     BYTES_SENT_TOTAL = 13
     APP_ERRORS_TOTAL = 14
-    """Exceptions that left the application."""
+    """Exceptions that the application raised to the server."""
     PEER_ERRORS_TOTAL = 15
     """Connections ended because of malformed bytes."""
     CUT_TOTAL = 16
@@ -53,15 +53,15 @@ class Field(IntEnum):
     LIMIT_0 = 32
     """First of len(Limit) counters, in the order of `Limit`."""
     HANDED_OVER_TOTAL = 56
-    """Connections that went on in another worker when this one drained. Behind room for more limits."""
+    """Connections that continue in another worker after this one drained. The gap before is room for limits."""
     TAKEN_OVER_TOTAL = 57
     """Connections that came from a draining worker; they are not in CONNECTIONS_TOTAL."""
     ACCEPTING = 58
-    """1 while the worker takes its share of new connections: nobody serves in its place."""
+    """1 while the worker accepts new connections and has no successor in its slot."""
 
 
 class Limit(IntEnum):
-    """A bound that a peer can run into. Each has an option, an answer and a counter."""
+    """A bound that a peer can reach. Each bound has an option, an answer and a counter."""
 
     REQUEST_LINE = 0
     """414: the request line is too long."""
@@ -70,39 +70,39 @@ class Limit(IntEnum):
     BODY = 2
     """413: the body is too large."""
     HEAD_TIMEOUT = 3
-    """408, or a plain close where nothing was received: the head did not arrive in time."""
+    """408, or a close without a response if nothing was received: the head did not arrive in time."""
     BODY_TIMEOUT = 4
-    """408: the client stopped in the middle of its body."""
+    """408: the client stopped sending in the middle of a body."""
     KEEP_ALIVE_TIMEOUT = 5
-    """A connection was closed after it had waited for another request."""
+    """A connection was closed after it had waited too long for another request."""
     WRITE_TIMEOUT = 6
     """A connection was dropped because its client did not read."""
     HANDSHAKE_TIMEOUT = 7
     """A connection was dropped before its TLS handshake or its PROXY header was complete."""
     HANDSHAKE_FAILED = 8
-    """A TLS handshake failed, or a PROXY header was malformed or came from a peer without trust."""
+    """A TLS handshake failed, or a PROXY header was malformed or came from an untrusted peer."""
     CONNECTIONS = 9
-    """An idle connection was closed, or accepting paused, because there were too many."""
+    """An idle connection was closed, or accepting was paused, because there were too many."""
     CONCURRENCY = 10
     """503: too many requests in flight."""
     REQUEST_TIMEOUT = 11
     """504: the application took too long and was cancelled."""
     HOST = 12
-    """400: the Host header names none of the hosts that are served."""
+    """400: the Host header names none of the served hosts."""
     WS_SIZE = 13
     """1009: a WebSocket frame or message was too large."""
     WS_FRAGMENTS = 14
-    """1008: a WebSocket message came in too many fragments."""
+    """1008: a WebSocket message arrived in too many fragments."""
     WS_INFLATION = 15
-    """1009: a compressed WebSocket message would become too large, or grows beyond all proportion."""
+    """1009: a compressed WebSocket message would become too large, or its compression ratio is too high."""
     WS_PING_TIMEOUT = 16
     """A WebSocket was closed because its client did not answer a ping."""
     WS_CLOSE_TIMEOUT = 17
-    """A WebSocket was dropped because its client did not answer a close."""
+    """A WebSocket was dropped because its client did not answer a close frame."""
 
 
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of the latency buckets in seconds; one more bucket holds what is slower."""
+"""Upper bounds of the latency buckets in seconds; one more bucket counts slower responses."""
 
 _BOUNDS_NS = tuple(int(bound * 1e9) for bound in LATENCY_BOUNDS)
 _QUICK_NS: Final = _BOUNDS_NS[0]
@@ -118,16 +118,16 @@ _LATENCY_NS_TOTAL: Final = int(Field.LATENCY_NS_TOTAL)
 _LATENCY_BUCKET_0: Final = int(Field.LATENCY_BUCKET_0)
 FIELD_COUNT: Final = Field.ACCEPTING + 1
 RECORD_BYTES: Final = 512
-"""Eight cache lines: two workers never write to one line."""
+"""Eight cache lines, so two workers never write to the same line."""
 CAPACITY: Final = 2048
-"""Records in a segment: the most workers, those that drain included, that can live at once. With 512 workers twice
-as many may drain for reloads, half as many because they were recycled, and 64 boot."""
+"""Records in a segment: the most workers, draining ones included, that can live at once. Beside 512 workers, twice
+as many may drain for reloads, half as many because they were recycled, and 64 may boot."""
 _STRIDE: Final = RECORD_BYTES // 8
 _BLOCK: Final = 128
-"""Records that are looked at together."""
+"""Records that are read together."""
 
 PUBLISH_INTERVAL_NS: Final = 20_000_000
-"""Under load the counts of a worker are so much behind, those of an idle worker up to a heartbeat."""
+"""The most that published counts lag behind under load; those of an idle worker lag up to a heartbeat."""
 
 assert Field.LATENCY_BUCKET_0 + len(LATENCY_BOUNDS) + 1 == Field.LIMIT_0
 assert Field.LIMIT_0 + len(Limit) <= Field.HANDED_OVER_TOTAL
@@ -135,11 +135,11 @@ assert FIELD_COUNT * 8 <= RECORD_BYTES
 
 
 class Record:
-    """One worker's record: `record.values[Field.PEER_ERRORS_TOTAL] += 1`, or, for what happens in every
-    request, `record.requests += 1`, which `values` has once it is published.
+    """One worker's record. Rare events are counted by `record.values[Field.PEER_ERRORS_TOTAL] += 1`, events of
+    every request by `record.requests += 1`, which is in `values` after the next `publish()`.
 
-    It may be over any mutable sequence of FIELD_COUNT integers; `Record.detached()` makes one of its
-    own, for a server without a scoreboard and for tests.
+    A record wraps any mutable sequence of FIELD_COUNT integers. `Record.detached()` has a list of its own, for a
+    server without a scoreboard and for tests.
     """
 
     __slots__ = (
@@ -159,20 +159,20 @@ class Record:
         self.bytes_received = 0
         self.bytes_sent = 0
         self.exchanges = 0
-        """Begun since the last publication, less those that ended."""
+        """Exchanges begun since the last publication, minus exchanges that ended."""
         self.requests = 0
         self._quick = 0
-        """Responses 2xx in the fastest bucket."""
+        """Responses with a 2xx status in the fastest bucket."""
         self._latency_ns = 0
 
     @property
     def values(self) -> "memoryview[int] | list[int]":
-        """Every count as it is now."""
+        """Every count, published first."""
         self.publish()
         return self._values
 
     def publish(self) -> None:
-        """Write what was gathered where the supervisor sees it."""
+        """Write the collected counts to the shared record."""
         values = self._values
         if self.bytes_received:
             values[_BYTES_RECEIVED_TOTAL] += self.bytes_received
@@ -193,13 +193,13 @@ class Record:
             self._quick = self._latency_ns = 0
 
     def note_time(self, now_ns: int) -> None:
-        """Publish when it is time. `now_ns`: a `time.monotonic_ns()` that the caller has taken already."""
+        """Publish when PUBLISH_INTERVAL_NS has passed. `now_ns` is a recent value of `time.monotonic_ns()`."""
         if now_ns >= self._publish_at:
             self._publish_at = now_ns + PUBLISH_INTERVAL_NS
             self.publish()
 
     def count_connection(self, *, is_new: bool) -> None:
-        """One more connection, from a client or from another worker. Siblings compare these: written at once."""
+        """Count a connection, from a client or another worker, at once: siblings compare these counts."""
         values = self._values
         values[_CONNECTIONS] += 1
         values[_CONNECTIONS_TOTAL if is_new else _TAKEN_OVER_TOTAL] += 1
@@ -212,7 +212,7 @@ class Record:
         return cls([0] * FIELD_COUNT)
 
     def detach(self) -> None:
-        """Count for this process alone from now on, which was forked from the one that the record belongs to."""
+        """Count in private memory from now on: this process was forked from the owner of the record."""
         self._values = list(self._values)
 
     def observe_response(self, status: int, duration_ns: int) -> None:
@@ -239,9 +239,9 @@ class Record:
 
 
 class Scoreboard:
-    """The whole segment. The supervisor creates it, other processes open its descriptor.
+    """The whole segment. The supervisor creates it; other processes open its descriptor.
 
-    `close()` closes the descriptor; the mapping goes with the last record that is still held.
+    `close()` closes the descriptor; the memory stays mapped until the last record is released.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -250,7 +250,7 @@ class Scoreboard:
 
     @classmethod
     def create(cls) -> "Scoreboard":
-        """Raise OSError when shared memory cannot be had."""
+        """Create the segment. Raise OSError when shared memory cannot be allocated."""
         descriptor = os.memfd_create("asgireload-scoreboard", os.MFD_CLOEXEC)
         os.ftruncate(descriptor, CAPACITY * RECORD_BYTES)
         return cls(descriptor)
@@ -260,11 +260,11 @@ class Scoreboard:
         return Record(self._view[start : start + FIELD_COUNT])
 
     def accepting_below(self) -> int:
-        """Return an index below which are the records of those that take new connections now.
+        """Return an index above those of all workers that accept new connections now.
 
-        Records are given out again before one is used for the first time, so behind a whole block that no
-        worker has used there is none either. The pages behind are not touched. All workers of a block may
-        drain while those that follow them, in the next block, accept.
+        Freed records are used again before unused ones, so no worker follows a block that no worker has used, and
+        the pages after such a block are not touched. A block in which all workers drain may be followed by one
+        with workers that accept.
         """
         below = 0
         for start in range(0, CAPACITY, _BLOCK):
@@ -279,10 +279,10 @@ class Scoreboard:
         return below
 
     def fewest_connections(self, *, besides: int, below: int = CAPACITY) -> int | None:
-        """Return how many connections that worker has which has fewest of those that take new ones.
+        """Return the smallest connection count of the workers that accept new connections.
 
-        The one whose record is at index `besides` does not count, nor those from `below` on. None: there is
-        no other.
+        The record at index `besides` and those from `below` on are not considered. Return None when there is
+        no other such worker.
         """
         end = below * _STRIDE
         connections = self._view[Field.CONNECTIONS : end : _STRIDE].tolist()

@@ -1,6 +1,6 @@
 """Process titles: `asgireload worker 2, generation 7 [app:app]` in ps and top.
 
-setproctitle is optional; without it the titles stay what the system made of the command line.
+setproctitle is optional; without it the titles are those that the system takes from the command line.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ except ImportError:
 def set_title(
     role: str, app: str, *, slot: int | None = None, generation: int | None = None
 ) -> None:
-    """Name this process for the people who look at the process list."""
+    """Set the title of this process. Nothing happens without setproctitle."""
     if _set is None:
         return
     place = f" {slot}" if slot is not None else ""

@@ -1,11 +1,11 @@
-"""Logging of every process of the server.
+"""Logging in every process of the server.
 
-    asgireload          everything the server says, on standard error
+    asgireload          all messages of the server, on standard error
     asgireload.error    the same handler; the name that tools know from other servers
     asgireload.access   one line for each request, on standard output
 
-Lines look as uvicorn's do unless something else is asked for, because people and tools wait for them.
-What is said is up to the caller; what a line about a request holds is `http.access_format`.
+By default lines have the format of uvicorn's, because people and tools expect that. Callers choose the messages;
+`http.access_format` formats the lines about requests.
 
 `LineFormatter`, `AccessFormatter` and `JsonFormatter` may be named in a --log-config file.
 """

@@ -1,4 +1,4 @@
-"""Text of others in log lines: nothing in it may end a line, begin a field or drive a terminal. Pure."""
+"""Escape foreign text in log lines, so that it cannot end a line, begin a field or control a terminal. Pure."""
 
 import re
 
@@ -6,9 +6,10 @@ _LOOKS_LIKE_A_LINE = re.compile(r"(?:CRITICAL|ERROR|WARNING|INFO|DEBUG|TRACE):")
 
 
 def printable(text: str) -> str:
-    """Return text from a client with everything escaped that could forge a log line or a terminal.
+    """Return `text` with every character escaped that could forge a log line or control a terminal.
 
-    That is what str.isprintable() refuses: control characters, line separators, lone surrogates.
+    These are the characters that are not printable by str.isprintable(): control characters, line separators, lone
+    surrogates.
     """
     if text.isprintable():
         return text
@@ -16,10 +17,10 @@ def printable(text: str) -> str:
 
 
 def field(text: str, *, is_quoted: bool) -> str:
-    """Return text that stays one field of a line, between quotation marks or between spaces.
+    """Return `text` escaped as one field of a line, delimited by quotation marks (`is_quoted`) or spaces.
 
-    Quotation marks and backslashes are escaped as Apache's mod_log_config does; a field without
-    quotation marks may have no space either. An empty one is shown as `-`.
+    Quotation marks and backslashes are escaped as in Apache's mod_log_config; without quotation marks, spaces are
+    escaped as well. Empty text becomes `-`.
     """
     if not text:
         return "-"
@@ -31,10 +32,10 @@ def field(text: str, *, is_quoted: bool) -> str:
 
 
 def block(text: str) -> str:
-    """Return text that may have several lines, such as a traceback, with nothing else unprintable.
+    """Return `text` escaped except for line breaks and tabs, for text of several lines such as a traceback.
 
-    A line behind the first that looks like the beginning of a log line is indented: the text of an
-    exception often quotes what a client sent.
+    Each line after the first that looks like the beginning of a log line is indented, because the text of an
+    exception often quotes data of a client.
     """
     if text.isprintable():
         return text
@@ -49,8 +50,8 @@ def block(text: str) -> str:
 def json_text(data: bytes) -> str:
     """Return encoded JSON as text in which every character is printable.
 
-    RFC 8259 section 7 asks for the escaping of the ASCII control characters only; terminals know more
-    of them, and some programs end lines at U+0085 or U+2028.
+    RFC 8259 section 7 requires escapes for the ASCII control characters only, but terminals act on others as well,
+    and some programs end lines at U+0085 or U+2028.
     """
     text = data.decode()
     if text.isprintable():
@@ -59,7 +60,7 @@ def json_text(data: bytes) -> str:
 
 
 def encodable(text: str) -> str:
-    """Return text without lone surrogates, which no encoding of Unicode can carry."""
+    """Return text with lone surrogates escaped, because UTF-8 cannot encode them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,8 +1,8 @@
-"""What a log line looks like: text as uvicorn writes it, or JSON.
+"""Format log lines, as text in uvicorn's format or as JSON.
 
-All three formatters may be named in a --log-config file, with the keywords that logging hands to a
-formatter (`fmt`, `datefmt`, `style`, `validate`) and uvicorn's `use_colors`. Without `fmt` the line is
-the one that asgireload writes by itself.
+All three formatters may be named in a --log-config file, with the keywords of logging's formatters (`fmt`,
+`datefmt`, `style`, `validate`). `LineFormatter` and `AccessFormatter` also take uvicorn's `use_colors`; without
+`fmt` they write asgireload's own format.
 """
 
 import copy
@@ -42,7 +42,11 @@ _ORDINARY = frozenset(
 
 
 def should_color(stream: TextIO, *, use_colors: bool | None, environ: Mapping[str, str]) -> bool:
-    """Decide about colours: an explicit choice, then no-color.org, force-color.org, the terminal."""
+    """Return whether to use colours, by `use_colors`, no-color.org, force-color.org, or whether `stream` is a
+    terminal.
+
+    The first of these that applies decides.
+    """
     if use_colors is not None:
         return use_colors
     if environ.get("NO_COLOR"):
@@ -53,11 +57,10 @@ def should_color(stream: TextIO, *, use_colors: bool | None, environ: Mapping[st
 
 
 class LineFormatter(logging.Formatter):
-    """`INFO:     [tag] message`, then the traceback if there is one.
+    """Formats `INFO:     [tag] message`, then the traceback if there is one.
 
-    A `fmt` may name, beside what logging knows, `levelprefix` (`INFO:     [tag]`, or without a tag
-    `INFO:    `), `role`, `slot` and `generation`. `use_colors` None decides by the standard stream,
-    NO_COLOR and FORCE_COLOR.
+    `fmt` may use, in addition to logging's attributes, `levelprefix` (`INFO:     [tag]`, or without a tag
+    `INFO:    `), `role`, `slot` and `generation`. With `use_colors` None, `should_color` decides.
     """
 
     _usual_stream = "stderr"
@@ -90,7 +93,7 @@ class LineFormatter(logging.Formatter):
         return line
 
     def prefix(self, level: int, name: str) -> str:
-        """Return the padded level and the tag; the colour codes do not count for the width."""
+        """Return the padded level and the tag; colour codes do not count for the width."""
         place = here()
         if self._place is not place:
             self._place = place
@@ -105,8 +108,8 @@ class LineFormatter(logging.Formatter):
         return prefix
 
     def variables(self, record: logging.LogRecord) -> dict[str, object]:
-        """Return what a `fmt` may name beside the record's own attributes."""
-        # uvicorn's formats have a space behind it.
+        """Return the variables that `fmt` may use in addition to the record's own attributes."""
+        # Without the last space, because uvicorn's formats have a space after it.
         prefix = self.prefix(record.levelno, record.levelname)[:-1]
         return {"levelprefix": prefix, "message": block(record.message)}
 
@@ -114,7 +117,7 @@ class LineFormatter(logging.Formatter):
         return self.prefix(record.levelno, record.levelname) + block(record.message)
 
     def _formatted(self, record: logging.LogRecord) -> str:
-        # A copy, since other handlers format the same record.
+        # A copy, because other handlers format the same record.
         shown = copy.copy(record)
         if self.usesTime():
             shown.asctime = self.formatTime(record, self.datefmt)
@@ -125,12 +128,11 @@ class LineFormatter(logging.Formatter):
 
 
 class AccessFormatter(LineFormatter):
-    """`INFO:     127.0.0.1:41582 - "GET /a%20b?q=1 HTTP/1.1" 200 OK`
+    """Formats `INFO:     127.0.0.1:41582 - "GET /a%20b?q=1 HTTP/1.1" 200 OK`.
 
-    A record's args are `(client, method, path, http_version, status)`, which filters written for
-    uvicorn rely on; a `fmt` may name uvicorn's `client_addr`, `request_line` and `status_code`. With
-    another --access-log-format than uvicorn's the line is the one made by it. Written for speed: it
-    runs once for each request.
+    A record's args are `(client, method, path, http_version, status)`, on which filters written for uvicorn rely;
+    `fmt` may use uvicorn's `client_addr`, `request_line` and `status_code`. If --access-log-format is not
+    uvicorn's, the line made by it is used. Written for speed, because it runs once for each request.
     """
 
     _usual_stream = "stdout"
@@ -145,13 +147,13 @@ class AccessFormatter(LineFormatter):
         return self.prefix(record.levelno, record.levelname) + self.request_line(record.args)
 
     def request_line(self, args: Sequence[object]) -> str:
-        """Return uvicorn's line without its prefix; `args` are a record's."""
+        """Return uvicorn's line without its prefix; `args` are those of a record."""
         client, request, answer = self._parts(args)
         return f'{client} - "{request}" {answer}'
 
     @property
     def is_usual(self) -> bool:
-        """True when the line depends on nothing of the record but its level and args."""
+        """Whether the line depends only on the level and args of the record."""
         return not self._has_format
 
     def variables(self, record: logging.LogRecord) -> dict[str, object]:
@@ -163,7 +165,7 @@ class AccessFormatter(LineFormatter):
         return found
 
     def _parts(self, args: Sequence[object]) -> tuple[str, str, str]:
-        """Return client, request line and status with its phrase, safe and in colour."""
+        """Return client, request line, and status with its phrase, escaped and coloured."""
         client, method, path, http_version, status = args
         assert isinstance(status, int)
         request = field(f"{method} {path} HTTP/{http_version}", is_quoted=True)
@@ -176,11 +178,11 @@ class AccessFormatter(LineFormatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, tracebacks included.
+    """Formats one JSON object for each record, tracebacks included.
 
-    Fields: `time` (ISO 8601, UTC), `level`, `logger`, `message`, `role`, `slot`, `generation`, `pid`,
-    `exception` and `stack` if there are any, then what the caller gave as `extra`. A line that is JSON
-    already (--access-log-format json) is left as it is.
+    Fields: `time` (ISO 8601, UTC), `level`, `logger`, `message`, `role`, `slot`, `generation`, `pid`, `exception`
+    and `stack` if there are any, then the fields that the caller gave as `extra`. A line that is JSON already
+    (--access-log-format json) is not changed. Raises ValueError if it is given a format.
     """
 
     def __init__(
@@ -221,7 +223,7 @@ class JsonFormatter(logging.Formatter):
         try:
             return json_text(msgspec.json.encode(fields))
         except (TypeError, ValueError, OverflowError, RecursionError):
-            # What an application gives as extra may be anything; a line is better than none.
+            # An application may give anything as `extra`; a line with values as text is better than none.
             plain = {encodable(name): _plain(value) for name, value in fields.items()}
             return json_text(msgspec.json.encode(plain))
 
@@ -231,15 +233,15 @@ def _is_request(record: logging.LogRecord) -> bool:
 
 
 def _continued(text: str) -> str:
-    """Return the text as lines behind a first one, none of which looks like a beginning."""
+    """Return `text` escaped as lines after the first, so that none looks like the beginning of a log line."""
     return block(f"\n{text}")[1:]
 
 
 def _plain(value: object) -> object:
-    """Return a value that JSON can carry, as text if need be."""
+    """Return a value that can be encoded as JSON, as text if necessary."""
     if value is None or isinstance(value, bool | float):
         return value
-    # Beyond 64 bits readers disagree about numbers, and msgspec writes none.
+    # JSON readers differ about integers of more than 64 bits, and msgspec refuses them.
     if isinstance(value, int) and abs(value) < 1 << 63:
         return value
     return encodable(str(value))

@@ -1,7 +1,7 @@
-"""Where log lines go: a standard stream, or a file that others may move away.
+"""Write log lines to a standard stream, or to a file that may be moved away.
 
-A line that cannot be written (a full disk, a closed pipe) is lost; the first of them is reported on
-standard error, the request goes on.
+A line that cannot be written (disk full, closed pipe) is lost. The first loss is reported on standard error, and
+the request goes on.
 """
 
 import logging
@@ -13,28 +13,28 @@ from asgireload.log.escaping import printable
 
 
 class ServerHandler(logging.StreamHandler[TextIO]):
-    """Writes to a standard stream. The type marks a handler as put there by the server.
+    """Writes to a standard stream, `sys.stdout` or `sys.stderr`, which is never closed.
 
-    The stream is `sys.stdout` or `sys.stderr` and is not closed.
+    The type marks a handler as installed by the server.
     """
 
     _is_failing = False
 
     @property
     def target(self) -> str:
-        """Where the lines go, for people."""
+        """The destination of the lines, for messages."""
         return str(getattr(self.stream, "name", "the stream"))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._put(self.format(record))
-        except Exception:  # noqa: BLE001 - a log line never fails a request
+        except Exception:  # noqa: BLE001 - a log line must not make a request fail
             self._note_loss()
         else:
             self._is_failing = False
 
     def write_line(self, line: str) -> None:
-        """Write a line that needs no formatting."""
+        """Write a line that is formatted already."""
         self.acquire()
         try:
             self._put(line)
@@ -50,20 +50,20 @@ class ServerHandler(logging.StreamHandler[TextIO]):
         self.stream.flush()
 
     def _note_loss(self) -> None:
-        """Say once that lines are lost, not once for each line, as logging does by default."""
+        """Report once that lines are lost; logging would report it for each line."""
         if not self._is_failing:
             self._is_failing = True
             report(f"{self.target}: log lines are lost: {sys.exception()!r}")
 
 
 class FileHandler(ServerHandler):
-    """Appends to a file and follows its name: when the file was moved away, a new one is begun.
+    """Appends to a file, and opens a new one when the file was moved away or deleted.
 
-    Every line is a single write(2) with O_APPEND, so lines of several processes do not mix, and a
-    forked process may go on with the handler. No signal is needed for logrotate. While no new file can
-    be begun the old one is written to. `close()` closes the descriptor.
+    So logrotate needs to send no signal. Every line is a single write(2) with O_APPEND, so lines of several
+    processes do not mix, and a forked process may use the handler. While a new file cannot be opened, lines go to
+    the old one. `close()` closes the descriptor.
 
-    Raise OSError when the file cannot be opened.
+    Raises OSError when the file cannot be opened at first.
     """
 
     def __init__(self, path: str) -> None:
@@ -72,7 +72,7 @@ class FileHandler(ServerHandler):
         self._descriptor: int | None = None
         self._identity = (-1, -1)
         self._is_left_behind = False
-        """The file is no longer the one that the name leads to."""
+        """The name now means another file, which could not be opened."""
         self._open()
 
     @property
@@ -90,12 +90,12 @@ class FileHandler(ServerHandler):
         self._follow()
         assert self._descriptor is not None
         while data:
-            # A write to a file is short only where the disk is full or a limit is reached; then the
-            # next one fails and says why.
+            # A write to a file is short only when the disk is full or a limit is reached; then the next write
+            # raises the reason.
             data = data[os.write(self._descriptor, data) :]
 
     def _follow(self) -> None:
-        """Begin a new file if the name leads to another, or to none."""
+        """Open the file again if the name now means another file, or none."""
         try:
             found = os.stat(self._path)
             identity = (found.st_dev, found.st_ino)
@@ -115,7 +115,7 @@ class FileHandler(ServerHandler):
             self._is_left_behind = False
 
     def _open(self) -> None:
-        # O_NONBLOCK: a pipe without a reader is refused at once, where it would be waited for.
+        # O_NONBLOCK: opening a pipe without a reader fails at once, rather than block.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         descriptor = os.open(self._path, flags, 0o644)
         os.set_blocking(descriptor, True)
@@ -127,9 +127,9 @@ class FileHandler(ServerHandler):
 
 
 def report(text: str) -> None:
-    """Write a line to standard error past the loggers, which are what fails."""
+    """Write a line to standard error directly, because the loggers are what fails."""
     try:
         sys.stderr.write(f"asgireload: {printable(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        pass  # standard error is closed: nobody is left to tell
+        pass  # standard error is closed, so the text cannot be reported

@@ -1,4 +1,4 @@
-"""The levels of --log-level, least severe last; `trace` is uvicorn's."""
+"""The levels of --log-level, the most severe first. `trace` is the one of uvicorn."""
 
 import logging
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Which process of the server this is: part of every line that it logs.
+"""The place of a process: its role, slot and generation, which are part of every line that it logs.
 
-There is one place for each process. It changes where a process becomes another: in a fork.
+Each process has one place, which it sets at its start or after a fork.
 """
 
 import logging
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A process of the server. `tag` stands in brackets behind the level of a text line."""
+    """The place of a process in the server. `tag` is shown in brackets after the level of a text line."""
 
     role: str
     slot: int | None = None
@@ -26,7 +26,7 @@ def here() -> Place:
 
 
 def settle(place: Place) -> None:
-    """Say which process this is from now on."""
+    """Set the place of this process."""
     global _here
     _here = place
 
@@ -34,12 +34,12 @@ def settle(place: Place) -> None:
 def log_fields(
     role: str, slot: int | None = None, generation: int | None = None
 ) -> dict[str, object]:
-    """Return the `extra` of a log call, so that handlers of the user see which child a line is about."""
+    """Return the `extra` of a log call about a child, so that log handlers see which child the line is about."""
     return {"role": role, "slot": slot, "generation": generation}
 
 
 class PlaceFilter(logging.Filter):
-    """Lets every record pass, with the fields of this place where the caller has given no others."""
+    """Passes every record, and adds the fields of this process's place unless the caller has set them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not hasattr(record, "role"):

@@ -1,4 +1,4 @@
-"""The loggers of this process: set up at its start, looked after when the application was imported."""
+"""Set up the loggers of this process at its start, and restore them after the application was imported."""
 
 import logging
 import os
@@ -20,18 +20,18 @@ ACCESS = "asgireload.access"
 ADMIN = "asgireload.admin"
 
 STANDARD = "-"
-"""How --access-log-file and --error-log-file spell the standard streams."""
+"""The value of --access-log-file and --error-log-file that means the standard stream."""
 
 _COUNTERPARTS = {SERVER: ("uvicorn.error", "uvicorn"), ACCESS: ("uvicorn.access",)}
-"""Loggers of uvicorn that say what ours shall do when a file names no other, the nearest first."""
+"""uvicorn's loggers whose configuration applies to the server's when a file does not name those, nearest first."""
 
 _DEFAULT_LEVEL = OPTIONS["log_level"].default
 
 
 def begin_logging(config: Config) -> None:
-    """Set up logging of the supervisor, or again with what --log-config says by now.
+    """Set up logging of the supervisor, or set it up again with the present content of the --log-config file.
 
-    Raise LogConfigError: nothing is changed when the file cannot be read; else see `configure_logging`.
+    Raise LogConfigError. If the file cannot be read, nothing is changed; otherwise see `configure_logging`.
     """
     user_config = read_user_config(config.log_config) if config.log_config is not None else None
     configure_logging(
@@ -49,12 +49,12 @@ def configure_logging(
     *,
     import_from: str | None = None,
 ) -> None:
-    """Set up the loggers of this process; a second call replaces what the first did.
+    """Set up the loggers of this process; a second call replaces the setup of the first.
 
-    Handlers that others have given our loggers are kept. With `user_config` that file decides, and the
-    server gives handlers of its own only to loggers that the file leaves without any; classes that it
-    names are also imported from `import_from`. Raise LogConfigError when the file or a log file cannot
-    be used; the server's own lines go to the standard streams then.
+    Without `user_config`, handlers that other code has added to the server's loggers are kept. With it, the file
+    decides, and the server adds its own handlers only to loggers that the file leaves without any; classes that the
+    file names are also imported from the directory `import_from`. Raise LogConfigError when the file or a log file
+    cannot be used; the server's lines then go to the standard streams.
     """
     logging.addLevelName(TRACE, "TRACE")
     settle(place)
@@ -80,10 +80,10 @@ def configure_logging(
 
 
 def keep_logging(config: Config, place: Place) -> None:
-    """Make the loggers speak again in a process that goes on with those of another, as `place`.
+    """Set the place of this process and restore the server's loggers.
 
-    Called after a fork, and when the application was imported: logging that an application configures
-    at import may switch ours off. A logger to which it has given handlers is left as it is.
+    Call this after a fork, and after the import of the application, which may configure logging and switch off the
+    server's loggers. A logger to which the application has given handlers keeps them.
     """
     settle(place)
     if config.log_config is None:
@@ -94,14 +94,15 @@ def keep_logging(config: Config, place: Place) -> None:
 
 
 def _is_decided(name: str, named: frozenset[str]) -> bool:
-    """Return whether a file says where the lines of our logger go, be it nowhere."""
+    """Return whether a --log-config file decides where the lines of logger `name` go, even if that is nowhere."""
     if name in named or any(other in named for other in _COUNTERPARTS[name]):
         return True
     return _reaches_foreign_handler(logging.getLogger(name))
 
 
 def _handler_at_any_rate(config: Config, make: "_MakeHandler") -> ServerHandler:
-    """A worker that has to come back does not fail because a log file cannot be opened meanwhile."""
+    """Return a handler, for the standard stream if the log file cannot be opened: that must not make a new worker
+    fail."""
     try:
         return make(config, is_standard=False)
     except LogConfigError as error:
@@ -130,13 +131,13 @@ def _access_handler(config: Config, *, is_standard: bool) -> ServerHandler:
 
 
 def _colors(config: Config, file: str) -> bool | None:
-    # A file is read later, elsewhere: only who asks for colours gets them.
+    # A file is not read on this terminal, so colours are used only if requested.
     return config.use_colors if file == STANDARD else bool(config.use_colors)
 
 
 class _MakeHandler(Protocol):
     def __call__(self, config: Config, *, is_standard: bool) -> ServerHandler:
-        """Return a handler, for a standard stream or what the options say. Raise LogConfigError."""
+        """Return a handler, for the standard stream if `is_standard`, else by the options. Raise LogConfigError."""
         ...
 
 
@@ -157,7 +158,7 @@ def _open(option: str, path: str) -> FileHandler:
 
 
 def _adopt(named: frozenset[str]) -> None:
-    """Let what the file says of uvicorn's loggers count for ours where it does not name these."""
+    """Apply the file's configuration of uvicorn's loggers to the server's loggers that it does not name."""
     for ours, counterparts in _COUNTERPARTS.items():
         theirs = [name for name in counterparts if name in named]
         if ours in named or not theirs:
@@ -172,20 +173,20 @@ def _adopt(named: frozenset[str]) -> None:
 
 
 def _settle_loggers(config: Config) -> None:
-    """Levels, fields and the switch of dictConfig, which disables loggers that exist already."""
+    """Set levels and filters of the server's loggers, and enable them: dictConfig may disable existing loggers."""
     for logger in _our_loggers():
         logger.disabled = False
-        # Records of requests have the fields already; a filter would cost something for each.
+        # Access records have the fields already, and a filter would cost time for each.
         if logger.name != ACCESS and not any(
             isinstance(known, PlaceFilter) for known in logger.filters
         ):
             logger.addFilter(PlaceFilter())
     server, access = logging.getLogger(SERVER), logging.getLogger(ACCESS)
-    # What a file says of levels holds, unless another than the default was asked for.
+    # A level in the file holds, unless --log-level is not the default.
     file_decides = config.log_config is not None and config.log_level == _DEFAULT_LEVEL
     if not (file_decides and server.level):
         server.setLevel(LEVELS[config.log_level])
-    # The access log has its own switch: `--log-level warning` still shows no requests, as elsewhere.
+    # --access-log is a switch of its own; with it, `--log-level warning` hides requests, as in other servers.
     if not config.access_log:
         access.setLevel(logging.CRITICAL + 1)
     elif not (file_decides and access.level):
@@ -193,7 +194,7 @@ def _settle_loggers(config: Config) -> None:
 
 
 def _reset(*, everything: bool) -> None:
-    """Take from our loggers what an earlier configuration gave them; all handlers or only our own."""
+    """Remove an earlier setup from the server's loggers: all of it, or only the server's own handlers."""
     for logger in _our_loggers():
         for handler in tuple(logger.handlers):
             if isinstance(handler, ServerHandler):
@@ -213,7 +214,7 @@ def _give(name: str, handler: logging.Handler) -> None:
 
 
 def _reaches_foreign_handler(logger: logging.Logger) -> bool:
-    """Return whether a record of this logger comes to a handler that is not the server's."""
+    """Return whether records of `logger` reach a handler that is not the server's."""
     current: logging.Logger | None = logger
     while current is not None:
         if any(not isinstance(handler, ServerHandler) for handler in current.handlers):

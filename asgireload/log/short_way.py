@@ -1,8 +1,8 @@
-"""The short way of an access line: straight to its handler, when nobody would look at a record.
+"""A short way for access lines: directly to the handler, when no code would see a LogRecord.
 
-A LogRecord costs as much as everything else about a line together. Whoever may look (a filter, another
-handler, a record factory, a library that has replaced a method of Logger) is asked for anew with each
-line, so that nothing depends on who comes first.
+A LogRecord costs as much as all other work for a line. Code that would see the record (a filter, another handler, a
+record factory, a library that has replaced a method of Logger) is looked for at each line, because it may be added
+at any time.
 """
 
 import logging
@@ -14,7 +14,7 @@ _HANDLE = logging.Logger.handle
 
 
 def short_way(logger: logging.Logger) -> ServerHandler | None:
-    """Return the handler to which a line may be given as text, None when it takes a record."""
+    """Return the handler to which a line may be given as text; None if a LogRecord is needed."""
     handlers = logger.handlers
     if len(handlers) != 1 or logger.propagate or logger.filters:
         return None

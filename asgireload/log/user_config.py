@@ -1,13 +1,13 @@
-"""The --log-config file: read, then applied to the loggers of a process.
+"""Read the --log-config file, and apply it to the loggers of a process.
 
-The file is read once for each generation and its content handed on, so that a worker which comes back
-later logs as its generation does, whatever the file says by then. TOML, JSON and YAML hold what
-`logging.config.dictConfig` takes, INI what `fileConfig` takes.
+The file is read once for each generation and its content passed on, so that a worker that is replaced later logs as
+its generation does, even if the file has changed. TOML, JSON and YAML files contain the dictionary for
+`logging.config.dictConfig`, INI files the text for `fileConfig`.
 
-A file written for uvicorn is understood: its formatters are replaced by ours, which print the same
-lines, and what it says of uvicorn's loggers counts for ours where it does not name those.
+A file written for uvicorn works: its formatters are replaced by the server's, which print the same lines, and its
+configuration of uvicorn's loggers applies to those of the server's loggers that it does not name (`setup.py`).
 
-What reads a format is imported with the first file of it: most servers have none.
+The parser of a format is imported with the first file in it, because most servers have no file.
 """
 
 import copy
@@ -34,25 +34,24 @@ _FORMATTERS_OF_UVICORN: Mapping[str, str] = {
     "uvicorn.logging.AccessFormatter": "asgireload.log.AccessFormatter",
 }
 _SIZE_LIMIT = 1 << 20
-"""Bytes of a file: far beyond any configuration, and little to read by mistake."""
+"""The largest file in bytes: far more than any configuration, and little to read by mistake."""
 
 
 class UserConfig(msgspec.Struct, frozen=True):
-    """A file as it was read."""
+    """The content of a --log-config file."""
 
     path: str
-    """As the user gave it, for errors."""
+    """The path as the user gave it, for errors."""
     content: Mapping[str, Any] | str
-    """dictConfig's dictionary, or the text of an INI file."""
+    """The dictionary for dictConfig, or the text of an INI file."""
     logger_names: frozenset[str]
-    """The loggers that it says something about, the root logger left out."""
+    """The loggers that the file configures, without the root logger."""
 
 
 def read_user_config(path: str) -> UserConfig:
-    """Read a file, by the ending of its name.
+    """Read a file, whose format is chosen by the ending of its name.
 
-    Raise LogConfigError naming file and place when it cannot be read, is not of its format, or is not
-    a table.
+    Raise LogConfigError, naming file and place, when the file cannot be read, is malformed, or is not a table.
     """
     ending = os.path.splitext(path)[1].lower()
     read = _READERS.get(ending)
@@ -73,12 +72,12 @@ def read_user_config(path: str) -> UserConfig:
 
 
 def apply_user_config(config: UserConfig, *, import_from: str | None) -> None:
-    """Configure this process as the file says.
+    """Configure the loggers of this process by the file.
 
-    Classes that it names are also looked for in the directory `import_from`. Raise LogConfigError
-    naming file and place; logging may then be configured in part.
+    Classes that the file names are also imported from the directory `import_from`. Raise LogConfigError, naming
+    file and place; logging may then be partly configured.
     """
-    # It brings a socket server, which only those pay for who need it.
+    # Imported here, because logging.config imports a socket server.
     import logging.config
 
     with _importing_from(import_from):
@@ -95,7 +94,7 @@ def apply_user_config(config: UserConfig, *, import_from: str | None) -> None:
 
 
 def _prepared(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy that dictConfig may change, without what only uvicorn could provide."""
+    """Return a copy for dictConfig, which may change it, with uvicorn's formatters replaced."""
     prepared: dict[str, Any] = copy.deepcopy(dict(content))
     formatters = prepared.get("formatters")
     if isinstance(formatters, dict):
@@ -104,13 +103,13 @@ def _prepared(content: Mapping[str, Any]) -> dict[str, Any]:
                 for key in ("()", "class"):
                     if entry.get(key) in _FORMATTERS_OF_UVICORN:
                         entry[key] = _FORMATTERS_OF_UVICORN[entry[key]]
-    # Python's default silences loggers that exist already; libraries of the server are among them.
+    # Python's default disables existing loggers, those of the server's libraries included.
     prepared.setdefault("disable_existing_loggers", False)
     return prepared
 
 
 def _explained(error: BaseException) -> str:
-    """Return what went wrong on one line, from the entry to the cause that it does not name itself."""
+    """Return the texts of an error and of its causes on one line, without repetitions."""
     texts: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(texts) < 4:

@@ -1,6 +1,6 @@
-"""Addresses to listen on: reading them from the configuration, and showing them.
+"""Parse, check and format the addresses to listen on. Pure.
 
-Pure; opening sockets is `listeners.py`.
+`listeners.py` opens the sockets.
 """
 
 import ipaddress
@@ -15,26 +15,26 @@ from asgireload.config.kinds import FileMode, FileOwner, Kind, MismatchError
 from asgireload.errors import ConfigError
 
 MAX_PATH_BYTES = 107
-"""Length of a Unix socket's path; sun_path has 108 bytes with the final NUL (unix(7))."""
+"""The longest path of a Unix socket; sun_path has 108 bytes with the final NUL (unix(7))."""
 _FORMS = "expected HOST:PORT, [V6]:PORT, PORT, unix:PATH or fd://N"
 _WORDS = (
     "the words understood are plain, tls, cert=FILE, key=FILE and proxy, and after unix:PATH mode=MODE and"
     " owner=USER:GROUP"
 )
 _OF_FILES: Mapping[str, Kind] = {"mode": FileMode(), "owner": FileOwner()}
-"""Words that say something about the file of a Unix socket."""
+"""Words about the file of a Unix socket."""
 
 
 class ListenerTraits(msgspec.Struct, frozen=True):
-    """How whoever connects to an address is received. Travels to workers beside the descriptors."""
+    """How connections to an address are received. Sent to workers with the descriptors."""
 
     tls: bool = False
     certfile: str | None = None
-    """A certificate of this address alone, as configured; None for the server's."""
+    """The certificate file of this address, as configured; None for the server's certificate."""
     keyfile: str | None = None
-    """None where the key is in `certfile`."""
+    """None if the key is in `certfile`."""
     proxy: bool = False
-    """A header of the PROXY protocol comes before everything else."""
+    """Each connection begins with a PROXY header."""
 
 
 PLAIN = ListenerTraits()
@@ -42,7 +42,7 @@ PLAIN = ListenerTraits()
 
 class TcpAddress(msgspec.Struct, frozen=True):
     host: str
-    """A name or an address without brackets."""
+    """A name, or an address without brackets."""
     port: int
     traits: ListenerTraits = PLAIN
 
@@ -54,16 +54,16 @@ class UnixAddress(msgspec.Struct, frozen=True):
     path: str
     traits: ListenerTraits = PLAIN
     mode: int | None = None
-    """Permissions of its file; None: what the file had that is replaced, else the usual ones."""
+    """Permissions of the socket file; None: those of the file that is replaced, or the usual ones."""
     owner: str | None = None
-    """Of its file, as chown(1) takes it."""
+    """The owner of the socket file, in the syntax of chown(1)."""
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
 
 
 class InheritedAddress(msgspec.Struct, frozen=True):
-    """A socket that listens already, inherited under this descriptor."""
+    """A listening socket, inherited as `descriptor`."""
 
     descriptor: int
     traits: ListenerTraits = PLAIN
@@ -76,12 +76,12 @@ Address = TcpAddress | UnixAddress | InheritedAddress
 
 
 def parse_address(text: str, *, speaks_tls: bool = False, proxy: bool = False) -> Address:
-    """Return the address that one --bind names. Raise ConfigError with what is understood.
+    """Return the address of one --bind. Raise ConfigError, naming the accepted forms.
 
-    A bare port listens on 127.0.0.1; an empty host, as in `:8000`, on every IPv4 address. Words may
-    follow, with white space between them: `plain` or `tls`, and without one of them TLS is spoken as
-    `speaks_tls` says; `cert=FILE` and `key=FILE` for a certificate of this address alone; `proxy`,
-    which holds without the word where the argument says so; `mode=` and `owner=` for the file of a Unix socket.
+    A bare port listens on 127.0.0.1; an empty host, as in `:8000`, on every IPv4 address. Words may follow,
+    separated by white space: `plain` or `tls` (the default is `speaks_tls`); `cert=FILE` and `key=FILE` for a
+    certificate of this address; `proxy` (the default is `proxy`); `mode=` and `owner=` for the file of a Unix
+    socket.
     """
     place, *words = text.split() or [""]
     address = _parse_place(place)
@@ -104,7 +104,7 @@ def parse_address(text: str, *, speaks_tls: bool = False, proxy: bool = False) -
 
 def _parse_place(text: str) -> Address:
     if text.startswith("unix:"):
-        # unix:///run/app.sock is how URLs spell what gunicorn writes as unix:/run/app.sock.
+        # unix:///run/app.sock is the URL form of gunicorn's unix:/run/app.sock.
         return _unix(text.removeprefix("unix:").removeprefix("//"), text)
     if text.startswith("fd://"):
         digits = text.removeprefix("fd://")
@@ -162,12 +162,12 @@ def _traits_of(
 
 
 def has_tls(config: Config) -> bool:
-    """Return whether addresses speak TLS unless they say otherwise."""
+    """Return whether addresses use TLS by default."""
     return config.ssl_certfile is not None or config.ssl_context_factory is not None
 
 
 def addresses_of(config: Config) -> tuple[Address, ...]:
-    """Return what to listen on: the binds, or else uds, fd, or host and port. Raise ConfigError."""
+    """Return the addresses to listen on: the binds, or else uds, fd, or host and port. Raise ConfigError."""
     speaks_tls = has_tls(config)
     if config.bind:
         addresses = tuple(
@@ -194,7 +194,7 @@ def addresses_of(config: Config) -> tuple[Address, ...]:
 
 
 def _with_file(address: Address, config: Config) -> Address:
-    """Return the address with what the options say of every Unix socket's file, where it says nothing itself."""
+    """Return the address of a Unix socket with mode and owner from the options, unless it has its own."""
     if not isinstance(address, UnixAddress):
         return address
     return msgspec.structs.replace(
@@ -209,9 +209,9 @@ def _mode(digits: str | None) -> int | None:
 
 
 def check_addresses(config: Config, places: Mapping[str, str] | None = None) -> None:
-    """Raise ConfigError unless the addresses are well formed and fit what is to be done with them.
+    """Raise ConfigError unless the addresses are well formed and compatible with the other options.
 
-    `places`: where each option's value stands, if that is known.
+    `places` maps each option to the place of its value, for errors; None: the option's name is used.
     """
     places = {name: name for name in OPTIONS} if places is None else places
     addresses = addresses_of(config)
@@ -237,7 +237,7 @@ def check_addresses(config: Config, places: Mapping[str, str] | None = None) -> 
 
 
 def _check_overlaps(config: Config, addresses: Sequence[Address]) -> None:
-    """Raise ConfigError for two addresses of which the second could not be taken beside the first."""
+    """Raise ConfigError for two addresses that cannot be listened on together."""
     named: list[tuple[str, Address]] = [(f"address '{address}'", address) for address in addresses]
     if config.admin_port is not None:
         admin = TcpAddress(config.admin_host.strip("[]"), config.admin_port)
@@ -273,7 +273,7 @@ def _is_common(one: _IPAddress, other: _IPAddress) -> bool:
 
 
 def _meant(address: TcpAddress, addresses: Sequence[Address]) -> tuple[_IPAddress, ...]:
-    """Return the addresses that a host stands for; none where that is for a resolver to say."""
+    """Return the addresses that a host means; none if the host is a name that needs a resolver."""
     if address.host.lower() == "localhost":
         return ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1")
     try:
@@ -289,9 +289,9 @@ def _meant(address: TcpAddress, addresses: Sequence[Address]) -> tuple[_IPAddres
 
 
 def has_v4_twin(address: TcpAddress, addresses: Sequence[Address]) -> bool:
-    """Return whether an IPv4 address on the same port is listened on as well.
+    """Return whether `addresses` contain an IPv4 address with the port of this IPv6 address.
 
-    `::` answers IPv4 too, so it would take the port of `0.0.0.0` that is named beside it.
+    A socket on `::` also accepts IPv4 unless it is IPv6-only, so it would conflict with one on `0.0.0.0`.
     """
     return ":" in address.host and any(
         isinstance(other, TcpAddress) and ":" not in other.host and other.port == address.port
@@ -300,9 +300,9 @@ def has_v4_twin(address: TcpAddress, addresses: Sequence[Address]) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, as an option or a URL spells it, can only mean this machine.
+    """Return whether a host, as written in an option or a URL, can only mean this machine.
 
-    Names other than `localhost` count as foreign: what they resolve to can change.
+    Names other than `localhost` do not count as loopback, because their addresses can change.
     """
     name = host.strip("[]").lower()
     if name == "localhost":
@@ -317,7 +317,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bracketed(host: str) -> str:
-    """Return the host as a URL writes it (RFC 3986 section 3.2.2)."""
+    """Return the host as written in a URL, an IPv6 address in brackets (RFC 3986 section 3.2.2)."""
     return f"[{host}]" if ":" in host else host
 
 

@@ -1,6 +1,7 @@
-"""Which processes hold a socket, for messages: proc_pid_fd(5), proc_pid_cmdline(5), proc_net(5).
+"""Find the processes that hold a socket, for messages: proc_pid_fd(5), proc_pid_cmdline(5), proc_net(5).
 
-Looked at only when a socket should have ended, or is in somebody's way. What this user may not see is left out.
+Used only when a socket should be closed but is not, or an address is in use. Processes that this user may not
+inspect are left out.
 """
 
 import errno
@@ -16,6 +17,8 @@ _LISTEN = "0A"
 
 
 class Holder(msgspec.Struct, frozen=True):
+    """A process that holds a socket."""
+
     pid: int
     command: str
 
@@ -24,19 +27,19 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def find_holders(inodes: Collection[int], pids: Iterable[int]) -> list[Holder]:
-    """Return which of the processes have a socket with one of these inodes open."""
+    """Return the processes among `pids` that have a socket with one of these inodes open."""
     links = {f"socket:[{inode}]" for inode in inodes}
     return [Holder(pid, _command(pid)) for pid in pids if links and _holds(pid, links)]
 
 
 def find_listeners(port: int) -> list[Holder]:
-    """Return which processes listen on a TCP port of this network namespace, on any address."""
+    """Return the processes that listen on a TCP port of this network namespace, on any address."""
     inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(table, port)}
     return find_holders(inodes, _all_processes()) if inodes else []
 
 
 def why_not_bound(port: int, error: OSError) -> str:
-    """Return why a TCP port cannot be listened on, and what to do."""
+    """Return, for an error message, why listening on a TCP port failed with `error`, and what to do."""
     match error.errno:
         case errno.EADDRINUSE:
             found = " and ".join(map(str, find_listeners(port)))
@@ -57,7 +60,7 @@ def _holds(pid: int, links: set[str]) -> bool:
     try:
         numbers = os.listdir(directory)
     except OSError:
-        return False  # gone, or another user's
+        return False  # the process has ended, or belongs to another user
     for number in numbers:
         try:
             if os.readlink(f"{directory}/{number}") in links:

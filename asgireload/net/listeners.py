@@ -1,17 +1,17 @@
-"""Listening sockets: opening, sharing out to slots, taking a slot away, closing.
+"""Listening sockets: open them, share them among slots, remove a slot, close them.
 
-The supervisor holds every listening socket for as long as a connection may be queued on it, and hands
-workers their descriptors; nothing here accepts. shutdown(2) acts on the shared socket itself, whoever holds a
-copy, and resets what waits in its queue. So a socket is shut down only when it goes for good and nobody of the
-server accepts from it any more: then a copy in a process that the application has forked must not keep it in the
-kernel's choice, or the port in use. A socket that was inherited is never shut down, since whoever passed it on has
-it still.
+The supervisor holds every listening socket for as long as a connection may be queued on it, and passes descriptors
+to workers; this module does not accept. shutdown(2) acts on the socket itself, for all processes that hold a copy,
+and resets the connections in its queue. So a socket is shut down only when it is closed for good and no worker
+accepts from it any more. Without the shutdown, a copy in a process that the application has forked would keep the
+port in use, and the kernel would still choose the socket for connections. A socket that was inherited is never shut
+down, since the process that passed it on still has it.
 
-An address is first bound and made to listen without SO_REUSEPORT. The kernel lets one socket only do
-that, so a second server on the same address fails with "address already in use", as people expect, even
-when two start in the same moment. In per-slot mode SO_REUSEPORT is set after that, which Linux allows at
-any time, and the sockets of the other slots join. In shared mode it stays off: nothing needs it, and with
-it any process of the same user could silently take a share of the connections.
+An address is first bound and made to listen without SO_REUSEPORT. The kernel allows that for one socket only, so a
+second server on the same address fails with "address already in use", even when both start at the same moment. In
+per-slot mode SO_REUSEPORT is set after that, which Linux allows at any time, and the sockets of the other slots
+join. In shared mode it stays off: it is not needed, and with it any process of the same user could silently take a
+share of the connections.
 """
 
 import errno
@@ -44,11 +44,12 @@ _logger = logging.getLogger("asgireload.error")
 
 
 UNIX_MODE = 0o666
-"""As other servers do: who may connect is the directory's business, since a proxy runs as another user."""
+"""As in other servers: a proxy runs as another user, so access is restricted by the permissions of the
+directory."""
 
 
 class Steering(msgspec.Struct, frozen=True):
-    """The kernel's part of taking a slot away; a test, or another system, hands in its own."""
+    """The functions that steer connections away from a slot; a test, or another system, passes its own."""
 
     steer_to: Callable[[socket.socket, Sequence[int]], None] = steering.steer_to
     steer_to_all: Callable[[socket.socket], None] = steering.steer_to_all
@@ -66,7 +67,10 @@ class SharedListener:
         *,
         is_inherited: bool = False,
     ) -> None:
-        """Own `sock`; `release` runs once, before it is closed. `is_inherited`: others accept from it later."""
+        """Own `sock`; `release` is called once, before `sock` is closed.
+
+        `is_inherited`: other processes may use the socket later, so it is never shut down.
+        """
         self.url = url
         self.traits = traits
         self._sock = sock
@@ -77,13 +81,13 @@ class SharedListener:
         return self._sock
 
     def open_slot(self, slot: int) -> None:
-        """Nothing to do: the slot shares the socket."""
+        """Do nothing: the slot shares the socket."""
 
     def steer_away(self, slots: Collection[int]) -> None:
-        """Nothing to do: whoever accepts takes what is queued."""
+        """Do nothing: the other slots accept from the same queue."""
 
     def close_slot(self, slot: int) -> None:
-        """Nothing to do: the others go on using the socket."""
+        """Do nothing: the other slots still use the socket."""
 
     def ending(self) -> list[socket.socket]:
         return [] if self._is_inherited else [self._sock]
@@ -99,7 +103,7 @@ class SharedListener:
 
 
 class PerSlotListener:
-    """One socket for each slot, in one SO_REUSEPORT group; the kernel spreads connections."""
+    """One socket for each slot, in one SO_REUSEPORT group, over which the kernel spreads connections."""
 
     def __init__(
         self,
@@ -111,7 +115,7 @@ class PerSlotListener:
         *,
         defers: bool = False,
     ) -> None:
-        """Own `first`, which listens already and becomes the socket of slot 0."""
+        """Own `first`, which must listen already and becomes the socket of slot 0."""
         self.url = url
         self.traits = traits
         self._backlog = backlog
@@ -121,24 +125,24 @@ class PerSlotListener:
         self._first = first
         self._sockets = {0: first}
         self._group = [0]
-        """Slots in the kernel's order of their sockets."""
+        """Slots in the order of their sockets in the kernel's group."""
         self._leaving: set[int] = set()
 
     def has_own(self, slot: int) -> bool:
         return slot in self._sockets
 
     def socket_for(self, slot: int) -> socket.socket:
-        """Return the slot's socket; that of slot 0 where none could be opened for it."""
+        """Return the slot's socket, or that of slot 0 if none could be opened for the slot."""
         return self._sockets.get(slot, self._first)
 
     def open_slot(self, slot: int) -> None:
-        """Give the slot a socket, or its former one back if that was not closed yet.
+        """Open a socket for the slot, or use its former one if that is still open.
 
-        A failure is logged, not raised: the slot then shares the socket of slot 0, and serves.
+        A failure is logged, not raised: the slot then shares the socket of slot 0.
         """
         self._leaving.discard(slot)
         if self._defers and slot in self._sockets:
-            defer(self._sockets[slot])  # a worker that was to leave has stopped that
+            defer(self._sockets[slot])  # a worker that was to leave has switched deferring off
         if slot not in self._sockets:
             address = self._first.getsockname()
             try:
@@ -165,12 +169,12 @@ class PerSlotListener:
         self._steer()
 
     def steer_away(self, slots: Collection[int]) -> None:
-        """Send new connections to other slots than these only; at least one must be left."""
+        """Send no new connections to `slots`; at least one other slot must remain."""
         self._leaving = set(slots) & self._sockets.keys()
         self._steer()
 
     def close_slot(self, slot: int) -> None:
-        """Close the socket of a slot that was steered away from; any other is kept."""
+        """Shut down the socket of a slot that `steer_away` was called for; do nothing for other slots."""
         if slot not in self._leaving:
             return
         self._leaving.discard(slot)
@@ -186,7 +190,7 @@ class PerSlotListener:
         return list(self._sockets.values())
 
     def hide(self) -> None:
-        """Nothing to do: it has no file."""
+        """Do nothing: a TCP socket has no file."""
 
     def close(self) -> None:
         for sock in self._sockets.values():
@@ -212,13 +216,13 @@ Listener = SharedListener | PerSlotListener
 
 
 def shut_down(sock: socket.socket) -> None:
-    """Close a listening socket, and end it for whoever has a copy. Idempotent."""
+    """Close a listening socket, and end it for every process that has a copy. Idempotent."""
     if sock.fileno() == -1:
         return
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError as error:
-        if error.errno != errno.ENOTCONN:  # somebody has done it already
+        if error.errno != errno.ENOTCONN:  # another process has shut it down already
             raise
     finally:
         sock.close()
@@ -231,42 +235,42 @@ class Listeners:
         self._listeners = tuple(listeners)
 
     def urls(self) -> list[str]:
-        """Return what a person types to reach each address, with the real port where 0 was asked for."""
+        """Return the URL of each address, with the real port if port 0 was configured."""
         return [listener.url for listener in self._listeners]
 
     @property
     def slot_socket_count(self) -> int:
-        """How many of them have a socket for each slot."""
+        """The number of listeners that have a socket for each slot."""
         return sum(isinstance(listener, PerSlotListener) for listener in self._listeners)
 
     def traits(self) -> tuple[ListenerTraits, ...]:
-        """Return how each of `sockets_for` any slot receives its connections, in the same order."""
+        """Return the traits of each listener, in the order of `sockets_for`."""
         return tuple(listener.traits for listener in self._listeners)
 
     def sockets_for(self, slot: int) -> list[socket.socket]:
-        """Return the sockets that the slot accepts from; they stay ours."""
+        """Return the sockets that the slot accepts from; this object still owns them."""
         return [listener.socket_for(slot) for listener in self._listeners]
 
     def descriptors_for(self, slot: int) -> list[int]:
         return [sock.fileno() for sock in self.sockets_for(slot)]
 
     def open_slot(self, slot: int) -> None:
-        """Make ready what a slot that was added needs. Failures are logged, never raised."""
+        """Open the sockets of a slot that was added. Failures are logged, never raised."""
         for listener in self._listeners:
             listener.open_slot(slot)
 
     def steer_away(self, slots: Collection[int]) -> None:
-        """Let new connections go to other slots than these only; at least one must be left."""
+        """Send no new connections to `slots`; at least one other slot must remain."""
         for listener in self._listeners:
             listener.steer_away(slots)
 
     def close_slot(self, slot: int) -> None:
-        """Shut down what a slot had for itself, once its worker has accepted all that waited there."""
+        """Shut down the slot's own sockets. Call this when its worker has accepted all connections that waited."""
         for listener in self._listeners:
             listener.close_slot(slot)
 
     def inodes_of(self, slot: int) -> dict[int, str]:
-        """Return the inodes of the sockets that go with the slot, with their URLs."""
+        """Return the inodes of the slot's own sockets, with their URLs."""
         return {
             os.fstat(listener.socket_for(slot).fileno()).st_ino: listener.url
             for listener in self._listeners
@@ -274,7 +278,7 @@ class Listeners:
         }
 
     def ending_inodes(self) -> dict[int, str]:
-        """Return the inodes of all sockets that end with the server, with their URLs."""
+        """Return the inodes of all sockets that are shut down with the server, with their URLs."""
         return {
             os.fstat(sock.fileno()).st_ino: listener.url
             for listener in self._listeners
@@ -283,27 +287,30 @@ class Listeners:
         }
 
     def hide(self) -> None:
-        """Remove the files of Unix sockets that are still ours, and nothing else."""
+        """Remove the files of the Unix sockets, unless other servers have replaced them; keep the sockets open."""
         for listener in self._listeners:
             listener.hide()
 
     def shut_down(self) -> None:
-        """End all of them for everybody, once no worker accepts; one that was inherited is closed. Idempotent."""
+        """Shut down all sockets and close them; inherited sockets are only closed. Idempotent.
+
+        Call this when no worker accepts any more.
+        """
         for listener in self._listeners:
             for sock in listener.ending():
                 shut_down(sock)
             listener.close()
 
     def close(self) -> None:
-        """Close all of them and remove the files of Unix sockets that are still ours. Idempotent."""
+        """Close all sockets, and remove the files of Unix sockets as `hide` does. Idempotent."""
         for listener in self._listeners:
             listener.close()
 
 
 def open_listeners(config: Config) -> Listeners:
-    """Open everything that `config` names, for `config.workers` slots; the caller closes the result.
+    """Open all addresses of `config`, for `config.workers` slots; the caller closes the result.
 
-    Raise ListenError, saying what to do, with nothing left open.
+    Raise ListenError, whose text says what to do, with no socket left open.
     """
     opened: list[Listener] = []
     addresses = addresses_of(config)
@@ -327,11 +334,11 @@ def open_listeners(config: Config) -> Listeners:
 
 
 def _open_tcp(address: TcpAddress, config: Config, *, v6_only: bool) -> list[Listener]:
-    """Open one listener for each address that the host's name stands for."""
+    """Open one listener for each address that the host resolves to."""
     host = address.host
     try:
         found = socket.getaddrinfo(
-            # As text, even an address is taken for an international name, which Python loads its tables for.
+            # As bytes: a str, even of an address, makes Python load its tables for international names.
             host.encode() if host.isascii() else host,
             address.port,
             type=socket.SOCK_STREAM,
@@ -353,11 +360,11 @@ def _open_tcp(address: TcpAddress, config: Config, *, v6_only: bool) -> list[Lis
                 sock = _bind(family, target, config, v6_only=v6_only)
             except OSError as error:
                 if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(found) > 1:
-                    # localhost often names ::1 where IPv6 is switched off; the others may do.
+                    # localhost often resolves to ::1 although IPv6 is off; the other addresses may work.
                     missing = error
                     continue
                 raise ListenError(_why_not(address, port, error)) from error
-            # With port 0, every address of the name gets the port that the first was given.
+            # With port 0, every address of the name gets the port of the first.
             port = sock.getsockname()[1]
             listeners.append(_tcp_listener(sock, config, address.traits))
     except BaseException:
@@ -383,7 +390,7 @@ def _bind(
         sock.bind(address)
         if config.defer_accept:
             defer(sock)
-        # listen() checks for conflicts once more, so of two that bound at the same time one fails.
+        # listen() checks for conflicts again, so of two servers that bind at the same time one fails.
         sock.listen(config.backlog)
     except BaseException:
         sock.close()
@@ -392,15 +399,15 @@ def _bind(
 
 
 def _tcp_socket(family: int, *, v6_only: bool) -> socket.socket:
-    # The protocol is named because asyncio sets TCP_NODELAY on connections only where it sees it;
-    # the option on the listener is inherited by them (tcp(7)) and spares a call for each.
+    # asyncio sets TCP_NODELAY only on sockets whose protocol is IPPROTO_TCP, so the protocol is given. Connections
+    # inherit the option from the listener (tcp(7)), which saves a call for each.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
-            # Explicit, because net.ipv6.bindv6only differs between systems.
+            # Set explicitly, because net.ipv6.bindv6only differs between systems.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6_only)
     except BaseException:
         sock.close()
@@ -415,7 +422,7 @@ def _is_v6_only(sock: socket.socket) -> bool:
 
 
 def _open_unix(address: UnixAddress, config: Config) -> Listener:
-    # Absolute, so that it is still found for removal if the process changes its directory.
+    # Absolute, so that the file can be removed after the process has changed its directory.
     path = os.path.abspath(address.path)
     sock = open_unix(
         path, mode=address.mode, usual_mode=UNIX_MODE, owner=address.owner, backlog=config.backlog
@@ -425,7 +432,7 @@ def _open_unix(address: UnixAddress, config: Config) -> Listener:
 
 
 def _adopt(address: InheritedAddress) -> Listener:
-    """Take over an inherited socket, after making sure that it is one that listens."""
+    """Take over an inherited socket. Raise ListenError unless it is a listening stream socket."""
     descriptor = address.descriptor
     try:
         is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
@@ -438,7 +445,7 @@ def _adopt(address: InheritedAddress) -> Listener:
     sock = socket.socket(fileno=descriptor)
     is_stream = sock.type == socket.SOCK_STREAM
     if not is_stream or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        # It is not ours to close.
+        # The descriptor belongs to the process that passed it on, so it is not closed.
         sock.detach()
         raise ListenError(
             f"cannot accept from {address}: the socket does not listen; whoever starts the server must"

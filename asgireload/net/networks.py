@@ -1,6 +1,6 @@
-"""Which peers are believed when they speak for somebody else: proxies by address, network or socket.
+"""Decide which peers are trusted as proxies, by address, network or socket. Pure.
 
-Pure. The same value judges forwarded headers and PROXY headers; each has an option of its own.
+The same type is used for forwarded headers and PROXY headers, each with an option of its own.
 """
 
 import ipaddress
@@ -16,28 +16,28 @@ Client = tuple[str, int]
 """Address and port of a peer; None in its place means a Unix socket, whose peers have no address."""
 
 _REMEMBERED_ADDRESSES = 1024
-"""Parsed addresses that are kept. A text is at most as long as an address with its zone, so this is
-bounded memory; a chain of proxies names the same few again and again."""
+"""Parsed addresses in the cache. An address with its zone has a bounded length, so the cache has, too. Chains of
+proxies repeat the same few addresses."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 class TrustedNetworks(msgspec.Struct, frozen=True):
-    """Peers that are believed. Made by `parse`; `TrustedNetworks()` believes nobody."""
+    """Trusted peers. Made by `parse`; `TrustedNetworks()` trusts no peer."""
 
     everybody: bool = False
     unix: bool = False
-    """Peers on Unix sockets: who may connect is decided by the directory of the socket."""
+    """Peers on Unix sockets are trusted; the directory of the socket decides which users can connect."""
     v4: tuple[ipaddress.IPv4Network, ...] = ()
     v6: tuple[ipaddress.IPv6Network, ...] = ()
 
     @classmethod
     def parse(cls, entries: str | Iterable[str]) -> "TrustedNetworks":
-        """Read addresses, networks, `unix` and `*`, as a text with commas or one by one.
+        """Parse addresses, networks, `unix` and `*`, from a string with commas or from separate entries.
 
-        An IPv6 entry that means IPv4 addresses (RFC 4291 section 2.5.5.2) is taken as those. Raise
-        ConfigError, naming the entry.
+        An IPv4-mapped IPv6 entry (RFC 4291 section 2.5.5.2) means the IPv4 addresses. Raise ConfigError, naming the
+        entry.
         """
         if isinstance(entries, str):
             entries = entries.replace(",", " ").split()
@@ -64,7 +64,7 @@ class TrustedNetworks(msgspec.Struct, frozen=True):
         return cls(ANYBODY in words, UNIX_PEERS in words, tuple(v4), tuple(v6))
 
     def is_trusted(self, client: Client | None) -> bool:
-        """Whether the peer with this address (None: on a Unix socket) is believed."""
+        """Return whether the peer with this address is trusted; None means a peer on a Unix socket."""
         if self.everybody:
             return True
         if client is None:
@@ -84,6 +84,6 @@ def _parse(host: str) -> Address | None:
 
 
 def unmapped(address: Address) -> Address:
-    """Return the IPv4 address that ::ffff:192.0.2.1 stands for, where a socket speaks both; else the same."""
+    """Return the IPv4 address of an IPv4-mapped one such as ::ffff:192.0.2.1; any other address unchanged."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return address if mapped is None else mapped

@@ -1,4 +1,4 @@
-"""What the kernel knows of the other end of a connection (tcp(7), poll(2))."""
+"""Ask the kernel about the state of a connection and its peer (tcp(7), poll(2)). Nothing here blocks."""
 
 import array
 import fcntl
@@ -8,9 +8,9 @@ import termios
 
 
 def probe_when_quiet(sock: socket.socket, seconds: int) -> None:
-    """Let the kernel probe the peer of a TCP socket after so many quiet seconds, again and again.
+    """Make the kernel probe the peer of a TCP socket after `seconds` without data, and every `seconds` again.
 
-    A peer that knows nothing of the connection resets it. Other sockets are left as they are.
+    A peer that no longer knows the connection resets it. Other sockets are not changed.
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -20,22 +20,22 @@ def probe_when_quiet(sock: socket.socket, seconds: int) -> None:
 
 
 def is_gone(sock: socket.socket) -> bool:
-    """Whether the connection was reset, or both its sides are closed; never blocks."""
-    return bool(_poll(sock, 0))  # POLLERR and POLLHUP are always told
+    """Return whether the connection was reset, or both its sides are closed."""
+    return bool(_poll(sock, 0))  # POLLERR and POLLHUP are always reported
 
 
 def has_hung_up(sock: socket.socket) -> bool:
-    """Whether the peer has closed its sending side, or is gone; also with bytes of it unread."""
+    """Return whether the peer has closed its sending side, or is gone, even with its bytes unread."""
     return bool(_poll(sock, select.POLLRDHUP))
 
 
 def has_unread(sock: socket.socket) -> bool:
-    """Whether bytes have come, or the end, that nobody has read yet; never blocks."""
+    """Return whether there are unread bytes, or an unread end of file."""
     return bool(_poll(sock, select.POLLIN))
 
 
 def untaken_bytes(sock: socket.socket) -> int:
-    """Return how many bytes were given to the kernel that the peer has not acknowledged (SIOCOUTQ)."""
+    """Return how many bytes in the kernel the peer has not acknowledged (SIOCOUTQ); 0 for a closed socket."""
     descriptor = sock.fileno()
     if descriptor < 0:
         return 0

@@ -1,7 +1,7 @@
-"""The PROXY header, with which a proxy that only passes bytes on says for whom it connects.
+"""Parse the PROXY header, in which a proxy at the level of TCP names its client. Pure.
 
-Pure. Source: haproxy.org, proxy-protocol.txt, sections 2.1 (version 1, a line of text) and 2.2 (version
-2, binary). Reading it from a socket is `worker/proxy_header.py`.
+Source: haproxy.org, proxy-protocol.txt, sections 2.1 (version 1, a line of text) and 2.2 (version 2, binary).
+`worker/proxy_header.py` reads the header from a socket.
 """
 
 import re
@@ -16,13 +16,13 @@ from asgireload.net.networks import Client, unmapped
 MAX_LINE_BYTES = 107
 """The longest line of version 1, with its end (section 2.1)."""
 MAX_HEADER_BYTES = 4096
-"""The longest header of version 2 that is read. Addresses take 232 at most with the fixed part; the rest
-is room for what proxies add, which is some hundred bytes: names, identifiers, a certificate's subject."""
+"""The longest header of version 2 that is accepted. The fixed part and addresses take 232 bytes at most; the rest
+is for the extensions of proxies, which take some hundred bytes: names, identifiers, a certificate's subject."""
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _FIXED = struct.Struct("!12sBBH")
 _LINE_START = b"PROXY "
-# As text: few servers need them, and `re` compiles and keeps what is used.
+# Not compiled here: few servers need these patterns, and `re` caches those that are used.
 _LINE = rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) ([0-9]{1,5}) ([0-9]{1,5})\r\n"
 _UNKNOWN_LINE = rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n"
 
@@ -42,30 +42,30 @@ _CLIENT_SPOKE_TLS = 0x01  # PP2_CLIENT_SSL
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """The ends of the connection that a proxy passes on."""
+    """The two ends of the client's connection to the proxy."""
 
     client: Client | None
-    """None when it came over a Unix socket."""
+    """The client's address; None for a Unix socket."""
     server: tuple[str, int | None]
-    """Where the client connected to; a path and None for a Unix socket."""
+    """The address that the client connected to; a path and None for a Unix socket."""
     is_secure: bool = False
-    """The client speaks TLS with the proxy."""
+    """The client uses TLS to the proxy."""
 
 
 class ProxyHeader(msgspec.Struct, frozen=True):
     """A complete PROXY header."""
 
     size: int
-    """Its length in bytes; what follows belongs to the connection."""
+    """The length of the header in bytes; bytes after it belong to the connection."""
     origin: Origin | None
-    """None when the proxy speaks for itself (a health check) or does not know: the socket's own ends
-    count."""
+    """None if the proxy itself is the client (a health check), or does not know its client: the addresses of the
+    socket are used then."""
 
 
 def read_header(data: bytes) -> ProxyHeader | None:
-    """Read the start of a connection: the header, or None when all of `data` belongs to it and more must come.
+    """Parse the PROXY header at the start of `data`; return None if the header is incomplete.
 
-    Raise ProxyHeaderError for what can be no PROXY header, as early as that shows.
+    Raise ProxyHeaderError as soon as `data` cannot be a PROXY header.
     """
     if data.startswith(_LINE_START):
         return _read_line(data)
@@ -124,7 +124,7 @@ def _read_binary(data: bytes) -> ProxyHeader | None:
     if len(data) < size:
         return None
     if command == _LOCAL or addresses is None:
-        # Whatever else is in it is to be ignored.
+        # The rest of the header must be ignored (section 2.2).
         return ProxyHeader(size, None)
     body = data[_FIXED.size : size]
     is_secure = _spoke_tls(body[addresses.size :])
@@ -141,7 +141,7 @@ def _read_binary(data: bytes) -> ProxyHeader | None:
 
 
 def _spoke_tls(extensions: bytes) -> bool:
-    """Walk through the extensions (section 2.2.1) and return what the one about TLS says."""
+    """Return whether an extension (section 2.2.1) states that the client used TLS. Raise ProxyHeaderError."""
     is_secure = False
     position = 0
     while position < len(extensions):

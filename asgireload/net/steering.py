@@ -1,8 +1,8 @@
-"""Steering new TCP connections away from some sockets of a SO_REUSEPORT group.
+"""Steer new TCP connections away from some sockets of a SO_REUSEPORT group.
 
-A socket of the group cannot simply be closed: the kernel resets what waits in its queue. So a filter
-program first sends new connections to the others, then the queue is emptied, then it is closed. The
-program is classic BPF (linux/filter.h), which needs no privilege; only Linux has it.
+A socket of the group cannot simply be closed, because the kernel resets the connections in its queue. So a filter
+program first sends new connections to the other sockets, then the queue is emptied, and then the socket is closed.
+The program is classic BPF (linux/filter.h), which needs no privilege and exists only on Linux.
 """
 
 import ctypes
@@ -25,10 +25,10 @@ _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 
 
 def random_choice_program(indices: Sequence[int]) -> bytes:
-    """Return a program that picks one of the sockets at `indices` of the group, each as likely.
+    """Return a program that picks one of the sockets at `indices` of the group, with equal probability. Pure.
 
-    A socket's index is its place in the order in which the group's sockets began to listen; closing
-    one moves the last into its place (reuseport_detach_sock in net/core/sock_reuseport.c).
+    The index of a socket is its place in the order in which the group's sockets began to listen; closing a socket
+    moves the last one into its place (reuseport_detach_sock in net/core/sock_reuseport.c).
     """
     assert indices
     program = [
@@ -46,9 +46,9 @@ def random_choice_program(indices: Sequence[int]) -> bytes:
 
 
 def steer_to(member: socket.socket, indices: Sequence[int]) -> None:
-    """Send the group's new connections to `indices` only; `member` is any socket of the group.
+    """Send the group's new connections to the sockets at `indices` only; `member` is any socket of the group.
 
-    Raise OSError where the kernel refuses.
+    Raise OSError when the kernel refuses the program.
     """
     program = random_choice_program(indices)
     buffer = ctypes.create_string_buffer(program, len(program))
@@ -58,7 +58,7 @@ def steer_to(member: socket.socket, indices: Sequence[int]) -> None:
 
 
 def steer_to_all(member: socket.socket) -> None:
-    """Let the kernel spread the group's connections by hash again. Raise OSError where it refuses."""
+    """Let the kernel spread the group's connections by hash again. Raise OSError when the kernel refuses."""
     try:
         member.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
     except OSError as error:

@@ -1,12 +1,11 @@
-"""What TLS is spoken with: the files, what was read from them, and the contexts made of that.
+"""TLS material of the server: its files, their content, and the contexts made of it.
 
     files_of ──▶ read_material ──▶ check_material          in the supervisor
                        └─▶ seal ──▶ unseal ──▶ make_context   in each worker
 
-Files are read by the supervisor alone, all of them at one time, and workers get their content. So every
-worker of a server shows the same certificates, a key never meets the certificate of yesterday, and a
-worker that is replaced does not depend on what lies on disk by then. When to read again is decided in
-`supervisor/certificates.py`.
+Only the supervisor reads files, all of them at one time, and workers get their content. So all workers of a server
+present the same certificates, a key is never used with an older certificate, and a new worker does not depend on
+the files on disk at that time. `supervisor/certificates.py` decides when to read the files again.
 """
 
 import os
@@ -24,7 +23,7 @@ from asgireload.net.x509 import Certificate, find_certificates, read_certificate
 
 ALPN = ("http/1.1",)
 FILE_LIMIT = 4 * 1024 * 1024
-"""Bytes of one file that are read: a bundle of every public authority has a quarter of a mebibyte."""
+"""The largest file that is read, in bytes; a bundle of all public authorities has a quarter of a mebibyte."""
 
 _PIECE = 64 * 1024
 
@@ -38,36 +37,36 @@ _PRIVATE_KEY = rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """A certificate and its key, by the names of their files as they are configured."""
+    """The file names of a certificate and its key, as configured."""
 
     certfile: str
     keyfile: str | None = None
-    """None where the key is in `certfile`."""
+    """None if the key is in `certfile`."""
 
 
 class TlsFiles(msgspec.Struct, frozen=True):
-    """The files that a configuration names."""
+    """The TLS files that a configuration names."""
 
     main: tuple[Pair, ...] = ()
-    """The server's: the first is for everybody, the others for clients that ask for their names."""
+    """The server's certificates: the first is the default, the others are chosen by SNI."""
     own: tuple[Pair, ...] = ()
-    """Those of single addresses."""
+    """The certificates of single addresses."""
     authorities: str | None = None
     password: str | None = None
 
     def paths(self) -> tuple[str, ...]:
-        """Return every file once, as it is configured."""
+        """Return the name of every file once, as configured."""
         found = [path for pair in self.main + self.own for path in (pair.certfile, pair.keyfile)]
         found += [self.authorities, self.password]
         return tuple(dict.fromkeys(path for path in found if path is not None))
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """A certificate with its key, as read."""
+    """The content of a certificate file and of its key file."""
 
     files: Pair
     chain: bytes
-    """PEM: the certificate, then those that lead to an authority."""
+    """PEM: the certificate, then the intermediate certificates."""
     key: bytes
     """PEM, possibly encrypted."""
 
@@ -76,7 +75,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Material(msgspec.Struct, frozen=True):
-    """All that was read at one time. It holds private keys: never show it."""
+    """The content of all TLS files, read at one time. It contains private keys, which must never be shown."""
 
     main: tuple[Identity, ...] = ()
     own: tuple[Identity, ...] = ()
@@ -88,23 +87,24 @@ class Material(msgspec.Struct, frozen=True):
 
 
 class TlsSettings(msgspec.Struct, frozen=True):
-    """The slice of the configuration that contexts are made with."""
+    """The settings of TLS contexts."""
 
     version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     verify_mode: ssl.VerifyMode = ssl.CERT_NONE
     ciphers: str | None = None
     ca_certs: str | None = None
-    """Name of the file with the authorities, for errors."""
+    """The name of the file with the authorities, for errors."""
 
 
 class ServerContext(ssl.SSLContext):
-    """A context that knows the certificate it sends, which the ssl module does not tell."""
+    """A context with the certificate that it sends, which the ssl module does not expose."""
 
     certificate: str | None = None
     """PEM."""
 
 
 def settings_of(config: Config) -> TlsSettings:
+    """Return the settings of TLS contexts from the configuration."""
     return TlsSettings(
         version=_VERSIONS[config.ssl_version],
         verify_mode=_VERIFY_MODES[config.ssl_cert_reqs],
@@ -117,7 +117,7 @@ def settings_of(config: Config) -> TlsSettings:
 
 
 def files_of(config: Config) -> TlsFiles:
-    """Return the files that `config` names; none where no address speaks TLS. Raise ConfigError."""
+    """Return the files that `config` names; none if no address uses TLS. Raise ConfigError."""
     traits = [address.traits for address in addresses_of(config)]
     if not any(entry.tls for entry in traits):
         return TlsFiles()
@@ -139,9 +139,9 @@ def _sni_pair(text: str) -> Pair:
 
 
 def read_material(files: TlsFiles, directory: str, password: str | None) -> Material:
-    """Read the files, relative ones in `directory`. Raise TlsError naming the one that cannot be read.
+    """Read the files, whose relative paths start at `directory`. Raise TlsError naming a file that cannot be read.
 
-    `password` is the one that was configured itself, rather than a file with it.
+    `password` is the password of the keys from the configuration; the password file, if any, overrides it.
     """
     if files.password is not None:
         text = _read_file(files.password, directory, "password file")
@@ -170,7 +170,7 @@ def _read_pair(pair: Pair, directory: str) -> Identity:
 
 def _read_file(path: str, directory: str, what: str) -> bytes:
     try:
-        # A pipe without a writer must not hold the server up.
+        # O_NONBLOCK: opening a pipe without a writer must not block the server.
         descriptor = os.open(
             os.path.join(directory, path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
         )
@@ -197,7 +197,7 @@ def _read_file(path: str, directory: str, what: str) -> bytes:
 
 
 def seal(material: Material) -> int:
-    """Return a descriptor of shared memory with the material; the caller closes it."""
+    """Return the descriptor of a memfd with the encoded material; the caller closes it. Raise OSError."""
     data = msgspec.msgpack.encode(material)
     descriptor = os.memfd_create("asgireload-tls", os.MFD_CLOEXEC)
     try:
@@ -210,7 +210,7 @@ def seal(material: Material) -> int:
 
 
 def unseal(descriptor: int) -> Material:
-    """Return what `seal` put there. The position is not moved: several workers share the descriptor."""
+    """Return the material that `seal` encoded. The file position is not used, since several workers share it."""
     size = os.fstat(descriptor).st_size
     data = bytearray()
     while len(data) < size:
@@ -224,9 +224,9 @@ def unseal(descriptor: int) -> Material:
 def make_context(
     identities: Sequence[Identity], material: Material, settings: TlsSettings
 ) -> ServerContext:
-    """Return a context that shows the first identity, and the others to clients that ask for their names.
+    """Return a context that sends the certificate of the first identity, or of the one that matches the SNI name.
 
-    Raise TlsError naming the file that does not fit.
+    Raise TlsError, naming the file, if OpenSSL cannot use the material.
     """
     contexts = [_make_single(identity, material, settings) for identity in identities]
     first, *others = contexts
@@ -247,9 +247,9 @@ def make_context(
 
 
 def choose_by_name(table: Mapping[str, ServerContext], name: str | None) -> ServerContext | None:
-    """Return what the table has for a host name, exactly or by a wildcard for its first label.
+    """Return the context for a host name, by an exact match or a wildcard; None if there is none. Pure.
 
-    RFC 9525 section 6.3: a wildcard stands for one whole label, the leftmost.
+    A wildcard matches exactly one whole label, the leftmost (RFC 9525 section 6.3).
     """
     if name is None:
         return None
@@ -258,7 +258,7 @@ def choose_by_name(table: Mapping[str, ServerContext], name: str | None) -> Serv
 
 
 def check_material(material: Material, settings: TlsSettings) -> None:
-    """Make every context once. Raise TlsError naming the file that does not fit."""
+    """Make every context once, as a check. Raise TlsError, naming the file, if OpenSSL cannot use the material."""
     if material.main:
         make_context(material.main, material, settings)
     for identity in material.own:
@@ -266,12 +266,13 @@ def check_material(material: Material, settings: TlsSettings) -> None:
 
 
 def certificates_in(material: Material) -> list[tuple[Pair, Certificate]]:
-    """Return what each certificate says. Raise TlsError for one that cannot be read."""
+    """Return each certificate, parsed, with its files. Raise TlsError for one that cannot be parsed."""
     return [(identity.files, _leaf(identity)) for identity in (*material.main, *material.own)]
 
 
 def find_doubts(certificate: Certificate, now: float) -> str | None:
-    """Return why clients will not believe a certificate at the time `now`, None if nothing is known."""
+    """Return why clients refuse a certificate at the time `now`, in seconds since the epoch; None if no reason is
+    known. Pure."""
     if certificate.not_after < now:
         return "it has expired: clients will refuse it"
     if certificate.not_before > now:
@@ -298,7 +299,7 @@ def _leaf_der(identity: Identity) -> bytes:
 def _make_single(identity: Identity, material: Material, settings: TlsSettings) -> ServerContext:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = settings.version
-    # A client could ask for handshake after handshake on one connection; TLS 1.3 has done away with it.
+    # Otherwise a client could request handshakes without a limit on one connection. TLS 1.3 has no renegotiation.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(list(ALPN))
     if settings.ciphers is not None:
@@ -324,7 +325,7 @@ def _load_chain(context: ssl.SSLContext, identity: Identity, password: str | Non
     was_asked = False
 
     def tell_password() -> str:
-        # Without this function OpenSSL would ask on the terminal.
+        # Without this function OpenSSL would prompt on the terminal.
         nonlocal was_asked
         was_asked = True
         return password or ""
@@ -362,7 +363,7 @@ def _load_authorities(context: ssl.SSLContext, authorities: bytes, name: str | N
 
 @contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """Give content the path that OpenSSL asks for, without writing a key to a disk (memfd_create(2))."""
+    """Yield a path to `content` for OpenSSL, without writing a key to disk (memfd_create(2))."""
     descriptor = os.memfd_create("asgireload-pem", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:

@@ -1,6 +1,6 @@
-"""Listening Unix sockets: taking a path that a dead server left, and giving it back only if still ours.
+"""Open listening Unix sockets, replacing stale files, and remove only files of this server.
 
-Used for what clients connect to and for what operators do; they differ in mode and backlog.
+Used for the sockets of clients and of the admin server, which differ in mode and backlog.
 """
 
 import errno
@@ -17,12 +17,12 @@ import msgspec
 from asgireload.errors import ConfigError, ListenError
 
 LOCK_TIMEOUT = 2.0
-"""Seconds to wait for the directory's lock, which any of us holds for a few system calls only."""
+"""Seconds to wait for the lock of the directory, which each server holds for a few system calls only."""
 _LOCK_POLL_INTERVAL = 0.01
 
 
 class SocketFile(msgspec.Struct, frozen=True):
-    """The file of a listening socket, remembered so that only this one is ever removed."""
+    """The file of a listening socket, identified by its inode so that no other file is ever removed."""
 
     path: str
     device: int
@@ -30,24 +30,25 @@ class SocketFile(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, sock: socket.socket) -> "SocketFile":
-        """Call right after `open_unix`."""
+        """Return the file of `sock`. Call right after `open_unix`. Raise OSError if the file is gone."""
         path: str = sock.getsockname()
         status = os.stat(path)
         return cls(path, status.st_dev, status.st_ino)
 
     def remove(self) -> None:
-        """Remove the file, unless it is gone or a successor has taken its place.
+        """Remove the file, unless it is gone or the file of another socket has replaced it.
 
-        Call it while the socket still listens: until then nobody takes the file for stale, so nothing
-        can come between looking and removing. After it new clients find no server, not a dead one.
+        Call this while the socket still listens: as long as it does, no server takes the file for stale, so it
+        cannot be replaced between check and removal. Afterwards new clients find no file, rather than a dead
+        socket.
         """
         try:
             status = os.stat(self.path)
             if (status.st_dev, status.st_ino) == (self.device, self.inode):
                 os.unlink(self.path)
         except OSError:
-            # Gone with its directory, or no longer ours to remove: a leftover harms nobody, since
-            # whoever meets it removes it as stale.
+            # The directory is gone, or may no longer be written: a leftover file does no harm, since the next
+            # server replaces it as stale.
             pass
 
 
@@ -61,27 +62,27 @@ def open_unix(
 ) -> socket.socket:
     """Return a listening, non-blocking socket at the absolute `path`, whose file has `mode`, and `owner` if given.
 
-    A socket file on which nobody listens is replaced; with `mode` None its permissions are kept, and there are
-    the usual ones where there is none. `owner` is as chown(1) takes it. The file never gives anybody
-    more rights than in the end, and nobody can connect before it has those. The caller closes the socket and
-    removes its file, see `SocketFile`. Raise ListenError, and ConfigError for an owner that there is not.
+    A stale socket file, on which no process listens, is replaced. With `mode` None its permissions are kept, or are
+    `usual_mode` if there was no file. `owner` has the syntax of chown(1). The file never has more permissions than
+    in the end, and no client can connect before it has those. The caller closes the socket and removes its file,
+    see `SocketFile`. Raise ListenError, or ConfigError for an unknown owner.
     """
     user, group = resolve_owner(owner) if owner is not None else (-1, -1)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Locked, so that nobody takes a socket between bind and listen for stale.
+        # Locked, so that no other server takes a socket between bind and listen for stale.
         with _locked_directory(path):
             found = _remove_stale(path)
             if mode is None:
                 mode = usual_mode if found is None else found
-            # Set before bind, so that the file never has more rights than these; and after it, since
-            # bind takes away those that the umask forbids.
+            # Set before bind, so that the file never has more permissions than these; and again after bind, which
+            # removes those that the umask forbids.
             os.fchmod(sock.fileno(), mode)
             sock.bind(path)
             try:
                 os.chmod(path, mode)
                 if owner is not None:
-                    # Not called where nobody asks: system call filters kill for it (`~@privileged`).
+                    # Called only on request: a system call filter (`~@privileged`) kills a process for chown.
                     _give_to(path, owner, user, group)
                 sock.listen(backlog)
             except BaseException:
@@ -98,19 +99,19 @@ def open_unix(
 
 
 def remove_stale_socket(path: str) -> bool:
-    """Remove a socket file on which nobody listens; return whether it is gone."""
+    """Remove a socket file on which no process listens; return whether the file is gone."""
     try:
         with _locked_directory(path):
             _remove_stale(path)
     except (OSError, ListenError):
-        # Somebody listens or is at work on the directory, or it is gone: what is left is harmless,
+        # A process listens, another holds the lock, or the directory is gone. A file that is left is harmless,
         # since the next start with this path replaces it.
         return not os.path.lexists(path)
     return True
 
 
 def resolve_owner(owner: str) -> tuple[int, int]:
-    """Return the numbers of user and group, -1 for what is not to change. Raise ConfigError for unknown names."""
+    """Return uid and gid of an owner, -1 for one that is not to change. Raise ConfigError for unknown names."""
     import grp
     import pwd
 
@@ -140,7 +141,10 @@ def _give_to(path: str, owner: str, user: int, group: int) -> None:
 
 
 def _remove_stale(path: str) -> int | None:
-    """Remove a socket on which nobody listens, and return its permissions; None where there was no file."""
+    """Remove a socket file on which no process listens, and return its permissions; None if there was no file.
+
+    Raise ListenError if the path is in use.
+    """
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -150,7 +154,7 @@ def _remove_stale(path: str) -> int | None:
             f"cannot listen on unix:{path}: a file that is no socket is there; it was not replaced"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        # Not blocking: a full queue answers EAGAIN, and also means that somebody listens.
+        # Non-blocking: a full queue results in EAGAIN, which also means that a process listens.
         probe.setblocking(False)
         result = probe.connect_ex(path)
     if result == errno.ECONNREFUSED:
@@ -170,12 +174,12 @@ def _remove_stale(path: str) -> int | None:
 
 @contextmanager
 def _locked_directory(path: str) -> Iterator[None]:
-    """Hold an advisory lock on the directory; raise ListenError if it cannot be had in time."""
+    """Hold an advisory lock on the directory of `path`. Raise ListenError after LOCK_TIMEOUT."""
     directory = os.path.dirname(os.path.abspath(path))
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        # A directory we may write but not read: the lock guards a rare race, binding works without.
+        # A directory that may be written but not read: the lock prevents a rare race, and binding works without.
         yield
         return
     try:

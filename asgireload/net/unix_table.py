@@ -1,8 +1,8 @@
-"""Which Unix sockets a process listens on, and which process listens on a Unix socket.
+"""Find the Unix sockets that a process listens on, and the process that listens on a Unix socket.
 
-The kernel answers both, so neither depends on where a server was told to put its socket, nor on what a file says:
-/proc/PID/net/unix names every socket of a network namespace with its inode, /proc/PID/fd the inodes that a process
-has open, and SO_PEERCRED who called listen(2) on the other end of a connection.
+Both come from the kernel, so they do not depend on a configured path or on the content of a file.
+/proc/PID/net/unix lists every socket of a network namespace with its inode, /proc/PID/fd the inodes that a process
+has open, and SO_PEERCRED the process that called listen(2) on the other end of a connection.
 """
 
 import os
@@ -21,15 +21,15 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Who listens on the other end of a connection, as the kernel says."""
+    """The process that listens on the other end of a connection."""
 
     pid: int
-    """0: it lives in a pid namespace that is not seen from here."""
+    """0 if the process is in a pid namespace that is not visible here."""
     uid: int
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """Return who called listen(2) on the socket that the Unix socket `connection` is connected to."""
+    """Return the process that called listen(2) on the socket that the Unix socket `connection` is connected to."""
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(data)
     return Peer(pid, uid)

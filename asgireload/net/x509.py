@@ -1,8 +1,8 @@
-"""Reading of certificates: whom one names, for how long, and its subject as a string. Pure.
+"""Parse certificates: names, validity, and the subject as a string. Pure.
 
-Python's ssl module tells these only of a peer's certificate that was verified, but an operator wants to
-know them of our own, expired ones included. So the few fields are read here from the DER encoding
-(X.690 section 8 and 10; RFC 5280 section 4.1). Nothing here verifies anything: OpenSSL does that.
+Python's ssl module returns these only for the verified certificate of a peer, but operators need them for the
+server's own certificates, expired ones included. So this module reads a few fields from the DER encoding (X.690
+sections 8 and 10; RFC 5280 section 4.1). It verifies nothing; OpenSSL does that.
 """
 
 import base64
@@ -16,7 +16,7 @@ import msgspec
 
 from asgireload.errors import TlsError
 
-# As text: most servers have no certificate, and `re` compiles and keeps what is used.
+# Not compiled here: most servers have no certificate, and `re` caches the patterns that are used.
 _PEM = (
     rb"(?s)-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE)-----(.+?)-----END (?P=label)-----"
 )
@@ -39,7 +39,7 @@ _CHARACTER_SETS = {
     0x0C: "utf-8",
     0x12: "ascii",  # NumericString
     0x13: "ascii",  # PrintableString
-    0x14: "latin-1",  # TeletexString, as everybody reads it
+    0x14: "latin-1",  # TeletexString, as all implementations read it
     0x16: "ascii",  # IA5String
     0x1A: "ascii",  # VisibleString
     0x1C: "utf-32-be",  # UniversalString
@@ -49,7 +49,7 @@ _CHARACTER_SETS = {
 _SUBJECT_ALTERNATIVE_NAME = "2.5.29.17"
 _COMMON_NAME = "2.5.4.3"
 _KEYWORDS = {
-    # RFC 4514 section 3, which every reader knows …
+    # RFC 4514 section 3, which every implementation must know …
     "2.5.4.3": "CN",
     "2.5.4.6": "C",
     "2.5.4.7": "L",
@@ -76,14 +76,15 @@ _KEYWORDS = {
 
 
 class Certificate(msgspec.Struct, frozen=True):
-    """What one certificate says."""
+    """The fields of a certificate that the server uses."""
 
     subject: str
-    """The distinguished name as RFC 4514 writes it; empty where the certificate has none."""
+    """The distinguished name in the form of RFC 4514; empty if the certificate has none."""
     names: tuple[str, ...]
-    """Host names, lowercase, and addresses that it is for; the common name where it lists none."""
+    """The host names, in lowercase, and addresses of the certificate; its common names if it has no extension that
+    lists them."""
     not_before: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch, as `not_after`."""
     not_after: float
 
 
@@ -109,7 +110,7 @@ def to_pem(der: bytes) -> str:
 
 
 def read_certificate(der: bytes) -> Certificate:
-    """Read a certificate. Raise TlsError when it is none."""
+    """Parse a certificate from DER. Raise TlsError when `der` is not a certificate."""
     try:
         return _read_certificate(der)
     except (_MalformedError, ValueError) as error:
@@ -157,7 +158,7 @@ class _Attribute(msgspec.Struct, frozen=True):
     value: "_Element"
 
     def text(self) -> str | None:
-        """Return the value, None where it is no string."""
+        """Return the value, or None if it is not a string."""
         charset = _CHARACTER_SETS.get(self.value.tag)
         if charset is None:
             return None
@@ -170,13 +171,14 @@ class _Attribute(msgspec.Struct, frozen=True):
         text = self.text()
         keyword = _KEYWORDS.get(self.identifier)
         if keyword is None or text is None:
-            # RFC 4514 section 2.4: what has no name or no string form is its encoding in hexadecimal.
+            # RFC 4514 section 2.4: a value whose type has no name, or without a string form, is shown as its
+            # encoding in hexadecimal.
             return f"{keyword or self.identifier}=#{self.value.encoding.hex()}"
         return f"{keyword}={_escaped(text)}"
 
 
 def _escaped(text: str) -> str:
-    """Return an attribute's value as RFC 4514 section 2.4 writes it; control characters as hexadecimal."""
+    """Return an attribute's value escaped as in RFC 4514 section 2.4, with control characters in hexadecimal."""
     found: list[str] = []
     for place, char in enumerate(text):
         if char < " " or char == "\x7f":
@@ -193,7 +195,7 @@ def _escaped(text: str) -> str:
 
 
 def _relative_names(content: bytes) -> list[list[_Attribute]]:
-    """Return the relative names of a distinguished name, in the order of the encoding."""
+    """Return the relative distinguished names of a distinguished name, in the order of the encoding."""
     return [
         [_attribute(pair.content) for pair in _elements(_expect(rdn, _SET))]
         for rdn in _elements(content)
@@ -208,7 +210,7 @@ def _attribute(content: bytes) -> _Attribute:
 
 
 def _alternative_names(rest: Sequence["_Element"]) -> tuple[str, ...] | None:
-    """Return the host names and addresses of the extension that lists them, None without it."""
+    """Return the host names and addresses of the subjectAltName extension; None without that extension."""
     for field in rest:
         if field.tag != _EXTENSIONS:
             continue
@@ -261,18 +263,18 @@ def _time(element: "_Element") -> float:
 
 
 class _MalformedError(ValueError):
-    """The bytes are not DER, or not that of a certificate."""
+    """The bytes are not DER, or not a certificate."""
 
 
 class _Element(msgspec.Struct, frozen=True):
     tag: int
     content: bytes
     encoding: bytes
-    """All of it: tag, length and content."""
+    """Tag, length and content."""
 
 
 def _elements(data: bytes) -> Iterator[_Element]:
-    """Yield the elements that lie one behind the other in `data`."""
+    """Yield the consecutive elements in `data`."""
     start = 0
     while start < len(data):
         element = _element(data, start)
@@ -288,7 +290,7 @@ def _element(data: bytes, start: int) -> _Element:
     size = header[1]
     if size & 0x80:
         width = size & 0x7F
-        # Four bytes are more than any certificate needs; none is the indefinite form, which is no DER.
+        # Four bytes are more than any certificate needs; zero is the indefinite form, which DER forbids.
         if not 1 <= width <= 4 or place + width > len(data):
             raise _MalformedError("a length in it is not DER")
         size = int.from_bytes(data[place : place + width], "big")

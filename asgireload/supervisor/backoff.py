@@ -1,21 +1,21 @@
-"""How long to wait before a slot is filled again after a failure. Pure."""
+"""The delay before a slot is filled again after a failure. Pure."""
 
 import random
 
 FIRST_DELAY = 0.25
-"""Seconds before the second attempt; each further one doubles it."""
+"""Seconds before the second attempt; the delay doubles with each further one."""
 LONGEST_DELAY = 30.0
-"""Seconds; a dependency that is down for an hour is asked twice a minute by each slot."""
+"""Seconds; when a dependency is down for an hour, each slot tries it twice a minute."""
 STEADY_AFTER = 10.0
-"""Seconds a worker must have been ready for its slot's failures to be forgotten."""
+"""Seconds that a worker must have been ready before the failures of its slot are forgotten."""
 
 
 def delay(failures: int, rng: random.Random) -> float:
-    """Return the seconds to wait after `failures` failures in a row, 0 for the first.
+    """Return the seconds to wait after `failures` failures in a row, 0 after the first.
 
-    The first replacement comes at once, since most crashes are single. After that the delay doubles up
-    to LONGEST_DELAY, and a random quarter of it is taken off, so that slots which failed together (the
-    database was away) do not all come back in the same instant.
+    The first replacement is immediate, because most crashes are single. Then the delay doubles up to
+    LONGEST_DELAY. A random part of up to a quarter is subtracted, so that slots which failed together (the database
+    was down) do not all restart at the same instant.
     """
     if failures <= 1:
         return 0.0

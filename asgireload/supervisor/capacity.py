@@ -1,8 +1,8 @@
-"""How many workers the limits of the system leave room for: descriptors of the supervisor, and processes.
+"""How many workers the limits of the system allow: descriptors of the supervisor, and processes.
 
-The supervisor holds a channel, a file for stacks and a process handle for each worker, those that drain
-included, and under `--accept per-slot` sockets for each slot. Beyond its limit nothing can be started any more, not
-even what takes the place of a worker that dies. So more workers than fit are refused before one is started.
+The supervisor holds a channel, a file for stacks and a process handle for each worker, draining ones included, and
+under `--accept per-slot` sockets for each slot. At the limit nothing can be started any more, not even a
+replacement for a dead worker. So more workers than fit are refused before one is started.
 """
 
 import msgspec
@@ -13,39 +13,39 @@ from asgireload.ipc.linux import count_descriptors, file_limit, raise_file_limit
 
 DESCRIPTORS_OF_WORKER = 3
 SPARE_DESCRIPTORS = 32
-"""For two templates, certificates, operators and probes."""
+"""For two templates, certificates, and connections of operators and probes."""
 
 
 class Room(msgspec.Struct, frozen=True):
-    """What the system leaves to this process."""
+    """What the system allows this process."""
 
     descriptors: int
-    """That may be open."""
+    """The most descriptors that may be open."""
     open_descriptors: int
     tasks: int | None
     """Processes and threads that the control group may still start; None for no limit."""
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """What workers take."""
+    """The descriptors that workers need in the supervisor."""
 
     per_worker: int
-    """Descriptors, with those of the workers that it replaces and that drain meanwhile."""
+    """Descriptors for a worker, including those of its draining predecessors."""
     per_slot: int
-    """Of these, the sockets of the slot."""
+    """The part of `per_worker` for the slot's sockets."""
 
 
 def demand_of(config: Config, tcp_addresses: int) -> Demand:
-    """Return what each worker takes of what the supervisor may have. Pure."""
+    """Return what each worker needs of the supervisor's descriptors. Pure."""
     beside = config.drain_generations if config.drain_overlap else 1
     sockets = tcp_addresses if config.accept == "per-slot" else 0
     return Demand(DESCRIPTORS_OF_WORKER * (1 + beside) + sockets, sockets)
 
 
 def refusal(workers: int, held: int, alive: int, room: Room, demand: Demand) -> str | None:
-    """Return why so many workers cannot be had, or None. Pure.
+    """Return why so many workers do not fit, or None. Pure.
 
-    `held` descriptors of those that are open are workers', of whom `alive` live.
+    Of the open descriptors, `held` belong to workers; `alive` is the number of living workers.
     """
     own = room.open_descriptors - held
     most = max(0, (room.descriptors - own - SPARE_DESCRIPTORS) // demand.per_worker)
@@ -64,7 +64,7 @@ def refusal(workers: int, held: int, alive: int, room: Room, demand: Demand) -> 
 
 
 def look_for_room(workers: int, held: int, alive: int, demand: Demand) -> str | None:
-    """Return why so many workers cannot be had, or None. The soft limit of open files is raised if need be."""
+    """Return why so many workers do not fit, or None. Raises the soft limit of open files if necessary."""
     open_now, tasks = count_descriptors(), tasks_left()
     if refusal(workers, held, alive, Room(file_limit(), open_now, tasks), demand) is None:
         return None
@@ -72,7 +72,7 @@ def look_for_room(workers: int, held: int, alive: int, demand: Demand) -> str | 
 
 
 def check_room(config: Config, tcp_addresses: int) -> None:
-    """Raise StartupError where the workers that are asked for cannot be had."""
+    """Raise StartupError when the configured number of workers does not fit."""
     reason = look_for_room(config.workers, 0, 0, demand_of(config, tcp_addresses))
     if reason is not None:
         raise StartupError(f"--workers {config.workers}: {reason}")

@@ -1,9 +1,9 @@
 """The certificates of this server: read at the start, read again when they change, shown to operators.
 
-Files are looked at every CHECK_INTERVAL, by the names that were configured, so that a file which was
-replaced by a rename, and a link that was moved as Kubernetes does with secrets, are seen. A change is
-taken up once nothing more has changed between two looks, since certificate and key are seldom written at
-the same moment. What does not fit is refused with its reason, and what was used before stays.
+Files are checked every CHECK_INTERVAL by their configured names, so a file that was replaced by a rename, or a link
+that was moved as Kubernetes does with secrets, is noticed. A change is loaded once two checks in a row see the same
+state, because certificate and key are seldom written at the same moment. Files that cannot be used are refused with
+a reason, and the previous ones stay in use.
 """
 
 import logging
@@ -20,17 +20,17 @@ from asgireload.net import tls
 from asgireload.net.addresses import addresses_of
 
 CHECK_INTERVAL = 2.0
-"""Seconds between two looks: a renewal is shown within two of these."""
+"""Seconds between two checks: a renewal is in use after at most two of them."""
 
 _logger = logging.getLogger("asgireload.error")
 
 FileState = tuple[int, int, int, int] | None
-"""Device, inode, size and time of change in nanoseconds; None for a file that is not there."""
+"""Device, inode, size, and modification time in nanoseconds; None for a missing file."""
 FileStates = tuple[FileState, ...]
 
 
 def look_at(paths: tuple[str, ...], directory: str) -> FileStates:
-    """Return the state of each file; relative names start at `directory`."""
+    """Return the state of each file. Relative names start at `directory`."""
     return tuple(_look_at_one(os.path.join(directory, path)) for path in paths)
 
 
@@ -43,15 +43,15 @@ def _look_at_one(path: str) -> FileState:
 
 
 class ChangeWatch(msgspec.Struct):
-    """Decides when files that changed are worth reading. Knows states only, no clock and no file."""
+    """Decides when changed files are to be read. Pure: it compares states, without a clock or files."""
 
     tried: FileStates = ()
-    """As the files were when they were last read, with or without success."""
+    """The state of the files when they were last read, with or without success."""
     changed: FileStates | None = None
-    """As they were at the last look, where that differs from `tried`."""
+    """The state at the last check, if it differs from `tried`."""
 
     def is_due(self, seen: FileStates) -> bool:
-        """Return whether to read: `seen` is new, and the look before has seen the same."""
+        """Return whether to read the files: `seen` differs from `tried` and equals the state at the last check."""
         if seen == self.tried:
             self.changed = None
             return False
@@ -61,19 +61,19 @@ class ChangeWatch(msgspec.Struct):
 
 
 class _Shown(msgspec.Struct):
-    """What is told of the material in use."""
+    """What is shown of the material in use."""
 
     certificates: tuple[CertificateSnapshot, ...] = ()
     identities: dict[tls.Pair, tls.Identity] = msgspec.field(default_factory=dict)
 
 
 class Certificates:
-    """What workers of this server speak TLS with. `close()` it at the end."""
+    """The certificates and keys for the workers of this server. `close()` it at the end."""
 
     def __init__(
         self, config: Config, directory: str, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        """Read nothing yet. Relative names start at `directory`; `wall_clock` gives seconds since the epoch."""
+        """Read nothing yet. Relative names start at `directory`; `wall_clock` returns seconds since the epoch."""
         self._config = config
         self._directory = directory
         self._wall_clock = wall_clock
@@ -82,16 +82,16 @@ class Certificates:
         self._material = tls.Material()
         self._shown = _Shown()
         self.descriptor: int | None = None
-        """What workers are given (`tls.seal`); None where no address speaks TLS, or before `load`."""
+        """The material for workers (`tls.seal`); None when no address uses TLS, or before `load`."""
         self.is_spoken = any(address.traits.tls for address in addresses_of(config))
         self.error: str | None = None
-        """Why the files on disk cannot be used, while something older is."""
+        """Why the files on disk cannot be used while older material is in use; None if they can."""
 
     def load(self) -> bool:
-        """Read the files; return whether they say anything new. Raise TlsError and change nothing."""
+        """Read the files; return whether the material is new. Raise TlsError and change nothing."""
         if not self.is_spoken:
             return False
-        # Looked at before they are read: what changes meanwhile is then seen as a change.
+        # The state is taken before the files are read, so a change meanwhile is noticed later.
         self._watch.tried = look_at(self._files.paths(), self._directory)
         self._watch.changed = None
         try:
@@ -102,7 +102,7 @@ class Certificates:
             self.error = str(error)
             raise
         except OSError as error:
-            # Descriptors or memory have run out.
+            # Out of descriptors or memory.
             self.error = f"certificates could not be kept in memory: {error}"
             raise TlsError(self.error) from error
         self.error = None
@@ -115,7 +115,7 @@ class Certificates:
         return True
 
     def has_settled_change(self) -> bool:
-        """Look at the files; return whether it is time to `load` them."""
+        """Check the files; return whether it is time to `load` them."""
         return self.is_spoken and self._watch.is_due(look_at(self._files.paths(), self._directory))
 
     def snapshots(self) -> tuple[CertificateSnapshot, ...]:
@@ -133,7 +133,7 @@ class Certificates:
         if self._config.ssl_context_factory is None:
             tls.check_material(material, tls.settings_of(self._config))
         else:
-            # What fits is for the factory to say, in the workers; here certificates are only read.
+            # The factory, in the workers, decides what can be used; here certificates are only read.
             tls.certificates_in(material)
         return material
 

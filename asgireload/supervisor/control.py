@@ -1,7 +1,7 @@
-"""The supervisor as its admin surface sees it: snapshots out, commands in.
+"""The supervisor's interface to its admin server: snapshots and commands.
 
-Implements `admin.port.ServerPort` over the picture of the children. Calls return at once; whoever waits
-for a reload waits on a future that the verdict resolves.
+Implements `admin.port.ServerPort` over the picture of the children. Calls return at once, except `wait_reload`,
+which waits on a future that the outcome of the reload resolves.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class Control:
-    """`submit` applies an event and reconciles, at once."""
+    """Implementation of `admin.port.ServerPort`. `submit` applies an event and reconciles at once."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Control:
         return self._snapshot(found)
 
     def outcome_reported(self, reload_id: int) -> None:
-        """Wake whoever waits for this reload."""
+        """Wake the waiters of this reload."""
         for waiter in self._waiting.pop(reload_id, []):
             if not waiter.done():
                 waiter.set_result(None)
@@ -128,7 +128,7 @@ class Control:
         self._submit(ScaleRequested(workers))
 
     def _check_room(self, workers: int) -> None:
-        """Raise ControlError where so many cannot be had."""
+        """Raise ControlError when the system's limits do not allow so many workers."""
         alive = len(self._workers.all())
         sockets = self._demand.per_slot * len(self._fleet.slots)
         held = DESCRIPTORS_OF_WORKER * alive + sockets
@@ -143,7 +143,7 @@ class Control:
         try:
             self._workers.renew_certificates(always=True)
         except TlsError as error:
-            _logger.error(  # noqa: TRY400 - the text says it all
+            _logger.error(  # noqa: TRY400 - the message is enough
                 "%s: the new certificates cannot be used, so the old ones stay in use: %s",
                 origin,
                 error,

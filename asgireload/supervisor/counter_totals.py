@@ -1,8 +1,8 @@
 """Counters that outlive children: sums by role, slot and generation. Pure.
 
-A worker's record is reused after its exit, so what it has counted is added to a base first. Series of
-old generations are merged into generation 0 after a while, so that a server which reloads every minute
-does not grow its metrics without bound, and no total ever goes back.
+A worker's record is reused after its exit, so its counts are added to a sum first. The sums of old generations are
+later merged into generation 0, so that a server which reloads every minute does not grow its metrics without bound,
+and no total decreases.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from asgireload.ipc.scoreboard import FIELD_COUNT, Field
 
 GENERATIONS_KEPT = 4
 MERGED = 0
-"""The generation that stands for all that are no longer kept apart."""
+"""The number under which old generations are merged."""
 
 _GAUGES = (
     Field.HEARTBEAT,
@@ -31,7 +31,7 @@ class CounterTotals:
         self._base: dict[Key, list[int]] = {}
 
     def add_ended(self, key: Key, values: Sequence[int]) -> None:
-        """Add what a child has counted, now that it is gone. Gauges end with it."""
+        """Add the counts of a child that has exited. Gauges are dropped."""
         base = self._base.setdefault(key, [0] * FIELD_COUNT)
         for index in range(FIELD_COUNT):
             if index not in _GAUGES:
@@ -48,7 +48,7 @@ class CounterTotals:
                     merged[index] += value
 
     def totals(self, living: Iterable[tuple[Key, Sequence[int]]]) -> dict[Key, Values]:
-        """Return the sums with the counts of living children added."""
+        """Return the sums, with the counts of living children added."""
         sums = {key: list(values) for key, values in self._base.items()}
         for key, values in living:
             target = sums.setdefault(key, [0] * FIELD_COUNT)

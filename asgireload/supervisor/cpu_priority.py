@@ -1,16 +1,16 @@
-"""Low CPU priority for processes of a reload, so that workers which serve have the CPU first.
+"""Low CPU priority for processes of a reload, so that serving workers get the CPU first.
 
-A template that imports computes for as long as that takes and shares each CPU with the worker there:
-on a machine that is half busy, answers then wait for tens of milliseconds. So does, for some milliseconds each,
-the fork of a worker, its start, and the end of the one before, with its exit handlers and its memory. All
-that has time and gets the CPU time that others leave, for `patience` at most: on a machine where nothing is left a
-reload would never end.
+A template computes during its whole import and shares each CPU with the worker there: on a machine that is half
+busy, responses are then delayed by tens of milliseconds. The fork of a worker, its boot, and the exit of its
+predecessor with exit handlers and freed memory delay responses by some milliseconds each. None of that work is
+urgent, so it gets only CPU time that is left over, for at most `patience` seconds: on a fully busy machine a reload
+would otherwise never end.
 
-Linux nevertheless leaves such work alone on a CPU, and lets the workers that serve crowd on another one: a process
-that wakes up looks for an idle CPU near by only when the machine as a whole is not busy, and work of low priority
-counts as busy there (`select_idle_cpu`, `update_idle_cpu_scan` in kernel/sched/fair.c of Linux 6). So the
-supervisor looks every few milliseconds which process is on which CPU, and tells a worker where there is room
-(`to_spread`).
+Even so, Linux may leave such work alone on a CPU while several serving workers share another one. A process that
+wakes up looks for an idle CPU near by only when the machine as a whole is not busy, and work of low priority counts
+as busy there (`select_idle_cpu`, `update_idle_cpu_scan` in kernel/sched/fair.c of Linux 6). So the supervisor
+checks every few milliseconds which process is on which CPU, and tells a worker to move to a CPU that has only such
+work (`to_spread`).
 """
 
 import asyncio
@@ -24,36 +24,36 @@ from asgireload.supervisor.system import System
 LONGEST = 10.0
 SHARE_OF_BOOT_TIMEOUT = 0.25
 LOOK_INTERVAL = 0.004
-"""Seconds between two looks at where four workers are; for more of them it grows, as a look takes longer."""
+"""Seconds between two checks of up to LOOKED_AT workers; longer in proportion for more, as a check takes longer."""
 LOOKED_AT = 4
 TELL_INTERVAL = 0.012
-"""Seconds for a worker to go where it was told, which it does with the next turn of its loop."""
+"""Seconds for a worker to move after it was told, which it does in the next iteration of its loop."""
 
 _logger = logging.getLogger("asgireload.error")
 
 
 def patience_for(boot_timeout: float) -> float:
-    """Return how many seconds a process may be held up, so that its boot does not end for that. Pure."""
+    """Return the seconds for which a process may have low priority without missing its boot timeout. Pure."""
     return min(LONGEST, boot_timeout * SHARE_OF_BOOT_TIMEOUT)
 
 
 class CpuPlace(msgspec.Struct, frozen=True):
-    """The CPU of a worker that has its usual priority."""
+    """The CPU of a worker that has normal priority."""
 
     cpu: int
-    """Its number."""
+    """The CPU's index."""
     told_at: float
-    """When it was told to go elsewhere, last."""
+    """When the worker was last told to move, in monotonic seconds."""
 
 
 def to_spread(
     lowered: Iterable[int], serving: Mapping[int, CpuPlace], now: float
 ) -> dict[int, int]:
-    """Return which workers are to go to which CPU. Pure.
+    """Return the workers that should move, each with its new CPU. Pure.
 
-    `lowered` are the CPUs of processes with low priority. To a CPU that has only such work one worker goes,
-    from the CPU that has most of them; no worker leaves a CPU of its own. A worker that was told a moment ago is
-    waited for, and then another one is told: the first may be busy for longer.
+    `lowered` are the CPUs of processes with low priority. One worker moves to each CPU that has only such work,
+    from the CPU with the most workers; a worker alone on its CPU does not move. After a worker was told to move,
+    TELL_INTERVAL passes before another worker on that CPU is told: the first one may be busy for longer.
     """
     crowds: dict[int, list[int]] = {}
     for worker, place in serving.items():
@@ -71,7 +71,7 @@ def to_spread(
 
 
 class CpuPriority:
-    """Holds the pids of processes with low priority. `forget()` each before it is collected."""
+    """Holds the pids of processes with low priority. `forget()` each pid before its exit is collected."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class CpuPriority:
         is_allowed: bool = True,
     ) -> None:
         """`patience` is the longest time in seconds that a priority stays low. `spread` is called every few
-        milliseconds with the pids of low priority, and returns how many other processes it has looked at. Without
-        `is_allowed` no priority is read or changed."""
+        milliseconds with the pids of low priority, and returns how many other processes it has looked at. If
+        `is_allowed` is false, no priority is read or changed."""
         self._loop = loop
         self._system = system
         self._patience = patience
@@ -94,7 +94,7 @@ class CpuPriority:
         self._is_allowed = is_allowed
 
     def lower(self, pid: int) -> None:
-        """Lower the priority of a child. Do nothing when it could not be restored."""
+        """Lower the priority of a child. Do nothing if the priority could not be restored later."""
         if pid in self._timers or not self._can_lower():
             return
         try:
@@ -116,12 +116,13 @@ class CpuPriority:
         self._loop.call_later(interval, self._look)
 
     def restore(self, pid: int) -> None:
-        """Give a child whose priority was lowered, and what it has started, the usual one again."""
+        """Restore the normal priority of a child that was lowered, and of its descendants."""
         if self.forget(pid):
             self._restore(pid)
 
     def restore_inherited(self, pid: int) -> None:
-        """Give a child the usual priority whose own was not lowered: it may have inherited that of a template."""
+        """Restore the normal priority of a child that was not lowered itself, but may have inherited low
+        priority."""
         if pid not in self._timers and self._can_lower():
             self._restore(pid)
 
@@ -140,12 +141,12 @@ class CpuPriority:
             )
 
     def restore_all(self) -> None:
-        """Give every child the usual priority."""
+        """Restore the normal priority of every child that was lowered."""
         for pid in list(self._timers):
             self.restore(pid)
 
     def forget(self, pid: int) -> bool:
-        """Forget a process, and leave its priority as it is; return whether it was lowered."""
+        """Forget a process without changing its priority; return whether it was lowered."""
         timer = self._timers.pop(pid, None)
         if timer is not None:
             timer.cancel()

@@ -1,13 +1,13 @@
-"""How many old workers may drain beside those that serve, and what waits while more of them drain. Pure.
+"""How many old workers may drain beside serving ones, and what waits while more of them drain. Pure.
 
 A draining worker keeps its memory until its streams have ended, at the latest until its drain deadline. A roll does
 not wait for that (unless `--no-drain-overlap` is set), so reloads every few seconds over streams that do not end
-would pile up as many workers as fit into the drain timeout. Two limits prevent that:
+would accumulate as many workers as fit into the drain timeout. Two limits prevent that:
 
-- A reload begins when the workers that it is going to replace fit beside those that drain already: at most
+- A reload begins when the workers that it will replace fit beside those that drain already: at most
   `drain_generations` times the wanted workers then drain. Workers are counted, not generations, because ten
-  generations with one stream each take less memory than two whole ones. Going back from a failed or crashing
-  generation never waits.
+  generations with one stream each take less memory than two whole ones. Restoring the generation before a failed or
+  crashing one never waits.
 - Recycling continues while at most half of the wanted workers drain because they were recycled.
 """
 
@@ -18,8 +18,8 @@ from asgireload.supervisor.fleet import ABORT_GRACE, Child, Fleet, Worker
 from asgireload.supervisor.roles import Role
 
 DRAINING_LIMIT = 1024
-"""Old workers that may drain at a time whatever the options say: they and those that serve need a record each in
-the scoreboard."""
+"""The most old workers that may drain at a time, whatever the options are: each worker, draining or serving, needs
+a scoreboard record."""
 
 
 def old_generations(fleet: Fleet) -> set[int]:
@@ -28,20 +28,20 @@ def old_generations(fleet: Fleet) -> set[int]:
 
 
 def has_room_for_reload(fleet: Fleet) -> bool:
-    """Return whether the workers that serve now may drain beside those that drain already."""
+    """Return whether a reload may begin: its old workers may drain beside those that drain already."""
     if fleet.policy.old_generations is not None:
         return len(old_generations(fleet)) < fleet.policy.old_generations
     return len(_replaced(fleet)) <= _room(fleet)
 
 
 def describe_wait(fleet: Fleet, now: float) -> str:
-    """Return what a reload waits for that has no room, as the object of "waits for"."""
+    """Return what a reload without room waits for, as the object of "waits for"."""
     replaced = _replaced(fleet)
     room = _room(fleet)
     generations = sorted(old_generations(fleet))
     numbers = ", ".join(map(str, generations))
     plural = "generations" if len(generations) > 1 else "generation"
-    # The last of those that have to end before there is room.
+    # The deadline of the last worker that must exit before there is room.
     deadlines = sorted(worker.deadline or now for worker in replaced)
     latest = deadlines[len(replaced) - room - 1] + ABORT_GRACE - now
     which = f"{len(replaced) - room} of {len(replaced)} workers" if room else count(len(replaced))
@@ -53,7 +53,7 @@ def count(workers: int) -> str:
 
 
 def draining_of(fleet: Fleet, reload_id: int) -> int:
-    """Return how many workers that the reload has replaced are still there."""
+    """Return how many of the workers that the reload has replaced have not exited."""
     return sum(
         worker.reload is not None and worker.reload.reload_id == reload_id
         for worker in fleet.workers.values()
@@ -93,5 +93,5 @@ def _room(fleet: Fleet) -> int:
         return 0
     wanted = fleet.wanted_count
     most = min(fleet.policy.drain_generations * wanted, DRAINING_LIMIT)
-    # Workers that have crashed do not drain, so a reload that repairs this waits for fewer.
+    # Workers that have crashed do not drain, so a reload that repairs a crash waits for fewer.
     return max(most - min(fleet.ready_count, wanted), 0)

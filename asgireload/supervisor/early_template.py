@@ -1,14 +1,14 @@
-"""The first template, started while the command line is still read.
+"""The first template, started while the command line is still being read.
 
-It takes as long to import our code as the supervisor does, and needs to know nothing for that. So both go side
-by side, and it imports the application while the supervisor imports its event loop. A program that has
-just begun forks it, which spares it the start of an interpreter, and collects no garbage until then: what both
-import stays for good.
+The template needs as long as the supervisor to import asgireload, and needs no configuration for that. So both
+processes import side by side, and the template imports the application while the supervisor imports its event loop.
+A program that has just started forks the template, which saves the start of an interpreter. Until the template is
+taken the program collects no garbage, because the modules that both import stay for good.
 
-    begin() ──▶ request() ──▶ take()      the supervisor's first template
-       └───────────┴────────▶ end()       nobody's
+    begin() ──▶ request() ──▶ take()      it becomes the supervisor's first template
+       └───────────┴────────▶ end()       it is not used
 
-This file imports little: whatever it needs is waited for before the process can start.
+This module imports little, because the process can start only after its imports.
 """
 
 import gc
@@ -25,35 +25,35 @@ if TYPE_CHECKING:
 
 
 class Begun(NamedTuple):
-    """A template, and our end of its channel."""
+    """A started template, and the supervisor's end of its channel."""
 
     pid: int
     socket: socket.socket
     request: "LoadApp | None" = None
-    """What it was told to load, if it was told."""
+    """The load request that was sent to it, if any."""
     fault_file: int = -1
-    """Where it writes its stacks to if it was told, else -1; the owner's to close."""
+    """The descriptor of its fault file if a request was sent, else -1; the owner closes it."""
 
 
 class EarlyTemplate:
-    """Holds at most one process. `begin()` it early; `end()` it always, which is nothing where it was taken."""
+    """Holds at most one process. Call `begin()` early, and always `end()`, which does nothing after `take()`."""
 
     def __init__(
         self,
         spawn: Callable[[str, int], int] = spawn,
         fork: Callable[[str, int, Callable[[], None]], int] = fork,
     ) -> None:
-        """Both start a process; see `spawning.py`."""
+        """`spawn` and `fork` start a process; see `spawning.py`."""
         self._spawn = spawn
         self._fork = fork
         self._begun: Begun | None = None
         self._puts_off_collection = False
 
     def begin(self, *, is_program: bool = False) -> None:
-        """Start the process. Where none can be had nothing is begun, and the supervisor will say why.
+        """Start the process. On failure nothing is started; the supervisor then reports the reason.
 
-        `is_program`: this process has done nothing but to call us. The child may raise SystemExit then, for
-        the caller to let through, and has the garbage collector off.
+        `is_program`: this process has done nothing but call asgireload. Then the child may raise SystemExit, which
+        the caller must not catch, and has the garbage collector off.
         """
         if is_program and gc.isenabled():
             self._puts_off_collection = True
@@ -65,9 +65,9 @@ class EarlyTemplate:
 
         def let_go() -> None:
             ours.close()
-            # The child closes it by its number, which is another file's from then on.
+            # The child closes this descriptor by its number, which may belong to another file later.
             theirs.detach()
-            # It comes by `end()` when it is over, and has a collector of its own by then.
+            # `end()` is called in the child when it exits; by then the child controls its collector itself.
             self._puts_off_collection = False
 
         with theirs:
@@ -81,8 +81,8 @@ class EarlyTemplate:
                 ours.close()
 
     def request(self, request: "LoadApp", scoreboard: int) -> None:
-        """Tell it what to load, and give it the descriptor of the scoreboard. Where that cannot be done
-        there is no early template."""
+        """Tell the process what to load, and pass it the descriptor of the scoreboard. On failure the process is
+        ended."""
         from asgireload.errors import ChannelClosedError
         from asgireload.ipc.channel import Channel
         from asgireload.supervisor.fault import make_fault_file
@@ -94,15 +94,15 @@ class EarlyTemplate:
             self._begun = self._begun._replace(fault_file=fault_file)
             Channel(self._begun.socket).send(request, [scoreboard, fault_file])
         except (ChannelClosedError, OSError):
-            # It is dead, or there are no descriptors. The supervisor starts another one, or says why not.
+            # It is dead, or no descriptors are left. The supervisor starts another one, or reports why not.
             self.end()
             return
         self._begun = self._begun._replace(request=request)
 
     def take(self, request: "LoadApp") -> Begun | None:
-        """Return what was begun, which the caller now owns; once.
+        """Return the started process, which the caller now owns; once.
 
-        None where there is none, and where it loads something else than `request`: then it has ended.
+        Return None if there is none, or if it was told to load anything but `request`; then it was ended.
         """
         self._collect()
         if self._begun is not None and self._begun.request not in (None, request):
@@ -111,7 +111,7 @@ class EarlyTemplate:
         return begun
 
     def end(self) -> None:
-        """Kill and collect a process that nobody has taken."""
+        """Kill and collect a process that was not taken."""
         self._collect()
         begun, self._begun = self._begun, None
         if begun is None:
@@ -123,7 +123,7 @@ class EarlyTemplate:
         os.waitpid(begun.pid, 0)
 
     def _collect(self) -> None:
-        """Have garbage collected from now on, and only what is made from now on."""
+        """Turn garbage collection on again, only for objects that are created from now on."""
         if self._puts_off_collection:
             self._puts_off_collection = False
             gc.freeze()

@@ -1,7 +1,7 @@
-"""What can happen to the fleet (events), and what a decision asks to be done (steps). Values only.
+"""Events, which can happen to the fleet, and steps, which a decision asks for. Values only.
 
-What a child says is heard as the message itself (`ipc/messages.py`). Structs, because making two dozen dataclasses
-would take a tenth of the time of a start.
+A message of a child is wrapped as received (`ipc/messages.py`). The types are msgspec Structs, because creating two
+dozen dataclasses would take a tenth of the time of a start.
 """
 
 from msgspec import Struct
@@ -21,58 +21,64 @@ class ChildSaid(Struct, frozen=True):
     child_id: int
     message: AnyMessage
     detail: str = ""
-    """What the message says for the log and only the receiver knows; of AppLoaded, what was read for the load."""
+    """Text for the log that the receiver adds to the message: for AppLoaded, what was read for the load."""
 
 
 class ChildExited(Struct, frozen=True):
-    """The exit of a child was collected, or it could not be started."""
+    """The exit of a child was collected, or the child could not be started."""
 
     child_id: int
     description: str
-    """Such as `exit status 3` or `killed by SIGSEGV`."""
+    """How the child ended, such as `exit status 3` or `killed by SIGSEGV`."""
     clean: bool = False
-    """Exit status 0."""
+    """Whether the exit status was 0."""
     fault: str = ""
     """Stacks that the dying process left in its fault file."""
     doing: str = ""
-    """What the process did at its end, as its stacks show: such as `running exit handlers (atexit)`."""
+    """What the process did at its end, according to its stacks, such as `running exit handlers (atexit)`."""
 
 
 class ChildObserved(Struct, frozen=True):
-    """A regular look at a child that has a heartbeat."""
+    """A periodic observation of a child that has a heartbeat."""
 
     child_id: int
     heartbeat_age: float | None
     requests: int
     rss_bytes: int | None
     is_asleep: bool = False
-    """It waits for something outside its loop: as in a debugger, and unlike one that computes."""
+    """The process waits outside its event loop, as in a debugger, and uses no CPU."""
 
 
 class TrafficObserved(Struct, frozen=True):
-    """What the workers of each generation have served since the first of them: read while a gate needs it."""
+    """What the workers of each generation have served since its first one. Sent only while a gate needs it."""
 
     by_generation: dict[int, Traffic]
 
 
 class CodeChanging(Struct, frozen=True):
-    """Development: files change, so what serves is out of date. A ReloadRequested follows."""
+    """Development: files are changing, so the serving code is out of date. A ReloadRequested follows."""
 
     gives_up: bool
-    """Code that is being loaded may be half old and half new."""
+    """A load that is running may have read old and new files, so it is given up."""
 
 
 class ReloadRequested(Struct, frozen=True):
+    """A person, the file watcher or the supervisor requests a reload. `origin` is the cause, for the log."""
+
     origin: str
     supersede: bool = False
-    """Give up a reload whose code is still booting: newer code is there (file watcher)."""
+    """Give up a reload whose code is still booting, because newer code has arrived (file watcher)."""
 
 
 class ScaleRequested(Struct, frozen=True):
+    """Change the number of workers to `workers`."""
+
     workers: int
 
 
 class StopRequested(Struct, frozen=True):
+    """Stop the server and exit with `exit_code`. `at_once`: kill the workers instead of draining them."""
+
     at_once: bool = False
     exit_code: int = 0
 
@@ -92,15 +98,17 @@ Event = (
 
 
 class StartTemplate(Struct, frozen=True):
+    """Start a template for a generation; `preload`: it imports the application."""
+
     child_id: int
     generation: int
     preload: bool
     failure: Failure | None = None
-    """Import nothing, and show this."""
+    """Import nothing, and show this failure."""
     becomes_worker: bool = False
-    """It is to be the first worker itself, and forks none."""
+    """The template becomes the first worker itself and forks no others."""
     gives_way: bool = False
-    """Others serve meanwhile, and have the CPU first."""
+    """The template runs with low CPU priority, because workers serve meanwhile."""
 
 
 class ForkChild(Struct, frozen=True):
@@ -112,86 +120,88 @@ class ForkChild(Struct, frozen=True):
     place: int
     generation: int
     succeeds: bool = False
-    """Another child serves in the place."""
+    """Another child serves in the same place."""
     gives_way: bool = False
-    """The other has the CPU first until this one serves, too."""
+    """The child runs with low CPU priority until it serves, in favor of the child that serves in its place."""
     import_in_loop: bool = True
-    """Where it imports the application itself: in the running event loop, and not before it runs."""
+    """If the child imports the application itself, it does so in its running event loop, not before."""
     has_other_way: bool = False
-    """If that fails because of the loop, the other way will be tried."""
+    """If the import fails because of the event loop, it will be tried the other way."""
 
 
 class DrainChild(Struct, frozen=True):
-    """Tell a child to finish what is open and to leave."""
+    """Tell a child to finish what is open and to exit."""
 
     child_id: int
     reason: DrainReason
     timeout: float
     targets: tuple[int, ...] = ()
-    """The children that take its connections over."""
+    """The children that take over its connections."""
     gives_way: bool = False
-    """They have the CPU first, when nothing is left for it but to end."""
+    """The child runs with low CPU priority once it only has to exit, in favor of its targets."""
 
 
 class LetGo(Struct, frozen=True):
-    """Close the channel of a child that does not drain; it cleans up and ends."""
+    """Close the channel of a child that does not drain; the child then cleans up and exits."""
 
     child_id: int
 
 
 class KillChild(Struct, frozen=True):
+    """Send a child SIGKILL."""
+
     child_id: int
     dump: bool = False
-    """Ask for its stacks first (SIGABRT); a second, silent kill follows if it lives on."""
+    """Send SIGABRT first, for a dump of the stacks; a KillChild without dump follows if the child stays alive."""
 
 
 class NameTargets(Struct, frozen=True):
-    """Let the connections of a draining child go to others than were named before."""
+    """Replace the handover targets of a draining child."""
 
     child_id: int
     targets: tuple[int, ...]
 
 
 class HoldWorker(Struct, frozen=True):
-    """Development: let new requests wait for new code."""
+    """Development: make new requests wait for new code."""
 
     child_id: int
 
 
 class ReleaseWorker(Struct, frozen=True):
-    """Let a worker that was held go on: there is no new code, or it cannot be loaded."""
+    """Let a held worker serve again: there is no new code, or it cannot be loaded."""
 
     child_id: int
 
 
 class CloseSlot(Struct, frozen=True):
-    """The highest slot is empty and gone."""
+    """Close the listeners of the highest slot, which was removed."""
 
     slot: int
 
 
 class OpenSlot(Struct, frozen=True):
-    """A slot was added at the end; its listeners must exist before the next fork."""
+    """Open the listeners of a slot that was added at the end, before the next fork."""
 
     slot: int
 
 
 class SteerAway(Struct, frozen=True):
-    """New connections must go to no slot of these, and to all others."""
+    """Send new connections to none of these slots, and to all others."""
 
     slots: frozenset[int]
 
 
 class StopAccepting(Struct, frozen=True):
-    """Close the listening sockets: the server stops."""
+    """Close the listening sockets, because the server stops."""
 
 
 class ShutListeners(Struct, frozen=True):
-    """No worker accepts any more: end the listening sockets for whoever has a copy."""
+    """No worker accepts any more: shut the listening sockets down for all processes that hold a copy."""
 
 
 class Log(Struct, frozen=True):
-    """A line for the log. `role` and `slot`: of the child that it is about, if any."""
+    """A line for the log. `role` and `slot` are those of the child concerned, if any."""
 
     level: str
     text: str
@@ -201,13 +211,13 @@ class Log(Struct, frozen=True):
 
 
 class ReportOutcome(Struct, frozen=True):
-    """A reload is over: log its outcome, and tell whoever waits for it."""
+    """A reload is over: log its outcome, and notify its waiters."""
 
     reload_id: int
 
 
 class Finish(Struct, frozen=True):
-    """Everything has left; the supervisor ends with this status."""
+    """Every child has exited; the supervisor exits with this status."""
 
     exit_code: int
 

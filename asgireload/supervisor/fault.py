@@ -1,7 +1,7 @@
-"""The file that a dying child leaves its stacks in, and what is readable of them.
+"""The file to which a dying child writes its stacks, and how it is made readable.
 
-faulthandler writes every frame, innermost first, and a header for each thread. Frames of the import
-machinery and of the server's own files say nothing to the person whose code hung or crashed.
+faulthandler writes every frame, innermost first, and a header for each thread. Frames of the import machinery and
+of the server's own files do not help the author of the code that hung or crashed.
 """
 
 import os
@@ -12,12 +12,12 @@ FAULT_LIMIT = 32_000
 
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAM = f'"{os.path.join(_OWN, "supervisor", "spawning.py")}"'
-"""Where a child was forked that has had no interpreter of its own: what lies outside is the command line."""
+"""The frame where a child without an interpreter of its own was forked: outer frames are those of the command."""
 _NOISE = (f'"{_OWN}{os.sep}', '"<frozen importlib', '"<frozen runpy', f"{os.sep}importlib{os.sep}")
 
 
 def make_fault_file(role: str) -> int:
-    """Return a descriptor that a child writes its stacks to; shared memory, so nothing stays behind.
+    """Return a descriptor for the stacks of a child. The file is a memfd, so nothing remains on disk.
 
     Raise OSError.
     """
@@ -32,27 +32,27 @@ _STAGES = (
     (f"{_FAST_EXIT}", "in flush_files", "flushing open files"),
     (f"{_LOOP_END}", "in close_loop", "ending the tasks and the executor of its event loop"),
 )
-"""File and function of ours that are on the stack of a worker that exits, and what it is doing then."""
+"""A file and function of the server on the stack of an exiting worker, and what the worker does in it."""
 
 
 class Fault(NamedTuple):
     """What a dead child left in its fault file."""
 
     text: str
-    """Its stacks, for a person; empty: it left none."""
+    """Its stacks, for a person; empty when it left none."""
     doing: str
-    """What the exit of a worker had come to; empty: it did not exit, or nobody can tell."""
+    """What an exiting worker did last; empty when it was not exiting, or this is unknown."""
 
 
 def read_fault_file(descriptor: int) -> Fault:
-    """Return what a dead child left there, and close it."""
+    """Return what a dead child left in its fault file, and close the descriptor."""
     text = os.pread(descriptor, FAULT_LIMIT, 0).decode("utf-8", "replace")
     os.close(descriptor)
     return Fault(readable(text), exit_stage(text))
 
 
 def exit_stage(fault: str) -> str:
-    """Return what the exit of a worker had come to, from faulthandler's report. Pure."""
+    """Return what an exiting worker did last, from faulthandler's report; empty when unknown. Pure."""
     for line in fault.splitlines():
         for file, function, stage in _STAGES:
             if file in line and line.endswith(function):
@@ -63,9 +63,9 @@ def exit_stage(fault: str) -> str:
 
 
 def readable(fault: str) -> str:
-    """Return faulthandler's report without frames that are not the application's. Pure.
+    """Return faulthandler's report with only the application's frames. Pure.
 
-    A report of SIGABRT loses its first line as well: the supervisor sent that signal to get the stacks.
+    The first line of a SIGABRT report is left out as well: the supervisor sent that signal to get the stacks.
     """
     lines = []
     is_outside = False

@@ -1,8 +1,8 @@
-"""What is known of one generation when a gate judges it: values and sums of them, no I/O.
+"""The figures of one generation that a gate judges: values and sums of them, no I/O.
 
-A gate sees the figures of the generation that comes and of the one that it follows, over the same window of time:
-the time since the running stage began. Traffic is what workers count in the scoreboard. It is read and summed only
-while the gate of the running stage reads it (`Gate.reads_traffic`).
+A gate gets the figures of the new generation and of the one before it, over the same window of time: since the
+running stage began. Traffic comes from the counts of workers in the scoreboard. It is read and summed only while
+the gate of the running stage needs it (`Gate.reads_traffic`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ _BUCKETS = slice(Field.LATENCY_BUCKET_0, Field.LATENCY_BUCKET_0 + len(LATENCY_BO
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """What the workers of one generation have served. Every number only grows."""
+    """What the workers of one generation have served. Every value only grows."""
 
     requests: int = 0
     """HTTP requests handed to the application."""
     errors_5xx: int = 0
     app_errors: int = 0
-    """Exceptions that left the application."""
+    """Exceptions that the application raised to the server."""
     latency_ns: int = 0
     """Sum over all responses, in nanoseconds."""
     latency_buckets: tuple[int, ...] = (0,) * (len(LATENCY_BOUNDS) + 1)
-    """Responses by duration, not cumulative, bounded by `LATENCY_BOUNDS`; the last holds what is slower."""
+    """Responses by duration, not cumulative, bounded by `LATENCY_BOUNDS`; the last bucket counts slower ones."""
 
     def plus(self, other: "Traffic") -> "Traffic":
         return Traffic(
@@ -40,7 +40,7 @@ class Traffic(msgspec.Struct, frozen=True):
     def since(self, before: "Traffic") -> "Traffic":
         """Return what was added since `before`.
 
-        Never negative: the counts of a generation that is no longer kept apart are lost from its sum.
+        Never negative: when a generation is merged with older ones (`counter_totals`), its sums shrink.
         """
         return Traffic(
             max(0, self.requests - before.requests),
@@ -55,9 +55,9 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 def sum_traffic(totals: Mapping[Key, Sequence[int]]) -> dict[int, Traffic]:
-    """Return the traffic of each generation, all its slots together.
+    """Return the traffic of each generation, summed over its slots.
 
-    `totals`: values of a scoreboard record by role, slot and generation, with those of workers that have ended.
+    `totals` are values of scoreboard records by role, slot and generation, including workers that have ended.
     """
     sums: dict[int, Traffic] = {}
     for (_, _, generation), values in totals.items():
@@ -74,13 +74,13 @@ def sum_traffic(totals: Mapping[Key, Sequence[int]]) -> dict[int, Traffic]:
 
 
 class Window(msgspec.Struct):
-    """What was counted when the running stage began, by generation: figures are differences to it."""
+    """The counts at the start of the running stage, by generation; figures are differences from these."""
 
     opened_at: float
     """Monotonic seconds."""
     deaths: dict[int, int]
     traffic_from: float | None = None
-    """When traffic was read first; None: not yet, or no gate reads it."""
+    """When traffic was first read; None before that, or when no gate reads it."""
     traffic_until: float = 0.0
     traffic_before: dict[int, Traffic] = msgspec.field(default_factory=dict)
     traffic_now: dict[int, Traffic] = msgspec.field(default_factory=dict)
@@ -94,11 +94,11 @@ class Window(msgspec.Struct):
 
     @property
     def traffic_seconds(self) -> float:
-        """How long traffic was counted."""
+        """The seconds over which traffic was counted."""
         return self.traffic_until - self.traffic_from if self.traffic_from is not None else 0.0
 
     def traffic_of(self, generation: int) -> Traffic | None:
-        """Return what the generation has served in the window; None: traffic was not read."""
+        """Return what the generation has served in the window; None when traffic was not read."""
         if self.traffic_from is None:
             return None
         now = self.traffic_now.get(generation, Traffic())
@@ -106,34 +106,34 @@ class Window(msgspec.Struct):
 
 
 class GenerationFigures(msgspec.Struct, frozen=True):
-    """One generation as a gate sees it. Times are monotonic seconds."""
+    """One generation, as a gate judges it. Times are monotonic seconds."""
 
     generation: int
     opened_at: float
     """When the window opened."""
     seen_at: float
-    """Now."""
+    """When these figures were taken."""
     is_loaded: bool = False
-    """A template can fork workers of it."""
+    """A template can fork workers of this generation."""
     is_broken: bool = False
-    """It shows a failure instead of the application."""
+    """The generation shows a failure instead of the application."""
     changed_at: float = float("-inf")
-    """When files were seen to change last, under a watcher."""
+    """When a file watcher last saw files change."""
     can_start: bool = False
-    """A template of it is there or loads, or a worker of it boots or serves."""
+    """A template of this generation exists, or a worker of it boots or serves."""
     places: int = 0
-    """Slots of the server that are to stay."""
+    """Slots of the server that are not being scaled away."""
     serving: int = 0
-    """Slots that serve it and change to nothing else."""
+    """Slots that serve this generation and change to no other."""
     changing: int = 0
-    """Slots that are to serve it and do not yet."""
+    """Slots that are changing to this generation."""
     ready: int = 0
-    """Its workers that accept connections."""
+    """Workers of this generation that accept connections."""
     others_accepting: int = 0
     """Workers of all other generations that have not stopped accepting."""
     deaths: int = 0
-    """Its workers that ended in the window without being told to, ready or not."""
+    """Workers of this generation that ended in the window without being told to, whether ready or not."""
     traffic: Traffic | None = None
-    """None: not read yet, or no gate reads it."""
+    """None when traffic was not read yet, or no gate reads it."""
     traffic_seconds: float = 0.0
-    """How long `traffic` was counted."""
+    """The seconds over which `traffic` was counted."""

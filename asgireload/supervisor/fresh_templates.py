@@ -1,4 +1,5 @@
-"""Templates of a production server: each is a fresh interpreter, but for the first, which may have begun early."""
+"""Templates of a production server: each is a fresh interpreter, except the first, which may be an early
+template."""
 
 import socket
 from collections.abc import Callable
@@ -36,17 +37,17 @@ class FreshOrigin(msgspec.Struct, frozen=True):
         )
 
     def record(self, message: AnyMessage, descriptors: list[int]) -> None:
-        raise AssertionError(message)  # nobody has asked for it
+        raise AssertionError(message)  # no template of production sends such a message
 
     def describe(self, loaded: AppLoaded) -> str:
         return ""
 
     def distrust(self, *, next_too: bool = False) -> None:
-        """There is nothing to distrust."""
+        """Do nothing: there is no fork source."""
 
 
 class FreshTemplates:
-    """The template source of production. The early template is the caller's to end."""
+    """The template source of production. The caller ends the early template."""
 
     def __init__(
         self, config: Config, directory: str, early_template: EarlyTemplate, system: System
@@ -64,27 +65,27 @@ class FreshTemplates:
         return FreshOrigin(request, self._early_template, self._system)
 
     def begin(self) -> None:
-        """There is nothing to start before the first template."""
+        """Do nothing: no process is needed before the first template."""
 
     def begin_anew(self) -> None:
-        """Every template is fresh."""
+        """Do nothing: every template is fresh."""
 
     def forget(self, template_id: int) -> None:
-        """Nothing is kept of a template."""
+        """Do nothing: no data is kept about a template."""
 
     def stop(self) -> None:
-        """There is no process to kill."""
+        """Do nothing: there is no process to kill."""
 
     async def wait_stopped(self, timeout: float) -> None:
         return
 
 
 def _adopt(system: System, begun: Begun) -> StartedTemplate:
-    """Let a process that was begun before the supervisor stood be the template. Raise OSError."""
+    """Use a process that was started before the supervisor's event loop as the template. Raise OSError."""
     try:
         process = system.open_process(begun.pid)
     except OSError:
-        begun.socket.close()  # then it ends by itself
+        begun.socket.close()  # the process ends at end of file
         raise
     fault_file = begun.fault_file if begun.request is not None else None
     return StartedTemplate(process, Channel(begun.socket), fault_file)

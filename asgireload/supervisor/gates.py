@@ -1,7 +1,8 @@
 """Gates: the conditions under which a stage of a rollout is over. Pure predicates over the figures of generations.
 
-A gate sees the generation that comes and the one it follows, and says whether the next stage may begin. It has no
-memory: what it judges is in the figures. How long it may take, and what follows when it fails, is the stage's.
+A gate judges the new generation, and the one before it, and returns whether the next stage may begin. A gate has no
+memory: all that it needs is in the figures. The stage defines how long a gate may take, and what follows when it
+fails.
 """
 
 from enum import Enum
@@ -16,17 +17,17 @@ class GateOutcome(Enum):
     PASSED = "passed"
     NOT_YET = "not yet"
     FAILED = "failed"
-    """It cannot pass any more, or must not."""
+    """The gate cannot pass any more."""
     INCONCLUSIVE = "inconclusive"
-    """The figures do not suffice for a judgement, such as the error share of three requests."""
+    """The figures are too few for a judgement, such as the error share of three requests."""
 
 
 class GateResult(msgspec.Struct, frozen=True):
     outcome: GateOutcome
     reason: str = ""
-    """Why it failed, or what it lacks, for the verdict."""
+    """Why the gate failed, or what it lacks, for the log."""
     look_again_at: float | None = None
-    """When time alone changes the outcome; monotonic seconds. None: only an event does."""
+    """The monotonic time at which the outcome may change without an event; None when only an event changes it."""
 
 
 PASSED = GateResult(GateOutcome.PASSED)
@@ -34,22 +35,22 @@ NOT_YET = GateResult(GateOutcome.NOT_YET)
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """The base of all gates. A gate is a value: two with the same fields are the same."""
+    """The base of all gates. A gate is a value: two gates with equal fields are equal."""
 
     reads_traffic: ClassVar[bool] = False
-    """Whether it compares what both generations serve, which costs the supervisor a look at every record. False:
-    `judge` gets no traffic, and no figures of the old generation."""
+    """Whether the gate compares the traffic of both generations, for which the supervisor reads every record.
+    False: `judge` gets no traffic, and no figures of the old generation."""
 
     def judge(self, new: GenerationFigures, old: GenerationFigures | None) -> GateResult:
-        """Return the outcome. `old` is None when nothing served before, or traffic is not read."""
+        """Return the outcome. `old` is None when nothing served before, or `reads_traffic` is false."""
         raise NotImplementedError
 
 
 class LoadedGate(Gate, frozen=True):
     """A template can fork workers of the new generation.
 
-    Code that is broken must have been left alone for `quiet` seconds, for it may have been read in the middle of a
-    change.
+    If the code is broken, no file must have changed for `quiet` seconds, because the code may have been read in the
+    middle of a change.
     """
 
     quiet: float = 0.0
@@ -73,7 +74,7 @@ class ReadyGate(Gate, frozen=True):
 
 
 class AliveGate(Gate, frozen=True):
-    """No worker of the new generation has died for `seconds`, counted from the begin of the stage."""
+    """No worker of the new generation has died for `seconds` since the stage began."""
 
     seconds: float
 
@@ -88,7 +89,7 @@ class AliveGate(Gate, frozen=True):
 
 
 class HealthyGate(Gate, frozen=True):
-    """Every slot serves the new generation, and no worker of another accepts connections any more."""
+    """Every slot serves the new generation, and no worker of another generation accepts connections."""
 
     def judge(self, new: GenerationFigures, old: GenerationFigures | None) -> GateResult:
         complete = new.serving >= new.places and not new.others_accepting
@@ -96,7 +97,7 @@ class HealthyGate(Gate, frozen=True):
 
 
 class ReturnedGate(Gate, frozen=True):
-    """No slot waits for the generation that it goes back to."""
+    """No slot is still changing to the generation that it goes back to."""
 
     def judge(self, new: GenerationFigures, old: GenerationFigures | None) -> GateResult:
         if not new.changing:

@@ -1,7 +1,7 @@
-"""The supervisor's handles on its processes, whatever their role: one registry, and one way to start, hear, signal
-and collect them.
+"""The supervisor's handles on its processes, whatever their role: one registry, and one way to start, signal and
+collect them and to receive their messages.
 
-What only one role has, and what it does with its messages, is in a subclass of `Handle`: `worker_handles.py`,
+What is specific to a role, such as the handling of its messages, is in a subclass of `Handle`: `worker_handles.py`,
 `template_handles.py`, and for `--reload` `development/supervisor/fork_source_processes.py`. Nothing here decides or
 waits for a child.
 """
@@ -33,17 +33,17 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class Ends(NamedTuple):
-    """What is opened for a child before its process is there."""
+    """What is opened for a child before its process exists."""
 
     channel: Channel
     theirs: socket.socket
-    """The child's end of the channel; whoever opens the ends passes it on and closes it."""
+    """The child's end of the channel. The caller of `Handles.open` passes it on and closes it."""
     fault_file: int | None
-    """Where it writes its stacks to when it dies."""
+    """The descriptor of the file to which the child writes its stacks when it crashes."""
 
 
 class Handle:
-    """One process. The registry closes what is in it when the process is gone."""
+    """A handle on one process. The registry closes the channel and the descriptors when the process is gone."""
 
     def __init__(
         self,
@@ -54,15 +54,15 @@ class Handle:
         inode: int | None = None,
         fault_file: int | None = None,
     ) -> None:
-        """`child_id` is None for a process that the decisions do not know; `inode` is that of its end of the
-        channel."""
+        """`child_id` is None for a process that the decisions do not track. `inode` is the inode of the child's end
+        of the channel."""
         self.role = role
         self.child_id = child_id
         self.channel = channel
         self.inode = inode
         self.fault_file = fault_file
         self.process: Process | None = None
-        """None until its pid is known."""
+        """None until the pid is known."""
         self.state = State.STARTING
 
     @property
@@ -77,17 +77,17 @@ class Handle:
         self.state = advance(self.role, self.state, change)
 
     def hear(self, message: AnyMessage, descriptors: list[int]) -> ChildSaid | None:
-        """Do what this message asks of the parent; return what the decisions are to hear of it."""
+        """Do what the message asks of the parent; return the event for the decisions, or None."""
         raise NotImplementedError
 
     def begin_again(self) -> bool:
-        """The process has ended. Return whether another one has taken its place."""
+        """Called when the process has ended. Return whether another process has taken its place."""
         return False
 
     def give_back(self, description: str, *, clean: bool) -> None:
-        """The process is gone: give back what only its role has.
+        """Called when the process is gone: release what is specific to the role.
 
-        `description` says how it ended; `clean` whether its exit status was 0.
+        `description` is how the process ended; `clean` is whether its exit status was 0.
         """
 
 
@@ -96,7 +96,7 @@ def inode_of(sock: socket.socket) -> int:
 
 
 class Handles:
-    """Every process of this supervisor. `on_event` is called from the event loop."""
+    """The registry of all processes of this supervisor. `on_event` is called in the event loop."""
 
     def __init__(
         self,
@@ -122,17 +122,17 @@ class Handles:
         return list(self._all)
 
     def holds(self, handle: Handle) -> bool:
-        """Return whether the process is still to be collected."""
+        """Return whether the handle is registered: its process has not been collected."""
         return handle in self._all
 
     def pids(self) -> set[int]:
-        """Return the pids of all processes that are known by theirs."""
+        """Return the pids of all processes whose pid is known."""
         return {handle.pid for handle in self._all if handle.pid is not None}
 
     # --- start ------------------------------------------------------------------------------------
 
     def open(self, role: Role) -> Ends:
-        """Open what a child of this role needs. Raise OSError, without leaks."""
+        """Open what a child of this role needs. Raise OSError, with nothing left open."""
         with contextlib.ExitStack() as opened:
             fault_file = self.system.make_fault_file(role.name)
             opened.callback(os.close, fault_file)
@@ -141,14 +141,14 @@ class Handles:
         return Ends(Channel(ours), theirs, fault_file)
 
     def add(self, handle: Handle) -> None:
-        """Keep the handle from now on, and hear what its process says."""
+        """Register the handle and begin to read its channel."""
         self._all[handle] = None
         if handle.child_id is not None:
             self._by_id[handle.child_id] = handle
         self.attach(handle)
 
     def attach(self, handle: Handle) -> None:
-        """Hear the channel of a handle, which may have taken the place of another channel."""
+        """Begin to read the channel of a handle. Call this again after the channel was replaced."""
         channel = handle.channel
         channel.attach(
             self.loop,
@@ -157,23 +157,23 @@ class Handles:
         )
 
     def set_process(self, handle: Handle, process: Process) -> None:
-        """The process is known, without its having said so."""
+        """Record a process whose pid is known without a ChildStarted message."""
         handle.process = process
         handle.advance(Change.STARTED)
         if handle.child_id is not None:
             self.report(ChildSaid(handle.child_id, ChildStarted(process.pid)))
 
     def report(self, event: Event) -> None:
-        """Have the decisions hear of an event, when the step is over that is carried out now."""
+        """Deliver an event to the decisions after the step that is being carried out."""
         self.loop.call_soon(self._on_event, event)
 
     def report_not_started(self, child_id: int, error: OSError | str) -> None:
         self.report(ChildExited(child_id, f"could not be started: {error}"))
 
-    # --- hear and say -----------------------------------------------------------------------------
+    # --- messages ---------------------------------------------------------------------------------
 
     def post(self, child_id: int, message: AnyMessage) -> None:
-        """Send a message without descriptors to a child; one that is gone is fine."""
+        """Send a message without descriptors to a child. Nothing happens when the child is gone."""
         handle = self._by_id.get(child_id)
         if handle is not None:
             handle.channel.post(message)
@@ -188,7 +188,7 @@ class Handles:
             self._on_event(event)
 
     def _closed(self, handle: Handle, channel: Channel) -> None:
-        """End of file. The exit of a process whose pid is known tells more."""
+        """Handle end of file. A process with a known pid is handled when its exit is collected, with its status."""
         if handle.process is not None or not self.holds(handle) or handle.channel is not channel:
             return
         if not handle.begin_again():
@@ -197,28 +197,28 @@ class Handles:
     # --- signal -----------------------------------------------------------------------------------
 
     def kill_child(self, child_id: int, *, dump: bool = False) -> None:
-        """Kill a child by its id; see `kill`. One that is gone is fine."""
+        """Kill a child by its id; see `kill`. Nothing happens when the child is gone."""
         handle = self._by_id.get(child_id)
         if handle is not None:
             self.kill(handle, dump=dump)
 
     def kill(self, handle: Handle, *, dump: bool = False) -> None:
-        """Send SIGKILL, or SIGABRT to have the stacks of the process first. One that is gone is fine."""
+        """Send SIGKILL, or SIGABRT to get the stacks of the process first. A process that is gone is ignored."""
         if not self.holds(handle):
             return
         if handle.process is None:
-            handle.channel.deliver()  # its pid may be there, unread
+            handle.channel.deliver()  # the message with the pid may be unread
             if not self.holds(handle):
                 return
         handle.advance(Change.KILL)
         if handle.process is not None:
-            # Even to die takes a process time.
+            # A process needs CPU time even to die.
             self.cpu_priority.restore(handle.process.pid)
             if handle.role.imports_first:
                 self._leftovers.end_below(handle.process.pid)
             handle.process.send(signal.SIGABRT if dump else signal.SIGKILL)
         else:
-            # Not forked yet, or it ends when it has nobody to tell its pid; unless it hangs before.
+            # Not forked yet, or it ends when it cannot send its pid, unless it hangs before that.
             handle.channel.close()
             self.loop.call_soon(self._end_silent, handle)
 
@@ -227,7 +227,7 @@ class Handles:
             self._end(handle, NOT_STARTED)
 
     def let_go(self, child_id: int) -> None:
-        """Close the channel of a child that cleans up then, and ends. One that is gone is fine."""
+        """Close the channel of a child, which then cleans up and exits. A child that is gone is ignored."""
         handle = self._by_id.get(child_id)
         if handle is None:
             return
@@ -239,7 +239,7 @@ class Handles:
         handle.channel.close()
 
     def renew(self, handle: Handle, ends: Ends) -> None:
-        """Let a handle wait for another process, with new ends. A process that it still has is killed."""
+        """Reset a handle for another process, with new ends. Its present process, if any, is killed."""
         self._close(handle)
         handle.process = None
         handle.state = State.STARTING
@@ -248,7 +248,7 @@ class Handles:
         self.attach(handle)
 
     def move_process(self, source: Handle, target: Handle) -> None:
-        """The process of one handle goes on as that of another; the first one is forgotten."""
+        """Move the process of `source` to `target`, and remove `source`."""
         target.process, source.process = source.process, None
         source.advance(Change.TURNED)
         self._forget(source)
@@ -256,11 +256,11 @@ class Handles:
         source.give_back("it goes on in another role", clean=True)
 
     def release(self, handle: Handle) -> None:
-        """Forget a handle whose channel and process the caller takes."""
+        """Remove a handle; the caller takes over its channel and process."""
         self._forget(handle)
 
     def drop(self, handle: Handle) -> None:
-        """Forget a handle whose process was not started, and close what is in it."""
+        """Remove a handle whose process was not started, and close its descriptors."""
         self._forget(handle)
         self._close(handle)
 
@@ -279,13 +279,13 @@ class Handles:
             os.close(handle.fault_file)
 
     def end_leftovers(self) -> None:
-        """Kill what processes that were killed have left behind."""
+        """Kill the processes that killed children have left behind."""
         self._leftovers.end(self.pids())
 
     # --- collect ----------------------------------------------------------------------------------
 
     def reap(self) -> None:
-        """Collect every child that has ended. As process 1, or as subreaper, that includes strangers."""
+        """Collect every child that has ended. For pid 1 or a subreaper these include processes it did not start."""
         while (pid := self.system.find_exited()) is not None:
             for handle in self.all():
                 if handle.process is None:
@@ -300,7 +300,7 @@ class Handles:
             return
         handle.channel.deliver()
         if not self.holds(handle) or handle.pid != pid or handle.begin_again():
-            return  # another process is in its place
+            return  # another process has taken its place
         self._end(handle, self._describe_exit(handle, code), clean=code == 0)
 
     def _end(self, handle: Handle, description: str, *, clean: bool = False) -> None:
@@ -310,7 +310,7 @@ class Handles:
             handle.process.close()
             self._leftovers.look(self.pids())
         elif handle.inode is not None:
-            # It ends before it serves, unless it hangs in a hook of the fork.
+            # The process ends before it serves, unless it hangs in a hook of the fork.
             self._leftovers.end_holder(handle.inode, self.pids())
         handle.give_back(description, clean=clean)
         handle.advance(Change.EXITED)
@@ -322,7 +322,7 @@ class Handles:
             self._on_event(ChildExited(handle.child_id, description, clean, fault, doing))
 
     def _describe_exit(self, handle: Handle, code: int) -> str:
-        """Return how a process ended, and for SIGKILL that we have not sent the likely cause."""
+        """Return how a process ended, with the likely cause of a SIGKILL that the supervisor did not send."""
         description = describe_exit(code)
         if code == -signal.SIGKILL and not handle.is_killed:
             kills = self.system.out_of_memory_kills()
@@ -332,7 +332,7 @@ class Handles:
         return description
 
     async def wait_collected(self, is_awaited: Callable[[Handle], bool], timeout: float) -> None:
-        """Return when no process is left for which `is_awaited` is true, or after `timeout` seconds."""
+        """Return when `is_awaited` is true for no registered handle, or after `timeout` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while any(is_awaited(handle) for handle in self._all):

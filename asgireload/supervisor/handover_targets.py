@@ -1,9 +1,9 @@
-"""Who takes over the connections of a worker that drains. Pure.
+"""Choose the workers that take over the connections of a draining worker. Pure.
 
-The worker of the same slot comes first: it is the one that made the other superfluous. Where there is none,
-because the slot goes away or its new worker is still to boot, the siblings of the newest generation that serve
-take them, each its share. One that has no room, or takes nothing, leaves its share to the others; when all
-do, to those that were not yet asked; when all were, what is left ends with its worker.
+The worker of the same slot comes first, because it replaces the draining worker. If there is none, because the slot
+is scaled away or its new worker is still booting, serving siblings of the newest generation take a share each. The
+share of a sibling that has no room, or takes nothing, goes to the other targets; when no target takes any more, to
+siblings that were not asked yet; after those, the remaining connections end with their worker.
 """
 
 from collections import Counter
@@ -14,17 +14,17 @@ from asgireload.supervisor.fleet import Fleet, Phase, Worker
 from asgireload.supervisor.lifecycle import State
 
 SPREAD = 8
-"""Siblings that share the connections of one worker, at most: each costs both sides a socket, and an eighth more
-for each of them is little."""
+"""The most siblings that share the connections of one worker: each costs both workers a socket, and each gets only
+an eighth more connections."""
 
 
 def choose_targets(fleet: Fleet, leaving: Worker) -> tuple[int, ...]:
-    """Return the ids of the workers that `leaving` hands its connections to; none where nobody stays."""
+    """Return the ids of the workers that `leaving` hands its connections to; empty when no worker stays."""
     if fleet.phase is not Phase.SERVING or leaving.drain_reason is DrainReason.STOP:
         return ()
     serving = [worker for worker in fleet.workers.values() if _stays(fleet, worker, leaving)]
-    # One that is to be recycled passes on in its turn what it gets. That is better than nobody: during a
-    # reload its own successor has to wait, and it may be the only one that serves the new code.
+    # A worker that is to be recycled hands its connections on later. Even so it is better than no target: during
+    # a reload its own successor has to wait, and it may be the only worker that serves the new code.
     staying = [worker for worker in serving if not worker.recycle] or serving
     own = [worker for worker in staying if worker.place == leaving.place]
     if own:
@@ -39,16 +39,16 @@ def choose_targets(fleet: Fleet, leaving: Worker) -> tuple[int, ...]:
         for target in worker.targets
     )
     siblings = [worker.child_id for worker in staying if worker.generation == newest]
-    # By lot among equals, so that where there are more of them not the same ones share for every slot.
+    # Ties are broken at random, so that different siblings take a share for different slots.
     fleet.rng.shuffle(siblings)
     siblings.sort(key=lambda number: busy[number])
     return tuple(siblings[:SPREAD])
 
 
 def renew_targets(fleet: Fleet) -> list[Step]:
-    """Name other targets for draining workers whose own have left or leave, or that had none.
+    """Name other targets for draining workers whose targets have left or are leaving, or that had none.
 
-    Such a worker may have long requests to finish, and connections that are free only then.
+    Such a worker may have long requests to finish, whose connections can be handed over only after that.
     """
     steps: list[Step] = []
     for worker in fleet.workers.values():
@@ -64,7 +64,7 @@ def renew_targets(fleet: Fleet) -> list[Step]:
 
 
 def _takes(fleet: Fleet, leaving: Worker, number: int) -> bool:
-    """Whether the worker of this id, which was named, still takes over what `leaving` hands out."""
+    """Return whether the worker of this id, a named target, still takes over connections of `leaving`."""
     target = fleet.workers.get(number)
     return (
         target is not None and target.state is State.READY and number not in leaving.spent_targets
@@ -72,7 +72,7 @@ def _takes(fleet: Fleet, leaving: Worker, number: int) -> bool:
 
 
 def _stays(fleet: Fleet, worker: Worker, leaving: Worker) -> bool:
-    """Whether the worker serves code that stays: it is of the generation that its slot owes."""
+    """Return whether the worker is a possible target: ready, and of the generation that its slot serves."""
     if worker is leaving or worker.state is not State.READY:
         return False
     if worker.child_id in leaving.spent_targets:

@@ -1,13 +1,13 @@
-"""How an interpreter for a child is begun: with what this one was begun with, so that every template of a server,
-the first one and those of reloads, has the same options and import path.
+"""The command line of an interpreter for a child: the options and import path of this interpreter, so that every
+template of a server, the first one and those of reloads, has the same.
 
-    python [options of ours] -c BOOTSTRAP MODULE CHANNEL [import path, if it was edited]
+    python [options of this one] -c BOOTSTRAP MODULE CHANNEL [import path, if it was edited]
 
-Usually the import path is left to the interpreter: an environment that was exchanged under the same name
-(`current/.venv`) may bring another one. A launcher that has edited it (a zipapp, shiv, pex, a script that inserts
-directories) cannot be asked again, so there the path is passed on as it is. It is looked at once, when the server
-starts: the working directory may be gone later. Pure, but for `is_edited`, which looks at the site directories when
-an entry is unknown, and for `own_path`.
+Usually the new interpreter builds its own import path: a virtual environment that was replaced under the same name
+(`current/.venv`) may have another one. A launcher that has edited the path (a zipapp, shiv, pex, a script that
+inserts directories) does not run again, so its path is passed on as it is. The path is read once, when the server
+starts, because the working directory may be removed later. Pure, except for `is_edited`, which reads the site
+directories when an entry is unknown, and for `own_path`.
 """
 
 import os
@@ -23,8 +23,8 @@ BOOTSTRAP = (
     "sys.path[:] = path or sys.path; sys.argv[:] = '', channel; "
     "import runpy; runpy.run_module(module, run_name='__main__', alter_sys=True)"
 )
-"""The working directory, with which -c begins the import path, is kept out: the application's directory is put
-there by name. What -m does comes after the path is right."""
+"""Removes the working directory, which -c puts first in the import path: the application's directory is added by
+name. Then does what -m does, with the import path already in place."""
 
 _LETTERS = {
     "bytes_warning": "b",
@@ -38,14 +38,14 @@ _LETTERS = {
     "no_site": "S",
     "verbose": "v",
 }
-"""Flags that interpreters of children must have as well, and the options that set them."""
+"""Flags that the interpreters of children must have as well, with the options that set them."""
 _IN_ISOLATED = frozenset({"ignore_environment", "no_user_site"})
 _OWN_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-"""Where this package is imported from; the archive, in a zipapp."""
+"""The directory from which this package is imported; in a zipapp, the archive."""
 
 
 class _Flags(Protocol):
-    """What is looked at of `sys.flags`, beside the flags of `_LETTERS`."""
+    """The attributes of `sys.flags` that are used beside the flags of `_LETTERS`."""
 
     @property
     def safe_path(self) -> bool: ...
@@ -60,7 +60,7 @@ def interpreter_options(
     *,
     is_unbuffered: bool,
 ) -> list[str]:
-    """Return the options that give another interpreter the same flags."""
+    """Return the command line options that give another interpreter the same flags."""
     options = []
     for name, letter in _LETTERS.items():
         count = int(getattr(flags, name))
@@ -77,7 +77,7 @@ def interpreter_options(
 
 
 def own_options() -> list[str]:
-    """Return the options of this interpreter."""
+    """Return the command line options that repeat the flags of this interpreter."""
     is_unbuffered = bool(getattr(sys.__stdout__, "write_through", False))
     return interpreter_options(
         sys.flags, sys.warnoptions, sys._xoptions, is_unbuffered=is_unbuffered
@@ -85,9 +85,10 @@ def own_options() -> list[str]:
 
 
 def child_path(path: Sequence[str], own_directories: Collection[str], root: str) -> list[str]:
-    """Return the import path without what the interpreter has put there for the program itself.
+    """Return the import path without the entry that the interpreter has added for the program itself.
 
-    `own_directories`: how that may be written. It stays where our package, at `root`, is found by nothing else.
+    `own_directories` are the ways in which that entry may be written. The entry stays if this package, at `root`,
+    cannot be found without it.
     """
     for place, entry in enumerate(path):
         if entry in own_directories:
@@ -99,7 +100,7 @@ def child_path(path: Sequence[str], own_directories: Collection[str], root: str)
 
 
 class OwnPath(NamedTuple):
-    """The import path that children have."""
+    """The import path for children."""
 
     entries: tuple[str, ...]
     is_edited: bool
@@ -107,13 +108,13 @@ class OwnPath(NamedTuple):
 
 @cache
 def own_path() -> OwnPath:
-    """Return it as it was when this was first asked."""
+    """Return the import path for children, as it was at the first call."""
     entries = child_path(sys.path, _own_directories(), _OWN_ROOT)
     return OwnPath(tuple(entries), is_edited(entries))
 
 
 def _own_directories() -> set[str]:
-    """Return what the import path may begin with because of how the program was named."""
+    """Return the entries that the import path may begin with because of the way the program was started."""
     main = sys.modules["__main__"]
     script = getattr(main, "__file__", None)
     spec = getattr(main, "__spec__", None)
@@ -130,7 +131,7 @@ def _own_directories() -> set[str]:
 
 
 def is_edited(path: Sequence[str]) -> bool:
-    """Whether a fresh interpreter would not have this import path, as far as can be told without one."""
+    """Return whether a fresh interpreter would have another import path, as far as this can be told without one."""
     import site
 
     standard = os.path.dirname(os.__file__)
@@ -177,10 +178,10 @@ def _path_files(directories: Iterable[str]) -> set[str]:
 
 
 def is_plain_program() -> bool:
-    """Whether this process was begun by our own command, and by nothing that may have prepared it.
+    """Return whether this process was started by the asgireload command and by no launcher.
 
-    What a launcher does before it calls us is not done again for the template of a reload, so it must not be
-    there for the first one either.
+    What a launcher does before it calls asgireload is not repeated for the template of a reload, so the first
+    template must not depend on it either.
     """
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
@@ -190,7 +191,7 @@ def is_plain_program() -> bool:
 
 
 def check_executable(executable: str | None, *, is_frozen: bool) -> None:
-    """Raise StartupError where no further interpreter can be started: the first template may do without."""
+    """Raise StartupError when no further interpreter can be started; the first template might not need one."""
     if is_frozen:
         raise StartupError(
             "this program is frozen into an executable (sys.frozen), which cannot be started as an interpreter:"

@@ -1,8 +1,8 @@
-"""What a killed child leaves behind: processes that an import has started, and forks that never said their pid.
+"""Processes that a killed child leaves behind: those that its import has started, and forks that never sent a pid.
 
-A template ends what its import has started. One that is killed cannot, and its children become the supervisor's
-(PR_SET_CHILD_SUBREAPER), as do forks that hang in a hook of `os.register_at_fork`, with all signals blocked and
-the listening sockets open. Nobody else would end them.
+A template ends the processes that its import has started. A template that is killed cannot do that, and its
+children become children of the supervisor (PR_SET_CHILD_SUBREAPER), as do forks that hang in a hook of
+`os.register_at_fork` with all signals blocked and the listening sockets open. No other process would end them.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ PATIENCE = 1.0
 
 
 class Leftovers:
-    """Sends signals, and waits for nobody. `end()` ends what is still there."""
+    """Sends signals without waiting. `end()` kills the processes that remain."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, system: System) -> None:
         self._loop = loop
         self._system = system
         self._told: list[Process] = []
-        """They have been sent SIGTERM."""
+        """Processes that were sent SIGTERM."""
         self._timer: asyncio.TimerHandle | None = None
         self._nameless: set[int] = set()
-        """Inodes of sockets that only a process holds that is to end."""
+        """Inodes of sockets, each held only by a process that is to be killed."""
 
     def end_below(self, pid: int) -> None:
-        """Ask all processes below this one to end, which is about to be killed; kill them a moment later."""
+        """Send SIGTERM to all descendants of a process that is about to be killed; kill them PATIENCE s later."""
         try:
             for descendant in self._system.descendants_of(pid):
                 with contextlib.suppress(ProcessLookupError):
@@ -45,21 +45,21 @@ class Leftovers:
             self._timer = self._loop.call_later(PATIENCE, self._kill)
 
     def end_holder(self, inode: int, known: Collection[int]) -> None:
-        """Kill the process that holds the socket of this inode, now or when it has become our child.
+        """Kill the process that holds the socket with this inode, now or when it becomes a child of the supervisor.
 
-        `known`: pids of children that are looked after.
+        `known` are the pids of children that have handles.
         """
         self._nameless.add(inode)
         self.look(known)
 
     def look(self, known: Collection[int]) -> None:
-        """Kill those of our children that hold what only a process that is to end can hold."""
+        """Kill children of the supervisor, except the `known` pids, that hold one of the recorded sockets."""
         if not self._nameless:
             return
         try:
             children = set(self._system.children())
         except OSError:
-            return  # no descriptor is left; the next look may have one
+            return  # no descriptor is left; try again at the next call
         for pid in children.difference(known):
             if found := self._system.sockets_of(pid) & self._nameless:
                 with contextlib.suppress(ProcessLookupError):
@@ -69,7 +69,7 @@ class Leftovers:
                 self._nameless -= found
 
     def end(self, known: Collection[int] = ()) -> None:
-        """Kill what is still there."""
+        """Kill the processes that remain."""
         self._kill()
         self.look(known)
 

@@ -1,4 +1,4 @@
-"""What templates are told to load. Pure."""
+"""The load requests of templates. Pure."""
 
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,10 @@ FIRST_GENERATION = 1
 
 
 def first_request(config: Config, directory: str) -> LoadApp:
-    """Return the load request of a server's first template, which is known before there are decisions to ask.
+    """Return the load request of a server's first template, which is known before the decisions are imported.
 
-    Not with --reload: there it depends on what templates are forked from. The supervisor goes on with what
-    has begun only if it comes to the same request.
+    Not for --reload, where the request depends on the fork sources. The supervisor uses the template that was
+    started with this request only if its own decision leads to the same request.
     """
     return LoadApp(
         generation=FIRST_GENERATION,
@@ -27,7 +27,7 @@ def first_request(config: Config, directory: str) -> LoadApp:
 
 
 def request_of(step: "StartTemplate", config: Config, directory: str) -> LoadApp:
-    """Return the load request for a template that was decided upon. `directory` is the start directory."""
+    """Return the load request for the template of `step`. `directory` is the start directory."""
     return LoadApp(
         generation=step.generation,
         config=config,

@@ -1,7 +1,7 @@
-"""The supervisor: the place where its parts are joined.
+"""The supervisor's main object: it creates the parts and connects them.
 
-One event loop owns the listening sockets, the children, the admin server and the jobs of its mode. Whatever
-happens becomes an event; `observe` records it, `reconcile` answers with steps, and this file has them carried out.
+One event loop owns the listening sockets, the children, the admin server and the jobs of the mode. Everything that
+happens becomes an event: `observe` records the event, `reconcile` returns steps, and this module carries them out.
 Nothing here waits for a child.
 """
 
@@ -48,10 +48,10 @@ from asgireload.supervisor.worker_handles import WorkerHandles, WorkerInputs
 
 if TYPE_CHECKING:
     from asgireload.admin.server import AdminServer
-    from asgireload.supervisor.start import Resources
+    from asgireload.supervisor.resources import Resources
 
 ADMIN_DELAY = 0.5
-"""Seconds from the start until the admin server is imported at the latest."""
+"""Seconds after the start at which the admin server is imported at the latest."""
 RESTART_PAUSE = 1.0
 """Seconds before a job that failed is started again."""
 
@@ -61,15 +61,15 @@ _logger = logging.getLogger("asgireload.error")
 def serve(config: Config, resources: "Resources", mode: Mode, system: System) -> int:
     """Serve until told to stop; return the exit status. Raise AsgireloadError when the server cannot start.
 
-    The caller closes the resources, and what the mode holds. Signals are held until there are handlers, and
-    again at the end: the caller says what becomes of those that come too late.
+    The caller closes the resources and what the mode holds. Signals are blocked until handlers are installed, and
+    blocked again at the end; the caller decides what happens to signals that arrive after that.
     """
     with asyncio.Runner() as runner:
         try:
             return runner.run(_serve(config, resources, mode, system))
         finally:
-            # A loop that closes forgets where signals are written to before it forgets their handlers, and then
-            # they have their default actions again.
+            # A loop that closes stops receiving signals before it removes its handlers, and without
+            # handlers signals have their default actions.
             signals.hold_children()
             signals.hold()
 
@@ -79,7 +79,7 @@ async def _serve(config: Config, resources: "Resources", mode: Mode, system: Sys
 
 
 class _Supervisor:
-    """The running supervisor. Its resources are the caller's to close; it may close listeners earlier."""
+    """The running supervisor. The caller closes the resources; the supervisor may close listeners earlier."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class _Supervisor:
         self._pid_file = resources.pid_file
         self._finished: asyncio.Future[int] = loop.create_future()
         self._has_started = asyncio.Event()
-        """Or has failed to, or is not to any more."""
+        """Set when the first load has succeeded or failed, or when the server has stopped."""
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
         self._system = system
@@ -167,7 +167,7 @@ class _Supervisor:
         )
 
     async def run(self) -> int:
-        """Serve until every child has left; return the exit status."""
+        """Serve until every child has exited; return the exit status."""
         admin: AdminServer | None = None
         try:
             self._install_signals()
@@ -196,8 +196,8 @@ class _Supervisor:
         if not self._entrances:
             return None
         announce(self._entrances)
-        # The processor is for the application's import first. Who asks why that takes long has an answer, and
-        # nothing waits until somebody connects: by then another version may lie on disk.
+        # The application's import gets the CPU first. The admin server is imported during a slow import, so that
+        # an operator can ask about it, and not at the first connection: by then another version may be on disk.
         with suppress(TimeoutError):
             async with asyncio.timeout(ADMIN_DELAY):
                 await self._has_started.wait()
@@ -207,7 +207,7 @@ class _Supervisor:
 
         return await start_admin(self._loop, self._control, self._entrances)
 
-    # What the mode asks for: see `SupervisorPort`.
+    # The interface for the mode: see `SupervisorPort`.
 
     def note_change(self, *, gives_up: bool) -> None:
         self._on_event(events.CodeChanging(gives_up))
@@ -219,7 +219,7 @@ class _Supervisor:
         self._workers.tell_all(message)
 
     def _check_generation(self, generation: int) -> None:
-        """A template of this generation is to be started. Raise TlsError where its certificates do not fit."""
+        """Prepare for a template of this generation. Raise TlsError when its certificates cannot be used."""
         self._workers.renew_for(generation)
         self._releases.look(generation)
 
@@ -232,13 +232,13 @@ class _Supervisor:
                 if self._workers.renew_certificates():
                     _logger.info("Certificates have changed: new connections get the new ones")
             except TlsError as error:
-                _logger.error(  # noqa: TRY400 - the text says it all
+                _logger.error(  # noqa: TRY400 - the message is enough
                     "Certificates have changed but cannot be used, so the old ones stay in use: %s",
                     error,
                 )
 
     def _keep_running(self, job: Callable[[], Coroutine[None, None, None]]) -> asyncio.Task[None]:
-        """Run an endless job; if it fails against all care, say so and start it again."""
+        """Run an endless job; when the job raises, log the exception and start the job again."""
 
         async def run() -> None:
             while True:
@@ -257,7 +257,7 @@ class _Supervisor:
         self._reconcile()
 
     def _on_command(self, event: events.Event) -> None:
-        """Somebody wants something: not what was seen, which events tell."""
+        """Handle a request of an operator. Changes that a file watcher sees go to `_on_event` directly."""
         if isinstance(event, events.ReloadRequested):
             self._templates.begin_anew()
         self._on_event(event)
@@ -273,7 +273,7 @@ class _Supervisor:
             self._timer = self._loop.call_at(due, self._reconcile)
 
     def _perform(self, steps: list[events.Step]) -> None:
-        """Carry out every step: the picture counts them as done, so one that fails must not stop others."""
+        """Carry out every step. The picture records all steps as done, so a failing step must not stop others."""
         for step in steps:
             try:
                 self._perform_one(step)
@@ -326,9 +326,10 @@ class _Supervisor:
         self._name_holders(ended)
 
     def _stop_accepting(self) -> None:
-        """Workers close theirs as they drain; then new connections are refused at once.
+        """Close the listening sockets. Workers close their copies as they drain; new connections are then refused.
 
-        Where a process of the application has a copy they would not be, so a socket is kept to end it with.
+        When a process of the application may hold a copy, closing would not refuse connections. Then the sockets
+        are only hidden: the supervisor keeps them open until it can shut them down.
         """
         if self._pid_file is not None:
             self._pid_file.release()
@@ -343,9 +344,9 @@ class _Supervisor:
         self._name_holders(ended)
 
     def _holders(self, inodes: Collection[int]) -> list[Holder] | None:
-        """Return the processes that the application has left with one of these sockets.
+        """Return the processes of the application that still hold one of these sockets.
 
-        None: that cannot be found out, because no descriptor is left.
+        Return None when no file descriptor is left to find them.
         """
         if not inodes:
             return []
@@ -385,13 +386,13 @@ class _Supervisor:
         self._control.outcome_reported(reload_id)
 
     def _follow_log_config(self) -> None:
-        """Log as the generation does that was just committed: its --log-config file has proved good."""
+        """Apply the log configuration of the generation that was just committed; its workers have loaded it."""
         if self._config.log_config is None:
             return
         try:
             begin_logging(self._config)
         except LogConfigError as error:
-            _logger.error("The supervisor cannot apply the configuration of logging: %s", error)  # noqa: TRY400 - the text says it all
+            _logger.error("The supervisor cannot apply the configuration of logging: %s", error)  # noqa: TRY400 - the message is enough
 
     # --- signals ----------------------------------------------------------------------------------
 
@@ -440,7 +441,7 @@ class _Supervisor:
         except ControlError as error:
             _logger.warning("%s", error)
 
-    # --- looking after workers --------------------------------------------------------------------
+    # --- observing workers ------------------------------------------------------------------------
 
     async def _observe(self) -> None:
         interval = heartbeat_interval(self._config)
@@ -448,8 +449,8 @@ class _Supervisor:
             before = self._loop.time()
             await asyncio.sleep(interval)
             if self._loop.time() - before > 2 * interval:
-                # We were not running (a paused container, a suspended machine, a stopped terminal), so
-                # the workers were not either; their heartbeats get another round.
+                # The supervisor was not running (a paused container, a suspended machine, a stopped
+                # terminal), so the workers were not either; they get another interval for a heartbeat.
                 continue
             for child in list(self._fleet.children.values()):
                 is_patient = self._fleet.policy.is_patient

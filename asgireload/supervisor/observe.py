@@ -1,6 +1,6 @@
-"""What an event means for the picture. Pure: it may ask for steps, it does none.
+"""Apply events to the picture of the children. Pure: returns steps and does none.
 
-`apply()` only records and judges; filling slots, promoting and retiring is left to `reconcile`.
+`apply()` records and judges; filling, promoting and retiring is left to `reconcile`.
 """
 
 from msgspec.structs import replace
@@ -57,18 +57,18 @@ from asgireload.supervisor.reloads import Outcome
 from asgireload.supervisor.waiting import note_report
 
 EARLY_DEATHS_LIMIT = 3
-"""Crashes of a generation under trial that take it back; 2 where fewer than three workers serve."""
+"""Crashes after which a generation on trial is reverted; 2 when fewer than three workers are wanted."""
 DEBUGGER_GRACE = 5.0
-"""Seconds that a draining worker gets beyond the last look that found it in a debugger: more than lie
-between two looks."""
+"""Seconds that a draining worker gets after each observation that found it in a debugger: more than the interval
+between two observations."""
 CRASHES_SHOWN_AFTER = 2
-"""Deaths of young workers in one slot after which a page says so instead of another try, if failures are shown."""
+"""Deaths of young workers in one slot after which a page shows the crash, if the policy shows failures."""
 SERVING_STEADILY = 1.0
-"""Seconds a worker must be ready for the server to count as serving, for `give_up_after`."""
+"""Seconds that a worker must be ready for the server to count as serving, for `give_up_after`."""
 
 
 def apply(fleet: Fleet, event: Event, now: float) -> list[Step]:
-    """Record `event`. Children that the picture does not know any more are ignored."""
+    """Record `event`; return steps. Events of children that are not in the picture any more are ignored."""
     match event:
         case CodeChanging():
             return _code_changing(fleet, event, now)
@@ -94,7 +94,7 @@ def apply(fleet: Fleet, event: Event, now: float) -> list[Step]:
             return _exited(fleet, child, event, now)
 
 
-# --- what children say ----------------------------------------------------------------------------
+# --- messages of children -------------------------------------------------------------------------
 
 
 def _said(fleet: Fleet, child: Child, event: ChildSaid, now: float) -> list[Step]:
@@ -137,7 +137,7 @@ def _said(fleet: Fleet, child: Child, event: ChildSaid, now: float) -> list[Step
 def _template_said(fleet: Fleet, template: Template, event: ChildSaid, now: float) -> list[Step]:
     message = event.message
     if not template.state.is_booting:
-        return []  # it was let go, or killed, before this was read
+        return []  # the template was let go or killed before the message was read
     match message:
         case AppLoaded():
             return _loaded(fleet, template, message, event.detail, now)
@@ -193,7 +193,7 @@ def _unsafe(fleet: Fleet, template: Template, message: AppUnsafe, now: float) ->
 def _template_exited(
     fleet: Fleet, template: Template, before: State, event: ChildExited, now: float
 ) -> list[Step]:
-    """`before`: its state when it ended."""
+    """Handle the exit of a template. `before` is its state at that time."""
     generation = fleet.generations[template.generation]
     is_current = generation.template_id == template.child_id
     if is_current:
@@ -207,7 +207,7 @@ def _template_exited(
         else:
             summary = f"the process ended while it imported the application: {event.description}"
         return _loading_failed(fleet, template, Failure("import", summary, event.fault), now)
-    # A template that had loaded is gone. Its workers live on.
+    # A template that had loaded the application is gone; its workers continue.
     fleet.previous = [number for number in fleet.previous if number != template.generation]
     reload = fleet.reload
     if reload is not None and reload.target == template.generation and reload.refused is None:
@@ -232,7 +232,7 @@ def _loading_failed(fleet: Fleet, template: Template, failure: Failure, now: flo
         action = reload.stage.on_failure.start
         if action is not FailureAction.GO_ON:
             return rollout_transitions.respond(fleet, action, failure, now)
-    # A template without code that was to replace a lost one: tried again by reconcile.
+    # A template without code that was to replace a lost one: `reconcile` starts another.
     return [transitions.log_about(template, "error", f"Template: {failure.summary}")]
 
 
@@ -262,20 +262,20 @@ def _boot_has_failed(fleet: Fleet, child: Child, message: WorkerFailed, now: flo
 
 
 def _expect_exit(fleet: Fleet, child: Child, now: float) -> list[Step]:
-    """The verdict waits for the exit of a child that has failed: its exit handlers get a moment and no more."""
+    """Wait for the exit of a failed child before the failure is judged, for a short time only."""
     if child.deadline is not None:
         child.deadline = min(child.deadline, now + failed_exit_timeout(fleet.policy.exit_timeout))
     return []
 
 
 def _may_turn(fleet: Fleet, worker: Worker) -> bool:
-    """Whether the import is to be tried in the way that this worker has not tried."""
+    """Return whether the import may be tried the other way: in the worker's event loop, or before it runs."""
     has_turned = fleet.generations[worker.generation].has_turned
     return not has_turned or worker.imports_in_loop is not fleet.imports_in_loop
 
 
 def _import_other_way(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
-    """Let the next worker import the application in its running event loop, or before it runs."""
+    """Let the next worker import the application the other way: in its running event loop, or before it runs."""
     steps: list[Step] = []
     if worker.imports_in_loop is fleet.imports_in_loop:
         fleet.imports_in_loop = not fleet.imports_in_loop
@@ -287,15 +287,15 @@ def _import_other_way(fleet: Fleet, worker: Worker, now: float) -> list[Step]:
         else:
             text = "The import starts an event loop itself, so workers import the application before theirs runs"
         steps.append(Log("info", text, generation=worker.generation))
-    # What it has half imported is of no use; its slot is filled again when it has ended.
+    # The partial import is of no use; the slot is filled again when the worker has ended.
     return steps + transitions.kill_child(worker, KillReason.DISCARDED, now)
 
 
 def _leaves_by_itself(fleet: Fleet, child: Child, now: float) -> list[Step]:
-    """The child got SIGTERM, from whomever: it drains, and its slot is filled meanwhile.
+    """Handle a child that drains because of a SIGTERM of unknown origin; its slot is filled meanwhile.
 
-    An operator does that once, and wants no error for it. Code that does it to itself as soon as it is ready would
-    be forked in a tight loop, so a child that leaves young counts like one that died young.
+    An operator may send one SIGTERM, and expects no error for it. Code that sends it to its own process as soon as
+    it is ready would be forked in a tight loop, so a young child that leaves counts as one that died young.
     """
     transitions.begin_drain(fleet.policy, child, DrainReason.RECYCLE, now)
     slot = fleet.slot_of(child)
@@ -331,7 +331,7 @@ def _drained(fleet: Fleet, child: Child, message: WorkerDrained, now: float) -> 
 def _observed(fleet: Fleet, child: Child, event: ChildObserved, now: float) -> list[Step]:
     age = event.heartbeat_age
     if child.state is State.DRAINING and event.is_asleep and fleet.phase is Phase.SERVING:
-        # The developer looks at something in the old code; the new code serves beside it.
+        # A developer is debugging the old code; the new code serves beside it.
         child.deadline = max(child.deadline or now, now + DEBUGGER_GRACE)
     if child.state is not State.READY:
         return []
@@ -440,9 +440,9 @@ def _left_after_drain(fleet: Fleet, child: Child, event: ChildExited, now: float
 
 
 def _shutdown_failure(child: Child, event: ChildExited) -> str:
-    """Return why the application's lifespan shutdown did not succeed; empty: it did, or nobody can complain.
+    """Return why the application's lifespan shutdown did not succeed; empty when it succeeded or is not judged.
 
-    Whoever stops the server at once does without it.
+    A shutdown is not judged when the server was stopped at once.
     """
     if not isinstance(child, Worker):
         return ""
@@ -464,7 +464,7 @@ def _count_shutdown_failure(fleet: Fleet, child: Child) -> None:
 
 
 def _silent_failure(fleet: Fleet, child: Child, event: ChildExited) -> Failure:
-    """The worker died, or was killed for being late, without a word of its own."""
+    """Return the failure of a child that died, or was killed at its boot timeout, without a report."""
     if child.killed_for is KillReason.BOOT_TIMEOUT:
         summary = f"not ready within {fleet.policy.boot_timeout:g} s"
     else:
@@ -561,7 +561,7 @@ def _crashed(
 def _count_early_death(
     fleet: Fleet, generation: Generation, failure: Failure, now: float
 ) -> list[Step]:
-    """A worker of a generation under trial died, or could not be replaced: too often, and it goes back."""
+    """Count the death of a worker of a generation on trial, or the failure to replace one; revert at the limit."""
     if generation.number != fleet.serving or generation.trial_until is None:
         return []
     if now >= generation.trial_until:
@@ -591,7 +591,7 @@ def _fill_later(
     *,
     is_error: bool = True,
 ) -> list[Step]:
-    """Let the slot be filled again, after its backoff."""
+    """Let the slot be filled again after its backoff, and log the failure."""
     slot.failures += 1
     wait = delay(slot.failures, fleet.rng)
     slot.not_before = now + wait
@@ -618,7 +618,7 @@ def _code_changing(fleet: Fleet, event: CodeChanging, now: float) -> list[Step]:
     fleet.changed_at = now
     fleet.own_reloads = 0
     fleet.reload_not_before = now
-    # Workers that were held too long have gone on; for what is saved now they wait again.
+    # Workers that were held for the full timeout serve again; hold them again for the newly saved code.
     steps: list[Step] = [
         HoldWorker(worker.child_id)
         for worker in fleet.workers.values()
@@ -628,7 +628,7 @@ def _code_changing(fleet: Fleet, event: CodeChanging, now: float) -> list[Step]:
 
 
 def _supersede(fleet: Fleet, now: float) -> list[Step]:
-    """Give up a reload whose code is still booting."""
+    """Fail a reload whose code is still booting."""
     running = fleet.reload
     if running is None or not running.stage.can_be_superseded:
         return []
@@ -660,7 +660,7 @@ def _scale_requested(fleet: Fleet, event: ScaleRequested) -> list[Step]:
         if slot.leaving:
             slot.leaving = False
             slot.serves, slot.next = serves, upcoming
-            # Opening gives it connections again; reconcile looks whether anybody takes them.
+            # The opened slot gets connections again; `reconcile` checks whether a worker accepts them.
             fleet.steered_away -= {slot.index}
             steps.append(OpenSlot(slot.index))
     while len(fleet.slots) < wanted:
@@ -671,7 +671,7 @@ def _scale_requested(fleet: Fleet, event: ScaleRequested) -> list[Step]:
 
 
 def _generations_for_new_slot(fleet: Fleet) -> tuple[int | None, int | None]:
-    """What a new slot serves and what it changes to, in the middle of a reload or not."""
+    """Return the generations that a new slot serves and changes to, during a reload or without one."""
     reload = fleet.reload
     if reload is not None and reload.refused is not None:
         return reload.source, None

@@ -1,8 +1,8 @@
-"""Whether a child that was ended by SIGKILL, and not by us, was ended by the kernel because memory ran out.
+"""Whether a child that got SIGKILL from another process was killed by the kernel because memory ran out.
 
-The kernel counts the processes that it has killed for that reason: for each control group in `memory.events`
-(cgroup v2) or `memory.oom_control` (v1), and for the whole machine in /proc/vmstat. It counts before it kills, so a
-counter that has risen when the exit of a child is collected may have risen because of it.
+The kernel counts the processes that it kills for that reason: for each control group in `memory.events` (cgroup v2)
+or `memory.oom_control` (v1), and for the whole machine in /proc/vmstat. It counts before it kills, so a counter
+that has increased when the exit of a child is collected may have increased because of that child.
 """
 
 import os
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 RECENT = 5.0
-"""Seconds from the moment a counter is found risen during which exits are put down to it: the kernel may kill
-several processes at once, whose exits are collected one after the other."""
+"""Seconds after an increase was found during which exits are attributed to it: the kernel may kill several
+processes at once, whose exits are collected one after the other."""
 
 _MOUNT = "/sys/fs/cgroup"
 _MACHINE = "/proc/vmstat"
@@ -21,19 +21,19 @@ _MACHINE = "/proc/vmstat"
 class _Counter(msgspec.Struct):
     seen: int
     explained: int
-    """Up to here kills are known to be those of our children, or of nobody we know."""
+    """The part of the count that is attributed to children, or to processes that are not children."""
     risen_at: float = float("-inf")
 
 
 class OutOfMemory:
-    """Compares counters with what they were. Pure: readings and time come from outside."""
+    """Compares counters with earlier values. Pure: the caller passes in counts and times."""
 
     def __init__(self, counters: Mapping[str, int]) -> None:
-        """`counters`: kills so far, by the file that says so; those that say most come first."""
+        """`counters`: kills so far by file, the most specific files first."""
         self._counters = {path: _Counter(count, count) for path, count in counters.items()}
 
     def explain(self, counters: Mapping[str, int], now: float) -> str:
-        """Return why a child was killed that has just been collected; empty: nothing says so."""
+        """Return why a child that has just been collected was killed; empty when no counter shows a reason."""
         for path, count in counters.items():
             known = self._counters.setdefault(path, _Counter(count, count))
             if count > known.seen:
@@ -52,9 +52,9 @@ class OutOfMemory:
 
 
 def counter_files(membership: str, mount: str = _MOUNT) -> list[str]:
-    """Return where kills of the control groups of a process may be counted, from its /proc/PID/cgroup. Pure.
+    """Return the files that may count kills in the control groups of a process, from its /proc/PID/cgroup. Pure.
 
-    In a container the path may be the one on the host, while its own group is mounted as the root.
+    In a container the path may be that of the host, while the container's own group is mounted as the root.
     """
     files: list[str] = []
     for line in membership.splitlines():
@@ -72,7 +72,7 @@ def counter_files(membership: str, mount: str = _MOUNT) -> list[str]:
 
 
 def read_counters(files: Iterable[str] | None = None) -> dict[str, int]:
-    """Return the kills so far by file; the machine's where no control group says. A missing file says nothing."""
+    """Return the kills so far by file; those of the whole machine if no control group has a count."""
     if files is None:
         try:
             with open("/proc/self/cgroup") as membership:

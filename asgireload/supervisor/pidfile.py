@@ -1,7 +1,8 @@
-"""The PID file: written when the listeners stand, removed only while it still names this process.
+"""The PID file: written when the listeners are open, removed only while it still names this process.
 
-While a server accepts connections it keeps its file locked (flock(2)), so a second one that is given the same file
-is refused. A server that stops lets go of the lock first, and its successor may take the file over while it drains.
+A server keeps its file locked (flock(2)) while it accepts connections, so a second server with the same file is
+refused. A server that stops releases the lock first, so that another server may take over the file while the first
+one drains.
 """
 
 import fcntl
@@ -13,24 +14,24 @@ from asgireload.errors import StartupError
 from asgireload.supervisor.whole_files import place_new, replace_file
 
 LOCK_TIMEOUT = 1.0
-"""Seconds that a start waits for the lock of a file that names no server."""
+"""Seconds that a start waits for the lock of a file that names no running server."""
 
 
 class PidFile:
-    """The file of this server. Its lock is let go by `release`, or with the process."""
+    """The PID file of this server. `release`, or the end of the process, releases its lock."""
 
     def __init__(self, lock: int) -> None:
         self._lock: int | None = lock
 
     def release(self) -> None:
-        """Let another server take the file over. May be repeated."""
+        """Release the lock, so that another server may take over the file. Idempotent."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
 
 def write_pid_file(path: str) -> PidFile:
-    """Write this process's number. Raise StartupError; then nothing of it is left, and what was there stays."""
+    """Write the pid of this process. Raise StartupError, with the previous file, if any, left in place."""
     try:
         while True:
             lock = _write(path)
@@ -41,20 +42,21 @@ def write_pid_file(path: str) -> PidFile:
 
 
 def remove_pid_file(path: str) -> None:
-    """Remove the file unless a successor has put its own number there."""
+    """Remove the file unless another server has written its pid there."""
     try:
         with open(path) as file:
             ours = file.read().strip() == str(os.getpid())
         if ours:
             os.unlink(path)
     except FileNotFoundError:
-        pass  # somebody has tidied up
+        pass  # it was removed by someone else
 
 
 def why_taken(*, is_locked: bool, named: int | None, own: int, is_alive: bool) -> str:
-    """Return why a PID file may not be replaced, as the end of a sentence; empty: it may. Pure.
+    """Return why a PID file may not be replaced, as the end of a sentence; empty if it may. Pure.
 
-    A lock alone says little: whoever may read a file may lock it. In two containers both may be process 1.
+    A lock alone is not enough, because every process that may read a file may lock it. `own` is compared because in
+    two containers both servers may have pid 1.
     """
     if is_locked and named is not None and named != own and is_alive:
         return f"process {named} has written it and still serves: stop that server first, or give each its own file"
@@ -62,7 +64,7 @@ def why_taken(*, is_locked: bool, named: int | None, own: int, is_alive: bool) -
 
 
 def _write(path: str) -> int | None:
-    """Return the descriptor that keeps the new file locked; None: another server was faster, look again."""
+    """Return the descriptor that keeps the new file locked; None to try again, as another server was faster."""
     before = _open_present(path)
     try:
         if before is not None:
@@ -106,7 +108,7 @@ def _write(path: str) -> int | None:
 
 
 def _open_present(path: str) -> int | None:
-    """Return a descriptor of the file that is there; None where there is none, or none that may be read."""
+    """Return a descriptor of the present file; None if there is none, or none that may be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -118,18 +120,18 @@ def _open_present(path: str) -> int | None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file for as long as one of its descriptors is open; return False where another process has done so."""
+    """Lock a file while one of its descriptors is open; return False when another process has locked it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True  # a file system without locks: nobody can hold one
+        return True  # a file system without locks, so no process holds one
     return True
 
 
 def _wait_unlocked(descriptor: int, path: str) -> None:
-    """Wait while another server that starts, too, holds the file that it replaces. A lock of others may stay."""
+    """Wait while another server that is starting holds the lock. Other processes may keep their lock."""
     until = time.monotonic() + LOCK_TIMEOUT
     while time.monotonic() < until and _is_at(descriptor, path) and not _lock(descriptor):
         time.sleep(0.01)

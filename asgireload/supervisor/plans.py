@@ -1,8 +1,8 @@
-"""Plans: how one generation follows another, as rows that the machine in `rollout` reads. Values only.
+"""Plans: how one generation follows another, as a table that `rollout` carries out. Values only.
 
-A row is a `Stage`: which slots change to the new generation in it, the gate under which the next row begins, how
-long the gate may take, and what follows when something fails. After the last row the generation is committed; after
-the last row of a plan that goes back, the refused one is gone.
+A row is a `Stage`: which slots change to the new generation in it, the gate under which the next stage begins, how
+long the gate may take, and what follows when something fails. After the last stage the generation is committed;
+after the last stage of a restore plan, the refused generation is gone.
 """
 
 import math
@@ -22,7 +22,7 @@ from asgireload.supervisor.policy import BROKEN_MOMENT, Policy
 
 
 class ReloadPhase(Enum):
-    """What status, the API and events tell of a reload. Stages have those from PREPARING to RESTORING."""
+    """The phase of a reload in status, the API and events. Stages have those from PREPARING to RESTORING."""
 
     PENDING = "pending"
     PREPARING = "preparing"
@@ -34,14 +34,14 @@ class ReloadPhase(Enum):
 
 
 class PlaceCount(msgspec.Struct, frozen=True):
-    """How many slots, counted from the first, have the new generation as their next one in a stage."""
+    """How many slots, counted from the first, change to the new generation in a stage."""
 
     least: int = 0
     share: float = 0.0
-    """Of the slots that are to stay, rounded up."""
+    """The share of the slots that are not being scaled away, rounded up."""
 
     def count(self, slots: int) -> int:
-        # What is rounded up must not be an error of the multiplication.
+        # 1e-9 is subtracted, so that a rounding error of the multiplication is not rounded up.
         return min(slots, max(self.least, math.ceil(self.share * slots - 1e-9)))
 
 
@@ -51,17 +51,17 @@ ALL_PLACES = PlaceCount(share=1.0)
 
 
 class FailureAction(Enum):
-    """What follows when something fails."""
+    """What follows when something in a stage fails."""
 
     RESTORE = "restore"
-    """The reload has failed: slots that have changed go back, and what is new leaves."""
+    """The reload fails: slots that have changed go back, and workers of the new generation leave."""
     SHOW = "show"
-    """The generation is started once more and only shows the failure. If that fails, too: as RESTORE."""
+    """The generation is started once more and only shows the failure. If that fails too, the action is RESTORE."""
     GO_ON = "go on"
-    """The rollout takes no notice. A gate that fails counts as passed; a slot whose worker does not start counts as
-    changed and is filled again like after a crash."""
+    """The rollout ignores the failure. A gate that fails counts as passed; a slot whose worker does not start
+    counts as changed and is filled again as after a crash."""
     HOLD = "hold"
-    """Nothing more changes until the next reload takes the place of this one."""
+    """Nothing more changes until the next reload replaces this one."""
 
 
 class OnFailure(msgspec.Struct, frozen=True):
@@ -72,30 +72,31 @@ class OnFailure(msgspec.Struct, frozen=True):
     death: FailureAction
     """A worker of the new generation died after it was ready."""
     template: FailureAction
-    """The template of the new generation died after it had loaded."""
+    """The template of the new generation died after it had loaded the application."""
     inconclusive: FailureAction = FailureAction.HOLD
-    """The time is over, and the gate has not seen enough for a judgement."""
+    """The time is over, and the gate has too few figures to judge."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """One row of a plan."""
 
     name: str
-    """Names the stage in the failure of a worker that died in it."""
+    """Named in the failure of a worker that died in this stage."""
     phase: ReloadPhase
-    """What users see while it runs."""
+    """The phase that users see during this stage."""
     places: PlaceCount
     gate: Gate
     on_failure: OnFailure
     time: float | None = None
-    """Seconds that the gate may take. None: as long as what it waits for, which has limits of its own."""
+    """Seconds that the gate may take. None: no limit here, because what the gate waits for has limits of its
+    own."""
     surge: int | None = None
-    """At most so many slots change at a time; None: all side by side."""
+    """The most slots that change at a time; None for no limit."""
     promotes: bool = False
-    """A slot whose new worker is ready serves the new generation from then on, and the old worker leaves. False:
-    both serve."""
+    """A slot whose new worker is ready serves the new generation from then on, and the old worker retires. False:
+    both workers serve."""
     can_be_superseded: bool = False
-    """Newer code ends it when who asks for the newer code wants that (the file watcher)."""
+    """A request with `supersede` (from the file watcher) ends the reload in this stage."""
 
 
 Plan = tuple[Stage, ...]
@@ -105,13 +106,13 @@ class Plans(msgspec.Struct, frozen=True):
     """The plans of a server."""
 
     first: Plan
-    """When nothing serves yet."""
+    """For the first load, when nothing serves yet."""
     reload: Plan
     restore: Plan
-    """From a generation that is refused back to the one before."""
+    """The way back from a refused generation to the previous one."""
 
     def choose(self, serving: int | None) -> Plan:
-        """Return the plan for a new generation, while `serving` serves."""
+        """Return the plan for a new generation while generation `serving` (None: nothing) serves."""
         return self.first if serving is None else self.reload
 
 
@@ -120,8 +121,8 @@ def make_plans(policy: Policy) -> Plans:
 
 
 def first_load(policy: Policy) -> Plan:
-    """All slots boot side by side: there is nothing to protect. When one serves, the others are filled as after a
-    crash."""
+    """Boot all slots at once, because no serving worker must be protected. When one slot serves, the others are
+    filled as after a crash."""
     start = _refusal(policy)
     booting = Stage(
         name="start",
@@ -148,18 +149,11 @@ def reload_plan(policy: Policy) -> Plan:
 
 
 def rolling(policy: Policy) -> Plan:
-    """The first slot tries the new generation beside the old one for a while; then slot after slot changes."""
+    """Try the new generation in the first slot beside the old one for a while; then change slot after slot."""
     back = OnFailure(start=_refusal(policy), death=FailureAction.RESTORE, template=_refusal(policy))
     return (
         _preparing(policy, _refusal(policy)),
-        Stage(
-            name="proving",
-            phase=ReloadPhase.PROVING,
-            places=FIRST_PLACE,
-            gate=ReadyGate(),
-            on_failure=back,
-            can_be_superseded=True,
-        ),
+        _proving(FIRST_PLACE, back),
         Stage(
             name="probation",
             phase=ReloadPhase.PROBATION,
@@ -172,24 +166,17 @@ def rolling(policy: Policy) -> Plan:
 
 
 def newest_first(policy: Policy) -> Plan:
-    """Only the newest code counts: it boots in all slots at once, and when one worker is ready they change."""
+    """Boot the newest code in all slots at once, and change the slots when one worker is ready."""
     back = OnFailure(start=_refusal(policy), death=FailureAction.RESTORE, template=_refusal(policy))
     return (
         _preparing(policy, _refusal(policy)),
-        Stage(
-            name="proving",
-            phase=ReloadPhase.PROVING,
-            places=ALL_PLACES,
-            gate=ReadyGate(),
-            on_failure=back,
-            can_be_superseded=True,
-        ),
+        _proving(ALL_PLACES, back),
         _roll(policy, back),
     )
 
 
 def restore_plan(policy: Policy) -> Plan:
-    """Every slot goes back at once. When the time is over, slots may serve different generations."""
+    """Let every slot go back at once. When the time is over, slots may serve different generations."""
     return (
         Stage(
             name="restore",
@@ -212,6 +199,17 @@ def _preparing(policy: Policy, template: FailureAction) -> Stage:
         places=NO_PLACES,
         gate=LoadedGate(quiet=BROKEN_MOMENT if policy.shows_failures else 0.0),
         on_failure=OnFailure(start=_refusal(policy), death=FailureAction.GO_ON, template=template),
+        can_be_superseded=True,
+    )
+
+
+def _proving(places: PlaceCount, on_failure: OnFailure) -> Stage:
+    return Stage(
+        name="proving",
+        phase=ReloadPhase.PROVING,
+        places=places,
+        gate=ReadyGate(),
+        on_failure=on_failure,
         can_be_superseded=True,
     )
 

@@ -1,22 +1,22 @@
-"""The part of the configuration that decisions depend on, as a value: they branch on its fields alone."""
+"""The part of the configuration that decisions depend on, as one value. Decisions read no other option."""
 
 import msgspec
 
 from asgireload.config import Config
 
 BROKEN_MOMENT = 0.06
-"""Seconds without further changes before broken code is shown: it may be half a checkout."""
+"""Seconds without further changes before broken code is shown: a checkout may be under way."""
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """The part of the configuration that decisions depend on. Times in seconds."""
+    """The options that decisions depend on. Times in seconds."""
 
     workers: int = 1
     preload: bool | None = None
-    """None: preload, and fall back when the application does not allow it."""
+    """None: preload, and fall back to no preloading when the application cannot be forked safely."""
     boot_timeout: float = 120.0
     changes_give_way: bool = False
-    """What imports, starts or ends while workers serve in its place computes only when they do not."""
+    """Processes that import, boot or exit while other workers serve have low CPU priority."""
     probation: float = 1.0
     surge: int = 1
     drain_overlap: bool = True
@@ -28,39 +28,39 @@ class Policy(msgspec.Struct, frozen=True):
     drain_timeout: float = 20.0
     lifespan_timeout: float = 5.0
     exit_timeout: float | None = None
-    """How long a worker may take to leave once it has drained; None: what is left of its time to drain."""
+    """Seconds that a worker may take to exit after its drain; None: what is left of its time to drain."""
     max_requests: int | None = None
     max_requests_jitter: int = 0
     max_rss: int | None = None
     worker_lifetime: float | None = None
     max_workers: int = 512
     coalesce_window: float = 0.05
-    """How long a reload waits for more requests that mean the same, so that all get one id."""
+    """Seconds that a reload waits for further requests, which are then served by the same reload."""
     tries_everywhere: bool = False
-    """New code boots in all slots at once, and not first in one that tries it."""
+    """New code boots in all slots at once, instead of being tried in one slot first."""
     shows_failures: bool = False
-    """Code that cannot be loaded, does not start or keeps dying is shown instead of refused."""
+    """Code that cannot be loaded, does not start or keeps dying shows its failure instead of being refused."""
     waits_after_failed_start: bool = False
-    """When the first load fails the server waits for the next reload instead of ending."""
+    """When the first load fails, the server waits for the next reload instead of exiting."""
     awaits_superseded: bool = False
-    """New code waits for the end of processes that were killed while they imported older code: they could still
-    write outdated bytecode, behind the eyes that look for it."""
+    """A reload waits for the end of processes that were killed while they imported older code, because they could
+    still write outdated bytecode after the check for it."""
     old_generations: int | None = None
-    """Generations of which workers may still drain when another reload begins: the workers of the oldest are ended
-    then. None: the reload waits for them instead, and `drain_generations` says how many may drain."""
+    """The number of generations that may still drain when another reload begins: at that number, the workers of the
+    oldest are killed. None: the reload waits for them instead, limited by `drain_generations`."""
     template_becomes_worker: bool = False
-    """Where one worker is wanted, its template becomes it and forks none."""
+    """When one worker is wanted, the template becomes that worker and forks none."""
     replaces_from_disk: bool = False
-    """A worker that no template can fork anew is replaced by a load of what is there now."""
+    """A worker that no template can fork again is replaced by a load of the present code."""
     remembers_unsafe: bool = False
-    """Code that could not be shared by forking is loaded without preloading from then on: finding it out anew
-    would cost each change a second load."""
+    """Code that could not be shared by forking is loaded without preloading from then on. Otherwise each change
+    would cost a second load."""
     names_changes: bool = False
-    """A verdict says what was read rather than what became of each slot."""
+    """The log message about a reload names what was read instead of the steps of each slot."""
     is_patient: bool = False
-    """At a terminal: a worker may sit in a debugger, so it is not killed for being silent."""
+    """At a terminal: a worker may be stopped in a debugger, so a missing heartbeat does not kill it."""
     hold_timeout: float = 0.0
-    """How long workers let new requests wait for newer code; 0: they do not."""
+    """Seconds that workers hold new requests for newer code; 0: they do not."""
 
 
 def make_policy(config: Config) -> Policy:

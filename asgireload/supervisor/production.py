@@ -1,6 +1,6 @@
-"""A server in production, as far as it differs from one with `--reload`.
+"""The production mode: what differs from a server with `--reload`.
 
-This file imports little: a start waits for it before the first template has its order.
+This module imports little, because the first template gets its load request only after these imports.
 """
 
 import logging
@@ -13,14 +13,14 @@ from asgireload.supervisor.load_requests import first_request
 if TYPE_CHECKING:
     from asgireload.supervisor.handles import Handles
     from asgireload.supervisor.policy import Policy
-    from asgireload.supervisor.start import Resources
+    from asgireload.supervisor.resources import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
 
 _logger = logging.getLogger("asgireload.error")
 
 
 class Production:
-    """The mode without `--reload`. The early template is the caller's to end."""
+    """The mode without `--reload`. The caller ends the early template."""
 
     def __init__(self, early_template: EarlyTemplate) -> None:
         self._early_template = early_template
@@ -36,7 +36,7 @@ class Production:
         self._early_template.request(request, resources.scoreboard.descriptor)
 
     def make_policy(self, config: Config) -> "Policy":
-        """Return the slice of the configuration that decisions depend on."""
+        """Return the part of the configuration that decisions depend on."""
         from asgireload.supervisor.policy import make_policy
 
         return make_policy(config)
@@ -48,7 +48,7 @@ class Production:
         directory: str,
         supervisor: "SupervisorPort",
     ) -> "ModeParts":
-        """Return a source of fresh templates."""
+        """Return a source of templates in fresh interpreters."""
         from asgireload.supervisor.fresh_templates import FreshTemplates
         from asgireload.supervisor.template_source import ModeParts
 

@@ -1,8 +1,8 @@
-"""Compare the picture of the children with what is wished, and return the next steps. Pure; never waits.
+"""Compare the picture of the children with the wanted state, and return the next steps. Pure; never waits.
 
-`reconcile()` is called after every event and whenever `next_deadline()` has come. It brings deadlines
-to bear, carries the running reload forward, fills, promotes and empties slots, and lets templates go
-that nothing needs. It updates the picture with what it has ordered, so calling it again asks for nothing.
+`reconcile()` is called after every event and at every `next_deadline()`. It enforces deadlines, advances the
+running reload, fills, promotes and empties slots, and retires templates that are not needed. It updates the picture
+as if the steps were done, so a second call returns no steps.
 """
 
 from asgireload.draining import DrainReason
@@ -42,11 +42,11 @@ from asgireload.supervisor.rollout import (
 from asgireload.supervisor.waiting import tell_waits
 
 _PASSES = 1000
-"""Each pass carries the reload at least one slot or phase further, so this is never reached."""
+"""The limit of passes. Each pass advances the reload by at least one slot or stage, so the limit is not reached."""
 
 
 def reconcile(fleet: Fleet, now: float) -> list[Step]:
-    """Return the steps that are due at `now`, with the picture updated as if they were done."""
+    """Return the steps that are due at `now`, and update the picture as if they were done."""
     steps: list[Step] = []
     for _ in range(_PASSES):
         if fleet.phase is Phase.FINISHED:
@@ -74,7 +74,7 @@ def reconcile(fleet: Fleet, now: float) -> list[Step]:
 
 
 def _position(fleet: Fleet) -> tuple[object, ...]:
-    """What a pass may change without asking for a step."""
+    """Return what a pass may change without returning a step."""
     reload = fleet.reload
     return (
         fleet.phase,
@@ -85,7 +85,7 @@ def _position(fleet: Fleet) -> tuple[object, ...]:
 
 
 def next_deadline(fleet: Fleet, now: float) -> float | None:
-    """Return the moment at which `reconcile` must be called again, event or not."""
+    """Return the moment at which `reconcile` must be called again, even without an event; None for never."""
     times = [child.deadline for child in fleet.children.values()]
     times.append(fleet.tell_waits_at)
     times += [slot.not_before for slot in fleet.all_slots() if slot.not_before > now]
@@ -117,7 +117,7 @@ def _expire(fleet: Fleet, now: float) -> list[Step]:
         if child.state.is_booting:
             steps += transitions.kill_child(child, KillReason.BOOT_TIMEOUT, now, dump=True)
         elif child.state is State.DRAINING:
-            # Of one that drains, its stacks say what it waited for.
+            # The stacks of a draining child show what it waited for.
             is_exiting = child.drained or not child.role.drains
             why = KillReason.EXIT_TIMEOUT if is_exiting else KillReason.DRAIN_TIMEOUT
             steps += transitions.kill_child(child, why, now, dump=child.role.drains)
@@ -128,7 +128,7 @@ def _expire(fleet: Fleet, now: float) -> list[Step]:
 
 def _finish_stop(fleet: Fleet) -> list[Step]:
     steps: list[Step] = []
-    # One that was killed may accept until its exit is collected.
+    # A worker that was killed may accept connections until its exit is collected.
     has_ended = all(worker.stopped_accepting for worker in fleet.workers.values())
     if has_ended and not fleet.listeners_are_shut:
         fleet.listeners_are_shut = True
@@ -139,7 +139,7 @@ def _finish_stop(fleet: Fleet) -> list[Step]:
 
 
 def _has_failed_to_start(fleet: Fleet) -> bool:
-    """The first load has failed, and nothing serves or is waited for."""
+    """Return whether the first load has failed and the server does not wait for another one."""
     return (
         fleet.phase is Phase.SERVING
         and fleet.serving is None
@@ -150,7 +150,7 @@ def _has_failed_to_start(fleet: Fleet) -> bool:
 
 
 def _judge_outage(fleet: Fleet, now: float) -> list[Step]:
-    """Give up when nothing has served for too long; never while a worker does."""
+    """Stop the server when no worker has served for `give_up_after` seconds."""
     for child in fleet.children.values():
         if child.role.serves and child.state is State.READY and child.ready_at is not None:
             if now - child.ready_at >= SERVING_STEADILY:
@@ -168,7 +168,7 @@ def _judge_outage(fleet: Fleet, now: float) -> list[Step]:
 
 
 def _is_out(fleet: Fleet) -> bool:
-    """Nothing serves any more, and the time for that is limited."""
+    """Return whether nothing serves any more and the time for that is limited."""
     return (
         fleet.phase is Phase.SERVING
         and fleet.serving is not None
@@ -200,15 +200,15 @@ def _fill(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
 
 
 def _may_promote(fleet: Fleet, slot: Slot) -> bool:
-    """The next generation's worker is ready, and the reload is past the point of trying it."""
+    """Return whether a worker of the next generation is ready and the reload's stage promotes it."""
     assert slot.next is not None
     return is_ready(fleet, slot, slot.next) and allows_promotion(fleet, slot.next)
 
 
 def _owed(fleet: Fleet, slot: Slot) -> list[int]:
-    """Generations of which the slot must have a live worker.
+    """Return the generations of which the slot must have a live worker.
 
-    A slot that goes back from a refused generation owes nobody a worker of that one.
+    A slot that goes back from a refused generation needs no worker of that generation.
     """
     refused = fleet.reload.refused if fleet.reload is not None else None
     goes_back = refused is not None and slot.serves == refused
@@ -237,14 +237,14 @@ def _keep_one(fleet: Fleet, slot: Slot, generation: int, now: float) -> list[Ste
 
 
 def _miss_template(fleet: Fleet, generation: int, now: float) -> list[Step]:
-    """A worker is owed and no template can fork it."""
+    """Handle a slot that needs a worker when no template can fork it."""
     known = fleet.generations[generation]
     if known.template_id is not None:
         return []
     reload = fleet.reload
     is_new = reload is not None and reload.target == generation
     if fleet.policy.template_becomes_worker and is_new:
-        # Its template has become the only worker, and now there are to be more.
+        # The template has become the only worker, and now more workers are wanted.
         return transitions.start_template(
             fleet, generation, now, preload=not known.retried, failure=known.broken
         )
@@ -262,13 +262,13 @@ def _miss_template(fleet: Fleet, generation: int, now: float) -> list[Step]:
 
 
 def _retire(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
-    """Let go what the slot does not owe any more, once what it owes is ready."""
+    """Retire children that the slot does not need any more, once the generation that it serves is ready."""
     if slot.serves is None or not is_ready(fleet, slot, slot.serves):
         return []
     steps: list[Step] = []
     for child in fleet.children_of(slot):
         outdated = child.generation not in (slot.serves, slot.next)
-        # By one of its own generation: in its probation the new code must not give way to the old.
+        # Only for a successor of the same generation: on probation, old code must not replace the new.
         recycled = child.recycle != "" and _has_ready_successor(fleet, slot, child.generation)
         if not child.state.is_live or not (outdated or recycled):
             continue
@@ -280,10 +280,10 @@ def _retire(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
 
 
 def _steer(fleet: Fleet) -> list[Step]:
-    """Keep new connections away from slots where nobody would take them.
+    """Keep new connections away from slots without a ready worker.
 
-    Under `--accept per-slot` they would wait in the slot's own queue: of a slot that is scaled away,
-    until it is closed; of one in backoff, until its next worker is ready.
+    Under `--accept per-slot` the connections would wait in the slot's own queue: until the slot is closed if it is
+    scaled away, until its next worker is ready if it is in backoff.
     """
     serving = {worker.place for worker in fleet.workers.values() if worker.state is State.READY}
     away = frozenset(
@@ -302,7 +302,7 @@ def _empty(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
     children = fleet.children_of(slot)
     for child in children:
         steps += transitions.discard_child(fleet, child, now, DrainReason.SCALE_DOWN)
-    # Only the last slot may go: listeners of a SO_REUSEPORT group are counted from the front.
+    # Only the last slot may be removed: sockets of a SO_REUSEPORT group are numbered from the first.
     slots = fleet.slots_of(slot.role)
     if not children and slot is slots[-1]:
         slots.pop()
@@ -312,8 +312,8 @@ def _empty(fleet: Fleet, slot: Slot, now: float) -> list[Step]:
 
 
 def _hold(fleet: Fleet) -> list[Step]:
-    """Development: requests that come after a save wait for what was saved. A worker that is starting is told,
-    too, before it accepts anything."""
+    """Development: hold requests that arrive after a save until the saved code serves. A worker that is booting is
+    told as well, before it accepts anything."""
     if fleet.policy.hold_timeout <= 0:
         return []
     steps: list[Step] = []
@@ -329,7 +329,7 @@ def _hold(fleet: Fleet) -> list[Step]:
 
 
 def _is_outdated(fleet: Fleet, worker: Worker) -> bool:
-    """Newer code than the worker's is there, or on its way."""
+    """Return whether newer code than the worker's has arrived or is expected."""
     reload = fleet.reload
     if fleet.is_changing or fleet.pending is not None:
         return True
@@ -340,7 +340,7 @@ def _is_outdated(fleet: Fleet, worker: Worker) -> bool:
 
 
 def _is_last_to_leave(fleet: Fleet, template: Template) -> bool:
-    """Return whether children of the template still use what it will remove at its end."""
+    """Return whether children of the template still use what the template removes at its end."""
     return template.cleans_up and any(
         child.role.begun_from is BegunFrom.TEMPLATE and child.generation == template.generation
         for child in fleet.children.values()
@@ -348,7 +348,7 @@ def _is_last_to_leave(fleet: Fleet, template: Template) -> bool:
 
 
 def _close_last_templates(fleet: Fleet, now: float) -> list[Step]:
-    """At a stop: let those go that had to wait for their workers."""
+    """At a stop, close the channels of templates whose workers have ended."""
     steps: list[Step] = []
     for template in fleet.templates.values():
         if template.state.is_live and not _is_last_to_leave(fleet, template):
@@ -372,7 +372,7 @@ def _retire_templates(fleet: Fleet, now: float) -> list[Step]:
             if not replaced:
                 generation.template_id = None
             steps += transitions.discard_child(fleet, template, now)
-    # Numbers of generations that nothing refers to any more need not be remembered.
+    # Forget generations that nothing refers to any more.
     alive = needed | {child.generation for child in fleet.children.values()}
     for number in [number for number in fleet.generations if number not in alive]:
         del fleet.generations[number]

@@ -1,9 +1,9 @@
-"""Releases that a symbolic link names, and the packages that a reload would take from the wrong one.
+"""Releases that a symbolic link names, and packages that a reload would load from the wrong release.
 
     /srv/shop/current -> releases/42        asgireload runs with /srv/shop/releases/41/.venv
 
-A console script names its interpreter by the path of the release that it was installed in, whatever link it was
-started through. A reload then loads new code with old packages, and succeeds.
+A console script names its interpreter by the path of the release that it was installed in, even if it was started
+through a link. A reload then loads new code with old packages, and succeeds.
 """
 
 import logging
@@ -17,24 +17,24 @@ _logger = logging.getLogger("asgireload.error")
 
 class LinkedRelease(msgspec.Struct, frozen=True):
     link: str
-    """As it was typed."""
+    """The link, as it was typed."""
     root: str
-    """What it leads to; the same where there is no link."""
+    """The target of the link; equal to `link` when there is no link."""
 
 
 class Mixture(msgspec.Struct, frozen=True):
-    """An application with the packages of another release than its own."""
+    """An application that runs with the packages of another release."""
 
     environment: str
-    """That the server runs with."""
+    """The environment that the server runs with."""
     own: str
-    """That belongs to the application, if there is one."""
+    """The environment in the application's own release, which may not exist."""
     through_link: str
-    """How to name it so that it changes with the release."""
+    """The path of the environment through the link, which changes with the release."""
 
 
 def release_of(typed: str, resolved: str) -> LinkedRelease:
-    """Return the link of a path and what it leads to, without what follows it in both. Pure."""
+    """Return the link in a path and its target, without the common rest of both paths. Pure."""
     link, root = typed, resolved
     while link != root:
         (rest, name), (other, other_name) = os.path.split(link), os.path.split(root)
@@ -45,10 +45,10 @@ def release_of(typed: str, resolved: str) -> LinkedRelease:
 
 
 def find_mixture(first: LinkedRelease, now: LinkedRelease, environment: str) -> Mixture | None:
-    """Return what a reload mixes, or None. Pure.
+    """Return the mixture that a reload would load, or None. Pure.
 
-    `first` is the release at the start, `now` the one that is loaded; `environment` is where the interpreter's
-    packages lie, links followed.
+    `first` is the release at the start, `now` the release that is loaded; `environment` is the resolved path of the
+    interpreter's packages.
     """
     if first.root == now.root or not environment.startswith(first.root + os.sep):
         return None
@@ -57,17 +57,17 @@ def find_mixture(first: LinkedRelease, now: LinkedRelease, environment: str) -> 
 
 
 class Releases:
-    """`look()` at each generation; it warns once for each that is mixed."""
+    """Checks each new generation in `look()`, and logs a warning for each one that mixes releases."""
 
     def __init__(self, directory: str) -> None:
-        """`directory` is where the application is loaded from, as it was typed."""
+        """`directory` is the directory from which the application is loaded, as it was typed."""
         self._typed = os.path.normpath(directory)
         self._first = self._release()
         self._looked_at: int | None = None
 
     def look(self, generation: int) -> None:
         if self._looked_at is not None and generation <= self._looked_at:
-            return  # another template of a generation that was looked at
+            return  # another template of a generation that was already checked
         is_first = self._looked_at is None
         self._looked_at = generation
         if is_first:

@@ -1,6 +1,6 @@
-"""The record of a reload: who asked, how far it is, what happened to each slot, and its verdict.
+"""The record of a reload: its origins, its progress, what happened in each slot, and its outcome.
 
-While it runs it carries its plan and the row that it has come to; `rollout` reads both.
+While the reload runs, the record holds its plan and the current row of the plan; `rollout` reads both.
 """
 
 from enum import Enum
@@ -20,7 +20,7 @@ class Outcome(Enum):
     REVERTED = "reverted"
     SUPERSEDED = "superseded"
     ABANDONED = "abandoned"
-    """The server stopped before the verdict."""
+    """The server stopped before the reload was over."""
 
 
 class SlotStep(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class SlotStep(msgspec.Struct, frozen=True):
 
 
 class Reload(msgspec.Struct):
-    """One reload; times are monotonic seconds."""
+    """One reload. Times are monotonic seconds."""
 
     reload_id: int
     requested_at: float
@@ -40,57 +40,57 @@ class Reload(msgspec.Struct):
     phase: ReloadPhase = ReloadPhase.PENDING
     outcome: Outcome = Outcome.PENDING
     source: int | None = None
-    """Generation that served when it began; None for the first load."""
+    """The generation that served when the reload began; None for the first load."""
     target: int | None = None
     delayed_at: float | None = None
-    """Since when it waited for older workers to drain before it began."""
+    """Since when it has waited, before it began, for older workers to drain."""
     started_at: float | None = None
     ended_at: float | None = None
     plan: Plan = ()
     row: int = 0
     window: Window = msgspec.field(default_factory=lambda: Window(0.0, {}))
-    """What was counted when the row began."""
+    """The counts at the start of the current stage."""
     look_again_at: float | None = None
-    """When time alone changes what the gate of the row says; None: only an event does."""
+    """When the gate of the current stage must be asked again without an event; None if only after an event."""
     held_for: Failure | None = None
-    """Why nothing more changes until the next reload takes its place."""
+    """The failure that holds the reload: nothing more changes until the next reload replaces this one."""
     refused: int | None = None
-    """The generation that its slots go back from: the target, when it is given up."""
+    """The generation that the slots go back from: the target, after the reload was given up."""
     ending: Outcome = Outcome.FAILED
-    """The outcome, when it goes back."""
+    """The outcome of the reload after its slots have gone back."""
     failure: Failure | None = None
     detail: str = ""
-    """What was read for it, for the log."""
+    """What was read for this reload, for the log."""
     shows: Failure | None = None
-    """Development: nothing is loaded for it, and this is shown."""
+    """Development: no code is loaded for this reload, which shows this failure instead."""
     serving: int | None = None
     uniform: bool = True
     steps: list[SlotStep] = msgspec.field(default_factory=list)
     drained: int = 0
     killed: int = 0
     crashed: int = 0
-    """Old workers that ended in the middle of their drain, not by our signal."""
+    """Old workers that ended during their drain, not by a signal of the supervisor."""
     exchanges_cut: int = 0
     websockets_closed: int = 0
     handed_over: int = 0
-    """Connections that went on in another worker."""
+    """Connections that continue in another worker."""
     came_back: int = 0
-    """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
+    """Offers of a connection that were not accepted: the connection was offered to another worker, or ended."""
     shutdown_failures: int = 0
     """Workers whose lifespan shutdown failed or was not completed."""
 
     @property
     def stage(self) -> Stage:
-        """The row of the plan that a running reload has come to."""
+        """The current stage of a running reload."""
         return self.plan[self.row]
 
     @property
     def towards(self) -> int | None:
-        """The generation that its slots change to."""
+        """The generation that the slots change to."""
         return self.target if self.refused is None else self.source
 
     def waited(self, now: float) -> float:
-        """Seconds that it has waited for older workers to drain."""
+        """Return the seconds for which the reload has waited for older workers to drain."""
         if self.delayed_at is None:
             return 0.0
         return (self.started_at if self.started_at is not None else now) - self.delayed_at
@@ -104,7 +104,7 @@ class Reload(msgspec.Struct):
 
 
 def describe_steps(reload: Reload) -> list[str]:
-    """Return a line for each slot: what happened to it, and at which second of the reload."""
+    """Return a line for each slot with its events and their seconds since the reload began."""
     began = reload.started_at if reload.started_at is not None else reload.requested_at
     by_slot: dict[int, list[str]] = {}
     for step in reload.steps:

@@ -1,4 +1,4 @@
-"""What a configuration needs that it cannot bring: packages it asks for by name."""
+"""The packages that options of a configuration need."""
 
 from importlib.util import find_spec
 
@@ -7,7 +7,7 @@ from asgireload.errors import StartupError
 
 
 def check_requirements(config: Config) -> None:
-    """Raise StartupError naming the option and the package that it needs."""
+    """Raise StartupError, naming the option and the package, when a package that an option needs is missing."""
     for wanted, option, package, module in (
         (config.loop == "uvloop", "--loop uvloop", "uvloop", "uvloop"),
         (config.http == "httptools", "--http httptools", "httptools", "httptools"),

@@ -1,7 +1,7 @@
-"""The roles of supervised processes: one row each, with what the supervisor's code asks of a role.
+"""The roles of supervised processes: one row for each, with what the supervisor's code needs to know of it.
 
-Decisions (`reconcile`, `observe`, `transitions`) and handles treat children by their row and not by its name, so a
-new kind of child is a row here and whatever is truly its own.
+Decisions (`reconcile`, `observe`, `transitions`) and handles use the fields of a role, not its name, so a new kind
+of child needs a row here and the code that is specific to it.
 """
 
 from enum import Enum
@@ -10,7 +10,7 @@ import msgspec
 
 
 class BegunFrom(Enum):
-    """What a process is begun from."""
+    """What a process is started or forked from."""
 
     INTERPRETER = "a fresh interpreter, or a fork source"
     TEMPLATE = "a fork of the template of its generation"
@@ -19,35 +19,35 @@ class BegunFrom(Enum):
 
 
 class Role(msgspec.Struct, frozen=True):
-    """What a child of one kind is like. Times in seconds."""
+    """The properties of one kind of child. Times in seconds."""
 
     name: str
-    """As logs, status, metrics, messages and fault files write it."""
+    """The name in logs, status, metrics, messages and fault files."""
     begun_from: BegunFrom
     has_places: bool = False
-    """Its children have stable places, 0 to n - 1. A place is filled again when its child is gone."""
+    """Children of this role have stable places, 0 to n - 1. A place is filled again when its child is gone."""
     drains: bool = False
-    """It is told to drain, by a message. A child of another role is let go by closing its channel, and ends."""
+    """A child of this role is told to drain by a message. Other roles end when their channel is closed."""
     end_timeout: float | None = None
-    """How long it may take to end when it was let go; None: as long as a drain, by the options for it."""
+    """Time to end after the channel was closed. None for a role that drains: the options define its time."""
     serves: bool = False
     """A ready child of this role accepts connections. Without one the server is out of service."""
     has_heartbeat: bool = False
-    """It has a scoreboard record, which says when its loop last turned."""
+    """A child of this role has a scoreboard record with its last heartbeat."""
     imports_first: bool = False
-    """It imports the application, which may start processes. They end with it when it is killed."""
+    """A child of this role imports the application, which may start processes. They end with a killed child."""
     log_prefix: str = ""
-    """Before the number of its place, in log lines about it."""
+    """Prefix of the place in log lines about a child."""
 
     @property
     def title(self) -> str:
-        """The name as the first word of a sentence."""
+        """The name, capitalized as the first word of a sentence."""
         return self.name.capitalize()
 
 
 TEMPLATE_END_TIMEOUT = 8.0
-"""Exit handlers of the application, which a template limits to 5 s itself, and a second for processes that its
-import has started."""
+"""Time for the exit handlers of the application, which a template limits to 5 s itself, and a second for processes
+that its import has started."""
 
 TEMPLATE = Role(
     "template", BegunFrom.INTERPRETER, end_timeout=TEMPLATE_END_TIMEOUT, imports_first=True

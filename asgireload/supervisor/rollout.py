@@ -1,7 +1,7 @@
-"""The machine that carries a reload along the rows of its plan. Pure; it knows no plan by name.
+"""The state machine that carries a reload through the stages of its plan. Pure; independent of particular plans.
 
-In each pass it lets the slots of the running stage change, as many at a time as the stage allows, and asks the
-stage's gate whether the next row begins. After the last row the reload is concluded.
+Each pass lets the slots of the running stage change, as many at a time as the stage allows, and asks the gate of
+the stage whether the next stage begins. After the last stage the reload is concluded.
 """
 
 from asgireload.failures import Failure
@@ -22,7 +22,7 @@ from asgireload.supervisor.reloads import Outcome, Reload
 
 
 def carry_reload(fleet: Fleet, now: float) -> list[Step]:
-    """Begin the reload that is due, or carry the running one further."""
+    """Begin the pending reload, or advance the running one."""
     reload = fleet.reload
     if reload is None:
         return _begin_pending(fleet, now)
@@ -44,7 +44,7 @@ def carry_reload(fleet: Fleet, now: float) -> list[Step]:
 
 
 def next_rollout_deadline(fleet: Fleet, now: float) -> float | None:
-    """Return the moment at which `carry_reload` must be called again, event or not."""
+    """Return the moment at which `carry_reload` must be called again, even without an event."""
     times: list[float | None] = []
     if fleet.reload is not None and fleet.reload.held_for is None:
         times.append(fleet.reload.look_again_at)
@@ -58,19 +58,19 @@ def next_rollout_deadline(fleet: Fleet, now: float) -> float | None:
 
 
 def allows_promotion(fleet: Fleet, generation: int) -> bool:
-    """Return whether a slot may serve the generation as soon as a worker of it is ready there."""
+    """Return whether a slot may serve the generation as soon as a worker of that generation is ready in it."""
     reload = fleet.reload
     return reload is None or reload.towards != generation or reload.stage.promotes
 
 
 def reads_traffic(fleet: Fleet) -> bool:
-    """Return whether the running stage is judged by what workers serve, so that it must be read for it."""
+    """Return whether the gate of the running stage needs the traffic of workers."""
     reload = fleet.reload
     return reload is not None and reload.held_for is None and reload.stage.gate.reads_traffic
 
 
 def is_ready(fleet: Fleet, slot: Slot, generation: int) -> bool:
-    """A worker of the generation serves, be it one that shall be recycled."""
+    """Return whether the slot has a ready worker of the generation, even if the worker is to be recycled."""
     return any(
         worker.generation == generation and worker.state is State.READY
         for worker in fleet.children_of(slot)
@@ -96,7 +96,7 @@ def _coalesce_until(fleet: Fleet, pending: Reload) -> float:
 
 
 def _wait_for_room(fleet: Fleet, pending: Reload, now: float) -> list[Step]:
-    """Say once that the reload waits for old workers, or end those of the oldest generation."""
+    """Log once that the reload waits for old workers, or kill the workers of the oldest generation."""
     if fleet.policy.old_generations is not None:
         oldest = min(old_generations(fleet))
         steps: list[Step] = []
@@ -111,7 +111,7 @@ def _wait_for_room(fleet: Fleet, pending: Reload, now: float) -> list[Step]:
 
 
 def _is_importing_old_code(fleet: Fleet) -> bool:
-    """Something that was killed in the middle of its import has not ended yet, and that is waited for."""
+    """Return whether the policy waits for processes that were killed during an import, and one has not ended."""
     return fleet.policy.awaits_superseded and any(
         child.state in (State.DRAINING, State.DYING) and child.ready_at is None
         for child in fleet.children.values()
@@ -119,7 +119,7 @@ def _is_importing_old_code(fleet: Fleet) -> bool:
 
 
 def _end_held(fleet: Fleet, reload: Reload, why: Failure, now: float) -> list[Step]:
-    """The next reload takes the place of one that is held."""
+    """Conclude a held reload when the next one is due."""
     pending = fleet.pending
     if pending is None or now < _coalesce_until(fleet, pending):
         return []
@@ -130,7 +130,7 @@ def _end_held(fleet: Fleet, reload: Reload, why: Failure, now: float) -> list[St
 
 
 def _change_slots(fleet: Fleet, reload: Reload, now: float) -> None:
-    """Let the next slots of the stage change, while fewer than its surge do."""
+    """Let further slots of the stage change, up to the stage's surge at a time."""
     stage = reload.stage
     staying = [slot for slot in fleet.slots if not slot.leaving]
     chosen = staying[: stage.places.count(len(staying))]
@@ -140,11 +140,12 @@ def _change_slots(fleet: Fleet, reload: Reload, now: float) -> None:
         waiting = waiting[: max(0, stage.surge - changing)]
     for slot in waiting:
         slot.next = reload.towards
-        slot.not_before = now  # the backoff was the old code's
+        slot.not_before = now  # the backoff was for the old code
 
 
 def _is_changing(fleet: Fleet, slot: Slot, reload: Reload) -> bool:
-    """Its new worker is to boot or boots; without `--drain-overlap` also: its old worker has not left."""
+    """Return whether the new worker is still to boot or boots; without `--drain-overlap`, also whether the old
+    worker has not exited."""
     if slot.next == reload.towards:
         return True
     if slot.serves != reload.towards or fleet.policy.drain_overlap:
@@ -153,7 +154,7 @@ def _is_changing(fleet: Fleet, slot: Slot, reload: Reload) -> bool:
 
 
 def _judge_stage(fleet: Fleet, reload: Reload, now: float) -> GateResult:
-    """Ask the gate of the running stage, and note when to ask it again."""
+    """Ask the gate of the running stage, and record when to ask it again."""
     assert reload.towards is not None
     gate = reload.stage.gate
     new = _figures_of(fleet, reload, reload.towards, now)
@@ -167,7 +168,7 @@ def _judge_stage(fleet: Fleet, reload: Reload, now: float) -> GateResult:
 
 
 def _choose_action(reload: Reload, result: GateResult, now: float) -> FailureAction | None:
-    """Return what a gate that has not passed leads to; None: nothing yet."""
+    """Return the action that follows from a gate that has not passed; None for no action yet."""
     stage = reload.stage
     if result.outcome is GateOutcome.FAILED:
         return stage.on_failure.start

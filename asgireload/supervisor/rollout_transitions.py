@@ -1,6 +1,6 @@
-"""How a reload begins, fails, goes back and is committed: changes of the picture, with the steps they ask for.
+"""How a reload begins, fails, is restored and is committed: changes of the picture, with the steps to carry out.
 
-`rollout` and `observe` decide when; this file says what follows. Nothing here waits or does I/O.
+`rollout` and `observe` decide when; this module defines what happens. Nothing here waits or does I/O.
 """
 
 from asgireload.failures import Failure
@@ -18,13 +18,13 @@ from asgireload.supervisor.transitions import (
 )
 
 HISTORY_LIMIT = 100
-"""Reloads remembered; a record is a few kilobytes, a traceback included."""
+"""Reloads kept in the history; a record takes a few kilobytes, including a traceback."""
 ORIGIN_LIMIT = 100
-"""Requests named in one record; a storm of signals must not grow it without bound."""
+"""Requests named in one record, so that a storm of signals does not grow the record without bound."""
 
 
 def begin(fleet: Fleet, now: float) -> list[Step]:
-    """Turn the pending reload into the running one: start a template for the next generation."""
+    """Make the pending reload the running one: start a template for the next generation."""
     reload = fleet.pending
     assert reload is not None
     fleet.pending = None
@@ -54,7 +54,7 @@ def begin(fleet: Fleet, now: float) -> list[Step]:
 
 
 def replace_lost_worker(fleet: Fleet, now: float) -> list[Step]:
-    """A worker has died that no template can fork anew: load what is there now."""
+    """Request a reload to replace a dead worker that no template can fork; the next such request backs off."""
     fleet.own_reloads += 1
     fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
     ask_reload(fleet, "a worker is missing", now)
@@ -62,13 +62,13 @@ def replace_lost_worker(fleet: Fleet, now: float) -> list[Step]:
 
 
 def show_crash(fleet: Fleet, failure: Failure, now: float) -> list[Step]:
-    """What serves keeps dying, so the next generation only says so."""
+    """Request a reload whose generation only shows the crash, because the serving code keeps dying."""
     ask_reload(fleet, "a worker died", now).shows = failure
     return []
 
 
 def ask_reload(fleet: Fleet, origin: str, now: float) -> Reload:
-    """Return the pending reload, new or not, with one more who asks for it."""
+    """Add `origin` to the pending reload, and return the reload. Create the reload when there is none."""
     if fleet.pending is None:
         fleet.last_reload_id += 1
         fleet.pending = Reload(fleet.last_reload_id, now, [origin])
@@ -78,21 +78,21 @@ def ask_reload(fleet: Fleet, origin: str, now: float) -> Reload:
 
 
 def retry_without_preload(fleet: Fleet, generation: Generation, now: float) -> list[Step]:
-    """Start the generation again in a template that imports nothing; workers import by themselves."""
+    """Restart the generation in a template that imports nothing, so that each worker imports the application."""
     steps = _begin_again(fleet, generation, now)
     generation.retried = True
     return steps + start_template(fleet, generation.number, now, preload=False)
 
 
 def show_failure(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
-    """Start the generation again in a template that imports nothing and shows why it could not."""
+    """Restart the generation in a template that imports nothing and shows the failure."""
     steps = _begin_again(fleet, generation, now)
     generation.broken = failure
     return steps + start_template(fleet, generation.number, now, preload=True, failure=failure)
 
 
 def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]:
-    """Let go of what there is of a generation that is being loaded."""
+    """Kill or let go of the processes of a generation that is being loaded, and return to the first stage."""
     steps: list[Step] = []
     for worker in list(fleet.workers.values()):
         if worker.generation == generation.number and worker.state.is_live:
@@ -101,14 +101,14 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
     is_refused = reload is None or reload.refused is not None
     for slot in fleet.slots:
         if slot.serves == generation.number and not is_refused:
-            slot.next = generation.number  # it has to prove itself there again
+            slot.next = generation.number  # the generation is proven there again
         elif slot.next == generation.number:
             slot.next = None
     if generation.template_id is not None:
         template = fleet.templates.get(generation.template_id)
         if template is not None:
             if template.ready_at is not None or generation.unsafe_reasons:
-                # It waits for orders, and ends what its import has started.
+                # The template waits for commands, and ends what its import has started.
                 steps += let_go(template, now)
             else:
                 steps += kill_child(template, KillReason.DISCARDED, now)
@@ -118,12 +118,12 @@ def _begin_again(fleet: Fleet, generation: Generation, now: float) -> list[Step]
 
 
 def begin_next_stage(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
-    """Go to the next row of the plan; behind the last one conclude the reload."""
+    """Go to the next stage of the plan; after the last stage conclude the reload."""
     if reload.row + 1 < len(reload.plan):
         _begin_stage(fleet, reload, reload.row + 1, now)
         return []
     if reload.refused is not None:
-        # Every slot serves the source again, or the time for it is over.
+        # Every slot serves the source again, or the time for the restore is over.
         return _conclude(fleet, reload, reload.ending, now)
     return commit(fleet, now)
 
@@ -137,7 +137,7 @@ def _begin_stage(fleet: Fleet, reload: Reload, row: int, now: float) -> None:
 
 
 def respond(fleet: Fleet, action: FailureAction, failure: Failure, now: float) -> list[Step]:
-    """Do what the running stage says of a failure. GO_ON is the caller's, who knows what goes on."""
+    """Carry out the running stage's action for a failure. The caller carries out GO_ON itself."""
     reload = fleet.reload
     assert reload is not None
     assert reload.target is not None
@@ -167,7 +167,7 @@ def _hold_rollout(reload: Reload, failure: Failure) -> list[Step]:
 
 
 def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[Step]:
-    """Give the running reload up: what has changed goes back, what is new leaves."""
+    """Give up the running reload: slots that have changed go back, and workers of the new generation leave."""
     reload = fleet.reload
     assert reload is not None
     assert reload.target is not None
@@ -187,13 +187,13 @@ def fail(fleet: Fleet, failure: Failure, ending: Outcome, now: float) -> list[St
     if not changed:
         return steps + _conclude(fleet, reload, ending, now)
     if fleet.loaded_template(reload.source) is None:
-        # Nothing to go back to: the generation that served has lost its template.
+        # The slots cannot go back: the previous generation has lost its template.
         return steps + _conclude(fleet, reload, ending, now)
     return steps + restore(fleet, reload, now)
 
 
 def restore(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
-    """Let the slots go back to the reload's source, from its template."""
+    """Let the slots go back to the reload's source, forking from the source's template."""
     reload.refused = reload.target
     reload.plan = fleet.plans.restore
     _begin_stage(fleet, reload, 0, now)
@@ -210,7 +210,7 @@ def restore(fleet: Fleet, reload: Reload, now: float) -> list[Step]:
 
 
 def revert(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> list[Step]:
-    """Take back a committed generation that keeps dying. The caller has checked that one can go back."""
+    """Revert a committed generation that keeps dying. The caller has checked that a revert is possible."""
     reload = next(
         (known for known in fleet.history if known.target == generation.number),
         None,
@@ -225,7 +225,7 @@ def revert(fleet: Fleet, generation: Generation, failure: Failure, now: float) -
 
 
 def commit(fleet: Fleet, now: float) -> list[Step]:
-    """Every slot serves the target and nothing old accepts connections."""
+    """Commit the target: every slot serves it, and no older worker accepts connections."""
     reload = fleet.reload
     assert reload is not None
     assert reload.target is not None
@@ -245,7 +245,7 @@ def commit(fleet: Fleet, now: float) -> list[Step]:
 
 
 def abandon(fleet: Fleet, now: float) -> list[Step]:
-    """The server stops: whoever waits for a reload is told so."""
+    """Conclude the running and the pending reload because the server stops, so that their waiters are notified."""
     steps: list[Step] = []
     for reload in (fleet.reload, fleet.pending):
         if reload is not None:
@@ -255,7 +255,7 @@ def abandon(fleet: Fleet, now: float) -> list[Step]:
 
 
 def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> list[Step]:
-    """Speak the verdict."""
+    """Record the outcome of a reload, and report it."""
     reload.phase = ReloadPhase.DONE
     reload.outcome = outcome
     reload.ended_at = now
@@ -277,7 +277,7 @@ def _conclude(fleet: Fleet, reload: Reload, outcome: Outcome, now: float) -> lis
         fleet.outcomes[outcome.value] = fleet.outcomes.get(outcome.value, 0) + 1
     steps: list[Step] = [ReportOutcome(reload.reload_id)]
     if outcome is Outcome.FAILED and fleet.serving != reload.target:
-        # The first try of our own to replace a lost template comes soon, later ones back off.
+        # The first reload that replaces a lost template comes soon; later ones back off.
         fleet.own_reloads += 1
         fleet.reload_not_before = now + delay(fleet.own_reloads + 1, fleet.rng)
     if (

@@ -1,4 +1,4 @@
-"""Which child has which record of the scoreboard, and what those have counted that are gone."""
+"""Assigns scoreboard records to children, and keeps the counts of children that are gone."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -8,17 +8,17 @@ from asgireload.supervisor.counter_totals import CounterTotals, Key, Values
 
 
 class HeldRecord(NamedTuple):
-    """A record that belongs to a child as long as it lives."""
+    """A record that is assigned to a child as long as the child lives."""
 
     number: int
-    """Its index on the scoreboard."""
+    """The record's index on the scoreboard."""
     record: Record
     key: Key
-    """What the child's counts are added to when it is gone."""
+    """The key under which the child's counts are summed after its exit."""
 
 
 class ScoreboardRecords:
-    """Gives records to children, and takes them back. The scoreboard is the caller's to close."""
+    """Assigns records to children and takes them back. The caller closes the scoreboard."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self._scoreboard = scoreboard
@@ -30,18 +30,18 @@ class ScoreboardRecords:
         return bool(self._free)
 
     def take(self, key: Key) -> HeldRecord:
-        """Return a cleared record. Call only when there is room."""
+        """Return a cleared record. Call only if `has_room`."""
         index = self._free.pop()
         record = self._scoreboard.record(index)
         record.clear()
         return HeldRecord(index, record, key)
 
     def give_back(self, held: HeldRecord) -> None:
-        """Keep what was counted there, and clear the record: others compare their connections with it."""
+        """Keep the counts, and clear the record, because workers compare their connection counts with it."""
         self._ended.add_ended(held.key, held.record.snapshot())
         held.record.clear()
         self._free.append(held.number)
 
     def totals(self, living: Iterable[HeldRecord]) -> dict[Key, Values]:
-        """Return the sums of those that are gone with the records of those that live."""
+        """Return the sums of ended children, with the records of living children added."""
         return self._ended.totals((held.key, held.record.snapshot()) for held in living)

@@ -1,7 +1,6 @@
-"""What each signal to the supervisor means: one table.
+"""The meaning of each signal to the supervisor: one table.
 
-Handlers only submit events; nothing is done inside a signal handler, and no signal ends the supervisor
-by accident.
+Handlers only submit events, and no signal that is not listed as fatal ends the supervisor.
 """
 
 import signal
@@ -12,13 +11,13 @@ STOP_AT_ONCE = (signal.SIGQUIT,)
 MORE_WORKERS = (signal.SIGTTIN,)
 FEWER_WORKERS = (signal.SIGTTOU,)
 RESERVED = (signal.SIGUSR2,)
-"""For task workers; until they exist it is logged and does nothing."""
+"""Reserved for task workers; until they exist the signal is logged and does nothing."""
 CHILD = (signal.SIGCHLD,)
 
 _FATAL_BY_THEMSELVES = (
     signal.SIGKILL,
     signal.SIGSTOP,
-    # Faults of this very process, and its resource limits.
+    # Faults of this process, and its resource limits.
     signal.SIGABRT,
     signal.SIGBUS,
     signal.SIGFPE,
@@ -28,7 +27,7 @@ _FATAL_BY_THEMSELVES = (
     signal.SIGTRAP,
     signal.SIGXCPU,
     signal.SIGXFSZ,
-    # Job control of a terminal keeps its meaning; SIGPIPE is ignored by Python already.
+    # Job control of a terminal keeps its meaning; Python ignores SIGPIPE already.
     signal.SIGTSTP,
     signal.SIGCONT,
     signal.SIGPIPE,
@@ -37,9 +36,9 @@ _FATAL_BY_THEMSELVES = (
 
 
 def unused() -> list[int]:
-    """Return the signals that mean nothing to us and would otherwise end the process.
+    """Return the signals without a meaning here whose default action would end the process.
 
-    Real-time signals between the first and the last have no name in Python.
+    The result includes real-time signals between the first and the last, which have no name in Python.
     """
     used = {
         *RELOAD,
@@ -58,7 +57,7 @@ _FROM_USERS = (*RELOAD, *STOP, *STOP_AT_ONCE, *MORE_WORKERS, *FEWER_WORKERS, *RE
 
 
 def hold() -> set[int]:
-    """Block the signals that a user may send before handlers stand; they are delivered afterwards.
+    """Block the signals that a user may send until handlers are installed; then they are delivered.
 
     Return the signals that were blocked before.
     """
@@ -66,30 +65,30 @@ def hold() -> set[int]:
 
 
 def restore(blocked: set[int]) -> None:
-    """Block these signals and no others."""
+    """Set the signal mask: block these signals and no others."""
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def ignore() -> None:
-    """Let the signals that a user may send have no effect any more, those included that are held.
+    """Ignore the signals that a user may send, including pending ones.
 
-    For a process that has nothing left to do but to end with its status.
+    For a process that only has to exit with its status.
     """
     for number in _FROM_USERS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def discard() -> None:
-    """Forget held signals that have arrived: they were meant for a server that has stopped since."""
+    """Discard pending signals that a user has sent: they were meant for a server that has stopped since."""
     for number in signal.sigpending() & set(_FROM_USERS):
         handler = signal.getsignal(number)
-        if handler is not None:  # else it was not set by Python, and could not be set again
+        if handler is not None:  # None: not set by Python, so it could not be set again
             signal.signal(number, signal.SIG_IGN)
             signal.signal(number, handler)
 
 
 def hold_children() -> None:
-    """Block what tells of children that end."""
+    """Block SIGCHLD."""
     signal.pthread_sigmask(signal.SIG_BLOCK, CHILD)
 
 

@@ -1,4 +1,4 @@
-"""Turn the picture of the children into the snapshots that the admin surface shows. Pure."""
+"""Make the snapshots for the admin server from the picture of the children. Pure."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,11 +19,11 @@ from asgireload.supervisor.roles import WORKER
 from asgireload.supervisor.waiting import describe_open, describe_waiting, name_wait
 
 STALLED = "stalled"
-"""The state that is shown of a worker which is ready and does not turn its loop."""
+"""The state that is shown for a ready worker whose event loop is blocked."""
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """What a snapshot says beyond the picture."""
+    """What a snapshot contains beyond the picture."""
 
     pid: int
     app: str
@@ -35,7 +35,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     resident_bytes: Callable[[int], int | None]
     certificates: Certificates | None = None
     stalled_after: float = float("inf")
-    """Seconds without a heartbeat after which a worker is not ready, whatever it has said."""
+    """Seconds without a heartbeat after which a ready worker is shown as stalled."""
     directory: str = ""
     app_dir: str = ""
     admin_socket: str = ""
@@ -68,7 +68,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
         listeners=around.listeners,
         accept=around.accept,
         restarts_total=fleet.restarts[WORKER.name],
-        # A reload that was reverted had been counted when it was committed.
+        # A reverted reload was already counted when it was committed.
         reloads_total=sum(fleet.outcomes.values()) - fleet.outcomes.get("reverted", 0),
         workers=workers,
         templates=tuple(
@@ -89,7 +89,7 @@ def take_status(fleet: Fleet, around: Surroundings, now: float) -> port.StatusSn
 
 
 def name_state(fleet: Fleet, ready: int) -> str:
-    """Return starting, serving, degraded, failing, reloading or stopping. `ready`: workers whose loop turns."""
+    """Return starting, serving, degraded, failing, reloading or stopping. `ready`: ready workers not stalled."""
     if fleet.phase is not Phase.SERVING:
         return "stopping"
     if fleet.serving is None:
@@ -102,7 +102,7 @@ def name_state(fleet: Fleet, ready: int) -> str:
 
 
 def _broken(fleet: Fleet) -> Failure | None:
-    """Return why the generation that serves shows an error page instead of the application (development)."""
+    """Return why the serving generation shows an error page instead of the application (development)."""
     generation = fleet.generations.get(fleet.serving) if fleet.serving is not None else None
     return generation.broken if generation is not None else None
 

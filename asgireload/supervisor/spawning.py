@@ -1,4 +1,4 @@
-"""Start an interpreter for a child, and say in words how one has ended."""
+"""Start an interpreter for a child, and describe in words how a child has ended."""
 
 import errno
 import os
@@ -12,15 +12,15 @@ from asgireload.supervisor import interpreter
 
 TEMPLATE_MODULE = "asgireload.template.main"
 CHANNEL_DESCRIPTOR = 3
-"""Number of a child's channel in its own process."""
+"""The descriptor of a child's channel in its own process."""
 
 
 def spawn(module: str, channel: int) -> int:
-    """Run `module` with `channel` as its only inherited descriptor; return its process number.
+    """Run `module` with `channel` as its only inherited descriptor; return its pid.
 
-    Every other descriptor of ours closes itself on exec. Signals that the supervisor blocks or ignores
-    are given back their defaults; those that are for the supervisor only are blocked until the child is ready
-    for them (`begin_quiet`). Raise OSError.
+    All other descriptors are closed on exec. Signals that the supervisor blocks or ignores get their default
+    actions back; those for the supervisor only are blocked until the child is ready for them (`begin_quiet`). Raise
+    OSError.
     """
     if not sys.executable:
         raise FileNotFoundError(errno.ENOENT, "sys.executable is empty")
@@ -35,9 +35,9 @@ def spawn(module: str, channel: int) -> int:
 
 
 def leave_deleted_directory() -> None:
-    """Change to / where the start directory was deleted while the server runs.
+    """Change to / when the start directory was deleted while the server runs.
 
-    `python -c` of 3.13 fails there with a SystemError at its first missing attribute.
+    In a deleted directory `python -c` of 3.13 fails with a SystemError at its first missing attribute.
     """
     try:
         os.getcwd()
@@ -46,10 +46,11 @@ def leave_deleted_directory() -> None:
 
 
 def can_fork() -> bool:
-    """Return whether a fork of this process is as good as a fresh interpreter: it is a program that has just begun.
+    """Return whether a fork of this process is as good as a fresh interpreter, because the program has just
+    started.
 
-    Nobody looks on whose notes would then be written by two, and no thread has locks that would stay locked.
-    Only for a program whose own arguments are read: what else has called us may have begun anything.
+    No tracer, profiler or monitoring tool would get two processes to record, and no other thread holds locks that
+    would stay locked. True only under the asgireload command: another caller may have started anything before.
     """
     return (
         sys.gettrace() is None
@@ -62,11 +63,11 @@ def can_fork() -> bool:
 
 
 def fork(module: str, channel: int, prepare: Callable[[], None]) -> int:
-    """Run `module` in a fork of this process, as `spawn` does in a fresh interpreter; return its process number.
+    """Run `module` in a fork of this process, as `spawn` does in a fresh interpreter; return its pid.
 
-    Spares the time to start an interpreter, and the memory of what both have imported. Only where `can_fork()`.
-    `prepare` is called in the child, which does not return: it ends, or raises SystemExit. `channel` keeps its
-    number there. Raise OSError.
+    Saves the time to start an interpreter, and the memory of modules that both have imported. Call only if
+    `can_fork()`. `prepare` is called in the child, which does not return from here: it ends, or raises SystemExit.
+    `channel` keeps its number there. Raise OSError.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -79,7 +80,7 @@ def fork(module: str, channel: int, prepare: Callable[[], None]) -> int:
 
 
 def _run(module: str, channel: int) -> NoReturn:
-    """Be what `spawn` starts."""
+    """Do in a fork what `spawn` starts in an interpreter."""
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, NOT_FOR_CHILDREN)
         for number in signal.valid_signals() - _IGNORED_BY_PYTHON:
@@ -88,13 +89,13 @@ def _run(module: str, channel: int) -> NoReturn:
         sys.orig_argv = interpreter.command(module, channel)
         sys.path[:] = interpreter.own_path().entries
         sys.argv = ["", str(channel)]
-        # What -m does, too.
+        # As -m does.
         import runpy
 
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit:
         raise
-    except BaseException:  # noqa: BLE001 - what the caller would make of it is not for a child
+    except BaseException:  # noqa: BLE001 - the handlers of the callers are not meant for a child
         sys.excepthook(*sys.exc_info())
         os._exit(1)
     sys.exit(0)
@@ -109,18 +110,18 @@ def _is_monitored() -> bool:
 
 
 def has_one_thread(tasks: str = "/proc/self/task") -> bool:
-    """Return whether this process has no thread but the one that asks, native ones included.
+    """Return whether this process has no thread except the calling one, native threads included.
 
     `tasks` is the directory of its threads (proc_pid_task(5)).
     """
     try:
         return len(os.listdir(tasks)) == 1
     except OSError:
-        return False  # nobody can tell
+        return False  # unknown
 
 
 def describe_exit(code: int) -> str:
-    """Return an exit code, negative for a signal, in words."""
+    """Return an exit code in words; a negative code is the number of a signal."""
     if code >= 0:
         return f"exit status {code}"
     try:

@@ -1,20 +1,18 @@
 """From the configuration to the running supervisor.
 
-First comes whatever can refuse a start: the log, certificates, addresses, the PID file. A server that cannot
-have them says so before anything of the application's has run. Then the first template gets its load request, and
-only then the event loop and the decisions are imported, which takes as long as a template does to get ready.
+Everything that can prevent a start comes first: the log, certificates, addresses, the PID file. Their errors are
+reported before any code of the application has run. Then the first template gets its load request, and only after
+that the event loop and the decisions are imported, which takes as long as a template needs to get ready.
 """
 
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from asgireload.admin.entrances import AdminEntrance, open_admin
+from asgireload.admin.entrances import open_admin
 from asgireload.config import Config, working_directory
 from asgireload.errors import AsgireloadError
 from asgireload.ipc.linux import become_subreaper
@@ -22,13 +20,14 @@ from asgireload.ipc.scoreboard import Scoreboard
 from asgireload.ipc.titles import set_title
 from asgireload.log import begin_logging
 from asgireload.net.addresses import TcpAddress, addresses_of
-from asgireload.net.listeners import Listeners, open_listeners
+from asgireload.net.listeners import open_listeners
 from asgireload.supervisor import signals
 from asgireload.supervisor.capacity import check_room
 from asgireload.supervisor.certificates import Certificates
 from asgireload.supervisor.interpreter import check_executable
 from asgireload.supervisor.pidfile import PidFile, remove_pid_file, write_pid_file
 from asgireload.supervisor.requirements import check_requirements
+from asgireload.supervisor.resources import Resources
 from asgireload.supervisor.system_calls import check_system_calls
 
 if TYPE_CHECKING:
@@ -37,27 +36,13 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("asgireload.error")
 
 
-class Resources(msgspec.Struct, frozen=True):
-    """What a supervisor works with. `open_resources` says who closes it; it may be closed earlier."""
-
-    directory: str
-    """The working directory as the user typed it."""
-    certificates: Certificates
-    listeners: Listeners
-    entrances: Sequence[AdminEntrance]
-    scoreboard: Scoreboard
-    refused_calls: Mapping[str, str]
-    """System calls for priorities that must not be made, each with the reason."""
-    pid_file: PidFile | None = None
-
-
 def run(config: Config, mode: "Mode") -> int:
-    """Serve until told to stop; return the exit status. Errors at start are logged, not raised.
+    """Serve until told to stop; return the exit status. Errors during the start are logged, not raised.
 
-    `mode` is production or development. What it holds stays the caller's to end.
+    `mode` is production or development. The caller ends what the mode holds.
     """
     signals.hold()
-    # The first template may die before there is a handler that hears of it.
+    # The first template may die before there is a handler for SIGCHLD.
     signals.hold_children()
     try:
         begin_logging(config)
@@ -75,7 +60,7 @@ def run(config: Config, mode: "Mode") -> int:
 
             status = serve(config, resources, mode, LinuxSystem())
     except AsgireloadError as error:
-        _logger.error("%s", error)  # noqa: TRY400 - the text says it all; the traceback would be ours
+        _logger.error("%s", error)  # noqa: TRY400 - the message is enough; the traceback is of the server
         return error.exit_code
     finally:
         signals.release_children()
@@ -86,7 +71,7 @@ def run(config: Config, mode: "Mode") -> int:
 def open_resources(
     config: Config, refused_calls: Mapping[str, str], opened: ExitStack
 ) -> Resources:
-    """Open whatever the configuration asks for; `opened` closes it. Raise AsgireloadError."""
+    """Open everything that the configuration asks for; `opened` closes it. Raise AsgireloadError."""
     directory = launch_directory()
     certificates = Certificates(config, directory)
     opened.callback(certificates.close)
@@ -113,8 +98,8 @@ def open_resources(
 def launch_directory() -> str:
     """Return the working directory as the user typed it.
 
-    A deploy that switches a `current` symlink is seen only through that name: the directory the kernel
-    knows is the old release for ever. Raise ConfigError where there is none any more.
+    A deploy that switches a `current` symlink can be seen only through that name: the directory that the kernel
+    reports stays the old release. Raise ConfigError when the directory was deleted.
     """
     here = working_directory()
     typed = os.environ.get("PWD", "")

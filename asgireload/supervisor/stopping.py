@@ -1,4 +1,4 @@
-"""How the server stops: changes of the picture, with the steps they ask for. Pure."""
+"""How the server stops: changes of the picture, with the steps to carry out. Pure."""
 
 from asgireload.draining import DrainReason
 from asgireload.errors import ShutdownError
@@ -10,7 +10,7 @@ from asgireload.supervisor.transitions import drain_child, kill_child
 
 
 def stop(fleet: Fleet, now: float, *, exit_code: int, at_once: bool) -> list[Step]:
-    """Begin to stop, or, when stopping already, hurry."""
+    """Begin to stop. When the server is stopping already, `at_once` kills the remaining workers."""
     steps: list[Step] = []
     if fleet.phase is Phase.SERVING:
         fleet.phase = Phase.STOPPING
@@ -18,7 +18,7 @@ def stop(fleet: Fleet, now: float, *, exit_code: int, at_once: bool) -> list[Ste
         steps += [StopAccepting(), *abandon(fleet, now)]
         for child in fleet.children.values():
             if isinstance(child, Template) and child.cleans_up:
-                continue  # it ends after its workers: `reconcile` sees to that
+                continue  # it ends after its workers, by `reconcile`
             if child.role.drains and child.state is State.READY and not at_once:
                 steps += drain_child(fleet, child, DrainReason.STOP, now)
             elif child.state.is_live or not child.role.drains:
@@ -31,7 +31,7 @@ def stop(fleet: Fleet, now: float, *, exit_code: int, at_once: bool) -> list[Ste
 
 
 def finish(fleet: Fleet) -> list[Step]:
-    """Everything has left: end with an exit code that says how the stop went."""
+    """Finish the stop after every child has exited, with an exit code for failed lifespan shutdowns."""
     fleet.phase = Phase.FINISHED
     steps: list[Step] = []
     failures = fleet.shutdown_failures_at_stop

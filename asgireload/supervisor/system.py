@@ -1,6 +1,6 @@
-"""What the supervisor asks of the operating system: one value, so that a test can hand in another one.
+"""The supervisor's calls to the operating system: one value, which tests replace.
 
-`LinuxSystem` is the only implementation. Another platform is another class beside it.
+`LinuxSystem` is the only implementation; another platform needs another class beside it.
 """
 
 import os
@@ -18,74 +18,74 @@ from asgireload.supervisor.spawning import leave_deleted_directory, spawn
 
 
 class Process(Protocol):
-    """A process that cannot be mistaken for a later one with the same pid. `close()` it."""
+    """A process that cannot be confused with a later one of the same pid. The owner calls `close()`."""
 
     @property
     def pid(self) -> int: ...
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal. A process that has ended already is fine."""
+        """Send a signal. A process that has ended already is ignored."""
 
     def close(self) -> None:
-        """Give back the descriptor. Idempotent."""
+        """Close the descriptor. Idempotent."""
 
 
 class System(Protocol):
-    """Calls that reach beyond the supervisor's own memory."""
+    """The operating system as the supervisor uses it."""
 
     def clock(self) -> float:
         """Return monotonic seconds."""
 
     def spawn(self, module: str, channel: int) -> Process:
-        """Start an interpreter that runs `module` with this end of a channel. Raise OSError."""
+        """Start an interpreter that runs `module` with one end of a channel. Raise OSError."""
 
     def open_process(self, pid: int) -> Process:
-        """Raise ProcessLookupError when there is no such process, OSError when no descriptor is left."""
+        """Return a handle. Raise ProcessLookupError for a missing process, OSError when no descriptor is left."""
 
     def socket_pair(self) -> tuple[socket.socket, socket.socket]:
-        """Return a pair of sockets that keeps message boundaries. Raise OSError."""
+        """Return a pair of sockets that keep message boundaries. Raise OSError."""
 
     def make_fault_file(self, role: str) -> int:
-        """Return a descriptor for the stacks of a child of this role. Raise OSError."""
+        """Return a descriptor of a file for the stacks of a child of this role. Raise OSError."""
 
     def read_fault_file(self, descriptor: int) -> Fault:
-        """Return what a dead child left there, and close it."""
+        """Return what a dead child left in its fault file, and close the descriptor."""
 
     def find_exited(self) -> int | None:
-        """Return the pid of a child that has ended and is still to be collected, None when there is none."""
+        """Return the pid of a child that has ended and is not yet collected; None when there is none."""
 
     def collect(self, pid: int) -> int:
-        """Collect a child that has ended; return its exit status, or minus the signal that ended it."""
+        """Collect a child that has ended; return its exit status, or the negative number of a fatal signal."""
 
     def children(self) -> list[int]:
         """Return the pids of all children of this process. Raise OSError when no descriptor is left."""
 
     def descendants_of(self, pid: int) -> list[int]:
-        """Return the pids of all processes below a process. Raise OSError when no descriptor is left."""
+        """Return the pids of all descendants of a process. Raise OSError when no descriptor is left."""
 
     def sockets_of(self, pid: int) -> set[int]:
-        """Return the inodes of the sockets that a process has open; of one that has ended none."""
+        """Return the inodes of the sockets that a process has open; empty when it has ended."""
 
     def resident_bytes(self, pid: int) -> int | None:
-        """Return the resident memory of a process, None when it is gone."""
+        """Return the resident memory of a process in bytes, None when it is gone."""
 
     def is_sleeping(self, pid: int) -> bool:
-        """Return whether a process waits for something and computes nothing."""
+        """Return whether a process sleeps in the kernel, so that it uses no CPU."""
 
     def cpu_of(self, pid: int) -> int | None:
-        """Return the number of the CPU that a process runs on, or has run on last; None when it is gone."""
+        """Return the index of the CPU on which a process runs or last ran; None when it is gone."""
 
     def can_lower_priority(self) -> bool:
-        """Return whether the CPU priority of a child can be lowered, and restored afterwards."""
+        """Return whether the CPU priority of a child can be lowered and restored afterwards."""
 
     def lower_priority(self, pid: int) -> None:
-        """Let a process, and what it starts, compute only while no other process wants to. Raise OSError."""
+        """Let a process, and what it starts, run only while no other process wants the CPU. Raise OSError."""
 
     def restore_priority(self, pid: int) -> None:
         """Give a process and its descendants the priority of this process. Raise OSError."""
 
     def out_of_memory_kills(self) -> Mapping[str, int]:
-        """Return how many processes the kernel has killed because memory ran out, by the file that says so."""
+        """Return how many processes the kernel has killed for lack of memory, by the file with that count."""
 
 
 class LinuxSystem:
@@ -112,8 +112,8 @@ class LinuxSystem:
 
     def find_exited(self) -> int | None:
         try:
-            # Only looked at: a child whose first message is unread must be there until its pid has become a
-            # handle, so that no signal can reach a stranger.
+            # WNOWAIT: a child whose first message is unread must not be reaped before its pid has become a
+            # handle, so that no signal can reach another process with that pid.
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return None

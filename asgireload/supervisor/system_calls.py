@@ -1,9 +1,9 @@
-"""Which system calls this process may make, where a filter forbids some (seccomp(2)).
+"""Which system calls this process may make when a filter refuses some (seccomp(2)).
 
 Service managers and container runtimes install such filters: systemd's SystemCallFilter=, a seccomp profile of
-Docker. Some refuse with an error, others kill the process that calls, which nobody survives to tell. So where there
-is a filter a child that is of no other use makes each call once, and its end tells. What the server cannot do
-without is refused at the start, by name; what it can do without is then never called.
+Docker. Some filters refuse with an error, others kill the calling process. So if there is a filter, a child that is
+forked for this purpose makes each call once, and reports the result or is killed. A refused call that the server
+needs prevents the start, with its name in the error; other refused calls are not made.
 
 Without a filter nothing is forked.
 """
@@ -29,9 +29,9 @@ _BEGINS, _REFUSED = b"b", b"r"
 
 
 def check_system_calls() -> Mapping[str, str]:
-    """Return the calls for priorities that must not be made, each with the reason.
+    """Return the calls for CPU priorities that must not be made, each with the reason.
 
-    Raise StartupError for a call that the server needs and may not make.
+    Raise StartupError for a refused call that the server needs.
     """
     if not has_filter():
         refuse(try_here(NEEDED_CALLS), is_filtered=False)
@@ -75,7 +75,7 @@ def try_here(calls: Sequence[SystemCall]) -> dict[str, str]:
 def try_in_child(calls: Sequence[SystemCall]) -> dict[str, str]:
     """Make each call in a child, a new one after each that is killed; return those that fail, with the reason.
 
-    This process has one thread. Where no child can be had, nothing is known and nothing is refused.
+    Call only in a process with one thread. If no child can be forked, no call counts as refused.
     """
     refused: dict[str, str] = {}
     left = list(calls)
@@ -96,7 +96,7 @@ def try_in_child(calls: Sequence[SystemCall]) -> dict[str, str]:
 
 
 def _report_of_child(calls: Sequence[SystemCall]) -> tuple[list[bytes], bool]:
-    """Return what a child says of the calls, line by line, and whether SIGSYS has ended it."""
+    """Return a child's report on the calls, line by line, and whether SIGSYS has killed the child."""
     reading, writing = os.pipe()
     try:
         child = os.fork()
@@ -121,7 +121,7 @@ def _be_child(calls: Sequence[SystemCall], report: int) -> NoReturn:
             os.write(report, b"%s %d\n" % (_BEGINS, index))
             try:
                 call.attempt()
-                if call is NEEDED_CALLS[0]:  # prctl, which this takes
+                if call is NEEDED_CALLS[0]:  # prctl, which leave_no_core() calls
                     leave_no_core()
             except OSError as error:
                 os.write(report, b"%s %s\n" % (_REFUSED, (error.strerror or str(error)).encode()))

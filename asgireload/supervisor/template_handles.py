@@ -1,4 +1,4 @@
-"""Handles on templates: where their processes come from, what they are told to load, and what they say."""
+"""Handles on templates: start their processes, tell them what to load, and handle their messages."""
 
 import logging
 import os
@@ -37,9 +37,9 @@ class TemplateHandle(Handle):
         )
         self.step = step
         self.theirs: socket.socket = ends.theirs
-        """Its end of the channel, until it has been passed on."""
+        """The template's end of the channel, until it has been passed on."""
         self.origin: TemplateOrigin | None = None
-        """Where its process comes from; None until that is known."""
+        """How its process is started; None until that is decided."""
         self._templates = templates
 
     def hear(self, message: AnyMessage, descriptors: list[int]) -> ChildSaid | None:
@@ -54,7 +54,7 @@ class TemplateHandle(Handle):
 
 
 class TemplateHandles:
-    """Starts templates and hears them. The source and the scoreboard are the caller's to close."""
+    """Starts templates and handles their messages. The caller closes the source and the scoreboard."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class TemplateHandles:
         scoreboard: int,
         on_generation: Callable[[int], None],
     ) -> None:
-        """`scoreboard` is a descriptor. `on_generation` is called with the generation of each template before it is
-        started, and raises TlsError where the template must not be started."""
+        """`scoreboard` is a descriptor. `on_generation` is called with the generation of each template before the
+        template is started, and raises TlsError when it must not be started."""
         self._handles = handles
         self._source = source
         self._scoreboard = scoreboard
@@ -73,7 +73,7 @@ class TemplateHandles:
     # --- start ------------------------------------------------------------------------------------
 
     def start(self, step: StartTemplate) -> None:
-        """Start a template as `step` says, at once or when its source is ready for it."""
+        """Start the template of `step`, at once or when its source is ready."""
         try:
             self._on_generation(step.generation)
         except TlsError as error:
@@ -92,7 +92,7 @@ class TemplateHandles:
     def _launch(self, handle: TemplateHandle, origin: TemplateOrigin) -> None:
         """Start the process, and tell it what to load."""
         if not self._handles.holds(handle) or handle.state is not State.STARTING:
-            return  # it was killed while it waited
+            return  # the template was killed while it waited for its source
         handle.origin = origin
         try:
             started = origin.start(handle.theirs)
@@ -116,7 +116,7 @@ class TemplateHandles:
             handle.channel.post(origin.request, [self._scoreboard, handle.fault_file])
 
     def _launch_anew(self, handle: TemplateHandle) -> None:
-        """Start the same template in a fresh interpreter: what it was forked from may be at fault."""
+        """Start the same template in a fresh interpreter, because its fork source may be at fault."""
         try:
             ends = self._handles.open(TEMPLATE)
         except OSError as error:
@@ -132,15 +132,15 @@ class TemplateHandles:
         handle.theirs.close()
         self._handles.report_not_started(handle.step.child_id, error)
 
-    # --- hear and end -----------------------------------------------------------------------------
+    # --- messages and exit ------------------------------------------------------------------------
 
     def hear(
         self, handle: TemplateHandle, message: AnyMessage, descriptors: list[int]
     ) -> ChildSaid | None:
-        """Do what the message asks of the parent; return what the decisions are to hear of it."""
+        """Do what the message asks of the parent; return the event for the decisions, or None."""
         child_id = handle.step.child_id
         if handle.pid is not None and not isinstance(message, ChildStarted):
-            # Whatever it says, its import is over; and what it forks inherits its priority.
+            # The import is over. Processes forked from the template inherit its priority.
             self._handles.cpu_priority.restore(handle.pid)
         origin = handle.origin
         match message:
@@ -163,7 +163,7 @@ class TemplateHandles:
                 raise AssertionError(message)
 
     def begin_again(self, handle: TemplateHandle) -> bool:
-        """Start a template anew that has ended without a word, when what it was forked from may be at fault."""
+        """Restart a template that ended without a report, if its fork source may be at fault."""
         if handle.state not in (State.STARTING, State.BOOTING):
             return False
         origin = handle.origin
@@ -176,5 +176,5 @@ class TemplateHandles:
         return True
 
     def forget(self, handle: TemplateHandle) -> None:
-        """The template has ended, or goes on as a worker."""
+        """Tell the source that the template has ended, or has become a worker."""
         self._source.forget(handle.step.child_id)

@@ -1,6 +1,6 @@
-"""How children begin and are told to leave: changes of the picture, with the steps they ask for.
+"""How children start and are told to leave: changes of the picture, with the steps that carry them out.
 
-`reconcile` decides when; this file says what follows. Nothing here waits or does I/O.
+`reconcile` decides when; this module defines what happens. Nothing here waits or does I/O.
 """
 
 from asgireload.draining import DrainReason
@@ -31,11 +31,11 @@ from asgireload.supervisor.reloads import Reload
 from asgireload.supervisor.roles import TEMPLATE, WORKER
 
 LIFETIME_JITTER = 0.1
-"""Workers of one age are replaced over a tenth of their lifetime, not all at once."""
+"""The largest share of the lifetime that is added at random, so that workers of one age are replaced one by one."""
 
 
 def new_id(fleet: Fleet) -> int:
-    """Return a number that no child of this supervisor has had."""
+    """Return an id that no child of this supervisor has had."""
     fleet.last_child_id += 1
     return fleet.last_child_id
 
@@ -50,7 +50,7 @@ def start_template(
         preload=preload,
         asked_at=now,
         deadline=_boot_deadline(fleet.policy, now),
-        # Where there is one worker a fork would only take time. If it dies, the code is loaded again.
+        # A single worker need not be forked, which would take time. When it dies, the code is loaded again.
         becomes_worker=fleet.policy.template_becomes_worker and preload and fleet.wanted_count == 1,
     )
     fleet.add(template)
@@ -69,12 +69,12 @@ def start_template(
 
 
 def _boot_deadline(policy: Policy, now: float) -> float | None:
-    """Code that waits in a debugger while it is imported or started is not late."""
+    """Return the deadline of a boot; None when the policy allows for a debugger during import or startup."""
     return None if policy.is_patient else now + policy.boot_timeout
 
 
 def fork_child(fleet: Fleet, slot: Slot, template: Template, now: float) -> list[Step]:
-    """Have a child of the slot's role forked from the template."""
+    """Add a child of the slot's role, forked from the template."""
     policy = fleet.policy
     succeeds = any(other.state is State.READY for other in fleet.children_of(slot))
     child = _new_child(fleet, slot, template, now)
@@ -120,7 +120,7 @@ def _new_child(fleet: Fleet, slot: Slot, template: Template, now: float) -> Chil
 
 
 def drain_child(fleet: Fleet, child: Child, reason: DrainReason, now: float) -> list[Step]:
-    """Tell a ready child to leave. Its role drains."""
+    """Tell a ready child, whose role drains, to drain."""
     policy = fleet.policy
     begin_drain(policy, child, reason, now)
     if reason is DrainReason.RELOAD and fleet.reload is not None:
@@ -141,7 +141,7 @@ def drain_child(fleet: Fleet, child: Child, reason: DrainReason, now: float) -> 
 
 
 def begin_drain(policy: Policy, child: Child, reason: DrainReason, now: float) -> None:
-    """Note that the child drains; its deadline covers drain, lifespan shutdown and exit."""
+    """Record that the child drains. Its deadline covers drain, lifespan shutdown and exit."""
     child.advance(Change.DRAIN)
     child.drain_reason = reason
     child.drain_deadline = now + policy.drain_timeout + policy.lifespan_timeout
@@ -149,7 +149,7 @@ def begin_drain(policy: Policy, child: Child, reason: DrainReason, now: float) -
 
 
 def let_go(child: Child, now: float) -> list[Step]:
-    """Let a child end by itself whose role does not drain, with what it has made cleaned up."""
+    """Close the channel of a child whose role does not drain, so that it cleans up and ends by itself."""
     assert child.role.end_timeout is not None
     child.advance(Change.DRAIN)
     child.deadline = now + child.role.end_timeout
@@ -166,9 +166,9 @@ def kill_child(child: Child, why: KillReason, now: float, *, dump: bool = False)
 def discard_child(
     fleet: Fleet, child: Child, now: float, reason: DrainReason = DrainReason.RELOAD
 ) -> list[Step]:
-    """Let go of a child that is not needed: politely if it is ready, else at once.
+    """End a child that is not needed: drain it or let it go if it is ready, else kill it.
 
-    `reason`: why one that drains does.
+    `reason` is the reason of a drain.
     """
     if child.state is State.READY:
         return drain_child(fleet, child, reason, now) if child.role.drains else let_go(child, now)
@@ -177,15 +177,15 @@ def discard_child(
     return []
 
 
-# --- what is told of them -------------------------------------------------------------------------
+# --- log lines and records of reloads ---------------------------------------------------------
 
 
 def log_about(child: Child, level: str, text: str) -> Log:
-    """Return a line for the log that names the place of a child, if it has one, and its generation."""
+    """Return a log line with the child's generation and, if it has one, its place."""
     return Log(level, text, slot=child.place, generation=child.generation, role=child.role)
 
 
 def note(reload: Reload | None, child: Child, name: str, now: float, detail: str = "") -> None:
-    """Note in the record of a reload what happened in a slot. Only slots that serve are told of there."""
+    """Add an event in a slot to the record of a reload. Only children that serve are recorded there."""
     if reload is not None and child.role.serves and child.place is not None:
         reload.note(child.place, name, now, child.generation, detail)

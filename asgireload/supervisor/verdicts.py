@@ -1,4 +1,4 @@
-"""What the log says of a reload that is over. Pure."""
+"""The log message about a reload that is over. Pure."""
 
 import logging
 
@@ -16,11 +16,11 @@ class Verdict(msgspec.Struct, frozen=True):
 def describe_verdict(
     reload: Reload, ready_count: int, *, draining_count: int = 0, names_changes: bool = False
 ) -> Verdict | None:
-    """Return the line, with what belongs to it below; None where a start has nothing to say.
+    """Return the log message, with details in further lines; None for a start without anything to report.
 
-    `draining_count`: workers that the reload has replaced and that are still there.
-    `names_changes`: it says what was read rather than what became of each slot: who has saved a file waits
-    for the first and has no use for the second.
+    `draining_count`: workers that the reload has replaced and that have not exited.
+    `names_changes`: the message names the files that were read instead of the steps of each slot, for a developer
+    whose saved file caused the reload.
     """
     seconds = (reload.ended_at or 0.0) - (reload.started_at or reload.requested_at)
     name = f"Reload {reload.reload_id}" if reload.reload_id else "Start"

@@ -1,8 +1,8 @@
-"""Who waits for workers to drain, and for what in them, as text for the log and for status. Pure.
+"""What waits for draining workers, and for what in them, as text for the log and for status. Pure.
 
-A worker that drains says after some seconds what is open in it (`worker/open_work.py`). That is shown in any case,
-and logged when somebody waits for this worker: a reload that has no room, one that replaces slot after slot
-(`--no-drain-overlap`), or a stop.
+A draining worker reports after some seconds what is open in it (`worker/open_work.py`). Status always shows the
+report. It is logged when something waits for the worker: a reload that has no room, a reload that replaces slot
+after slot (`--no-drain-overlap`), or a stop.
 """
 
 import math
@@ -17,15 +17,15 @@ from asgireload.supervisor.lifecycle import State
 from asgireload.supervisor.reloads import Reload
 
 GATHERING = 0.25
-"""Seconds from the first report until all are told in one line."""
+"""Seconds from the first report until all reports are logged in one line."""
 TOLD_INTERVAL = 9.0
-"""Seconds between two lines at least; a worker reports every ten."""
+"""Least seconds between two lines; a worker reports every ten seconds."""
 WORKERS_NAMED = 4
-"""In one line."""
+"""The most workers named in one line."""
 
 
 def name_wait(fleet: Fleet, reload: Reload | None, now: float) -> str:
-    """Return for which old workers a reload waits, as the object of "waits for"; empty: for none."""
+    """Return the old workers that a reload waits for, as the object of "waits for"; empty for none."""
     if reload is None or fleet.phase is not Phase.SERVING:
         return ""
     if reload is fleet.reload:
@@ -36,7 +36,7 @@ def name_wait(fleet: Fleet, reload: Reload | None, now: float) -> str:
 
 
 def describe_waiting(fleet: Fleet, now: float) -> str:
-    """Return who waits for which workers, as a sentence without its full stop; empty: nobody does."""
+    """Return what waits for which workers, as a sentence without its full stop; empty when nothing does."""
     if fleet.phase is Phase.STOPPING:
         draining = _draining(fleet)
         return f"The stop waits for {_count_draining(draining, now)}" if draining else ""
@@ -48,7 +48,7 @@ def describe_waiting(fleet: Fleet, now: float) -> str:
 
 
 def describe_open(worker: Worker, now: float) -> str:
-    """Return what is open in a worker that drains, as it has said itself; empty: it has not."""
+    """Return what is open in a draining worker, according to its last report; empty without a report."""
     waits = worker.waits
     if waits is None or worker.state is not State.DRAINING:
         return ""
@@ -63,7 +63,7 @@ def describe_open(worker: Worker, now: float) -> str:
 
 
 def note_report(fleet: Fleet, worker: Worker, waits: WorkerWaits, now: float) -> None:
-    """Keep a report, and have it told."""
+    """Record a report, and schedule a log line."""
     worker.waits = waits
     worker.waits_at = now
     if fleet.tell_waits_at is None:
@@ -71,7 +71,7 @@ def note_report(fleet: Fleet, worker: Worker, waits: WorkerWaits, now: float) ->
 
 
 def tell_waits(fleet: Fleet, now: float) -> list[Step]:
-    """Return the line that is due about what is waited for."""
+    """Return the log line about what is waited for, if it is due."""
     if fleet.tell_waits_at is None or now < fleet.tell_waits_at:
         return []
     fleet.tell_waits_at = None
@@ -101,7 +101,7 @@ def _draining(fleet: Fleet) -> list[Worker]:
 
 
 def _holding(fleet: Fleet, reload: Reload) -> list[Worker]:
-    """Return the workers that a running reload must see leave before it goes on: none where it does not wait."""
+    """Return the draining workers that a running reload waits for; none with `--drain-overlap`."""
     if fleet.policy.drain_overlap:
         return []
     return [worker for worker in _draining(fleet) if worker.reload is reload]

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, also where the disk is full."""
+"""Write files that exist completely or not at all, even when the disk is full."""
 
 import os
 from collections.abc import Callable
@@ -13,10 +13,11 @@ def replace_file(
     place: Callable[[str, str], None] = os.replace,
     on_written: Callable[[int], None] | None = None,
 ) -> None:
-    """Put `data` at `path` in one rename, so that nobody reads half of it. Raise OSError, with nothing left behind.
+    """Write `data` to `path` with one rename, so that no reader sees a part. Raise OSError, with nothing left
+    behind.
 
-    `mode` is for a file that is new, less what the umask forbids. `on_written` is given the descriptor of the whole
-    file before `place` moves it to the path.
+    `mode` is for a new file, minus the umask. `on_written` is called with the descriptor of the complete file
+    before `place` moves the file to the path.
     """
     temporary = f"{path}.{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,13 +30,13 @@ def replace_file(
                 on_written(file.fileno())
             place(temporary, path)
         except BaseException:
-            with suppress(OSError):  # what went wrong first is told
+            with suppress(OSError):  # the first error is the one to raise
                 os.unlink(temporary)
             raise
 
 
 def place_new(temporary: str, path: str) -> None:
-    """Move a file to a path at which there is none. Raise FileExistsError where there is one."""
+    """Move a file to a free path. Raise FileExistsError if there is one."""
     try:
         os.link(temporary, path)
     except FileExistsError:

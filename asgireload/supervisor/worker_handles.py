@@ -1,4 +1,4 @@
-"""Handles on workers: fork them, pass them descriptors and messages, look at how they do."""
+"""Handles on workers: fork them, pass them descriptors and messages, and observe them."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -39,22 +39,22 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class WorkerInputs(msgspec.Struct, frozen=True):
-    """What every worker gets from the supervisor. All of it is the caller's to close."""
+    """What every worker gets from the supervisor. The caller closes the descriptors."""
 
     descriptors_for: Callable[[int], Sequence[int]]
     """Return the descriptors of the sockets that a slot accepts from."""
     traits: tuple[ListenerTraits, ...]
-    """Of each of these sockets, in their order."""
+    """The traits of each of these sockets, in the same order."""
     certificates: Certificates
-    """They have been loaded."""
+    """Already loaded."""
     silent_after: float
-    """Seconds without a heartbeat after which a loop does not turn."""
+    """Seconds without a heartbeat after which a worker's event loop is taken to be blocked."""
     may_give_way: bool = True
-    """Whether a process may change its CPU priority; a system call filter may kill it for that."""
+    """Whether processes may change their CPU priority. False when a system call filter refuses that or kills."""
 
 
 class WorkerHandle(Handle):
-    """A handle on a child that a template has forked, and that has a place and a scoreboard record."""
+    """A handle on a child that was forked from a template and has a place and a scoreboard record."""
 
     def __init__(
         self, step: ForkChild, ends: Ends, held: HeldRecord, workers: "WorkerHandles"
@@ -66,11 +66,11 @@ class WorkerHandle(Handle):
         self.step = step
         self.held = held
         self.template: TemplateHandle | None = None
-        """That it was forked from; None when there was none any more."""
+        """The template that the worker was forked from; None when it was already gone."""
         self.has_spoken = False
-        """It is ready, or has said why it is not."""
+        """The worker has reported that it is ready, or why it is not."""
         self.gives_way_at_end = False
-        """From when it has nothing to do but to end."""
+        """Lower its CPU priority once it has drained and only has to exit."""
         self.told_to_move_at = float("-inf")
         self._workers = workers
 
@@ -82,14 +82,14 @@ class WorkerHandle(Handle):
 
 
 class WorkerHandles:
-    """Has workers forked and hears them."""
+    """Has workers forked, and handles their messages."""
 
     def __init__(self, handles: Handles, records: ScoreboardRecords, inputs: WorkerInputs) -> None:
         self._handles = handles
         self._records = records
         self._inputs = inputs
         self._certified_generation: int | None = None
-        """The newest generation that certificates were read for."""
+        """The newest generation for which certificates were read."""
 
     def all(self) -> list[WorkerHandle]:
         return [handle for handle in self._handles.all() if isinstance(handle, WorkerHandle)]
@@ -101,7 +101,7 @@ class WorkerHandles:
     # --- start ------------------------------------------------------------------------------------
 
     def fork(self, step: ForkChild) -> None:
-        """Have the template fork a worker. When that cannot be done, its exit is reported."""
+        """Have a template fork a worker. On failure report its exit."""
         if not self._records.has_room:
             why = "more workers live than the scoreboard has records"
             self._handles.report_not_started(step.child_id, why)
@@ -114,7 +114,7 @@ class WorkerHandles:
         held = self._records.take((step.role.name, step.place, step.generation))
         handle = WorkerHandle(step, ends, held, self)
         self._handles.add(handle)
-        # From its return on the only other end is the worker's: when it is gone we see end of file.
+        # After this block the worker holds the only other end, so its exit causes end of file.
         with ends.theirs:
             template = self._handles.get(step.template_id)
             if isinstance(template, TemplateHandle):
@@ -136,7 +136,7 @@ class WorkerHandles:
             has_other_way=step.has_other_way,
         )
         if step.gives_way and template.pid is not None:
-            # The worker inherits its priority.
+            # The worker inherits the template's priority.
             self._handles.cpu_priority.lower(template.pid)
         assert ends.fault_file is not None
         descriptors = [
@@ -148,15 +148,15 @@ class WorkerHandles:
         try:
             template.channel.post(request, descriptors)
         except OSError as error:
-            # The worker's end closes then, and its end of file tells the rest.
-            _logger.error("Descriptors could not be passed to a template: %s", error)  # noqa: TRY400 - the text says it all
+            # The worker's end is closed then, so end of file follows and is handled.
+            _logger.error("Descriptors could not be passed to a template: %s", error)  # noqa: TRY400 - the message is enough
         if template.step.becomes_worker:
             self._handles.move_process(template, handle)
 
     # --- drain ------------------------------------------------------------------------------------
 
     def drain(self, step: DrainChild) -> None:
-        """Tell a worker to drain, and who takes its connections over. One that is gone is fine."""
+        """Tell a worker to drain, and name its targets. Nothing happens when the worker is gone."""
         handle = self._get(step.child_id)
         if handle is None:
             return
@@ -166,7 +166,7 @@ class WorkerHandles:
         handle.channel.post(Drain(step.reason.value, step.timeout, reports=True))
 
     def pair(self, child_id: int, targets: tuple[int, ...]) -> None:
-        """Open a passage between a worker and each of those that take its connections over."""
+        """Open a passage between a worker and each of its handover targets."""
         beside = False
         for target_id in targets:
             worker, target = self._get(child_id), self._get(target_id)
@@ -178,20 +178,20 @@ class WorkerHandles:
         try:
             one, other = self._handles.system.socket_pair()
             with one, other:
-                # In this order: what the target never gets, the other sees end.
+                # In this order: if the target does not get its end, the worker sees end of file.
                 worker.channel.post(HandOver(target.step.child_id, beside), [one.fileno()])
                 target.channel.post(TakeOver(), [other.fileno()])
         except OSError as error:
-            _logger.error(  # noqa: TRY400 - the text says it all
+            _logger.error(  # noqa: TRY400 - the message is enough
                 "The connections of worker %d are not handed over: %s", worker.step.child_id, error
             )
 
-    # --- hear and end -----------------------------------------------------------------------------
+    # --- messages and exit ------------------------------------------------------------------------
 
     def hear(
         self, handle: WorkerHandle, message: AnyMessage, descriptors: list[int]
     ) -> ChildSaid | None:
-        """Do what the message asks of the parent; return what the decisions are to hear of it."""
+        """Do what the message asks of the parent; return the event for the decisions, or None."""
         priority = self._handles.cpu_priority
         match message:
             case ChildStarted():
@@ -216,7 +216,11 @@ class WorkerHandles:
         return ChildSaid(handle.step.child_id, message)
 
     def _set_priority(self, handle: WorkerHandle, pid: int) -> None:
-        """It has inherited that of its template, which is done; or which was lowered for another one's sake."""
+        """Set the CPU priority of a new worker, which has inherited that of its template.
+
+        A worker with `gives_way` gets low priority itself, and that of the template is restored. Other workers get
+        normal priority, because the template's may have been lowered for another fork.
+        """
         priority = self._handles.cpu_priority
         if not handle.step.gives_way:
             priority.restore_inherited(pid)
@@ -227,9 +231,9 @@ class WorkerHandles:
         priority.lower(pid)
 
     def give_back(self, handle: WorkerHandle, *, clean: bool) -> None:
-        """A worker is gone."""
+        """Release what belongs to a worker that is gone."""
         if not clean:
-            # It may have served, and what is to take its place must not wait for anybody.
+            # The worker may have served, and its replacement must not boot with low priority.
             self._handles.cpu_priority.restore_all()
         is_silent = not handle.has_spoken and not handle.is_killed
         if is_silent and handle.template is not None and handle.template.origin is not None:
@@ -237,8 +241,10 @@ class WorkerHandles:
         self._records.give_back(handle.held)
 
     def spread(self, lowered: Collection[int]) -> int:
-        """Let workers that serve not crowd where a CPU has only work that gives way to them; return how many
-        they are. `lowered` are the pids of processes that give way."""
+        """Move serving workers that share a CPU to CPUs that only have low priority work (see `cpu_priority`).
+
+        `lowered` are the pids of processes with low priority. Return how many workers were looked at.
+        """
         system = self._handles.system
         workers: dict[int, WorkerHandle] = {}
         serving: dict[int, CpuPlace] = {}
@@ -264,10 +270,10 @@ class WorkerHandles:
             handle.channel.post(message)
 
     def renew_certificates(self, *, always: bool = False) -> bool:
-        """Read the certificates again and give them to every worker; return whether they were new.
+        """Read the certificates again and send them to every worker; return whether they have changed.
 
-        `always` gives them to the workers also when they are the same, for a context factory may make something
-        else of them. Raise TlsError when the files do not fit: then nothing changes.
+        `always` sends them even when they are the same, because a context factory may use them differently. Raise
+        TlsError when the files cannot be used; then nothing changes.
         """
         certificates = self._inputs.certificates
         is_new = certificates.load()
@@ -277,7 +283,7 @@ class WorkerHandles:
                 try:
                     handle.channel.post(UseCertificates(), [descriptor])
                 except OSError as error:
-                    _logger.error(  # noqa: TRY400 - the text says it all
+                    _logger.error(  # noqa: TRY400 - the message is enough
                         "The worker of slot %d keeps its certificates, new ones could not be passed: %s",
                         handle.step.place,
                         error,
@@ -285,10 +291,10 @@ class WorkerHandles:
         return is_new
 
     def renew_for(self, generation: int) -> None:
-        """Read the certificates anew for a new generation: a reload checks them as it checks the code.
+        """Read the certificates again for a new generation: a reload checks them as it checks the code.
 
-        The first generation has what was read at the start. A template that takes the place of another of its
-        generation changes nothing, whatever lies on disk. Raise TlsError when the files do not fit.
+        The first generation uses what was read at the start. Another template of a known generation reads
+        nothing, even if the files have changed. Raise TlsError when the files cannot be used.
         """
         known = self._certified_generation
         if known is not None and generation > known:
@@ -296,12 +302,12 @@ class WorkerHandles:
         if known is None or generation > known:
             self._certified_generation = generation
 
-    # --- look -------------------------------------------------------------------------------------
+    # --- observe ----------------------------------------------------------------------------------
 
     def observe(
         self, child_id: int, *, with_memory: bool, with_sleep: bool = False
     ) -> ChildObserved | None:
-        """Return a regular look at one worker, None when it is gone."""
+        """Return a periodic observation of one worker, or None when it is gone."""
         handle = self._get(child_id)
         if handle is None:
             return None
@@ -320,7 +326,7 @@ class WorkerHandles:
         )
 
     def _is_asleep(self, handle: WorkerHandle, age: float | None) -> bool:
-        """Its loop does not turn, and it does not compute either."""
+        """Return whether the worker's event loop is blocked while the process uses no CPU."""
         if handle.pid is None or age is None or age < self._inputs.silent_after:
             return False
         return self._handles.system.is_sleeping(handle.pid)
@@ -330,5 +336,5 @@ class WorkerHandles:
         return handle.held.record.snapshot() if handle is not None else None
 
     def counter_totals(self) -> dict[Key, Values]:
-        """Return the counts of all workers, those that are gone included."""
+        """Return the counts of all workers, including those that have exited."""
         return self._records.totals(handle.held for handle in self.all())

@@ -93,7 +93,9 @@ def be_template(session: Session) -> int:
         return end_template(session, 0)  # the supervisor has released this template, or is dead
     if worker is None:
         return end_template(session, 1)
-    status, time_to_exit = run_worker(worker, partial(flush_files, session.inherited))
+    status, time_to_exit = run_worker(
+        worker, session.worker_hooks(), partial(flush_files, session.inherited)
+    )
     return end_process(status, session.inherited, time_to_exit)
 
 
@@ -259,7 +261,6 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
                 has_other_way=message.has_other_way,
                 supervisor=session.supervisor,
                 signals=session.signals,
-                hooks=session.worker_hooks(),
             )
         for descriptor in descriptors:
             os.close(descriptor)

@@ -8,6 +8,7 @@ import gc
 import os
 import time
 
+from asgireload import __version__
 from asgireload.app import load_app
 from asgireload.asgi import ASGIApp
 from asgireload.bytecode import remove_doubtful_bytecode
@@ -16,7 +17,7 @@ from asgireload.failures import Failure
 from asgireload.ipc.app_signals import AppSignals, Handler, signal_handlers
 from asgireload.ipc.channel import Channel
 from asgireload.ipc.linux import enlarge_signal_stack
-from asgireload.ipc.messages import LoadApp
+from asgireload.ipc.messages import MESSAGES_VERSION, LoadApp
 from asgireload.ipc.quiet_signals import restore_in_forks
 from asgireload.ipc.titles import set_title
 from asgireload.log import Place, UserConfig, configure_logging, read_user_config
@@ -88,6 +89,13 @@ class Session:
     def prepare(self) -> None:
         """Set up directory, logging and environment. Raise LogConfigError or AppLoadError."""
         config = self.order.config
+        self.stage = "version"
+        if self.order.messages_version != MESSAGES_VERSION:
+            raise AppLoadError(
+                f"asgireload {__version__}, which is installed now, cannot be used with the running supervisor: it"
+                f" expects version {MESSAGES_VERSION} of the messages between processes, and the supervisor sends"
+                f" version {self.order.messages_version}; restart the server"
+            )
         self.stage = "directory"
         enter_directory(self.order.directory, config.app_dir)
         self.stage = "logging"

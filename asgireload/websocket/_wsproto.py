@@ -1,11 +1,11 @@
-"""An open WebSocket by wsproto; see `asgireload.websocket.session.WebSocketSession`.
+"""The protocol of an open WebSocket, using wsproto; see `asgireload.websocket.session.WebSocketSession`.
 
-wsproto reads and writes frames, checks what RFC 6455 forbids and keeps the closing handshake. It has no limits, and
-its permessage-deflate inflates whatever comes, so that is left out: `_Payloads` is an extension in its place that
-keeps our limits, on frames that are not compressed as well, and inflates with our code.
+wsproto reads and writes frames, enforces RFC 6455 and does the closing handshake. It has no limits, and its
+permessage-deflate inflates without a bound. So `_Payloads` replaces that extension: it enforces the limits of
+`SessionLimits`, also for frames that are not compressed, and inflates with `deflate.py`.
 
-To go on in another process wsproto would have to tell its inner state. A session that may have to (`is_movable`)
-keeps the frames of a message that has come in part as they came, and the next one reads them again.
+wsproto cannot export its state for another process. So a session that may be exported (`is_movable`) keeps the
+frames of an incomplete message as they were received, and the next session reads them again.
 """
 
 import os
@@ -25,7 +25,7 @@ from asgireload.websocket.session import Closed, Received, SessionLimits, weight
 
 
 class _Payloads(Extension):
-    """Is shown every frame by wsproto, header and payload. Raises FrameError, which passes through wsproto."""
+    """An extension of wsproto that sees every frame, header and payload. Raises FrameError through wsproto."""
 
     name = "permessage-deflate"
 
@@ -51,20 +51,20 @@ class _Payloads(Extension):
             )
         self._is_movable = is_movable
         self._inflater_before: Inflater | None = None
-        """What the message in hand began with, if it is compressed."""
+        """A copy of the inflater from before the current message, if that is compressed."""
         self.read_bytes = 0
-        """On the wire, headers included, since the session began."""
+        """Bytes read since the session began, as on the wire, headers included."""
 
-        # The frame in hand.
+        # The current frame.
         self._opcode = Opcode.CONTINUATION
         self._is_marked = False
-        """By RSV1."""
+        """RSV1 is set."""
         self._header_bytes = 0
-        """Until its payload begins."""
+        """The size of the header; 0 once the payload has begun."""
         self.frame_bytes = 0
-        """Header and payload."""
+        """The size of header and payload."""
 
-        # The message in hand.
+        # The current message.
         self._is_within = False
         self._is_compressed = False
         self._fragments = 0
@@ -73,19 +73,19 @@ class _Payloads(Extension):
         self._is_resumed = False
 
     def resume(self, partial: PartialMessage) -> None:
-        """The first frame to come stands for those that another session has read."""
+        """Continue `partial`: the next frame stands for all frames that another session has read of it."""
         self._is_resumed = True
         self._fragments = partial.fragments - 1
 
     def window(self) -> bytes:
-        """Return what the message in hand, or the next one, may refer to."""
+        """Return the bytes that the current message, or the next one, may refer to."""
         inflater = self._inflater_before if self._inflater_before is not None else self._inflater
         return inflater.window() if inflater is not None else b""
 
     # wsproto calls these.
 
     def offer(self) -> bool:
-        return False  # a server has nothing to offer
+        return False  # only clients offer extensions
 
     def enabled(self) -> bool:
         return True
@@ -93,7 +93,7 @@ class _Payloads(Extension):
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> RsvBits:
-        # Called once more when the masking key comes later than the length: nothing is counted here.
+        # Called again when the masking key arrives later than the length, so nothing is counted here.
         self._opcode = opcode
         self._is_marked = rsv.rsv1
         extended_bytes = 0 if payload_length < 126 else 2 if payload_length < 65536 else 8
@@ -103,7 +103,7 @@ class _Payloads(Extension):
         if opcode.iscontrol() or begins is self._is_within:
             return RsvBits(
                 rsv1=False, rsv2=False, rsv3=False
-            )  # wsproto refuses what is out of place
+            )  # wsproto refuses a frame that is not allowed here
         if self._is_within:
             self._limits.check_fragments(self._fragments)
         if not self._is_resumed:
@@ -158,7 +158,7 @@ class _Payloads(Extension):
         return rsv._replace(rsv1=True), self._deflater.deflate(data)
 
     def _begin_frame(self) -> bool:
-        """Return False for a frame that wsproto is about to refuse, because it is out of place."""
+        """Return False for a frame that is not allowed here, which wsproto is about to refuse."""
         begins = self._opcode is not Opcode.CONTINUATION
         if begins is self._is_within:
             return False
@@ -177,7 +177,7 @@ class _Payloads(Extension):
 
 
 class WsprotoSession:
-    """Every member is that of `WebSocketSession`, and means the same."""
+    """A session with the same public members as `WebSocketSession`."""
 
     def __init__(
         self,
@@ -200,11 +200,11 @@ class WsprotoSession:
         self.has_unread_frames = False
         self._fed_bytes = 0
         self._gathered = bytearray()
-        """Of a message in several pieces; text is put back into UTF-8, which takes the least memory."""
+        """The payload of a message in several pieces; text is encoded as UTF-8 again, to take the least memory."""
         self._kept = bytearray()
-        """In a movable session: the frames of the message that has come in part, without control frames."""
+        """In a movable session: the frames of the incomplete message, without control frames."""
         self._behind = bytearray()
-        """In a movable session: what came behind the last whole frame."""
+        """In a movable session: the bytes after the last complete frame."""
         self._answer = bytearray()
         self._awaited_pong: bytes | None = None
         self._holds_pongs = False
@@ -232,7 +232,7 @@ class WsprotoSession:
     def close(self, code: int, reason: str = "") -> bytes:
         if not self.is_open:
             return b""
-        close_payload(code, reason)  # wsproto would send what may not be sent, and cut the reason
+        close_payload(code, reason)  # wsproto would send invalid codes, and cut the reason
         self.is_open = False
         return self._connection.send(CloseConnection(code, reason))
 
@@ -261,7 +261,7 @@ class WsprotoSession:
         )
 
     def resume(self, state: SessionState) -> None:
-        """Lower limits are found out by `receive`, which reads everything again."""
+        """Continue from `state`. `receive` reads all bytes again, and reports a limit that is exceeded."""
         self._awaited_pong = state.awaited_pong
         unread = state.unread
         if state.partial is not None:
@@ -334,7 +334,7 @@ class WsprotoSession:
     def _take_message(self, event: TextMessage | BytesMessage, received: list[Received]) -> None:
         piece = event.data
         if not event.message_finished or self._gathered:
-            # Not a list of pieces: many small ones would take many times their size.
+            # Not a list of pieces: many small pieces would take many times their size.
             self._gathered += piece.encode() if isinstance(piece, str) else piece
             if not event.message_finished:
                 return
@@ -352,7 +352,7 @@ class WsprotoSession:
     def _take_close(self, event: CloseConnection, received: list[Received]) -> None:
         code, reason = int(event.code), event.reason or ""
         if self._connection.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
-            # wsproto tells of a fault as of a close, but remains in its state.
+            # wsproto reports a protocol error as a close, but does not change its state.
             raise FrameError(code, reason[:REASON_BYTES_LIMIT])
         received.append(Closed(code, reason, is_fault=False))
         if self.is_open:
@@ -370,7 +370,7 @@ class WsprotoSession:
 
 
 def _as_frame(partial: PartialMessage) -> bytes:
-    """Return what has come of a message as the beginning of one frame, for a session that reads it again."""
+    """Return the received part of a message as the beginning of one frame, for a session that reads it again."""
     length = len(partial.payload) + partial.remaining
     first = (
         partial.opcode | (RSV1 if partial.is_compressed else 0) | (FIN if partial.is_final else 0)
@@ -381,7 +381,7 @@ def _as_frame(partial: PartialMessage) -> bytes:
         head = bytes((first, 0x80 | 126)) + length.to_bytes(2, "big")
     else:
         head = bytes((first, 0x80 | 127)) + length.to_bytes(8, "big")
-    # Turned back to where the payload begins.
+    # Rotate the key back to the beginning of the payload.
     key = partial.key or bytes(4)
     turn = -len(partial.payload) % 4
     key = key[turn:] + key[:turn]

@@ -1,20 +1,18 @@
-"""One WebSocket: the ASGI conversation with the application over a socket taken from HTTP.
+"""One WebSocket connection: it joins a socket taken over from HTTP and an application that speaks ASGI.
 
-The states are in `states.py`, the leaving for another worker in `leaving.py`.
+The states are in `states.py`, the handover to another worker in `leaving.py`, the opening handshake in
+`handshake.py`, frames, messages and their limits in `session.py`, pings in `keep_alive.py`. When another worker has
+handed a connection over (`resume`), the application here accepts the connection like a new one, and nothing of that
+is sent to the client.
 
-The opening handshake is in `handshake.py`, frames, messages and the limits on them in `session.py`, pings in
-`keep_alive.py`. The application of a connection that another worker handed over (`resume`) accepts it as it would a
-new one, and nothing of that is seen on the wire.
+Every buffer is bounded. Received messages wait for the application in a queue (`receive_queue.py`); when the queue
+is full, further bytes stay undecoded and the socket is not read. Sent messages wait in the transport up to its
+high-water mark; then `send` waits, and a client that reads nothing for `write_timeout` seconds is dropped.
 
-Nothing grows without bound. Messages wait for the application in a queue (`receive_queue.py`); when it is
-full, what was read stays as bytes and the socket is not read. What the application sends waits in the
-transport up to its high-water mark, then `send` waits; a client that takes none of it for
-`write_timeout` seconds is dropped.
-
-A drain hands an open socket to the worker that follows, if there is one and the application takes part. Else
-it closes it with 1012 (1001 when the server stops), at the time that is due to it (`drain_close.py`); until
-then the application goes on. A handshake under way is completed and leaves then; when the server stops, and at
-the deadline of the drain, it is answered with 503; see `LiveConnection`.
+A drain hands an open connection to a handover target, if there is one and the application takes part. Otherwise the
+drain closes the connection with 1012 (1001 when the server stops) at its time in the plan (`drain_close.py`), and
+the application goes on until then. A handshake in progress is completed and the connection leaves afterwards; when
+the server stops, and at the deadline of the drain, the handshake is answered with 503. See `LiveConnection`.
 """
 
 import asyncio
@@ -78,14 +76,15 @@ _PEER_ERRORS_TOTAL: Final = int(Field.PEER_ERRORS_TOTAL)
 _CUT_TOTAL: Final = int(Field.CUT_TOTAL)
 
 EARLY_BYTES: Final = 64 * 1024
-"""What a client may send before it was accepted. Reading goes on that long because only a socket
-that is read tells that its peer has left."""
+"""Bytes that a client may send before it is accepted. The socket is read meanwhile, because only a socket that is
+read shows that its peer has disconnected."""
 
 
 class WebSocketConnection:
-    """Takes over `transport` from an HTTP connection that is registered with `Live` already.
+    """A WebSocket on the `transport` of an HTTP connection that is registered with `Live` already.
 
-    `begin(data)` starts it, with the bytes that were received behind the handshake request.
+    `begin(data)` starts it, with the bytes that were received after the handshake request; `resume` starts a
+    connection that another worker handed over.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class WebSocketConnection:
         self._session: Session
         self._task: asyncio.Task[None] | None = None
         self._early_bytes = b""
-        """Received before the application accepted."""
+        """Bytes received before the application accepted."""
         self._queue = ReceiveQueue(settings.max_queue)
         self._receive_waiters: list[asyncio.Future[None]] = []
         self._is_connect_delivered = False
@@ -122,33 +121,36 @@ class WebSocketConnection:
         self._stall_watch = StallWatch(server.settings.write_timeout)
         self._stall_timer: asyncio.TimerHandle | None = None
         self._keep_alive: KeepAlive | None = None
-        """From the time that the connection is open until it is lost."""
+        """Set while the connection is open, until it is lost."""
         self._close_timer: asyncio.TimerHandle | None = None
         self._lingering: LingeringClose | None = None
         self._denial_start: Message
         self._denial_status = 0
         self._denial: ResponseFramer | None = None
         self._status = 0
-        """What the handshake was answered with."""
+        """The status that the handshake was answered with; 0 before."""
         self._client: Client | None = endpoints.client
-        """For the log; a trusted proxy may name another than the peer."""
+        """The client's address for the log; a trusted proxy may name another than the peer's."""
         self._request_id: str | None = None
         self._started_ns = time.monotonic_ns()
         self._is_accepted = False
-        """There is a session."""
+        """`_session` is set."""
         self._subprotocol: str | None = None
         self._deflate: DeflateParameters | None = None
         self._resumption: Resumption | None = None
-        """Until the application has accepted: what another worker handed over."""
+        """The state that another worker handed over, until the application has accepted."""
         self._takes_part = False
-        """The application knows `websocket.handover`."""
+        """The application supports `websocket.handover`."""
         self._leaving: WebSocketLeaving | None = None
         self._drain_close: DrainClose | None = None
-        """Where the drain closes the connection, until it is lost."""
+        """Set when the drain closes the connection, until the connection is lost."""
         self._pace = Pace()
 
     def begin(self, data: bytes) -> None:
-        """Check the handshake and call the application, or answer with the reason why not."""
+        """Check the handshake and call the application, or refuse the handshake with an HTTP error.
+
+        `data` is the bytes that were received after the handshake request.
+        """
         self._live.record.requests += 1
         try:
             self._handshake = Handshake(self._head)
@@ -169,11 +171,11 @@ class WebSocketConnection:
         self._start_application()
 
     def _start_application(self) -> None:
-        # Whoever calls was perhaps called by a request: its context variables are not for this one.
+        # The caller may run in the context of a request, whose variables are not for this application call.
         self._task = self._server.variables.copy().run(self._clock.loop.create_task, run(self))
 
     def resume(self, resumption: Resumption) -> None:
-        """Go on with a connection that another worker handed over. Called in place of `begin`."""
+        """Continue a connection that another worker handed over. Called in place of `begin`."""
         self._live.register(self, is_new=False)
         continuation = resumption.continuation
         self.state = WebSocketState.RESUMING
@@ -189,7 +191,7 @@ class WebSocketConnection:
         try:
             self._session.resume(continuation.session)
         except FrameError as error:
-            # Its limits have been lowered meanwhile.
+            # The limits have been lowered since the other worker received the bytes.
             self._live.record.values[_PEER_ERRORS_TOTAL] += 1
             if error.limit is not None:
                 self._live.record.count_limit(Limit(error.limit))
@@ -212,17 +214,17 @@ class WebSocketConnection:
             if len(self._early_bytes) > EARLY_BYTES:
                 self._pause_reading()
         else:
-            # A loop reads nothing after `pause_reading`; were it otherwise, bytes would be lost in silence.
+            # Loops read nothing after `pause_reading`; bytes that came while leaving would be lost without notice.
             assert self.state is not WebSocketState.LEAVING
 
     def eof_received(self) -> bool:
-        return False  # a WebSocket has no use for half an open connection (RFC 6455 section 7.1.4)
+        return False  # close: a WebSocket does not use half-closed connections (RFC 6455 section 7.1.4)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._set_disconnected(ABNORMAL, "")
         self._move(WebSocketEvent.LOSE)
         self._stop_waiting()
-        # They refer to this connection, which is not to wait for the garbage collector.
+        # Both refer to this connection: without these references it is freed at once, not by the garbage collector.
         self._keep_alive = self._drain_close = None
         for timer in (self._close_timer, self._stall_timer):
             if timer is not None:
@@ -255,7 +257,7 @@ class WebSocketConnection:
         if self._leaving is not None:
             self._leaving.advance()
 
-    # The drain, and whoever needs room, call these; see `LiveConnection`.
+    # The drain, and `Live` when it needs room, call these; see `LiveConnection`.
 
     @property
     def idle_since(self) -> float | None:
@@ -265,10 +267,10 @@ class WebSocketConnection:
         raise AssertionError("never idle")
 
     def hold(self) -> None:
-        """What is open goes on; newer code has connections of its own."""
+        """Do nothing: an open WebSocket goes on with its code, and newer code gets new connections."""
 
     def release(self) -> None:
-        """It was not held."""
+        """Do nothing, because `hold` does nothing."""
 
     def begin_drain(self) -> None:
         if self._leaving is not None:
@@ -277,18 +279,18 @@ class WebSocketConnection:
             self._leave()
         elif self._is_being_answered() and not self._drain_reason().has_successor:
             self._refuse_for_drain()
-        # Where another worker serves, a handshake under way goes on: its client may have come from a worker that
-        # has just left. It leaves as soon as it is accepted, as does a WebSocket that was handed over.
+        # When another worker serves, a handshake in progress goes on: its client may have come from a worker that
+        # has just left. The connection leaves as soon as the application accepts, as does one that is resuming.
 
     def _is_being_answered(self) -> bool:
-        """Whether the handshake has yet to be answered, at least in part."""
+        """Return whether the answer to the handshake is not complete."""
         return self.state is WebSocketState.CONNECTING or self.state is WebSocketState.DENYING
 
     def _refuse_for_drain(self) -> None:
         self._set_disconnected(self._drain_reason().websocket_code, "")
         if self._denial is None:
             self._refuse(503, "Service Unavailable")
-        # Otherwise the application is within its denial response, which ends by itself.
+        # Otherwise the application is sending its denial response, which ends by itself.
 
     def cut(self) -> None:
         if self._task is not None:
@@ -296,7 +298,7 @@ class WebSocketConnection:
             self._live.add_background(self._task)  # which is cancelled a moment later
         leaving = self._leaving
         if leaving is not None and leaving.state is LeavingState.OFFERED:
-            return  # it is the other worker's to say, which has until `abort`
+            return  # the other worker decides, and has time until `abort`
         if (
             self.state is WebSocketState.OPEN
             or self.state is WebSocketState.LEAVING
@@ -322,10 +324,10 @@ class WebSocketConnection:
             self._task.cancel()
         self._transport.abort()
 
-    # The way to the worker that follows, and its leaving calls these; see `LeavingWebSocket`.
+    # The handover to another worker. `WebSocketLeaving` calls these; see `LeavingWebSocket`.
 
     def _leave(self) -> None:
-        """Be handed over, or closed at the time that is due to this connection."""
+        """Begin the handover, or plan the close of this connection."""
         successor = self._drain.successor
         if successor is not None and self._takes_part:
             self._stop_waiting()
@@ -335,7 +337,8 @@ class WebSocketConnection:
         elif self._drain_close is None or not self._drain_close.is_due:
             drain_close = self._make_drain_close()
             if self._takes_part and self._drain.awaits_successor:
-                # As those wait that have given their state to the one that is gone; this one serves on meanwhile.
+                # A handover target may still be named; the connection is served meanwhile. Connections whose state
+                # was given for a target that is gone wait as long.
                 drain_close.begin_after(self.patience())
             else:
                 drain_close.begin(is_late=False)
@@ -346,14 +349,15 @@ class WebSocketConnection:
         return drain_close
 
     def _stop_waiting(self) -> None:
-        """Send no ping, and forget when the drain would close the connection."""
+        """Stop the pings, and cancel the close that the drain has planned."""
         if self._keep_alive is not None:
             self._keep_alive.stop()
         if self._drain_close is not None:
             self._drain_close.cancel()
 
     def patience(self) -> float:
-        """Half of what is left until the deadline, at most: a close has to be in time."""
+        """Return the seconds for the handover: at most half of the time that the drain has left, because a close
+        must still be in time."""
         return min(self._settings.handover_timeout, self._drain.seconds_left() / 2)
 
     def is_settled(self) -> bool:
@@ -362,7 +366,7 @@ class WebSocketConnection:
         transport = self._transport
         if not transport.get_write_buffer_size():
             return True
-        transport.set_write_buffer_limits(0)  # says so when it is empty
+        transport.set_write_buffer_limits(0)  # then `resume_writing` is called when it is empty
         return False
 
     def descriptor(self) -> int:
@@ -392,7 +396,7 @@ class WebSocketConnection:
 
     def release_socket(self) -> None:
         self._drain.websockets_moved += 1
-        # Without shutdown(): the socket lives on in the other worker.
+        # Without shutdown(): the other worker uses the socket.
         self._transport.close()
 
     def keep(self) -> None:
@@ -402,7 +406,7 @@ class WebSocketConnection:
             self._transport.set_write_buffer_limits()
         self._make_drain_close().begin(is_late=True)
 
-    # Its close in a drain calls these; see `DrainedConnection`.
+    # `DrainClose` calls these; see `DrainedConnection`.
 
     def count_to_close(self) -> int:
         has_successor = self._drain.successor is not None or self._drain.awaits_successor
@@ -420,12 +424,12 @@ class WebSocketConnection:
 
     def is_answering(self) -> bool:
         if self.state is not WebSocketState.OPEN or self._write_waiters:
-            return False  # a client that does not read waits for nothing
+            return False  # a client that does not read is not waiting for an answer
         return not self._receive_waiters or has_unread(self._transport.get_extra_info("socket"))
 
     def close_for_drain(self) -> None:
         reason = self._drain_reason()
-        jitter = random.random()  # it spreads load; nobody gains by guessing it
+        jitter = random.random()  # it only spreads load, so it need not be secret
         self._close(reason.websocket_code, close_reason(reason, jitter))
 
     # The application's side.
@@ -450,7 +454,7 @@ class WebSocketConnection:
             if self._leaving is None:
                 self._close(1000, "")
             else:
-                self._leaving.fail()  # unless it has failed already
+                self._leaving.fail()  # no effect if it has failed already
         elif is_before_open(self.state):
             _logger.error(
                 "The application returned without accepting or closing the WebSocket %s.",
@@ -460,7 +464,7 @@ class WebSocketConnection:
 
     def note_error(self, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
-            # `cut` and `abort` tell the client themselves; another cancellation is the application's.
+            # `cut` and `abort` close the connection themselves; any other cancellation is the application's error.
             if (
                 self.state is WebSocketState.OPEN
                 or self.state is WebSocketState.LEAVING
@@ -481,7 +485,7 @@ class WebSocketConnection:
         handover: Message = {"max_state": self._settings.handover_max_state}
         if self._resumption is not None:
             handover["state"] = self._resumption.app_state
-            # The handshake was answered long ago.
+            # The other worker has answered the handshake.
             del extensions["websocket.http.response"]
         extensions[HANDOVER_EXTENSION] = handover
 
@@ -491,7 +495,7 @@ class WebSocketConnection:
             return {"type": "websocket.connect"}
         while True:
             if self._leaving is not None and self._disconnect is None:
-                # What waits in the queue is for the other worker.
+                # The messages in the queue are for the other worker.
                 if self._leaving.is_notice_due:
                     self._leaving.is_notice_due = False
                     return {"type": "websocket.handover"}
@@ -504,17 +508,17 @@ class WebSocketConnection:
                 return {"type": "websocket.receive", "bytes": message}
             elif self._disconnect is not None:
                 if self._pace.must_yield(self._clock.now_ns):
-                    await asyncio.sleep(0)  # one that asks again and again must not stop the loop
+                    await asyncio.sleep(0)  # repeated calls must not block the loop
                 return self._disconnect
             await self._wait_among(self._receive_waiters)
 
     async def _send(self, message: Message) -> None:
-        """Take a message. Raise OSError once the socket is closed, by whomever."""
+        """Send a message of the application. Raise ClientDisconnectedError once the WebSocket is closed."""
         kind = kind_of(message)
         if self.state is WebSocketState.OPEN:
             if kind == "websocket.send":
                 if self._is_write_paused:
-                    # Before it is taken: what is given up while it waits was not sent.
+                    # Wait before the message is framed: a send that is cancelled while it waits has sent nothing.
                     self._pace.note_wait()
                     await self._wait_writable()
                     await self._send(message)
@@ -546,7 +550,7 @@ class WebSocketConnection:
             self._move(WebSocketEvent.HAND_OVER)
             # Another task of the application may wait to send.
             self._wake_writers()
-        # Otherwise it comes too late, and the client is to be told to come back.
+        # Otherwise the answer comes too late, and the drain closes the connection.
 
     def _frame(self, message: Message) -> bytes:
         payload = payload_of(message)
@@ -617,7 +621,7 @@ class WebSocketConnection:
         self._is_accepted = True
 
     def _send_resuming(self, kind: str, message: Message, resumption: Resumption) -> None:
-        """Take the first message for a connection that is open already."""
+        """Handle the application's first message on a connection that another worker handed over."""
         if kind == "websocket.close":
             self._close(*close_of(message))
             return
@@ -652,7 +656,7 @@ class WebSocketConnection:
             self._receive_frames(early)
 
     async def _deny(self, message: Message) -> None:
-        """Frame a piece of the denial response, which always ends the connection."""
+        """Write a part of the denial response, after which the connection always ends."""
         body = bytes_of(message.get("body", b""), "websocket.http.response.body")
         more_body = bool(message.get("more_body", False))
         if self._denial is None:
@@ -709,11 +713,11 @@ class WebSocketConnection:
             self._log_handshake("500")
             self._refuse(500, "Internal Server Error")
         else:
-            # Part of a denial response is on the wire; ending it early shows that it is not whole.
+            # A part of the denial response was sent; closing now shows the client that it is incomplete.
             self._finish_refusal()
 
     async def _wait_writable(self) -> None:
-        """Wait until the client has read enough. Raise OSError when the socket closes meanwhile."""
+        """Wait until the client has read enough. Raise ClientDisconnectedError when the WebSocket is closed."""
         while True:
             if self.state is not WebSocketState.OPEN and not is_before_open(self.state):
                 raise ClientDisconnectedError("the WebSocket is closed")
@@ -722,7 +726,7 @@ class WebSocketConnection:
             await self._wait_among(self._write_waiters)
 
     async def _wait_among(self, waiters: list[asyncio.Future[None]]) -> None:
-        """Wait until all of these are woken. Whoever gives up is forgotten."""
+        """Wait until `waiters` are woken. A cancelled wait removes its waiter."""
         waiter: asyncio.Future[None] = Future(loop=self._clock.loop)
         waiters.append(waiter)
         try:
@@ -753,7 +757,7 @@ class WebSocketConnection:
         self._wake_receivers()
 
     def _refill_queue(self) -> None:
-        """Decode what there was no room for, then read on."""
+        """Decode bytes for which the queue had no room, then resume reading if there is room again."""
         self._receive_frames(b"")
         if not self._session.has_unread_frames and self._queue.room > 0:
             self._resume_reading()
@@ -764,20 +768,20 @@ class WebSocketConnection:
         if event.limit is not None:
             self._live.record.count_limit(event.limit)
         if self.state is WebSocketState.CLOSED:
-            # The connection was lost while this waited for room; it tells more than the loss.
+            # The connection was lost while the close frame waited for room; the frame tells more than the loss.
             self._disconnect = None
         self._set_disconnected(event.code, event.reason)
         before = self.state
         self._move(WebSocketEvent.RECEIVE_CLOSE)
         if before is WebSocketState.OPEN:
-            # More may be on its way, against the rules; it must not destroy our close frame.
+            # The peer may send more, against the protocol; a reset by that must not destroy our close frame.
             self._linger()
         elif before is WebSocketState.CLOSING:
             self._transport.close()
             self._bound_close()
 
     def _close(self, code: int, reason: str) -> None:
-        """Send a close frame and give the peer `ws_close_timeout` for its own.
+        """Send a close frame, and wait at most `close_timeout` for the peer's.
 
         Raise AppProtocolError, with nothing changed, for a code or reason that may not be sent.
         """
@@ -789,11 +793,11 @@ class WebSocketConnection:
         self._set_disconnected(code, reason)
         self._wake_writers()
         self._bound_close()
-        self._take_early()  # the peer's close may be among them
+        self._take_early()  # the peer's close frame may be among these bytes
         self._resume_reading()
 
     def _bound_close(self) -> None:
-        """Make sure that a peer that neither answers nor reads does not hold the connection."""
+        """Bound the time for which a peer that neither answers nor reads can keep the connection open."""
         self._stop_waiting()
         if self._close_timer is None:
             self._close_timer = self._clock.loop.call_later(
@@ -809,7 +813,7 @@ class WebSocketConnection:
         else:
             self._transport.close()
 
-    # The keep-alive calls these; see `PingedConnection`.
+    # `KeepAlive` calls these; see `PingedConnection`.
 
     def is_write_paused(self) -> bool:
         return self._is_write_paused
@@ -824,7 +828,7 @@ class WebSocketConnection:
     # Clients that do not read.
 
     def _watch_writing(self) -> None:
-        """Drop a client that has taken nothing for `write_timeout`."""
+        """Drop a client that has read nothing for `write_timeout`."""
         self._stall_timer = None
         waiting_bytes = self._transport.get_write_buffer_size()
         if not waiting_bytes:
@@ -852,7 +856,7 @@ class WebSocketConnection:
         return self._drain.notice.reason or DrainReason.RELOAD
 
     def _set_disconnected(self, code: int, reason: str) -> None:
-        """What the application is told, once; the first cause wins."""
+        """Set the disconnect message for the application, unless it is set: the first cause counts."""
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": code, "reason": reason}
         self._wake_receivers()
@@ -879,7 +883,7 @@ class WebSocketConnection:
         self._linger()
 
     def _linger(self) -> None:
-        """Close behind what was written, so that a client which still sends can read it."""
+        """Begin a lingering close, so that a client that still sends can read what was written."""
         self._wake_writers()
         self._stop_waiting()
         self._is_reading_paused = False
@@ -894,7 +898,7 @@ class WebSocketConnection:
             )
 
     def _log_end(self) -> None:
-        """Give the access log its entry, if it wants one of a connection that lasted so long."""
+        """Log the end of the connection in the access log, if it logs connections of this duration."""
         access_log = self._server.access_log
         duration_ns = time.monotonic_ns() - self._started_ns
         if access_log is None or duration_ns < access_log.entry_from_ns:
@@ -927,7 +931,7 @@ class WebSocketConnection:
             self._live.record.bytes_sent += size
             self._transport.write(data)
             if self._stall_timer is None:
-                # One timer, not one for each message: it finds nothing waiting and is gone.
+                # One timer for many messages; when it finds nothing waiting it is not armed again.
                 self._arm_stall_watch()
 
     def _wake_writers(self) -> None:

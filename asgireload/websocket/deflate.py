@@ -1,8 +1,8 @@
-"""permessage-deflate, RFC 7692: which offer is taken, and messages in and out of DEFLATE.
+"""permessage-deflate (RFC 7692): negotiate the offer, and compress and decompress messages.
 
-What one side remembers between messages is its LZ77 window. The sender's may be forgotten at any time
-(a new compressor never looks back further than its own start); the receiver's is what the peer may
-refer to, and `Inflater.window` tells it, so that another process can go on with the stream.
+The state between messages is one LZ77 window for each direction. The sender may drop its window at any time,
+because a new compressor never refers to data before its own start. The peer may refer to the receiver's window,
+which `Inflater.window` returns, so that another process can continue the stream.
 """
 
 import re
@@ -17,31 +17,32 @@ from asgireload.websocket.frames import INVALID_DATA, TOO_BIG
 NAME: Final = "permessage-deflate"
 
 TAIL: Final = b"\x00\x00\xff\xff"
-"""What a sync flush ends with; the sender leaves it out and the receiver adds it (section 7.2.1)."""
+"""The end of a sync flush, which the sender removes and the receiver appends (sections 7.2.1 and 7.2.2)."""
 
 DEFLATE_FROM: Final = 16
-"""Shorter messages are sent as they are (section 6): there is next to nothing that could shrink."""
+"""Bytes of the shortest message that is compressed. Section 6 allows sending messages uncompressed, and shorter
+ones hardly shrink."""
 
 SEND_WINDOW_BITS: Final = 12
 _SEND_MEMORY_LEVEL: Final = 5
-"""A compressor takes 2**(bits + 2) + 2**(level + 9) bytes (zconf.h): 32 KiB for each connection, not
-the 256 KiB of zlib's defaults. A sender may look back less far than agreed."""
+"""A compressor takes 2**(bits + 2) + 2**(level + 9) bytes (zconf.h): 32 KiB for each connection, not the 256 KiB of
+zlib's defaults. A sender may use a smaller window than agreed."""
 _SEND_LEVEL: Final = 4
-"""The lowest that finds in a message what the one before had. zlib's default, 6, takes up to 1.6 times the time
-for some 6 % fewer bytes (`benchmarks/deflate_levels.py`)."""
+"""The lowest level that finds repetitions of the previous message. zlib's default, 6, takes up to 1.6 times the
+time for some 6 % fewer bytes (`benchmarks/deflate_levels.py`)."""
 
 FINAL_BLOCKS_LIMIT: Final = 16
-"""A sender that cannot flush may end its DEFLATE stream instead (section 7.2.3.4), once a flush. Each
-end costs a new decompressor, two bytes are enough for one, and no sender needs many in a message."""
+"""Ends of a DEFLATE stream allowed in one message. A sender that cannot flush may end its stream instead (section
+7.2.3.4). Each end takes two bytes and costs the receiver a new decompressor; no sender needs many in a message."""
 
 Offer = tuple[str, list[tuple[str, str | None]]]
-"""One extension of the header: its name, its parameters with their values."""
+"""One extension of the header: its name, and its parameters with their values."""
 
 _WINDOW_BITS = re.compile(r"8|9|1[0-5]")  # section 7.1.2: decimal, no leading zero
 
 
 class DeflateParameters:
-    """What both sides agreed on. The window sizes are logarithms of bytes."""
+    """The negotiated parameters. Window sizes are base-2 logarithms of bytes."""
 
     __slots__ = (
         "client_max_window_bits",
@@ -65,6 +66,7 @@ class DeflateParameters:
 
     @property
     def header_value(self) -> bytes:
+        """The value of the Sec-WebSocket-Extensions header that accepts these parameters."""
         parts = [NAME]
         if self.server_no_context_takeover:
             parts.append("server_no_context_takeover")
@@ -87,10 +89,10 @@ class DeflateParameters:
 
 
 def negotiate(offers: Iterable[Offer]) -> DeflateParameters | None:
-    """Return the parameters for the first offer that can be met, in the client's order of preference.
+    """Return the parameters for the first acceptable offer, in the client's order of preference; None if none is.
 
-    An offer with an unknown or doubled parameter or with a bad value is declined (section 7.1), and so
-    is one that wants a server window of 256 bytes: zlib cannot compress raw DEFLATE within that.
+    An offer with an unknown or repeated parameter, or a bad value, is declined (section 7.1). So is an offer that
+    requires a server window of 256 bytes, because zlib cannot compress raw DEFLATE with that window.
     """
     for name, parameters in offers:
         if name == NAME:
@@ -113,7 +115,7 @@ def _accept(parameters: list[tuple[str, str | None]]) -> DeflateParameters | Non
     server_bits = values.pop("server_max_window_bits", "15")
     if server_bits is None or _WINDOW_BITS.fullmatch(server_bits) is None or server_bits == "8":
         return None
-    # Without a value the client only says that it would accept a limit (section 7.1.2.2).
+    # Without a value the client only states that it would accept a limit (section 7.1.2.2).
     client_bits = values.pop("client_max_window_bits", None) or "15"
     if _WINDOW_BITS.fullmatch(client_bits) is None or values:
         return None
@@ -126,12 +128,15 @@ def _accept(parameters: list[tuple[str, str | None]]) -> DeflateParameters | Non
 
 
 def new_compressor(window_bits: int, level: int) -> "zlib._Compress":
-    """Return what compresses the messages of one connection, 1 being the fastest level and 9 the tightest."""
+    """Return a raw DEFLATE compressor. `level` is from 1, the fastest, to 9, the best compression."""
     return zlib.compressobj(level, zlib.DEFLATED, -window_bits, _SEND_MEMORY_LEVEL)
 
 
 class Deflater:
-    """Compresses messages, one call each. Takes its memory with the first message."""
+    """Compresses messages, one call for each. Allocates the compressor at the first message.
+
+    With `resets` each message is compressed without context (server_no_context_takeover).
+    """
 
     __slots__ = ("_deflater", "_resets", "_window_bits")
 
@@ -141,6 +146,7 @@ class Deflater:
         self._deflater: zlib._Compress | None = None
 
     def deflate(self, payload: bytes) -> bytes:
+        """Return the compressed message, without the end of its sync flush (section 7.2.1)."""
         deflater = self._deflater
         if deflater is None:
             deflater = new_compressor(self._window_bits, _SEND_LEVEL)
@@ -151,29 +157,30 @@ class Deflater:
 
 
 class Inflater:
-    """Decompresses messages: `inflate` for each piece, `finish` behind the last.
+    """Decompresses messages: `inflate` for each piece, `finish` for the last, which may be empty.
 
-    It never makes more bytes than it is allowed to. Takes its memory with the first message. `window`
-    is what an earlier inflater of the same connection had.
+    At most one byte more than allowed is decompressed. Allocates the decompressor at the first message. With
+    `resets` no message refers to an earlier one (client_no_context_takeover). `window` is that of an earlier
+    inflater of the same connection.
     """
 
     __slots__ = ("_final_blocks", "_inflater", "_known_bytes", "_resets", "_window", "_window_bits")
 
     def __init__(self, window_bits: int, *, resets: bool, window: bytes = b"") -> None:
-        # A peer that says 8 may run a zlib that takes it for 9, as zlib did for years.
+        # A peer that negotiates 8 may run a zlib that uses 9 instead, as zlib did for years.
         self._window_bits = max(window_bits, 9)
         self._resets = resets
         self._window = window
         self._inflater: zlib._Decompress | None = None
         self._known_bytes = len(window)
-        """How far the peer may look back, up to the size of the window."""
+        """How many bytes back the peer may refer, up to the size of the window."""
         self._final_blocks = 0
-        """In this message."""
+        """Ends of a DEFLATE stream in this message."""
 
     def inflate(self, data: bytes, allowed_bytes: int) -> bytes:
-        """Return what a piece of a message becomes.
+        """Decompress a piece of a message.
 
-        Raise FrameError: 1009 for more than `allowed_bytes`, 1007 for what is not DEFLATE.
+        Raise FrameError: 1009 for more than `allowed_bytes`, 1007 for data that is not DEFLATE.
         """
         inflater = self._inflater
         if inflater is None:
@@ -197,7 +204,7 @@ class Inflater:
         return output
 
     def finish(self, data: bytes, allowed_bytes: int) -> bytes:
-        """Return what the last piece of a message becomes; it may be empty. Raises as `inflate` does."""
+        """Decompress the last piece of a message, which may be empty. Raise FrameError as `inflate` does."""
         output = self.inflate(data + TAIL, allowed_bytes)
         self._final_blocks = 0
         if self._resets:
@@ -206,10 +213,10 @@ class Inflater:
         return output
 
     def window(self) -> bytes:
-        """Return what the peer's next message may refer to. Ask only between two messages.
+        """Return the bytes that the peer's next message may refer to. Call only between two messages.
 
-        zlib does not show its window, but a copy of the decompressor repeats it when told to look back
-        that far; so nothing has to be kept for it.
+        Python's zlib does not expose the window, but a copy of the decompressor outputs it when given a block that
+        repeats it. So no copy of the window has to be kept.
         """
         known_bytes = min(self._known_bytes, 1 << self._window_bits)
         if self._inflater is None or not known_bytes:
@@ -217,7 +224,7 @@ class Inflater:
         return self._inflater.copy().decompress(_repeat_last(known_bytes), known_bytes)
 
     def copy(self) -> "Inflater":
-        """Return one that goes on from here by itself. Copy only between two messages."""
+        """Return an independent copy. Call only between two messages."""
         twin = Inflater(self._window_bits, resets=self._resets, window=self._window)
         twin._known_bytes = self._known_bytes
         if self._inflater is not None:
@@ -225,7 +232,7 @@ class Inflater:
         return twin
 
     def _start_over(self) -> "zlib._Decompress":
-        """Go on behind the end of a DEFLATE stream; whoever ended it has forgotten its window."""
+        """Begin a new DEFLATE stream, with an empty window. Raise FrameError for too many in a message."""
         self._final_blocks += 1
         if self._final_blocks > FINAL_BLOCKS_LIMIT:
             raise FrameError(
@@ -239,9 +246,9 @@ class Inflater:
 
 
 def _repeat_last(distance: int) -> bytes:
-    """Return a DEFLATE block that repeats the last `distance` bytes, and some of them again.
+    """Return a DEFLATE block that repeats the last `distance` bytes, and then a part of them again.
 
-    It has fixed codes, and matches of the greatest length only (RFC 1951 sections 3.2.5 and 3.2.6).
+    The block uses fixed codes, and only matches of the greatest length (RFC 1951 sections 3.2.5 and 3.2.6).
     """
     code, extra_bits, base = 0, 0, 1
     while base + (1 << extra_bits) <= distance:

@@ -1,6 +1,6 @@
-"""When one WebSocket of a worker that drains is closed: at its place in the plan, and between two messages.
+"""Close one WebSocket of a draining worker at its time in the close plan, and between two messages.
 
-`http/close_plan.py` says where its place is. Here it is waited for.
+`http/close_plan.py` computes the time. This module waits for it.
 """
 
 import asyncio
@@ -12,32 +12,32 @@ from asgireload.http.close_plan import ClosePlan, late_close_at
 from asgireload.http.drain_state import DrainState
 
 QUIET_PATIENCE: Final = 1.0
-"""Seconds for which the close of a drain waits for the answer to a message, at most."""
+"""Seconds for which a close waits, at most, while the application answers a message."""
 QUIET_INTERVAL: Final = 0.005
-"""Seconds until it is looked at again."""
+"""Seconds between two checks whether the application still answers."""
 
 
 class DrainedConnection(Protocol):
-    """What `DrainClose` asks of its connection."""
+    """The interface that `DrainClose` uses of its connection."""
 
     def count_to_close(self) -> int:
-        """Return how many WebSockets of this worker are closed because it leaves, this one included."""
+        """Return how many WebSockets of this worker the drain closes, this one included."""
 
     def count_open(self) -> int:
         """Return how many WebSockets this worker has."""
 
     def is_answering(self) -> bool:
-        """Whether the connection is open, the client has said something, and the application does not wait for
-        more."""
+        """Return whether the connection is open and the client may be waiting for an answer: the application does
+        not wait for a message, or there are unread bytes."""
 
     def close_for_drain(self) -> None:
-        """Close it now, as the reason of the drain says."""
+        """Close the connection now, with the code for the reason of the drain."""
 
 
 class DrainClose:
-    """The close that a drain owes one connection. `cancel` it when the connection ends in another way.
+    """The planned close of one connection in a drain. Call `cancel` when the connection ends in another way.
 
-    `window`: over how many seconds the closes of a drain are spread, at most.
+    `window` is the number of seconds over which the closes of a drain are spread, at most.
     """
 
     __slots__ = ("_clock", "_connection", "_drain", "_timer", "_window")
@@ -53,15 +53,14 @@ class DrainClose:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is waited for."""
+        """Whether a close is planned."""
         return self._timer is not None
 
     def begin(self, *, is_late: bool) -> None:
-        """Close at the time that is due to this connection. `is_late`: it was not counted, since it was to go to
-        another worker."""
+        """Plan the close. With `is_late` the plan did not count this connection, since it was to be handed over."""
         now = self._clock.loop.time()
         window = min(self._window, self._drain.seconds_left() / 2)  # clients have to answer, too
-        jitter = random.random()  # it spreads load; nobody gains by guessing it
+        jitter = random.random()  # it only spreads load, so it need not be secret
         plan = self._drain.websocket_plan
         if plan is None and not is_late:
             plan = ClosePlan(now, self._connection.count_to_close(), window)
@@ -74,10 +73,11 @@ class DrainClose:
         self._timer = self._clock.loop.call_at(at, self._close_when_quiet, at + patience)
 
     def begin_after(self, patience: float) -> None:
-        """Begin in `patience` seconds, if no worker that follows has been named by then."""
+        """Plan the close after `patience` seconds; the connection calls `cancel` if it is handed over before."""
         self._timer = self._clock.loop.call_later(patience, self._begin_late)
 
     def cancel(self) -> None:
+        """Cancel the planned close. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -86,8 +86,8 @@ class DrainClose:
         self.begin(is_late=True)
 
     def _close_when_quiet(self, latest: float) -> None:
-        """Close between two messages, or at `latest`: the client of one that goes unanswered cannot know
-        whether it was heard. Those that are still on their way cannot be seen from here."""
+        """Close between two messages, at `latest` at the latest: a client whose message is not answered cannot know
+        whether it was handled. Messages still in the network are not seen."""
         loop = self._clock.loop
         if self._connection.is_answering() and loop.time() < latest:
             self._timer = loop.call_later(QUIET_INTERVAL, self._close_when_quiet, latest)

@@ -1,6 +1,6 @@
-"""WebSocket frames as bytes: headers and close payloads. No state. Source: RFC 6455 sections 5 and 7.4.
+"""Encode WebSocket frames and close payloads, without state. Source: RFC 6455 sections 5 and 7.4.
 
-How frames become messages is `session.py`; it reads headers itself, because that is its innermost loop.
+`session.py` decodes frames into messages; it reads frame headers itself, because that is its innermost loop.
 """
 
 from typing import Final
@@ -30,7 +30,7 @@ TOO_BIG: Final = 1009
 
 CONTROL_BYTES_LIMIT: Final = 125
 REASON_BYTES_LIMIT: Final = CONTROL_BYTES_LIMIT - 2
-"""What a close frame has room for behind its code."""
+"""The longest reason that fits into a close frame after its code."""
 
 PLAIN_FIRST_BYTES = frozenset(
     (
@@ -45,14 +45,15 @@ PLAIN_FIRST_BYTES = frozenset(
         FIN | PONG,
     )
 )
-"""Every first byte of a frame that is allowed without an extension."""
+"""The first bytes of a frame that are allowed without an extension."""
 DEFLATE_FIRST_BYTES = PLAIN_FIRST_BYTES | {
     RSV1 | TEXT,
     FIN | RSV1 | TEXT,
     RSV1 | BINARY,
     FIN | RSV1 | BINARY,
 }
-"""With permessage-deflate: RSV1 on the first frame of a data message only (RFC 7692 section 6.1)."""
+"""The first bytes allowed with permessage-deflate: RSV1 on the first frame of a data message only (RFC 7692 section
+6.1)."""
 
 _SHORT_HEADS = {
     first: tuple(bytes((first, length)) for length in range(126))
@@ -61,7 +62,7 @@ _SHORT_HEADS = {
 
 
 def encode_frame(first: int, payload: bytes) -> bytes:
-    """Return a server's frame, unmasked; `first` is its first byte: FIN, reserved bits and opcode."""
+    """Return an unmasked frame, as a server sends it. `first` is its first byte: FIN, reserved bits and opcode."""
     length = len(payload)
     if length < 126:
         heads = _SHORT_HEADS.get(first)
@@ -72,7 +73,7 @@ def encode_frame(first: int, payload: bytes) -> bytes:
 
 
 def explain_first_byte(first: int) -> str:
-    """Return why a first byte that is not allowed is not."""
+    """Return the reason why the first byte of a frame is not allowed."""
     opcode = first & 0x0F
     if first & 0x70:
         return "a reserved bit is set that no extension gives a meaning to"
@@ -82,12 +83,12 @@ def explain_first_byte(first: int) -> str:
 
 
 def encode_close(code: int, reason: str) -> bytes:
-    """Return a close frame. Raise AppProtocolError for what does not fit into one or may not be sent."""
+    """Return a close frame. Raise AppProtocolError for a code that may not be sent or a reason that is too long."""
     return encode_frame(FIN | CLOSE, close_payload(code, reason))
 
 
 def close_payload(code: int, reason: str) -> bytes:
-    """Return what is in a close frame. Raise AppProtocolError as `encode_close` does."""
+    """Return the payload of a close frame. Raise AppProtocolError as `encode_close` does."""
     if not is_sendable_code(code):
         raise AppProtocolError(
             f"{code} is not a close code that may be sent; use 1000 to 1003, 1007 to 1014,"
@@ -106,7 +107,7 @@ def close_payload(code: int, reason: str) -> bytes:
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Return code and reason of a close frame. Raise FrameError for a payload that is not allowed."""
+    """Return code and reason of a close frame, 1005 if it has no code. Raise FrameError for an invalid payload."""
     if not payload:
         return NO_STATUS, ""
     if len(payload) == 1:
@@ -121,7 +122,7 @@ def parse_close(payload: bytes) -> tuple[int, str]:
 
 
 def is_sendable_code(code: int) -> bool:
-    """True for close codes that may be on the wire (section 7.4, and the IANA registry up to 1014)."""
+    """Return whether a close code may be on the wire (section 7.4, and the IANA registry up to 1014)."""
     if code in (1004, NO_STATUS, ABNORMAL):
         return False
     return 1000 <= code <= 1014 or 3000 <= code <= 4999

@@ -1,9 +1,8 @@
-"""What an open WebSocket takes along to another worker: pure values, their bytes, and the values again.
+"""The state of an open WebSocket that is handed over to another worker, and its encoding. Pure.
 
-A `SessionState` is what `WebSocketSession.export` gives and `WebSocketSession.resume` takes: whatever was
-received and is not yet a message. A `Continuation` has what the connection around it remembers as well. Of
-what was sent nothing is needed: all of it has left, and a new compressor never looks back further than its
-own start (`deflate.py`).
+`WebSocketSession.export` returns a `SessionState` and `WebSocketSession.resume` takes one: received bytes that are
+not yet a message. A `Continuation` adds the state of the connection around the session. Sent data needs no state:
+all of it has left, and a new compressor never refers to data before its own start (`deflate.py`).
 
 Fields are only ever added, with a default, because the two workers may be of different versions; see
 `ipc/parcels.py`.
@@ -22,47 +21,49 @@ from asgireload.websocket.handshake import Handshake, parse_extensions
 
 
 class PartialMessage(msgspec.Struct, frozen=True):
-    """A message of which at least one frame has begun."""
+    """An incomplete message, of which at least one frame has begun."""
 
     opcode: int
     is_compressed: bool
     fragments: int
     """Frames that have begun."""
     payload: bytes
-    """What has come, unmasked. A compressed message stays compressed: a decompressor in the middle of a block
-    cannot be carried anywhere, so the next one reads the message again."""
+    """The received payload, unmasked. A compressed message stays compressed, because the state of a decompressor in
+    the middle of a block cannot be transferred; the next session decompresses the message from its start."""
     is_final: bool
-    """The frame in hand is the last one."""
+    """The incomplete frame is the last of the message."""
     remaining: int = 0
-    """Bytes that the frame in hand still lacks."""
+    """Bytes that the incomplete frame still lacks."""
     key: bytes = b""
-    """Its masking key, turned so that it begins with the next of these bytes."""
+    """The masking key of that frame, rotated so that it begins with the byte for the next payload byte."""
 
 
 class SessionState(msgspec.Struct, frozen=True):
+    """The state of a `WebSocketSession` between two calls of `receive`."""
+
     unread: bytes = b""
-    """Received and not looked at: half a header, half a control frame, or what there was no room for."""
+    """Received bytes that are not decoded: an incomplete header or control frame, or bytes without room."""
     window: bytes = b""
-    """What the peer's compressor may refer to: of all messages before the partial one."""
+    """The bytes that the peer's compressor may refer to, of the messages before the partial one."""
     awaited_pong: bytes | None = None
     partial: PartialMessage | None = None
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """A whole message: its bytes, and whether they are text."""
+    """A complete message: its bytes, and whether they are text in UTF-8."""
 
     payload: bytes
     is_text: bool
 
 
 class Continuation(msgspec.Struct, frozen=True):
-    """An open WebSocket connection between two workers."""
+    """The state of an open WebSocket connection on its way to another worker."""
 
     session: SessionState
     queue: tuple[Message, ...] = ()
-    """Messages received, and not taken by the application."""
+    """Messages received that the application has not taken."""
     ping_at: float | None = None
-    """When the next ping was due, or the answer to the last, on the loop's clock."""
+    """When the next ping, or the pong for the last one, is due on the loop's clock."""
     started_ns: int = 0
     """time.monotonic_ns() of the handshake."""
     sent_bytes: int = 0
@@ -85,7 +86,7 @@ def queued(messages: Iterable[str | bytes]) -> tuple[Message, ...]:
 
 
 class Resumption:
-    """A parcel unpacked: everything that a connection needs to go on."""
+    """A decoded parcel: everything from which a connection continues."""
 
     __slots__ = (
         "app_state",
@@ -99,7 +100,7 @@ class Resumption:
     )
 
     def __init__(self, parcel: WebSocketParcel) -> None:
-        """Raise ParcelError for what this version cannot go on with."""
+        """Decode `parcel`. Raise ParcelError when this version cannot continue the connection."""
         try:
             self.continuation = _decoder.decode(parcel.session)
             self.messages = self.continuation.messages()
@@ -126,7 +127,7 @@ def pack(
     deflate: DeflateParameters | None,
     app_state: bytes,
 ) -> WebSocketParcel:
-    """Return the parcel from which `Resumption` makes the same again."""
+    """Return the parcel that `Resumption` decodes."""
     target = head.raw_path + (b"?" + head.query_string if head.query_string else b"")
     return WebSocketParcel(
         facts=facts,
@@ -148,7 +149,7 @@ def _read_head(parcel: WebSocketParcel) -> RequestHead:
 
 
 def _read_deflate(extensions: str | None) -> DeflateParameters | None:
-    """Our answer names what was agreed on; read as an offer, it is met by exactly that."""
+    """Return the negotiated parameters: the server's answer, read as an offer, is accepted with the same values."""
     if extensions is None:
         return None
     parameters = negotiate(parse_extensions(extensions))

@@ -26,11 +26,11 @@ _OWNED_HEADERS = frozenset(
         b"upgrade",
     )
 )
-"""What a 101 response says about the connection is the server's to say. Content-Length and
-Transfer-Encoding may not be in one at all (RFC 9110 section 8.6, RFC 9112 section 6.1)."""
+"""Headers of a 101 response that only the server may set. Content-Length and Transfer-Encoding are not allowed in a
+101 response at all (RFC 9110 section 8.6, RFC 9112 section 6.1)."""
 
 _CHARACTERS = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-"""Of a token (RFC 9110 section 5.6.2)."""
+"""A token (RFC 9110 section 5.6.2)."""
 _NAME = re.compile(rf"[ \t]*({_CHARACTERS})[ \t]*")
 # RFC 6455 section 9.1: a quoted value must be a token once it is unquoted; a backslash quotes any character.
 _PARAMETER = re.compile(
@@ -40,10 +40,10 @@ _WHOLE = re.compile(_CHARACTERS)
 
 
 class Handshake:
-    """A client's request to open a WebSocket, checked.
+    """A client's request to open a WebSocket, validated.
 
-    Raises PeerError for a request that cannot be accepted: 426 for another protocol version
-    (answered with `Sec-WebSocket-Version: 13`), else 400.
+    Raises PeerError for a request that cannot be accepted: 426 for another protocol version (to be answered with
+    `Sec-WebSocket-Version: 13`), otherwise 400.
     """
 
     __slots__ = ("_key", "_offers", "subprotocols")
@@ -77,7 +77,7 @@ class Handshake:
         self._offers = parse_extensions(b", ".join(extensions).decode("latin-1"))
 
     def negotiate_deflate(self) -> DeflateParameters | None:
-        """Return the terms of the first offer of permessage-deflate that can be met."""
+        """Return the parameters of the first acceptable offer of permessage-deflate, or None."""
         return negotiate(self._offers)
 
     def accept_headers(
@@ -86,10 +86,10 @@ class Handshake:
         deflate: DeflateParameters | None,
         extra: AppHeaders,
     ) -> list[tuple[bytes, bytes]]:
-        """Return the headers of the 101 response, with those that the application adds.
+        """Return the headers of the 101 response, with `extra`, those of the application.
 
-        Raise AppProtocolError for a subprotocol that was not offered, and for added headers that are
-        malformed or the server's own. Their characters are checked by `frame_switch`.
+        Raise AppProtocolError for a subprotocol that was not offered, and for extra headers that are malformed or
+        that only the server may set. `frame_switch` checks the characters of the headers.
         """
         digest = hashlib.sha1(self._key + _ACCEPT_GUID, usedforsecurity=False).digest()
         headers = [
@@ -121,10 +121,10 @@ class Handshake:
 
 
 def parse_extensions(value: str) -> list[Offer]:
-    """Return what a Sec-WebSocket-Extensions header lists.
+    """Return the extensions that a Sec-WebSocket-Extensions header lists.
 
-    Raise PeerError where it breaks the grammar of RFC 6455 section 9.1, which tells the recipient to
-    fail the connection. Empty elements are let through (RFC 9110 section 5.6.1).
+    Raise PeerError when `value` violates the grammar of RFC 6455 section 9.1, which requires the recipient to fail
+    the connection. Empty list elements are ignored (RFC 9110 section 5.6.1).
     """
     offers: list[Offer] = []
     position = 0

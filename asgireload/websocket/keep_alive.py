@@ -1,4 +1,4 @@
-"""Pings of one WebSocket, and what becomes of a client that does not answer them (RFC 6455 section 5.5.2)."""
+"""Send pings on one WebSocket, and end it when the client does not answer them (RFC 6455 section 5.5.2)."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,29 +9,29 @@ from asgireload.websocket.sessions import Session
 from asgireload.websocket.settings import WebSocketSettings
 
 SECOND_LOOK_SECONDS: Final = 0.01
-"""Enough for the loop to look at its sockets once before a pong is found missing."""
+"""Seconds in which the loop polls its sockets at least once before a pong counts as missing."""
 
 
 class PingedConnection(Protocol):
-    """What `KeepAlive` asks of its connection."""
+    """The interface that `KeepAlive` uses of its connection."""
 
     def is_write_paused(self) -> bool:
-        """Whether the client reads too little of what was written."""
+        """Return whether writing is paused because the client reads too slowly."""
 
     def is_reading_paused(self) -> bool:
-        """Whether a pong could not be seen at present."""
+        """Return whether reading is paused, so that a pong cannot be received."""
 
     def write(self, data: bytes) -> None:
         """Write a ping frame."""
 
     def note_ping_timeout(self) -> None:
-        """No pong has come in time: end the connection."""
+        """End the connection, because no pong has come in time."""
 
 
 class KeepAlive:
-    """Sends a ping every `ping_interval` seconds, and gives its pong `ping_timeout` seconds.
+    """Sends a ping every `ping_interval` seconds, and waits `ping_timeout` seconds for its pong.
 
-    It does nothing before `begin`, and nothing after `stop`.
+    Active from `begin` until `stop`. A setting of None switches pings, or the timeout, off.
     """
 
     __slots__ = (
@@ -57,12 +57,15 @@ class KeepAlive:
         self._session = session
         self._timer: asyncio.TimerHandle | None = None
         self.ping_at: float | None = None
-        """When the timer fires on the loop's clock, or would have before `stop`; not every loop's timers tell."""
+        """The loop time at which the timer fires, or would have without `stop`. Kept here, because the timers of
+        some loops do not expose it."""
         self.was_readable = False
-        """The socket was read all the time since the last ping; whoever pauses reading sets it to False."""
+        """The socket was read without a pause since the last ping. The connection sets this to False when it pauses
+        reading."""
 
     def begin(self, ping_at: float | None) -> None:
-        """Begin to send pings. `ping_at`: where another worker was with that when it handed the connection over."""
+        """Begin to send pings. `ping_at` is the `KeepAlive.ping_at` of the worker that handed the connection over,
+        or None for a new connection."""
         if ping_at is None or self._settings.ping_interval is None:
             self._arm()
         else:
@@ -72,6 +75,7 @@ class KeepAlive:
             )
 
     def stop(self) -> None:
+        """Send no more pings. `ping_at` keeps its value. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -88,7 +92,7 @@ class KeepAlive:
     def _send_ping(self) -> None:
         self._timer = None
         if self._connection.is_write_paused():
-            # The stall watch keeps the time of a client that does not read.
+            # The stall watch handles a client that does not read.
             self._arm()
             return
         self.was_readable = not self._connection.is_reading_paused()
@@ -100,14 +104,14 @@ class KeepAlive:
             self._set_timer(self._clock.loop.time() + timeout, self._look_for_pong)
 
     def _look_for_pong(self) -> None:
-        # When something kept the loop busy for long, uvloop runs timers before it looks at sockets.
+        # After the loop was blocked for long, uvloop runs timers before it polls sockets.
         self._timer = self._clock.loop.call_later(SECOND_LOOK_SECONDS, self._check_pong)
 
     def _check_pong(self) -> None:
         self._timer = None
         if not self._session.is_pong_awaited or not self.was_readable:
-            # While the application does not receive, a pong could not be seen. The ping still makes
-            # the kernel notice a peer that is gone.
+            # Reading was paused since the ping, so a pong may be unread. The ping still makes the kernel notice a
+            # peer that is gone.
             self._arm()
         else:
             self._connection.note_ping_timeout()

@@ -1,9 +1,9 @@
-"""An open WebSocket that leaves for the worker that follows, and what it waits for before.
+"""The handover of one open WebSocket to a handover target, and the conditions that it waits for.
 
     ASKED ──state──▶ ANSWERED ──application has returned, all is sent──▶ LEAVING (`http1/leaving.py`) ──▶ DONE
       ASKED, ANSWERED ──too late, failed, declined──▶ DONE, to be closed here
 
-Nothing is read from the moment of asking, so that what the client sends waits for the other worker.
+Nothing is read from ASKED on, so that bytes from the client wait in the socket for the other worker.
 """
 
 import asyncio
@@ -17,26 +17,31 @@ from asgireload.http1.leaving import Leaving, LeavingSocket, LeavingState
 
 class HandoverStage(Enum):
     ASKED = auto()
-    """The application is to give its state."""
+    """The application has to give its state."""
     ANSWERED = auto()
-    """It has, and has yet to return, or the client to take what was sent."""
+    """The application has given its state, but has not returned, or the client has not read everything."""
     LEAVING = auto()
-    """It waits for the worker that follows."""
+    """The connection waits for a turn of the handover target, or for its answer."""
     DONE = auto()
-    """The other worker has it, or it ends here."""
+    """The other worker has the connection, or the connection ends here."""
 
 
 class LeavingWebSocket(LeavingSocket, Protocol):
-    """What a WebSocket that leaves asks of its connection. `keep` sees to it that it is closed."""
+    """The interface that `WebSocketLeaving` uses of its connection. `keep` must close the connection, soon."""
 
     def is_settled(self) -> bool:
-        """Whether the application has returned and the transport holds nothing; if it holds something, see to
-        it that `WebSocketLeaving.advance` is called when it does not."""
+        """Return whether the application has returned and the transport's buffer is empty.
+
+        If the buffer is not empty, the connection must call `WebSocketLeaving.advance` when it is.
+        """
 
 
 class WebSocketLeaving:
-    """The leaving of one WebSocket. The patience of its socket is for the application and for a client that is slow
-    to read, and again for each time that the successor is lost and another awaited."""
+    """Hands one WebSocket over.
+
+    `socket.patience()` bounds the time that the application and a slow client have before the handover, and, each
+    time that the handover target is lost, the wait for another.
+    """
 
     __slots__ = ("_leaving", "_socket", "_stage", "_timer", "app_state", "is_notice_due")
 
@@ -46,7 +51,7 @@ class WebSocketLeaving:
         self.is_notice_due = True
         """The application has not received `websocket.handover`."""
         self.app_state = b""
-        """What the application has given for the other worker."""
+        """The state that the application has given for the other worker."""
         self._stage = HandoverStage.ASKED
         self._socket = socket
         self._leaving = Leaving(loop, socket, successor)
@@ -63,7 +68,7 @@ class WebSocketLeaving:
         return self._leaving.state
 
     def answer(self, state: object, max_state: int) -> None:
-        """Take the application's state. Raise AppProtocolError for what is none."""
+        """Take the application's state. Raise AppProtocolError unless it is bytes, at most `max_state` of them."""
         if not isinstance(state, bytes | bytearray | memoryview):
             raise AppProtocolError(
                 f"the state of websocket.handover must be bytes, not {type(state).__name__}"
@@ -78,18 +83,19 @@ class WebSocketLeaving:
         self._stage = HandoverStage.ANSWERED
 
     def advance(self) -> None:
-        """The application has returned, or the transport's buffer has become empty."""
+        """Begin the handover if the connection is settled. Called when the application has returned, or the
+        transport's buffer is empty."""
         if self._stage is HandoverStage.ANSWERED and self._socket.is_settled():
             self._timer.cancel()
             self._stage = HandoverStage.LEAVING
             self._leaving.begin()
 
     def follow(self, successor: Successor | None) -> None:
-        """The drain has begun anew: another worker follows, or none at present."""
+        """Change to another handover target, or to none at present, because the drain has begun anew."""
         self._leaving.follow(successor)
 
     def fail(self) -> None:
-        """Give up, unless it is the successor who decides or all is over."""
+        """Give up the handover and keep the connection. No effect while it is offered, or at the end."""
         if self._stage is HandoverStage.LEAVING:
             self._leaving.give_up()
         elif self._stage is not HandoverStage.DONE:
@@ -97,7 +103,7 @@ class WebSocketLeaving:
             self._socket.keep()
 
     def cancel(self) -> None:
-        """The connection has ended in another way."""
+        """End the handover, because the connection has ended in another way. Idempotent."""
         self._timer.cancel()
         if self._stage is not HandoverStage.LEAVING:
             self._stage = HandoverStage.DONE

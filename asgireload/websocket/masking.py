@@ -1,21 +1,21 @@
-"""Masks of WebSocket frames (RFC 6455 section 5.3): in C where this was compiled, otherwise here."""
+"""Unmask WebSocket frames (RFC 6455 section 5.3): in C if the extension was compiled, otherwise in Python."""
 
 import functools
 
 _LANES_FROM = 8192
-"""Measured: a shorter payload is unmasked faster as one number, a longer one in four lanes."""
+"""Bytes. Measured: a shorter payload is unmasked faster as one integer, a longer one in four lanes."""
 _number_of = int.from_bytes
-"""Looked up once: that costs as much as a short payload's conversion."""
+"""Looked up once, because the lookup costs as much as the conversion of a short payload."""
 
 
 @functools.cache
 def _xor_table(key: int) -> bytes:
-    """Return what each byte becomes. Made when it is first needed: all at once would delay every start."""
+    """Return the translation table of one key byte. Made when first needed; all 256 would delay every start."""
     return bytes(value ^ key for value in range(256))
 
 
 def unmask_slowly(payload: bytes, key: bytes, /) -> bytes:
-    """Return `payload` with the four bytes of `key` applied; also masks."""
+    """Return `payload` XORed with the four bytes of `key`, which masks as well as unmasks."""
     length = len(payload)
     if length < _LANES_FROM:
         repeated = (key * (length // 4 + 1))[:length]

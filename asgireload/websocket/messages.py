@@ -1,6 +1,6 @@
-"""Fields of the WebSocket messages that applications send, checked. Pure.
+"""Read and check fields of the WebSocket messages that applications send. Pure.
 
-Source: the ASGI WebSocket message format. What has the wrong type is an AppProtocolError that names the field.
+Source: the ASGI WebSocket message format. A field of the wrong type raises AppProtocolError, which names the field.
 """
 
 from asgireload.asgi import Message
@@ -8,7 +8,7 @@ from asgireload.errors import AppProtocolError
 
 
 def payload_of(message: Message) -> str | bytes:
-    """Return what websocket.send holds: text as str, binary data as bytes."""
+    """Return the payload of websocket.send: text as str, binary data as bytes."""
     text = message.get("text")
     data = message.get("bytes")
     if text is not None and data is None:
@@ -25,7 +25,7 @@ def payload_of(message: Message) -> str | bytes:
 
 
 def close_of(message: Message) -> tuple[int, str]:
-    """Return code and reason of websocket.close."""
+    """Return code and reason of websocket.close, 1000 and "" by default."""
     code = message.get("code")
     reason = message.get("reason")
     if code is None:
@@ -40,7 +40,7 @@ def close_of(message: Message) -> tuple[int, str]:
 
 
 def subprotocol_of(message: Message) -> str | None:
-    """Return the subprotocol of websocket.accept."""
+    """Return the subprotocol of websocket.accept, or None."""
     subprotocol = message.get("subprotocol")
     if subprotocol is not None and not isinstance(subprotocol, str):
         raise AppProtocolError(

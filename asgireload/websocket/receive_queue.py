@@ -1,6 +1,6 @@
-"""Messages of a client that wait for the application, up to a bound.
+"""A bounded queue of a client's messages that wait for the application.
 
-When it is full, what was read stays as bytes and the socket is not read.
+When the queue is full, the connection keeps further bytes undecoded and stops reading the socket.
 """
 
 from collections import deque
@@ -10,7 +10,7 @@ from asgireload.websocket.session import weight
 
 
 class ReceiveQueue:
-    """Holds messages up to `limit` places, as `weight` counts them; one message more may exceed it."""
+    """Holds messages up to `limit` places, as `weight` counts them; the last message may exceed the limit."""
 
     __slots__ = ("_half", "limit", "messages", "room")
 
@@ -18,7 +18,7 @@ class ReceiveQueue:
         self.limit: Final = limit
         self.messages: deque[str | bytes] = deque()
         self.room = limit
-        """How many places are free; below zero where the last message needed more."""
+        """The number of free places; negative if the last message has exceeded the limit."""
         self._half: Final = (limit + 1) // 2
 
     def put(self, message: str | bytes) -> None:
@@ -26,12 +26,12 @@ class ReceiveQueue:
         self.room -= weight(message)
 
     def take(self) -> str | bytes:
-        """Return the oldest message; there is one."""
+        """Remove and return the oldest message. The queue must not be empty."""
         message = self.messages.popleft()
         self.room += weight(message)
         return message
 
     @property
     def is_half_empty(self) -> bool:
-        """Whether it is worth while to read on."""
+        """Whether half of the places are free, so that it is worth resuming to read."""
         return self.room >= self._half

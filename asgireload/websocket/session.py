@@ -1,15 +1,15 @@
-"""An open WebSocket without its socket: bytes in, messages out, and the other way round. RFC 6455.
+"""The protocol of an open WebSocket, without I/O: bytes to messages, and messages to bytes. RFC 6455.
 
-All limits on what a client sends are kept here. A frame is refused at its header, before its payload
-arrives; what arrives of a frame is unmasked, inflated and checked at once. So what a session holds is
+All limits on what a client sends are enforced here. A frame that exceeds one is refused at its header, before its
+payload arrives; payload is unmasked, inflated and checked as it arrives. So a session holds
 
-- the bytes of an incomplete header or control frame, at most 130, or what the caller had no room for;
+- the bytes of an incomplete header or control frame, at most 130, or bytes that the caller had no room for;
 - the message so far: `message_bytes` at most;
 - for compressed messages, one LZ77 window in each direction (`deflate.py`).
 
-With that another session can go on at any point, in another process: `export` and `resume`. A session that
-may have to (`is_movable`) keeps a compressed message that has come in part as it came, too, with the window
-before it: `message_bytes` and an eighth more at most.
+From these another session, in another process, can continue at any point: `export` and `resume`. A session that may
+be exported (`is_movable`) also keeps the compressed bytes of an incomplete compressed message, and the window
+before it: at most `message_bytes` and an eighth more.
 """
 
 import codecs
@@ -44,15 +44,15 @@ from asgireload.websocket.handover import PartialMessage, SessionState
 from asgireload.websocket.masking import unmask
 
 INFLATION_FROM: Final = 1024 * 1024
-"""Up to here a message may grow by any factor: it is cheap to hold, and what repeats itself, such as
-an empty table in JSON, shrinks to a thousandth, DEFLATE's best."""
+"""Bytes up to which a message may inflate by any ratio. It is cheap to hold, and repetitive data such as an empty
+table in JSON shrinks to a thousandth, the best that DEFLATE can do."""
 
 _LONGEST_FRAME: Final = (1 << 63) - 1  # RFC 6455 section 5.2
 _NEW_DECODER = codecs.getincrementaldecoder("utf-8")
 
 
 class SessionLimits:
-    """What one client may send. Sizes in bytes."""
+    """Limits on what one client may send. Sizes are in bytes."""
 
     __slots__ = (
         "compressed_bytes",
@@ -70,46 +70,47 @@ class SessionLimits:
         inflation_ratio: int | None = 200,
     ) -> None:
         self.message_bytes: Final = message_bytes
-        """Of a whole message, inflated."""
-        # DEFLATE enlarges what it cannot shrink; zlib's deflateBound never says more than this.
+        """The size of a message, inflated."""
+        # DEFLATE enlarges data that it cannot compress; zlib's deflateBound is never more than this.
         self.compressed_bytes: Final = message_bytes + message_bytes // 8 + 64
-        """Of a whole message, as it is on the wire."""
+        """The size of a compressed message on the wire."""
         self.frame_bytes: Final = frame_bytes if frame_bytes is not None else _LONGEST_FRAME
-        """Of the payload of one frame, as it is on the wire; None: only the message counts."""
+        """The size of the payload of one frame on the wire."""
         self.fragments: Final = fragments
-        """Frames that one message may consist of."""
+        """The number of frames of a message."""
         self.inflation_ratio: Final = inflation_ratio
-        """What a compressed message beyond `INFLATION_FROM` may be, times its bytes on the wire."""
+        """The ratio of inflated to received bytes of a message beyond `INFLATION_FROM`; None: no limit."""
 
     def check_frame(self, length: int) -> None:
-        """Raise FrameError for a frame with so much payload, before it has come."""
+        """Raise FrameError if `length` bytes are too much for the payload of a frame."""
         if length > self.frame_bytes:
             raise FrameError(TOO_BIG, "the frame is too big", limit=Limit.WS_SIZE)
 
     def check_message(self, arrived_bytes: int, *, is_compressed: bool) -> None:
-        """Raise FrameError for a message of which so much has come, or is announced."""
+        """Raise FrameError if a message of which `arrived_bytes` have come, or are announced, is too big."""
         if arrived_bytes > (self.compressed_bytes if is_compressed else self.message_bytes):
             raise FrameError(TOO_BIG, "the message is too big", limit=Limit.WS_SIZE)
 
     def check_fragments(self, fragments: int) -> None:
-        """Raise FrameError for one more frame in a message that has so many."""
+        """Raise FrameError if a message that has `fragments` frames may not have another."""
         if fragments >= self.fragments:
             raise FrameError(
                 POLICY_VIOLATION, "the message has too many fragments", limit=Limit.WS_FRAGMENTS
             )
 
     def inflated_bytes(self, arrived_bytes: int) -> int:
-        """Return what a compressed message may have become, of which so much has come."""
+        """Return how many bytes a message may inflate to of which `arrived_bytes` have come."""
         if self.inflation_ratio is None:
             return self.message_bytes
         return min(self.message_bytes, max(INFLATION_FROM, self.inflation_ratio * arrived_bytes))
 
 
 class Closed:
-    """No message follows.
+    """The end of the messages.
 
-    `is_fault`: the peer broke the protocol or a limit; `code` and `reason` are what it was told.
-    Otherwise they are what the peer said; the code is 1005 when it gave none.
+    With `is_fault` the peer has violated the protocol or a limit, and `code` and `reason` are those of the close
+    frame sent to it. Otherwise they are those of the peer's close frame; the code is 1005 if that has none. `limit`
+    is the limit that was exceeded, or None.
     """
 
     __slots__ = ("code", "is_fault", "limit", "reason")
@@ -139,15 +140,15 @@ Received = str | bytes | Closed
 
 
 def weight(received: Received) -> int:
-    """Return how many places a message takes in a queue: one, and one more for each 64 KiB."""
+    """Return how many places `received` takes in a queue: one, and one more for each 64 KiB of a message."""
     return 1 if isinstance(received, Closed) else 1 + (len(received) >> 16)
 
 
 class WebSocketSession:
-    """Not usable for a second connection.
+    """The protocol state of one connection; make a new session for each.
 
-    `receive` decodes; what it has to answer (pongs, close frames) waits in `take_answer`. The `send_…`
-    methods, `ping` and `close` return the bytes to write.
+    `receive` decodes frames; `take_answer` returns the answers to them (pongs, close frames). The `send_…` methods,
+    `ping` and `close` return the bytes to write.
     """
 
     __slots__ = (
@@ -187,7 +188,7 @@ class WebSocketSession:
         *,
         is_movable: bool = False,
     ) -> None:
-        """`state` is what another session of the same connection exported; `resume` must follow then."""
+        """`state` is the state exported by another session of the connection, which `resume` must get as well."""
         self._limits = limits if limits is not None else SessionLimits()
         self._whole_bytes_limit = min(self._limits.message_bytes, self._limits.frame_bytes)
         self._deflater: Deflater | None = None
@@ -208,35 +209,35 @@ class WebSocketSession:
         self.is_open = True
         """Messages may be sent."""
         self._is_over = False
-        """Nothing that arrives is looked at any more."""
+        """Received bytes are ignored."""
 
         self._unread = b""
         self._position = 0
-        """Where the unread part of `_unread` begins."""
+        """The offset at which the unread part of `_unread` begins."""
         self.has_unread_frames = False
         """Bytes were kept for lack of room: `receive(b"", room)` may find messages in them."""
 
-        # The frame that has come in part.
+        # The incomplete frame.
         self._remaining = 0
         """Payload bytes still to come."""
         self._key = b""
-        """The masking key, turned so that it begins with the next payload byte."""
+        """The masking key, rotated so that it begins with the byte for the next payload byte."""
         self._is_final = False
 
-        # The message that has come in part.
+        # The incomplete message.
         self._opcode = 0
         """TEXT or BINARY; 0 between messages."""
         self._is_compressed = False
         self._fragments = 0
         self._arrived_bytes = 0
-        """On the wire."""
+        """Bytes of the message that have come, as on the wire."""
         self._gathered = bytearray()
         self._decoder: codecs.IncrementalDecoder | None = None
-        """Finds what is not UTF-8 as soon as it arrives; its output is dropped."""
+        """Detects bytes that are not UTF-8 as soon as they arrive; its output is dropped."""
         self._source: bytearray | None = None
-        """Of a compressed message in a movable session: its bytes as they came, unmasked."""
+        """The compressed bytes, unmasked, of a compressed message in a movable session."""
         self._inflater_before: Inflater | None = None
-        """What it began with."""
+        """A copy of the inflater from before that message."""
 
         self._answer = bytearray()
         self._awaited_pong: bytes | None = None
@@ -246,7 +247,7 @@ class WebSocketSession:
     # Sending.
 
     def send_text(self, text: str) -> bytes:
-        """Return the frame of a message. Raise AppProtocolError for text that is not Unicode."""
+        """Return the frame of a text message. Raise AppProtocolError for text that has no UTF-8 encoding."""
         try:
             payload = text.encode()
         except UnicodeEncodeError as error:
@@ -256,22 +257,23 @@ class WebSocketSession:
         return encode_frame(FIN | TEXT, payload)
 
     def send_bytes(self, data: bytes) -> bytes:
+        """Return the frame of a binary message."""
         if self._deflater is not None and len(data) >= DEFLATE_FROM:
             return encode_frame(FIN | RSV1 | BINARY, self._deflater.deflate(data))
         return encode_frame(FIN | BINARY, data)
 
     def ping(self) -> bytes:
-        """Return a ping that cannot be answered by chance; see `is_pong_awaited`."""
+        """Return a ping frame with random payload, so that no unrelated pong answers it; see `is_pong_awaited`."""
         self._awaited_pong = os.urandom(4)
         return encode_frame(FIN | PING, self._awaited_pong)
 
     @property
     def is_pong_awaited(self) -> bool:
-        """The answer to the last ping has not arrived."""
+        """The pong for the last ping has not arrived."""
         return self._awaited_pong is not None
 
     def close(self, code: int, reason: str = "") -> bytes:
-        """Begin the closing handshake; b"" when it has begun already.
+        """Begin the closing handshake: return the close frame, or b"" when the handshake has begun already.
 
         Messages that arrive afterwards are dropped. Raise AppProtocolError for a code that may not be
         sent and a reason that is too long.
@@ -283,22 +285,22 @@ class WebSocketSession:
         return frame
 
     def take_answer(self) -> bytes:
-        """Return what the received frames ask to be answered, once; often b""."""
+        """Return, once, the bytes that answer the received frames; often b""."""
         if not self._answer:
             return b""
         answer, self._answer = bytes(self._answer), bytearray()
         return answer
 
     def hold_pongs(self) -> None:
-        """The peer does not read: keep no answers for it but that to its latest ping.
+        """Keep only the pong for the latest ping from now on, because the peer does not read.
 
-        RFC 6455 section 5.5.3 allows that. Without it, a peer that sends pings and reads nothing would
-        fill the memory with pongs.
+        RFC 6455 section 5.5.3 allows that. Otherwise a peer that sends pings and reads nothing would fill the
+        memory with pongs.
         """
         self._holds_pongs = True
 
     def release_pongs(self) -> bytes:
-        """The peer reads again: return the pong that was held, or b""."""
+        """Return the pong that was held, or b"", and hold no more, because the peer reads again."""
         self._holds_pongs = False
         payload, self._held_ping = self._held_ping, None
         return encode_frame(FIN | PONG, payload) if payload is not None and self.is_open else b""
@@ -306,9 +308,9 @@ class WebSocketSession:
     # From one session to another.
 
     def export(self) -> SessionState:
-        """Return what a session in another worker goes on with; this one is of no use afterwards.
+        """Return the state from which a session in another worker continues. This session is unusable afterwards.
 
-        It must be movable and open, and its answers taken.
+        The session must be movable and open, and `take_answer` must have been called.
         """
         assert self.is_movable
         assert self.is_open
@@ -334,9 +336,9 @@ class WebSocketSession:
         )
 
     def resume(self, state: SessionState) -> None:
-        """Go on where another session was, which must have been given to `__init__` as well.
+        """Continue from `state`, which must have been given to `__init__` as well.
 
-        Raise FrameError when the limits have become lower than what has come already.
+        Raise FrameError when the received part of a message exceeds the limits of this session.
         """
         self._unread = state.unread
         self.has_unread_frames = bool(state.unread)
@@ -357,11 +359,11 @@ class WebSocketSession:
     # Receiving.
 
     def receive(self, data: bytes, room: int) -> list[Received]:
-        """Return what `data`, behind the bytes kept from before, completes: messages until their `weight`
-        together is `room` or more.
+        """Decode `data` after the bytes that were kept; return complete messages, until their `weight` together is
+        `room` or more.
 
-        `Closed` comes last, if it comes. Bytes that there is no room for are kept, undecoded; the
-        caller stops reading then, or they would grow.
+        `Closed` is the last element, if any. Bytes for which there is no room are kept, undecoded; the caller must
+        stop reading then, because the kept bytes are not bounded.
         """
         received: list[Received] = []
         if self._is_over:
@@ -435,7 +437,7 @@ class WebSocketSession:
                 and not self._opcode
                 and length <= self._whole_bytes_limit
             ):
-                # A message in a frame that has come whole: what nearly all traffic is.
+                # A whole message in one whole frame, as in nearly all traffic.
                 payload = unmask(data[start:stop], data[start - 4 : start])
                 position = stop
                 if first & RSV1:
@@ -460,8 +462,8 @@ class WebSocketSession:
             self._position = 0
 
     def _check_header(self, first: int, length: int) -> None:
-        """Raise FrameError for a data frame that does not fit here, before its payload has come."""
-        # They are called when there is something to refuse: a call costs more than a comparison.
+        """Raise FrameError for a data frame that is not allowed here, before its payload has come."""
+        # The checks are called only when they would raise: a call costs more than a comparison.
         limits = self._limits
         if first & 0x0F:
             if self._opcode:
@@ -500,7 +502,7 @@ class WebSocketSession:
             self._inflater_before = self._inflater.copy()
 
     def _take_piece(self, piece: bytes, received: list[Received]) -> None:
-        """Take payload bytes of the frame that has come in part, at least one."""
+        """Handle payload bytes, at least one, of the incomplete frame."""
         payload = unmask(piece, self._key)
         turn = len(piece) % 4
         if turn:
@@ -525,7 +527,7 @@ class WebSocketSession:
                 self._decoder.decode(payload)
             except UnicodeDecodeError:
                 raise _not_utf8() from None
-        # Not a list of pieces: many small ones would take many times their size.
+        # Not a list of pieces: many small pieces would take many times their size.
         self._gathered += payload
 
     def _finish_message(self, received: list[Received]) -> None:
@@ -547,11 +549,11 @@ class WebSocketSession:
         return self._inflater.finish(payload, self._allowed_bytes())
 
     def _allowed_bytes(self) -> int:
-        """How many more bytes the message may inflate to."""
+        """Return how many more bytes the message may inflate to."""
         return self._limits.inflated_bytes(self._arrived_bytes) - len(self._gathered)
 
     def _take_control(self, first: int, payload: bytes, received: list[Received]) -> bool:
-        """Handle a control frame; return True when nothing behind it counts."""
+        """Handle a control frame; return True after a close frame, when the bytes that follow are ignored."""
         opcode = first & 0x0F
         if opcode == PONG:
             if payload == self._awaited_pong:

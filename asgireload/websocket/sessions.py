@@ -1,10 +1,10 @@
-"""Who reads and writes the frames of an open WebSocket: our own session, or one over wsproto.
+"""Choose the session that reads and writes the frames of a WebSocket: the built-in one, or one that uses wsproto.
 
-Both keep the same limits, compress with the same code and can be handed over to each other. Ours is the default and
-needs nothing installed; the other is there for who trusts the library more.
+Both enforce the same limits, compress with the same code and can be handed over to each other. The built-in session
+is the default and needs no library; the other is for users who trust wsproto more.
 
-A connection calls its session for every message. Compiled, a call of ours is preceded by one comparison of the
-session's type, and not slower otherwise: there is no class above both.
+The two classes have no common base class. A connection calls its session for every message, and in compiled code a
+call of the built-in session costs only one comparison of the session's type more.
 """
 
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,9 +21,10 @@ Session: TypeAlias = "WebSocketSession | WsprotoSession"
 
 
 def choose_session(ws: str) -> SessionName:
-    """Return the session that the option `ws` means; auto takes ours. Load what it needs, once for all connections.
+    """Return the name of the session for the option `ws`, and import its modules. "auto" means the built-in
+    session.
 
-    Raise ImportError when the library is not installed.
+    Raise ImportError when wsproto is chosen and not installed.
     """
     if ws != "wsproto":
         return "builtin"
@@ -40,9 +41,9 @@ def new_session(
     *,
     is_movable: bool,
 ) -> Session:
-    """Return the session of one connection; see `WebSocketSession`."""
+    """Return a new session for one connection; see `WebSocketSession`."""
     if name == "wsproto":
-        # The library is an extra: loaded only when chosen.
+        # wsproto is an optional dependency, imported only when chosen.
         from asgireload.websocket._wsproto import WsprotoSession
 
         return WsprotoSession(limits, deflate, state, is_movable=is_movable)

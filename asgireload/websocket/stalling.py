@@ -1,11 +1,11 @@
-"""When a client that does not read has had its time. Pure: the caller tells the time and the counts."""
+"""Decide when a client has not read for too long. Pure: the caller passes the time and the counts."""
 
 
 class StallWatch:
-    """Compares what was delivered at one look with the look before.
+    """Detects a stall: no byte delivered for `timeout` seconds while bytes wait.
 
-    Look about `LOOKS` times within `timeout` seconds while bytes wait to be sent, and `rest` when none
-    do; a stall is then told not before `timeout` and not much after.
+    While bytes wait to be sent, call `is_stalled` every `interval` seconds; when none wait, call `rest`. A stall is
+    reported not before `timeout` seconds, and at most about one interval later.
     """
 
     LOOKS = 8
@@ -19,13 +19,13 @@ class StallWatch:
 
     @property
     def interval(self) -> float:
-        """Seconds between two looks."""
+        """Seconds between two calls of `is_stalled`."""
         return self.timeout / self.LOOKS
 
     def is_stalled(self, now: float, delivered_bytes: int) -> bool:
-        """True when bytes have waited for `timeout` seconds and none of them was taken.
+        """Return whether bytes have waited for `timeout` seconds and none was delivered.
 
-        `delivered_bytes` counts what left the process since the connection began; `now` is monotonic.
+        `delivered_bytes` counts all bytes that left the process since the connection began; `now` is monotonic.
         """
         if delivered_bytes != self._delivered_bytes:
             self._delivered_bytes = delivered_bytes
@@ -34,5 +34,5 @@ class StallWatch:
         return now - self._since >= self.timeout
 
     def rest(self) -> None:
-        """Nothing waits: what comes next begins a new time."""
+        """Reset, because no bytes wait: the next bytes to wait begin a new timeout."""
         self._delivered_bytes = -1

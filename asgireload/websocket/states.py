@@ -4,7 +4,7 @@
     CONNECTING ──refuse──▶ REFUSED              CONNECTING ──deny──▶ DENYING ──refuse──▶ REFUSED
     RESUMING ──accept──▶ OPEN                   OPEN ──hand over──▶ LEAVING ──keep──▶ OPEN
 
-Each of them ends in CLOSED when the connection is lost. An event that has no entry is a mistake of ours.
+From every state a lost connection leads to CLOSED. An event without an entry is a bug in the server.
 """
 
 from enum import Enum, auto
@@ -20,9 +20,9 @@ class WebSocketState(Enum):
     """The handshake was answered in another worker; the application here has yet to accept."""
     OPEN = auto()
     LEAVING = auto()
-    """The application has given its state; another worker will go on with the connection."""
+    """The application has given its state; another worker is to continue the connection."""
     CLOSING = auto()
-    """Our close frame was sent; the peer's is awaited."""
+    """The server's close frame was sent; the peer's is awaited."""
     REFUSED = auto()
     """The handshake was answered with an HTTP response, which ends the connection."""
     CLOSED = auto()
@@ -34,15 +34,15 @@ class WebSocketEvent(Enum):
     DENY = auto()
     """The application begins an HTTP response to the handshake."""
     REFUSE = auto()
-    """The handshake is answered with an HTTP response, the last byte of which was written."""
+    """The handshake was answered with an HTTP response, whose last byte was written."""
     HAND_OVER = auto()
-    """The application has given its state for the worker that follows."""
+    """The application has given its state for another worker."""
     KEEP = auto()
-    """No worker takes the connection."""
+    """No other worker takes the connection."""
     SEND_CLOSE = auto()
-    """Our close frame is sent."""
+    """The server's close frame is sent."""
     RECEIVE_CLOSE = auto()
-    """The peer's close frame was received, or a frame after which the session has ended."""
+    """The peer's close frame was received, or an invalid frame that has ended the session."""
     LOSE = auto()
     """The socket is closed."""
 
@@ -60,19 +60,19 @@ TRANSITIONS: Final[dict[tuple[WebSocketState, WebSocketEvent], WebSocketState]] 
     (_S.OPEN, _E.HAND_OVER): _S.LEAVING,
     (_S.OPEN, _E.KEEP): _S.OPEN,
     (_S.OPEN, _E.SEND_CLOSE): _S.CLOSING,
-    # The session has put our close frame into its answer; what still arrives is dropped.
+    # The session has put the server's close frame into its answer; bytes that still arrive are dropped.
     (_S.OPEN, _E.RECEIVE_CLOSE): _S.CLOSING,
     (_S.LEAVING, _E.KEEP): _S.OPEN,
     (_S.LEAVING, _E.SEND_CLOSE): _S.CLOSING,
     (_S.CLOSING, _E.RECEIVE_CLOSE): _S.CLOSED,
-    # It was received before the connection was lost, and waited for room.
+    # The close frame was received before the connection was lost, and waited for room in the queue.
     (_S.CLOSED, _E.RECEIVE_CLOSE): _S.CLOSED,
     **{(state, _E.LOSE): _S.CLOSED for state in WebSocketState},
 }
 
 
 def next_state(state: WebSocketState, event: WebSocketEvent) -> WebSocketState:
-    """Return the state after `event`. Raise AssertionError, naming both, where the table has none."""
+    """Return the state after `event`. Raise AssertionError, naming both, when the table has no entry."""
     after = TRANSITIONS.get((state, event))
     if after is None:
         raise AssertionError(f"a WebSocket that is {state.name} cannot {event.name}")
@@ -80,7 +80,7 @@ def next_state(state: WebSocketState, event: WebSocketEvent) -> WebSocketState:
 
 
 def is_before_open(state: WebSocketState) -> bool:
-    """Whether the application has yet to accept."""
+    """Return whether the application has not accepted the connection."""
     return (
         state is WebSocketState.CONNECTING
         or state is WebSocketState.DENYING

@@ -1,4 +1,4 @@
-"""Where WebSockets begin: after a handshake over HTTP, or with a socket that another worker hands over."""
+"""Make WebSocket connections: after an HTTP handshake, or for a socket that another worker hands over."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from asgireload.websocket.settings import WebSocketSettings
 
 
 class WebSocketUpgrade:
-    """What a handshake begins: an `UpgradeFactory`, for the WebSockets of one server."""
+    """The `UpgradeFactory` for the WebSockets of one server."""
 
     __slots__ = ("settings",)
 
@@ -26,11 +26,13 @@ class WebSocketUpgrade:
     def __call__(
         self, wire: Http1Wire, transport: asyncio.Transport, endpoints: Endpoints, head: RequestHead
     ) -> WebSocketConnection:
+        """Return a new connection on `transport`, which the caller starts by `begin` or `resume`."""
         return WebSocketConnection(wire, self.settings, transport, endpoints, head)
 
     def resumed_protocol(
         self, wire: Http1Wire, parcel: WebSocketParcel
     ) -> Callable[[], asyncio.BaseProtocol]:
+        """Return the factory of the protocol that continues the connection in `parcel`. Raise ParcelError."""
         return partial(self._resume, wire, Resumption(parcel))
 
     def _resume(self, wire: Http1Wire, resumption: Resumption) -> asyncio.BaseProtocol:

@@ -1,12 +1,12 @@
-"""Which worker takes the next connection, where all accept from one socket.
+"""Accept balance: decide which worker accepts the next connection when all accept from one socket.
 
-All of them are woken for it, and who is first takes it. A worker that shares its processor with the clients is
-always second: of connections that are opened at once, and stay open, nearly all would be its sibling's, and their
-requests would wait for that one while another is idle. So a worker that has more connections than a sibling
-lets that one go first.
+The kernel wakes all workers for a connection, and the fastest one accepts it. A worker that shares its CPU with the
+clients is always slower: if many connections are opened at once and stay open, another worker accepts nearly all of
+them, and their requests wait for that worker while this one is idle. So a worker that has more connections than
+another lets the other accept first.
 
-Where connections are short nothing stays uneven, and letting others go first only costs wake-ups. So of a worker's
-connections, as many do not count as short ones have ended lately.
+When connections are short, no imbalance lasts, and letting others accept first only costs wake-ups. So a worker
+subtracts from its connections the number of short connections that have ended lately.
 """
 
 import time
@@ -19,26 +19,28 @@ _CONNECTIONS: Final = int(Field.CONNECTIONS)
 _CONNECTIONS_TOTAL: Final = int(Field.CONNECTIONS_TOTAL)
 _TAKEN_OVER_TOTAL: Final = int(Field.TAKEN_OVER_TOTAL)
 LEAD: Final = 4
-"""Connections by which a worker may be ahead; with many, an eighth more than the others have."""
+"""The lead in connections from which a worker is ahead, when the other worker has few."""
 LEAD_FRACTION: Final = 8
+"""When the other worker has many connections, the lead is this fraction (an eighth) of their number."""
 LOOK_INTERVAL: Final = 4
-"""A worker looks at the others again when it has so many connections more, or fewer, than when it last did."""
+"""Connections more or fewer than at the last comparison with the other workers after which a worker compares
+again."""
 LATELY: Final = 0.01
-"""Seconds; what began and ended within three times this is short."""
+"""Seconds; a connection that began and ended within three times this is short."""
 WHO_INTERVAL: Final = 0.5
-"""Seconds between two looks for workers that are new: those are left out until then."""
+"""Seconds between two checks for new workers; a new worker is left out until the next check."""
 
 
 def is_ahead(mine: int, fewest: int) -> bool:
-    """Return whether a worker with `mine` connections should let one with `fewest` go first. Pure."""
+    """Return whether a worker with `mine` connections should let a worker with `fewest` accept first. Pure."""
     return mine - fewest >= max(LEAD, fewest // LEAD_FRACTION)
 
 
 class Turnover:
-    """Tells how many short connections have ended lately, to whoever asks often.
+    """Counts the short connections that have ended lately, if `lately` is called often.
 
-    That many have ended is not enough: clients that all leave and come again at once stay then. So there must have
-    been as many that began, before those that begin now.
+    Ended connections alone are not enough: when all clients disconnect and reconnect at once, the new connections
+    may stay. So as many connections must also have begun before those that begin now.
     """
 
     def __init__(self) -> None:
@@ -46,8 +48,10 @@ class Turnover:
         self._before = self._older = (0, 0)
 
     def lately(self, begun: int, ended: int, now: float) -> int:
-        """`begun` and `ended` count all connections until `now`, in seconds on any clock. None, where nobody
-        has asked lately."""
+        """Return the number of short connections that have ended lately; 0 after a pause between calls.
+
+        `begun` and `ended` count all connections until `now`, in seconds on any clock.
+        """
         age = now - self._since
         if age >= LATELY:
             counts = (begun, ended)
@@ -73,7 +77,10 @@ class AcceptBalance:
         self._below_until = float("-inf")
 
     def is_ahead(self, pending: int) -> bool:
-        """`pending`: connections on their way that are not counted yet."""
+        """Return whether this worker should let another accept first.
+
+        `pending` is the number of accepted connections that the record does not count yet.
+        """
         values = self._values
         counted = values[_CONNECTIONS]
         mine = counted + pending

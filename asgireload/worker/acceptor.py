@@ -1,14 +1,14 @@
-"""Take connections from the listening sockets and give each to the event loop.
+"""Accept connections from the listening sockets and give each to the event loop.
 
-Our own accepting, not the loop's server: it stops at once and completely (closing asyncio's server
-resets connections that were accepted in the same turn of the loop), it leaves the listening sockets to
-whoever owns them, and it takes a bounded number each time, so that one worker does not swallow a burst
-its siblings could share.
+The acceptor replaces asyncio's server for three reasons. It stops at once and completely (closing asyncio's
+server resets connections that were accepted in the same turn of the loop). It leaves the listening sockets to
+their owner. It accepts a bounded number each time, so that one worker does not take a whole burst that other
+workers could share.
 
-From there to its connection object is one step of the loop (`connecting.py`), or none where the first bytes are
-there already (`inline_serving.py`). Behind a proxy or with TLS a socket is in one coroutine, `_adopt`: it waits
-for the PROXY header (`proxy_header.py`), then for the first byte, since a client that says nothing is not worth
-the buffers of a handshake, and then for the handshake. All together have one deadline.
+An accepted socket gets its connection object in one step of the loop (`connecting.py`), or at once if its first
+bytes are already there (`inline_serving.py`). A socket with a PROXY header or TLS is in one coroutine, `_adopt`,
+which waits for the PROXY header (`proxy_header.py`), then for the first byte, then for the TLS handshake. It waits
+for the first byte because a silent client is not worth the buffers of a handshake. One deadline bounds all three.
 """
 
 import asyncio
@@ -40,26 +40,27 @@ FULL_PAUSE: Final = 0.2
 EXHAUSTED_PAUSE = 0.5
 """Seconds without accepting after the process or the system ran out of descriptors or memory."""
 DEFER_ACCEPT_SECONDS: Final = 0.001
-"""Seconds for which a worker that has more connections than another leaves new ones to that one."""
+"""Seconds for which a worker that has more connections than another leaves new connections to the other."""
 LAST_CALL: Final = 1.5
-"""Seconds for which connections are awaited that the kernel holds back, and may for one."""
+"""Seconds for which `last_call` waits for deferred connections; the kernel may defer a connection for 1 s."""
 LAST_CALL_INTERVAL: Final = 0.02
-"""Seconds between two looks at what it holds back."""
+"""Seconds between two checks for deferred connections."""
 SHUTDOWN_TIMEOUT: Final = 30.0
-"""Seconds a client may take over the rest of its response and the end of TLS, once we have closed."""
+"""Seconds that a client has to read the rest of its response and to end TLS, after the server has closed."""
 _SHORTEST: Final = 0.001
-"""Seconds; loops refuse a handshake timeout of none at all."""
+"""Seconds; event loops refuse a handshake timeout of 0."""
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _logger = logging.getLogger("asgireload.error")
 
 
-# The first step at once, where Python can. None of it is the application's, so its task factory is not asked.
+# The task starts eagerly from Python 3.12 on. It runs no code of the application, so it bypasses the loop's task
+# factory.
 _Task: Any = asyncio.Task
-"""Type stubs for 3.11, which the checker goes by, do not know how to start eagerly."""
+"""Any, because the type stubs for 3.11, which the type checker uses, lack `eager_start`."""
 _new_task = partial(_Task, eager_start=True) if sys.version_info >= (3, 12) else _Task
 _Socket = socket.socket
-"""By a name that a field called `socket` does not hide."""
+"""An alias that an attribute called `socket` does not hide."""
 
 
 def _always(pending: int) -> bool:
@@ -67,7 +68,10 @@ def _always(pending: int) -> bool:
 
 
 class Entrance:
-    """A listening socket, and how those who come through it are received."""
+    """A listening socket, and how its connections are received.
+
+    The socket must listen and be non-blocking; its owner closes it.
+    """
 
     __slots__ = (
         "_accepted",
@@ -89,43 +93,45 @@ class Entrance:
         self.socket = listening
         self.traits = traits
         self.context = context
-        """For TLS. May be replaced at any time: handshakes that begin afterwards use the new one."""
+        """The TLS context. It may be replaced at any time; handshakes that begin afterwards use the new context."""
         self.is_deferred = is_deferred(listening)
-        """Connections come with their first bytes."""
+        """The kernel defers connections until their first bytes have come."""
         self.local = fixed_address(listening)
-        """At which address every connection is accepted; None where that is another one each time."""
+        """The local address of every connection; None if it differs between connections."""
         self._family, self._type = int(listening.family), int(listening.type)
         kind = (self._family, self._type, listening.proto)
-        # A socket looks its family and type up in their enumerations whenever it is asked, and loops ask
-        # several times for each connection. Measured: a fifth of what the server does for one.
+        # `socket.family` and `socket.type` look their values up in enumerations, and event loops read them several
+        # times for each connection. Measured: a fifth of what the server does for a connection.
         plain = {"__slots__": (), "family": listening.family, "type": listening.type}
         self._accepted = partial(type("AcceptedSocket", (socket.socket,), plain), *kind)
 
     @property
     def is_plain(self) -> bool:
-        """Nothing comes before the first byte of HTTP."""
+        """Neither a PROXY header nor TLS comes before the first byte of HTTP."""
         return not (self.traits.proxy or self.traits.tls)
 
     def accept(self) -> _Socket:
-        """Return the next connection, non-blocking. Raise what accept(2) reports, as OSError."""
-        # What socket.accept() does, but for the class of the socket that it makes. Type stubs lack it.
+        """Return the next connection as a non-blocking socket. Raise OSError as accept(2) does."""
+        # Like socket.accept(), except for the class of the new socket. The type stubs lack `_accept`.
         descriptor, _ = self.socket._accept()  # type: ignore[attr-defined]
         accepted: _Socket = self._accepted(descriptor)
         accepted.setblocking(False)
         return accepted
 
     def accept_bare(self) -> BareSocket:
-        """Likewise, without a socket object. It blocks until uvloop has it."""
+        """Return the next connection without a socket object, for uvloop. Raise OSError as accept(2) does.
+
+        Its descriptor is in blocking mode until uvloop has it.
+        """
         descriptor, peer = self.socket._accept()  # type: ignore[attr-defined]
         return BareSocket(descriptor, self._family, self._type, peer)
 
 
 class Acceptor:
-    """Accepts from `entrances`, whose sockets must listen and be non-blocking; they stay the caller's to
-    close.
+    """Accepts connections from `entrances`; the caller closes their sockets.
 
-    `handshake_timeout` in seconds bounds what comes before the connection object; `record` counts those
-    who run into it.
+    `handshake_timeout` is the time in seconds that a client has for its PROXY header, first byte and TLS handshake
+    together; `record` counts the connections that fail there.
     """
 
     def __init__(
@@ -141,12 +147,13 @@ class Acceptor:
         balance: AcceptBalance | None = None,
         inline: InlineServing | None = None,
     ) -> None:
-        """`make_protocol` gets what a PROXY header said; `proxy_headers` reads them where an entrance asks for
-        them. Through `inline` go connections that come with their first bytes, past `make_protocol`.
+        """`make_protocol` gets the origin from the PROXY header, or None; `proxy_headers` reads the headers on
+        entrances that expect them. `inline` serves deferred connections, whose first bytes are there, without
+        `make_protocol`.
 
-        `has_room` is asked before each connection, with the number of those that are on their way
-        to their connection object; after a no, accepting rests until `note_room`. `balance` is asked in the
-        same way; when we are ahead, what still waits a moment later is taken after all.
+        `has_room` is called before each accept with the number of connections that have no connection object yet;
+        when it returns False, accepting pauses until `note_room`, or for FULL_PAUSE. `balance` is asked with the
+        same number; when this worker is ahead, it waits DEFER_ACCEPT_SECONDS and then accepts what still waits.
         """
         self._loop = loop
         self._entrances = entrances
@@ -157,20 +164,21 @@ class Acceptor:
         self._proxy_headers = proxy_headers
         self._has_room = has_room
         self._balance = balance
-        self._inline = inline
+        self._inline_serving = inline
         self._variables = contextvars.copy_context()
         self._is_full = False
         self._takes_bare = takes_bare_sockets(loop)
         self._connecting: set[Connecting] = set()
-        """Accepted on plain addresses, and not connection objects yet."""
+        """Connections accepted on plain entrances that have no connection object yet."""
         self._adopting: set[asyncio.Task[Any]] = set()
-        """Likewise, with a handshake or a PROXY header before that."""
+        """Tasks of connections that still have a PROXY header or a TLS handshake to come."""
         self._silent: set[asyncio.Task[Any]] = set()
-        """Those of them whose client has not said anything."""
+        """Those of `_adopting` whose client has not sent anything."""
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
 
     def start(self) -> None:
+        """Begin to accept, or resume at once if accepting is paused. Idempotent."""
         self._accepting = True
         self._is_full = False
         if self._resume is not None:
@@ -183,7 +191,7 @@ class Acceptor:
             self._loop.add_reader(entrance.socket.fileno(), self._accept, entrance, ACCEPT_BURST)
 
     def stop(self) -> None:
-        """Accept nothing more. Connections that still wait belong to the other workers. Idempotent."""
+        """Stop accepting; connections that still wait are left to other workers. Idempotent."""
         self._accepting = False
         if self._resume is not None:
             self._resume.cancel()
@@ -192,18 +200,19 @@ class Acceptor:
             self._loop.remove_reader(entrance.socket.fileno())
 
     def note_room(self) -> None:
-        """A connection has ended."""
+        """Resume accepting, if it paused because there was no room. Call this when a connection has ended."""
         if self._is_full:
             self._is_full = False
             if self._accepting:
-                # An application may have ended the connection, and its variables are not for those that come.
+                # Perhaps the application has ended the connection: new connections must not inherit its context.
                 self._variables.copy().run(self.start)
 
     async def last_call(self, *, is_everybodys: bool) -> None:
-        """Go on accepting until the kernel holds no connection back, where perhaps nobody accepts afterwards.
+        """Go on accepting until the kernel defers no connection, for LAST_CALL seconds at most.
 
-        That is a second and a half at most: a client that has connected by now has been handed on by then. With
-        `is_everybodys`, nobody does, and clients that connect from now on are not held back either.
+        Call this when perhaps no worker accepts afterwards: within that time the kernel passes on every connection
+        that is deferred now. With `is_everybodys` no worker will accept afterwards, so deferring is switched off
+        for new connections as well.
         """
         ports = []
         for entrance in self._entrances:
@@ -213,21 +222,21 @@ class Acceptor:
                 ports.append(entrance.socket.getsockname()[1])
         deadline = self._loop.time() + LAST_CALL
         while ports and self._loop.time() < deadline:
-            # In a thread: where there are very many connections, the table is long.
+            # In a thread: the kernel's table is long when there are very many connections.
             if not await run_aside(self._loop, holds_back, ports):
                 break
             await asyncio.sleep(LAST_CALL_INTERVAL)
 
     def take_waiting(self) -> None:
-        """Accept all that waits now, where nobody else will: the server stops, or the slot goes away."""
+        """Accept every connection that waits now, when no other worker will: the server or the slot ends."""
         for entrance in self._entrances:
             self._accept(entrance, None)
 
     async def wait_adopted(self, patience: float) -> None:
         """Return when every accepted socket has its connection object or is closed.
 
-        A client that says nothing within `patience` seconds is not waited for; one that does has the
-        time that a handshake may take. Cancel freely; `abandon` then ends what is left.
+        The connection of a client that sends nothing within `patience` seconds is closed; a client that does has
+        the handshake timeout. May be cancelled; `abandon` then closes the sockets that are left.
         """
         timer = self._loop.call_later(patience, self._drop_silent)
         try:
@@ -253,7 +262,7 @@ class Acceptor:
         try:
             self._take(entrance, most, taken, in_any_case=in_any_case)
         finally:
-            # Whatever ends the taking, nobody who was taken is forgotten.
+            # Connections that were accepted before an error must not be lost.
             for accepted in taken:
                 self._begin(accepted, entrance)
 
@@ -265,7 +274,7 @@ class Acceptor:
         *,
         in_any_case: bool,
     ) -> None:
-        """Move up to `most` connections from the queue to `taken`."""
+        """Accept up to `most` connections into `taken`; None: all that wait, with or without room."""
         failed = 0
         on_way = len(self._connecting) + len(self._adopting)
         accept = entrance.accept_bare if entrance.is_plain and self._takes_bare else entrance.accept
@@ -292,17 +301,17 @@ class Acceptor:
                     return
                 if error.errno in (errno.EINVAL, errno.EBADF):
                     raise
-                # accept(2) passes on errors of the new connection's network; the next one may be fine.
+                # accept(2) reports network errors of the new connection; the next connection may have none.
                 failed += 1
                 if failed >= ACCEPT_BURST:
                     return
 
     def _begin(self, accepted: _Socket | BareSocket, entrance: Entrance) -> None:
         if (
-            self._inline is not None
+            self._inline_serving is not None
             and entrance.is_deferred
             and isinstance(accepted, BareSocket)
-            and self._inline.serve(accepted, entrance.local)
+            and self._inline_serving.serve(accepted, entrance.local)
         ):
             return
         if isinstance(accepted, BareSocket) or entrance.is_plain:
@@ -315,7 +324,7 @@ class Acceptor:
             task.add_done_callback(self._adopted)
 
     async def _adopt(self, sock: socket.socket, entrance: Entrance) -> None:
-        """Lead one accepted socket to its connection object by way of what comes before, or close it."""
+        """Wait for PROXY header and TLS handshake, then make the connection object; on failure close the socket."""
         deadline = self._loop.time() + self._handshake_timeout
         origin: Origin | None = None
         if entrance.traits.proxy and self._proxy_headers is not None:
@@ -333,7 +342,7 @@ class Acceptor:
             sock.close()
             raise
         if not first:
-            # Closed or reset without a word: that is how load balancers see whether we live.
+            # Closed or reset without a byte: load balancers check health so.
             sock.close()
         elif first[0] == TLS_HANDSHAKE:
             await self._shake_hands(sock, entrance, deadline, make_protocol)
@@ -358,7 +367,7 @@ class Acceptor:
             self._silent.discard(task)
 
     async def _first_byte(self, sock: socket.socket, deadline: float) -> bytes:
-        """Return the first byte and leave it in the socket; nothing when none came in time, or ever will."""
+        """Return the first byte, leaving it in the socket; b"" after the deadline, end of file or an error."""
         task = asyncio.current_task()
         assert task is not None
         self._silent.add(task)
@@ -369,7 +378,8 @@ class Acceptor:
                         return sock.recv(1, socket.MSG_PEEK)
                     except (BlockingIOError, InterruptedError):
                         pass
-                    # Not up there: compiled, an exception that is handled during a wait can stay handled for good.
+                    # Not in the except block: in compiled code, an exception that is handled while the coroutine
+                    # waits can stay the handled exception for good.
                     await self._wait_readable(sock)
         except TimeoutError:
             self._count_failure(
@@ -411,16 +421,16 @@ class Acceptor:
                 ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
             )
         except OSError as error:
-            # Both loops end a handshake that takes too long with ConnectionAbortedError, and any other
-            # that fails with ssl.SSLError or ConnectionResetError. The socket is closed by then.
+            # Both loops end a handshake that takes too long with ConnectionAbortedError, and one that fails
+            # otherwise with ssl.SSLError or ConnectionResetError. They have closed the socket by then.
             is_late = isinstance(error, ConnectionAbortedError)
             limit = Limit.HANDSHAKE_TIMEOUT if is_late else Limit.HANDSHAKE_FAILED
             self._count_failure(limit, peer, str(error) or type(error).__name__)
 
     def _count_failure(self, limit: Limit, peer: str, reason: str) -> None:
-        """Count a client that did not get as far as a connection.
+        """Count a connection that ended before its connection object was made.
 
-        The log says so at level debug only: anybody on the network could fill it otherwise.
+        It is logged at level debug only, since otherwise any client on the network could fill the log.
         """
         self._record.count_limit(limit)
         if peer:
@@ -440,14 +450,17 @@ class Acceptor:
             _logger.error("An accepted connection could not be set up: %s", error)
 
     def _defer_accept(self) -> None:
-        """Let a worker with fewer connections go first. It has been woken, too, unless it is blocked."""
+        """Leave waiting connections to a worker with fewer connections for DEFER_ACCEPT_SECONDS.
+
+        The kernel has woken that worker, too; it accepts them unless its loop is blocked.
+        """
         for entrance in self._entrances:
             self._loop.remove_reader(entrance.socket.fileno())
         if self._resume is None:
             self._resume = self._loop.call_later(DEFER_ACCEPT_SECONDS, self._step_up)
 
     def _step_up(self) -> None:
-        """Take what nobody else has taken."""
+        """Accept what no other worker has accepted."""
         self._resume = None
         self._listen()
         for entrance in self._entrances:
@@ -455,12 +468,12 @@ class Acceptor:
                 self._accept(entrance, LEAD, in_any_case=True)
 
     def _rest(self) -> None:
-        """There is no room: what waits is left to other workers, or waits until a connection ends."""
+        """Pause because there is no room: connections wait for other workers, or until a connection ends here."""
         for entrance in self._entrances:
             self._loop.remove_reader(entrance.socket.fileno())
         self._is_full = True
         if self._resume is None:
-            # Connections that are busy now may be idle then.
+            # Connections that are busy now may be idle after the pause, and can then be closed to make room.
             self._resume = self._loop.call_later(FULL_PAUSE, self._look_again)
 
     def _look_again(self) -> None:
@@ -468,7 +481,7 @@ class Acceptor:
         self.note_room()
 
     def _pause(self, error: OSError) -> None:
-        """A loop that is told again and again of a connection it cannot take would only spin."""
+        """Pause after `error`; otherwise the loop would spin on a connection that cannot be accepted."""
         if not self._accepting:
             return
         self.stop()
@@ -482,12 +495,12 @@ class Acceptor:
 
 
 def _peer_for_log(sock: socket.socket) -> str:
-    """Return who is at the other end; nothing where the log does not want to know."""
+    """Return the peer's address; "" when level debug is not logged."""
     if not _logger.isEnabledFor(logging.DEBUG):
         return ""
     try:
         name = sock.getpeername()
     except OSError:
-        # It has left already.
+        # The peer has disconnected.
         name = None
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a client"

@@ -1,6 +1,6 @@
-"""The application of one worker until it can be served: import, lifespan startup, health path; or what replaces it.
+"""Start the application of one worker: import, lifespan startup and health path; or what replaces it.
 
-User code may raise anything here, SystemExit as well: all of it is a failure of the boot.
+Any exception of user code, SystemExit included, is a failure of the boot.
 """
 
 import signal
@@ -25,6 +25,7 @@ from asgireload.ipc.quiet_signals import take_back
 from asgireload.log import configure_logging, keep_logging
 from asgireload.worker.forked import end_in_import
 from asgireload.worker.health import check_health
+from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.lifespan import Lifespan, LifespanMode
 from asgireload.worker.order import WorkerOrder, place_of
 
@@ -35,35 +36,36 @@ BOTH_WAYS_FAIL = (
 
 
 class ApplicationStart:
-    """Starts the application that `order` names, and tells `channel` of each stage.
+    """Starts the application that `order` names, and posts each stage to `channel`.
 
-    `on_sigterm` is made the handler of SIGTERM again where the application has set another at its import.
+    `on_sigterm` becomes the handler of SIGTERM again after the import, in case the application has set another.
     """
 
     def __init__(
         self,
         order: WorkerOrder,
+        hooks: WorkerHooks | None,
         channel: Channel,
         on_sigterm: Callable[[int, FrameType | None], None],
     ) -> None:
         self._order = order
         self._config = order.config
         self._channel = channel
-        self._hooks = order.hooks
+        self._hooks = hooks
         self._on_sigterm = on_sigterm
         self.failure: Failure | None = None
-        """Why the application could not be started, where the hooks serve something in its place."""
+        """Why the application could not be started, when the hooks serve something in its place."""
         self._imported: ASGIApp | BaseException | None = None
-        """What came of the import before the loop ran; None where there was none."""
+        """The result or error of the import before the loop ran; None if there was no such import."""
         self._stage = "boot"
 
     def import_before_loop(self) -> None:
-        """Import the application, where that is to be done before the loop runs; what fails is told later."""
+        """Import the application if that is to be done before the loop runs; `take` raises the import's error."""
         if self._order.app is None and not self._order.import_in_loop:
             self._imported = self._try_import()
 
     def reach(self, stage: str) -> None:
-        """Tell the supervisor, and whoever reads of a failure, how far the boot is."""
+        """Report to the supervisor that the boot has reached `stage`; a failure from now on names `stage`."""
         self._stage = stage
         self._channel.post(WorkerStage(stage))
 
@@ -73,15 +75,19 @@ class ApplicationStart:
         if order.log_config is not None:
             configure_logging(config, place_of(order), order.log_config, import_from=order.app_dir)
         app = load_app(config.app, factory=config.factory, app_dir=order.app_dir)
-        # Configuring logging is a thing that applications do at import, and it may switch ours off.
+        # Applications configure logging at import, which may switch the server's logging off.
         keep_logging(config, place_of(order))
-        # As is setting up signals. A worker that was forked from the import keeps the same of them.
+        # Applications set signal handlers at import, too. A worker forked after the import keeps the same handlers.
         signal.signal(signal.SIGTERM, self._on_sigterm)
         take_back()
         return app
 
     def take(self) -> ASGIApp:
-        """Return the template's application, or import it."""
+        """Return the template's application, or the one imported here, or what the hooks serve if the import
+        failed.
+
+        Raise the error of the import if there are no hooks, or if a worker that imports the other way follows.
+        """
         if self._order.app is not None:
             return self._order.app
         imported = self._imported
@@ -103,19 +109,23 @@ class ApplicationStart:
         return app
 
     def _has_failed_for_loop(self, error: BaseException) -> bool:
-        """Whether the import may go well where a loop runs, or does not run, unlike here."""
+        """Return whether the import may succeed the other way: with a running loop, or without one."""
         if self._order.app is not None or self._stage != "import":
             return False
         fails = refuses_running_loop if self._order.import_in_loop else needs_running_loop
         return fails(error)
 
     async def start(self, app: ASGIApp) -> tuple[ASGIApp, Lifespan]:
-        """Return the application, or what replaces it, and its lifespan, whose startup is complete."""
+        """Run the lifespan startup and the health check; return the application, or its replacement, and its
+        lifespan.
+
+        Without hooks, raise whatever made the startup fail.
+        """
         if self._order.is_stand_in or self.failure is not None:
             return app, Lifespan(app, "off")
         try:
             return app, await self._run_lifespan(app)
-        except BaseException as error:  # noqa: BLE001 - the same
+        except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
             app = self._replace_app(error, "lifespan")
             return app, Lifespan(app, "off")
 
@@ -140,14 +150,14 @@ class ApplicationStart:
         return lifespan
 
     def as_served(self, app: ASGIApp) -> ASGIApp:
-        """Return the application as it is served: with what the hooks add, unless it replaces the real one."""
+        """Return the application as it is served: wrapped by the hooks, unless `app` is a replacement."""
         is_stand_in = self._order.is_stand_in or self.failure is not None
         if self._hooks is None or is_stand_in:
             return app
         return self._hooks.wrap_app(app)
 
     def report_failure(self, error: BaseException) -> None:
-        """Tell the supervisor why this worker cannot serve."""
+        """Report to the supervisor why this worker cannot serve."""
         other_way = self._has_failed_for_loop(error) and self._order.has_other_way
         self._channel.post(WorkerFailed(self._describe_failure(error), other_way))
 

@@ -1,4 +1,4 @@
-"""What the supervisor says to a running worker, and what is said back while it serves."""
+"""Commands of the supervisor to a running worker, and the worker's notices while it drains."""
 
 import asyncio
 import logging
@@ -34,14 +34,14 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class LeaveCommand(msgspec.Struct, frozen=True):
-    """The command to drain, from whoever gave it."""
+    """The command to drain within `timeout` seconds, from the supervisor or by the worker itself."""
 
     reason: DrainReason
     timeout: float
 
 
 class SupervisorCommands:
-    """Carries out what comes through `channel`, on the event loop. Made while that runs."""
+    """Carries out the commands that come through `channel`. Must be made while the event loop runs."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class SupervisorCommands:
         self._hooks = hooks
         self._tells_waits = False
         self.handover: Handover | None = None
-        """Set when the worker serves."""
+        """Set when the worker begins to serve."""
         loop = asyncio.get_running_loop()
         self.leave: asyncio.Future[LeaveCommand] = loop.create_future()
-        """Done when the worker is to drain."""
+        """Done when the worker has to drain."""
         channel.attach(loop, self._on_message, self.on_supervisor_gone)
 
     def _on_message(self, message: AnyMessage, descriptors: list[int]) -> None:
@@ -70,7 +70,7 @@ class SupervisorCommands:
                 self._tells_waits = message.reports
                 self._command(LeaveCommand(DrainReason(message.reason), message.timeout))
             case HandOver() | TakeOver() | UseCertificates() if not descriptors:
-                # The kernel has closed what did not fit in, so another worker sees the end of its passage.
+                # The kernel has closed descriptors beyond the limit, so the other worker sees end of file.
                 _logger.error(
                     "%s could not be carried out: this worker has reached its limit of open files; "
                     "raise the limit (ulimit -n) or look for files that are not closed",
@@ -98,7 +98,7 @@ class SupervisorCommands:
             _logger.debug("Processor %d was not moved to: %s", processor, error)
 
     def _pass(self, descriptor: int, take: Callable[[Handover, socket.socket], None]) -> None:
-        """Give a passage to whom it concerns. Where nothing serves yet the other worker sees its end."""
+        """Give a passage to the handover. If this worker does not serve yet, the other one sees end of file."""
         passage = socket.socket(fileno=descriptor)
         if self.handover is None:
             passage.close()
@@ -106,19 +106,19 @@ class SupervisorCommands:
             take(self.handover, passage)
 
     def report_waits(self, waits: WorkerWaits) -> None:
-        """Tell what the drain waits for."""
-        # A supervisor of an older version does not ask for it, and does not know the message; and one that is gone
-        # has asked for nothing.
+        """Report to the supervisor what the drain waits for, if it has asked for reports."""
+        # A supervisor of an older version does not ask for reports and cannot decode them; a supervisor that is
+        # gone has not asked.
         if self._tells_waits:
             self._channel.post(waits)
 
     def report_spent(self, successor: int) -> None:
-        """Tell that a worker that follows takes nothing more."""
-        if successor:  # a supervisor of an older version names none, and does not know the message
+        """Report to the supervisor that handover target number `successor` takes nothing more."""
+        if successor:  # a supervisor of an older version sends 0, and cannot decode the message
             self._channel.post(SuccessorSpent(successor))
 
     def on_supervisor_gone(self) -> None:
-        """Drain without a command: nobody is left who could give one."""
+        """Drain without a command, because the supervisor is gone or this process got SIGTERM."""
         if not self.leave.done():
             _logger.warning("Told to leave by a signal or by the end of the supervisor; draining")
         self._command(LeaveCommand(DrainReason.ORPHANED, self._config.drain_timeout))

@@ -1,7 +1,7 @@
-"""Give a connected socket to the event loop: what `loop.connect_accepted_socket` does, without a task for it.
+"""Give a connected socket to the event loop by `loop.connect_accepted_socket`, without a task.
 
-That coroutine makes the transport in its first step and then waits for `connection_made`. A task would carry it
-through three more turns of the loop. Here the first step is made at once, and the second when that has come.
+The coroutine makes the transport in its first step and then waits for `connection_made`. A task would need three
+more turns of the loop. Here the first step runs at once, and the second when `connection_made` was called.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class BareSocket:
-    """A connected socket without a socket object, which takes two more system calls to make.
+    """A connected socket without a socket object, which saves two system calls.
 
-    uvloop asks for no more than this: it makes the descriptor its own, and non-blocking, and reads and writes
-    by itself. Other loops use the object that they are given.
+    It has what uvloop uses of a socket: uvloop owns the descriptor, makes it non-blocking, and reads and writes by
+    itself. Other loops use the socket object.
     """
 
     __slots__ = ("_descriptor", "family", "peer", "type")
@@ -25,16 +25,16 @@ class BareSocket:
         self.family = family
         self.type = kind
         self.peer = peer
-        """Who has connected, as accept(2) says it."""
+        """The peer's address, as accept(2) returns it."""
 
     def fileno(self) -> int:
         return self._descriptor
 
     def close(self) -> None:
-        """uvloop says that it has closed the descriptor."""
+        """Do nothing: uvloop calls this after it has closed the descriptor itself."""
 
     def discard(self) -> None:
-        """Close the descriptor, which the loop has not made its own."""
+        """Close the descriptor when the loop does not own it yet."""
         os.close(self._descriptor)
 
 
@@ -54,28 +54,28 @@ class Connecting:
         connected: socket.socket | BareSocket,
         on_ended: Callable[["Connecting", BaseException | None], None],
     ) -> None:
-        """`connected` is the loop's from `begin` on; one that cannot be set up is closed.
+        """The loop owns `connected` from `begin` on; if the connection cannot be set up, the socket is closed.
 
-        `on_ended` gets this object and what went wrong: None when `connection_made` was called,
+        `on_ended` is called with this object and the error: None when `connection_made` was called,
         `asyncio.CancelledError` after `cancel`.
         """
         self._socket = connected
         self._on_ended = on_ended
-        # The type stubs know sockets only.
+        # The type stubs allow socket objects only.
         self._way: Coroutine[Any, Any, object] = loop.connect_accepted_socket(
             make_protocol,
             connected,  # type: ignore[arg-type]
         )
         self.waiter: asyncio.Future[Any] | None = None
-        """What it waits for."""
+        """The future that the coroutine waits for."""
 
     def begin(self) -> None:
-        """Make the transport. `on_ended` may be called within."""
+        """Make the transport. May call `on_ended` before it returns."""
         try:
             self.waiter = self._way.send(None)
         except StopIteration:
             self._on_ended(self, None)
-        except Exception as error:  # noqa: BLE001 - told, as a task would
+        except Exception as error:  # noqa: BLE001 - passed on, as a task would
             if isinstance(self._socket, BareSocket):
                 self._socket.discard()
             else:
@@ -85,13 +85,13 @@ class Connecting:
             self._wait()
 
     def cancel(self) -> None:
-        """Close it, if it has begun."""
+        """Cancel the setup, which closes the socket, if `begin` was called."""
         if self.waiter is not None:
             self.waiter.cancel()
 
     def _wait(self) -> None:
         assert self.waiter is not None
-        # What a task says to a future that it waits for.
+        # As a task does with a future that it waits for.
         self.waiter._asyncio_future_blocking = False
         self.waiter.add_done_callback(self._go_on)
 
@@ -100,13 +100,13 @@ class Connecting:
             self.waiter = self._way.send(None)
         except StopIteration:
             self._on_ended(self, None)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told, as a task would
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - passed on, as a task would
             self._on_ended(self, error)
         else:
             self._wait()
 
 
 async def wait_ended(connecting: set[Connecting]) -> None:
-    """Return when none is left in a set from which `on_ended` takes each. Cancel freely."""
+    """Return when `connecting` is empty; `on_ended` must remove each element. May be cancelled."""
     while waiters := [each.waiter for each in connecting if each.waiter is not None]:
         await asyncio.wait(waiters)

@@ -1,9 +1,9 @@
 """Drain a worker: take nothing new, finish what is open, cut what is left at the deadline.
 
-The order matters. Accepting stops first, so that a connection which still waits in the queue is taken by
-a worker that stays. Then the notice is set, so that a request that slipped in sees it at once. Then every
-connection ends in its own way, or moves to the worker that follows; `http.connection`,
-`websocket.connection` and `worker.handover` say how.
+The order matters. Accepting stops first, so that a connection that still waits in the kernel's queue is accepted by
+a worker that stays. Then the drain notice is set, so that a request that came just before sees it at once. Then
+every connection ends, or moves to a handover target; see `http1.connection`, `websocket.connection` and
+`worker.handover`.
 """
 
 import asyncio
@@ -24,16 +24,18 @@ _logger = logging.getLogger("asgireload.error")
 CUT_GRACE = 1.0
 """Seconds for connections that are cut to flush their last bytes."""
 CUT_MOMENT = 0.4
-"""Of these, seconds from telling applications that their client gets no more until they are cancelled."""
+"""Seconds of CUT_GRACE from the disconnect message, which the application receives, to its cancellation."""
 
 
 class DrainResult(msgspec.Struct, frozen=True):
+    """How many connections and exchanges a drain has ended, and in which way."""
+
     exchanges_cut: int
     websockets_closed: int
     handed_over: int
-    """Connections that went on in another worker."""
+    """Connections that continue in another worker."""
     came_back: int
-    """Offers of a connection that were not taken."""
+    """Connections that were offered to another worker and not taken."""
     streams_moved: int = 0
     """Of the connections handed over, those in the middle of an event stream."""
     streams_ended: int = 0
@@ -47,18 +49,18 @@ async def drain(
     reason: DrainReason,
     timeout: float,
 ) -> DrainResult:
-    """Return when no connection is left, at the latest after `timeout` seconds, or CUT_GRACE later when
-    that is short.
+    """Drain; return when no connection is left, at the latest after `timeout` seconds.
 
-    The acceptor has been stopped by the caller.
+    When `timeout` is 2 * CUT_GRACE or less, the drain may take CUT_GRACE longer. The caller must have stopped the
+    acceptor.
     """
     live = server.live
     websockets = live.record.values[Field.WEBSOCKETS]
     cut_before = live.record.values[Field.CUT_TOTAL]
     server.drain.notice.begin(reason, time.monotonic() + timeout)
-    # Those that get their connection object from now on see the notice and do this by themselves.
+    # Connections that get their connection object from now on see the notice and begin to drain by themselves.
     handover.begin_drain()
-    # The last second of the time is for the connections that are cut to say so.
+    # The last CUT_GRACE of the time is for connections that are cut to flush their last bytes.
     patience = timeout - CUT_GRACE if timeout > 2 * CUT_GRACE else timeout
     try:
         async with asyncio.timeout(patience):
@@ -66,7 +68,7 @@ async def drain(
             await handover.wait_idle()
     except TimeoutError:
         acceptor.abandon()
-        # What is on its way is decided first, so that nothing is cut here that is served there.
+        # Offers are settled first, so that no connection is cut here that the other worker serves.
         handover.withdraw()
         await _cut(live)
     handover.withdraw()
@@ -94,14 +96,14 @@ async def _cut(live: Live) -> None:
     except TimeoutError:
         for connection in list(live.connections):
             connection.abort()
-        # Where the loop was blocked until now, applications have yet to see that they are cancelled.
+        # If the loop was blocked until now, applications have not yet got their CancelledError.
         live.cancel_background()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
 
 def log_drain(result: DrainResult) -> None:
-    """Say what became of the connections."""
+    """Log what became of the connections."""
     if result.exchanges_cut:
         _logger.warning(
             "Cut %d exchanges that were still open at the deadline of the drain (drain_timeout)",

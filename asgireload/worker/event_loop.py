@@ -1,4 +1,4 @@
-"""Which event loop a worker runs, and what is imported for it before a fork."""
+"""Choose the event loop of a worker, and import its modules before a fork."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,10 @@ from asgireload.config import Config
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes the event loop: uvloop where it is installed or asked for, else asyncio's."""
+    """Return the factory of the event loop: uvloop's if it is installed, or asyncio's. `name` is the option --loop.
+
+    Raise ImportError when `name` is "uvloop" and uvloop is not installed.
+    """
     if name in ("auto", "uvloop"):
         try:
             import uvloop
@@ -20,7 +23,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def import_what_runs(config: Config) -> None:
-    """Import what a worker would import when it starts, so that forks of this process find it there."""
-    import concurrent.futures.thread  # noqa: F401 - event loops load it when they are made
+    """Import the modules that a worker would import when it starts, so that forks of this process have them."""
+    import concurrent.futures.thread  # noqa: F401 - an event loop imports it when it is made
 
     loop_factory(config.loop)

@@ -1,14 +1,14 @@
-"""The end of a worker's process: what Python does at exit, without clearing away object by object.
+"""End a worker's process as Python does at exit, but without dropping object by object.
 
-A worker shares the memory of its template. To drop each object Python writes to it, and has a page copied for every
-few of them: with FastAPI 34 ms and 6,000 page faults instead of 2 ms and 300 (benchmarks/ending.py), for memory
-that the kernel takes back at once. So threads are waited for, exit handlers run and what is buffered is written;
-then the process is over. Finalizers of what is still there are not called, which Python does not promise either
-(`object.__del__` in its reference).
+A worker shares the memory of its template. To drop an object Python writes to it, so the kernel copies a page for
+every few objects: with FastAPI 34 ms and 6,000 page faults instead of 2 ms and 300 (benchmarks/ending.py), for
+memory that the kernel frees at once anyway. So the worker waits for threads, runs exit handlers and flushes
+buffers; then it calls `os._exit`. Finalizers of remaining objects are not called; Python does not promise that
+either (`object.__del__` in its reference).
 
-A file of the application that is open for writing may hold text that Python would write when it drops the file.
-Such text is written first of all, so that nothing that follows can lose it, and the process ends the long way:
-objects of libraries, such as an archive that nobody closed, may have more to write.
+A file that the application has open for writing may hold text that Python would write when it drops the file. Such
+text is flushed first of all, so that nothing that follows can lose it, and the process then ends as any Python
+program does: objects of libraries, such as an archive that is still open, may have more to write.
 
 The supervisor kills a process that takes longer than its exit time, and names the function of this file that it
 finds on the stack (`supervisor/fault.py`).
@@ -35,37 +35,38 @@ from asgireload.ipc.quiet_signals import NOT_FOR_CHILDREN, make_quiet
 from asgireload.worker.inherited import flush_all, keep_for_template
 
 _SEEN_BY_NOBODY = ("/memfd:", "/dev/null")
-"""Beginnings of links in /proc/self/fd: what is written there is lost in any case."""
+"""Prefixes of links in /proc/self/fd; bytes written to such files are lost in any case."""
 _SQLITE_HEADER = b"SQLite format 3\x00"
 _SQLITE_COMPANIONS = ("-wal", "-shm", "-journal")
 
 THREADS_SHARE = 0.5
-"""Of the time to exit, what threads may take: exit handlers, which send what others count on, have the rest."""
+"""The fraction of the time to exit for which threads are waited for; exit handlers, which send data, have the
+rest."""
 CLEARING_PATIENCE = 10
-"""Seconds that the long way may take when nobody else ends the process. A supervisor that lives has less
-patience."""
+"""Seconds after the time to exit at which the kernel ends a process that still drops objects. A supervisor kills
+it earlier."""
 MOST_NAMED_THREADS = 8
 _EXECUTORS = (
     ("concurrent.futures.thread", "_threads_queues"),
     ("concurrent.futures.process", "_threads_wakeups"),
 )
-"""Modules, and where each keeps the threads that it joins at exit, whether they are daemons or not."""
+"""Modules, and the attribute in which each keeps the threads that it joins at exit, daemons or not."""
 _WAKING = signal.SIGUSR2
-"""Interrupts the main thread while it waits for threads. Children act on it in no other way."""
+"""The signal that interrupts the main thread while it waits for threads. Children do not use it otherwise."""
 
 _logger = logging.getLogger("asgireload.error")
 
 
 class OpenFile(NamedTuple):
-    """A descriptor, as /proc/self/fd and fstat(2) know it."""
+    """An open descriptor as described by /proc/self/fd, /proc/self/fdinfo and fstat(2)."""
 
     link: str
     mode: int
     is_written: bool
-    """It was opened for writing."""
+    """The file was opened for writing."""
     number: int = -1
     is_database: bool = False
-    """SQLite's: it writes what is committed at once, and the rest never."""
+    """An SQLite database: SQLite writes committed data at once, and uncommitted data is not to be written."""
     is_appended: bool = False
 
 
@@ -77,7 +78,7 @@ class ExitTime(NamedTuple):
 
     @property
     def threads_until(self) -> float:
-        """When threads are not waited for any more."""
+        """The monotonic time until which threads are waited for."""
         return self.begun_at + (self.until - self.begun_at) * THREADS_SHARE
 
 
@@ -86,14 +87,15 @@ class _TimeIsUp(BaseException):
 
 
 def end_process(status: int, inherited: frozenset[str], time_left: ExitTime) -> int:
-    """End the process with `status`, or return it to end as any program does. Only for the main thread.
+    """End the process with `status`, or return `status` for the caller to exit with as any Python program does.
 
-    `inherited`: links of what was open before the application was imported.
+    Only for the main thread. `inherited` is the links (/proc/self/fd) of files that were open before the
+    application was imported.
     """
     flush_files(inherited)
     has_ended = wait_for_threads(time_left.threads_until)
     run_exit_handlers()
-    # Python itself would wait for threads, without an end.
+    # With threads left, `os._exit`: Python itself would wait for them without a limit.
     if has_ended and not _is_over_at_once(inherited):
         keep_for_template()
         flush_all()
@@ -102,16 +104,16 @@ def end_process(status: int, inherited: frozenset[str], time_left: ExitTime) -> 
     if not has_ended:
         flush_files(inherited)
         _flush_standard_streams()
-    ctypes.CDLL(None).fflush(None)  # of extensions that print by themselves
+    ctypes.CDLL(None).fflush(None)  # for extensions that print by C's stdio
     os._exit(status)
 
 
 def _ignore_signals(until: float) -> None:
-    """Python gives signals their default actions before it drops objects, and so one would end the process with
-    another status. What is ignored stays ignored."""
+    """Ignore signals, because Python restores default actions before it drops objects, and then a signal would
+    end the process with another status. Ignored signals stay ignored."""
     for number in {*NOT_FOR_CHILDREN, signal.SIGTERM} - {signal.SIGALRM}:
         signal.signal(number, signal.SIG_IGN)
-    # The end of the supervisor is such a signal, too, and who hangs then is ended by the kernel.
+    # SIGTERM at the supervisor's death is ignored, too, so the alarm ends a process that hangs without one.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(CLEARING_PATIENCE + max(0, math.ceil(until - time.monotonic())))
 
@@ -120,11 +122,11 @@ def _ignore_signals(until: float) -> None:
 
 
 def wait_for_threads(until: float) -> bool:
-    """Wait for threads as Python does at exit, at most until then; return whether they ended.
+    """Wait for threads as Python does at exit, but at most until `until`; return whether they ended.
 
-    Those that have not are told about.
+    Threads that still run are logged. `until` is on the monotonic clock.
     """
-    # Daemons count: executors wait for theirs, and so may whoever registered a function with `threading`.
+    # Daemon threads count: executors wait for theirs, and a function registered with `threading` may do so.
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if others:
         waker = threading.Thread(target=_wake_main_thread, args=(until,), daemon=True)
@@ -137,13 +139,13 @@ def wait_for_threads(until: float) -> bool:
 
 
 def _wait_at_most(until: float, others: list[threading.Thread]) -> bool:
-    """`others`: all threads but this one and the one that wakes it."""
+    """`others`: all threads but the main thread and the one that wakes it."""
 
     def wake(number: int, frame: FrameType | None) -> None:
         if time.monotonic() >= until:
             raise _TimeIsUp
 
-    # Python 3.11 takes a thread for ended when the wait for it is interrupted.
+    # Before the wait: Python 3.11 takes a thread for ended when the wait for it is interrupted.
     waited_for = threads_left()
     has_ended = False
     try:
@@ -156,7 +158,7 @@ def _wait_at_most(until: float, others: list[threading.Thread]) -> bool:
         return has_ended
     names = describe_threads(dict.fromkeys([*waited_for, *threads_left()]))
     if not names and not has_ended:
-        # A function that was registered with `threading` waits for one of these.
+        # A function that was registered with `threading` waits for one of `others`.
         names = describe_threads(others)
     if names:
         _tell(names)
@@ -165,18 +167,18 @@ def _wait_at_most(until: float, others: list[threading.Thread]) -> bool:
 
 
 def _wait_for_all() -> bool:
-    """Return whether the wait has come to its end. Raise _TimeIsUp where it has not."""
+    """Wait for threads as Python does at exit. When time is up, return False (Python 3.13) or raise _TimeIsUp."""
     is_woken = False
 
     def on_unraisable(unraisable: Any) -> None:
         nonlocal is_woken
-        # From Python 3.13 on the wait for a thread does not raise: it ends, and Python tells this hook.
+        # From Python 3.13 on the wait for a thread does not raise: it ends, and Python calls this hook.
         if issubclass(unraisable.exc_type, _TimeIsUp):
             is_woken = True
         else:
             hook(unraisable)
 
-    # As the children of multiprocessing end: this has no public name.
+    # `multiprocessing` calls the same function at the end of its children; it has no public name.
     waiting: Any = threading
     hook, sys.unraisablehook = sys.unraisablehook, on_unraisable
     try:
@@ -194,7 +196,7 @@ def _wake_main_thread(until: float) -> None:
 
 
 def threads_left() -> list[threading.Thread]:
-    """Return the threads that Python would wait for at exit, and that still run."""
+    """Return the threads that still run and that Python would wait for at exit."""
     of_executors = _threads_of_executors()
     return [
         thread
@@ -208,7 +210,7 @@ def threads_left() -> list[threading.Thread]:
 def _threads_of_executors() -> set[threading.Thread]:
     """Return the threads that `concurrent.futures` waits for at exit.
 
-    Those of an executor that a daemon uses are daemons, too.
+    The threads of an executor are daemons, too, if a daemon thread has started them.
     """
     threads: set[threading.Thread] = set()
     for name, attribute in _EXECUTORS:
@@ -217,7 +219,7 @@ def _threads_of_executors() -> set[threading.Thread]:
 
 
 def describe_threads(threads: Iterable[threading.Thread]) -> list[str]:
-    """Return for a person which of the threads still run, and which code each of them is in."""
+    """Return, for the log, the name of each thread that still runs and the code that it is in."""
     frames = sys._current_frames()
     return [
         f"{thread.name!r} in {_place(frames[thread.ident])}"
@@ -227,7 +229,7 @@ def describe_threads(threads: Iterable[threading.Thread]) -> list[str]:
 
 
 def _place(innermost: FrameType) -> str:
-    """Return where the code of a thread waits: the innermost frame that is not the standard library's."""
+    """Return where a thread is: its innermost frame outside the standard library."""
     frame: FrameType | None = innermost
     library = os.path.dirname(threading.__file__)
     while frame is not None:
@@ -253,18 +255,18 @@ def _tell(names: list[str]) -> None:
 
 
 def run_exit_handlers() -> None:
-    """Run what was registered with atexit."""
+    """Run the functions that were registered with atexit."""
     atexit._run_exitfuncs()
 
 
 def _is_over_at_once(inherited: frozenset[str]) -> bool:
-    """Return whether the rest of what Python does can be left out."""
+    """Return whether the process can end without dropping objects."""
     if not _flush_standard_streams():
-        return False  # replaced, closed or broken: Python knows what to say about it
+        return False  # replaced, closed or broken: Python reports it at exit
     try:
         return not may_hold_back(open_files(), inherited)
     except (OSError, KeyError, ValueError):
-        return False  # nobody can tell
+        return False  # /proc cannot be read
 
 
 def _flush_standard_streams() -> bool:
@@ -280,26 +282,27 @@ def _flush_standard_streams() -> bool:
 
 
 def flush_files(inherited: frozenset[str]) -> None:
-    """Write what Python holds of text and bytes that the application has written to regular files.
+    """Flush text and bytes that the application has written to regular files and that Python still buffers.
 
-    Only where such files are open: to look for their objects touches all memory that is shared. Pipes are left out,
-    whose reader may let a write wait, and files whose flush fails: whoever drops them says why.
+    Objects are searched only when such files are open, because the search touches all shared memory. Pipes are
+    skipped, since their reader may block a write. A flush that fails is ignored: the error is reported again when
+    the file is dropped.
     """
     try:
         written = [file for file in open_files() if may_hold_back([file], inherited)]
     except (OSError, KeyError, ValueError):
-        return  # nobody can tell
+        return  # /proc cannot be read
     numbers = {file.number for file in written if stat.S_ISREG(file.mode)}
     if not numbers:
         return
-    keep_for_template()  # and lists those that were frozen
+    keep_for_template()  # also unfreezes objects, so that `gc.get_objects` lists them
     writers = [item for item in gc.get_objects() if issubclass(type(item), _WRITERS)]
-    # Text goes to the bytes that are buffered below it, and those to the file.
+    # Text first: it goes to the byte buffer below it, which goes to the file.
     for writer in sorted(writers, key=lambda item: not isinstance(item, io.TextIOWrapper)):
         kind = next(kind for kind in _WRITERS if isinstance(writer, kind))
-        # Closed, detached, its file full, or a stream of the application's own below it: nobody can act on it now.
+        # Closed, detached, disk full, or a raw stream of the application below: nothing can be done about it now.
         with contextlib.suppress(Exception):
-            # Not what a subclass makes of it, which may do anything.
+            # The base class's methods, because a subclass may do anything in its own.
             if kind.fileno(writer) in numbers:
                 kind.flush(writer)
 
@@ -308,9 +311,10 @@ _WRITERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
 def may_hold_back(files: Iterable[OpenFile], inherited: frozenset[str]) -> bool:
-    """Return whether something that the application has written may still be on its way to a file. Pure.
+    """Return whether the application may have buffered data for a file. Pure.
 
-    What is written to sockets goes out when it is written, and pipes to itself are those of event loops.
+    Sockets do not count, because their data goes out when it is written. Nor do pipes that this process reads
+    itself: event loops wake themselves through such pipes.
     """
     files = list(files)
     read_here = {file.link for file in files if not file.is_written}
@@ -329,14 +333,14 @@ def may_hold_back(files: Iterable[OpenFile], inherited: frozenset[str]) -> bool:
 
 
 def open_files() -> list[OpenFile]:
-    """Return what is open in this process beside the standard streams. Raise OSError where /proc cannot be read."""
+    """Return the open descriptors of this process except 0 to 2. Raise OSError when /proc cannot be read."""
     files = []
     for number in map(int, os.listdir("/proc/self/fd")):
         if number > 2:
             try:
                 files.append(_open_file(number))
             except FileNotFoundError:
-                continue  # that of the list itself
+                continue  # the descriptor of os.listdir itself
     return files
 
 
@@ -350,7 +354,7 @@ def _open_file(number: int) -> OpenFile:
     is_database = (
         access == os.O_RDWR
         and stat.S_ISREG(mode)
-        # By the descriptor itself: to open and close the file would end the locks that SQLite has on it.
+        # Read by this descriptor: to open and close the file would release SQLite's POSIX locks on it.
         and os.pread(number, len(_SQLITE_HEADER), 0) == _SQLITE_HEADER
     )
     is_written = access != os.O_RDONLY

@@ -1,18 +1,18 @@
-"""Processes that the application forks let go of what belongs to the worker.
+"""Make processes that the application forks release the descriptors of the worker.
 
-A fork copies every descriptor, and a socket ends for its peer only when its last copy is closed. A process of
-`multiprocessing` that outlives a request would keep the client of that request waiting for the end of file, a slot
-that was taken away in the kernel's choice, and the port in use after a stop. So such a process replaces its
-copies: of listening sockets, of the connections that were accepted from them, and of the channels to our other
-processes. What the application has opened itself is not touched.
+A fork copies every descriptor, and a peer sees the end of a socket only when its last copy is closed. A
+`multiprocessing` process that outlives a request would have three effects: the client of that request would wait
+for end of file, the kernel would give connections to a slot that no longer exists, and the port would stay in use
+after a stop. So a forked process replaces its copies of listening sockets, of the connections accepted from them,
+and of the channels to other processes of the server. Descriptors that the application has opened itself are not
+touched.
 
-Nor may it go on in our place: a child that leaves the code of the application, as by `sys.exit()` in a request
-or in the middle of an import, would run the event loop, count in the record of its parent, or tell the supervisor
-what concerns that one. It ends there.
+A forked process must not continue as the worker either. If it leaves the application's code, for example by
+`sys.exit()` in a request or in the middle of an import, it would run the event loop, count in its parent's record,
+or send its parent's messages to the supervisor. It is ended at that point.
 
-Programs that are executed have none of them: every descriptor of ours closes on exec. Libraries in C that call
-fork(2) by themselves run no hooks; the supervisor shuts down the listening sockets that they hold
-(`net.listeners`).
+Executed programs inherit none of these descriptors, which are all close-on-exec. C libraries that call fork(2)
+themselves run no hooks; the supervisor shuts down the listening sockets that such processes hold (`net.listeners`).
 """
 
 import asyncio
@@ -36,7 +36,10 @@ Name = tuple[int, int | str | bytes]
 
 
 class ForkedCopies:
-    """Registers its hook once, for good. It costs nothing until the application forks."""
+    """Releases the worker's descriptors in forked processes. Make one for each process.
+
+    The hook is registered for good, and costs nothing until the application forks.
+    """
 
     def __init__(self) -> None:
         self._own: weakref.WeakMethod[Callable[[], Iterable[int]]] | None = None
@@ -47,24 +50,24 @@ class ForkedCopies:
         os.register_at_fork(after_in_child=self._let_go)
 
     def watch_channels(self, own: Callable[[], Iterable[int]]) -> None:
-        """`own`, a method, returns the descriptors of the worker's channels at the moment.
+        """Release the descriptors that `own`, a bound method, returns at the time of the fork.
 
-        What a hook refers to lives until the interpreter is gone, and would take the application along: nothing
-        of it would be dropped at the end. So the object of the method is not kept.
+        Only a weak reference to its object is kept. A fork hook lives until the interpreter ends, so a strong
+        reference would keep the whole application alive at exit.
         """
         self._own = weakref.WeakMethod(own)
 
     def watch_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """It runs in this thread, and no child of the application may go on in it."""
+        """End a forked process that returns to `loop`, which runs in the calling thread."""
         self._loop = weakref.ref(loop)
         self._thread = threading.get_ident()
 
     def watch_record(self, record: Record) -> None:
-        """It is shared memory, and what children count in it would be counted for the worker."""
+        """Detach `record` in forked processes: it is shared memory, and they would count in it for the worker."""
         self._record = record
 
     def watch_listeners(self, listening: Iterable[socket.socket]) -> None:
-        """Their copies go, and those of what was accepted from them: it has the same local name."""
+        """Release the copies of these sockets and of connections accepted from them, which share the local name."""
         names = (local_name(sock) for sock in listening)
         self._names = frozenset(name for name in names if name is not None)
 
@@ -74,7 +77,7 @@ class ForkedCopies:
             self._record.detach()
         replace_descriptors([*(own() if own is not None else ()), *_find(self._names)])
         loop = self._loop() if self._loop is not None else None
-        # In a child of another thread no loop runs.
+        # In a process that another thread has forked, no loop runs.
         if loop is not None and threading.get_ident() == self._thread and not loop.is_closed():
             loop.call_soon(_end_in_loop)
 
@@ -89,9 +92,9 @@ def _end_in_loop() -> None:
 
 
 def end_in_import(error: BaseException | None = None) -> None:
-    """End this process as Python would, if it was forked by the application while it is imported.
+    """If this process was forked by the application during its import, end the process as Python would.
 
-    `error`: by what it has left the import; None: it got to its end.
+    `error` is the exception that has left the import; None if the import has returned.
     """
     if not is_of_application():
         return
@@ -112,28 +115,28 @@ def end_in_import(error: BaseException | None = None) -> None:
 
 
 def local_name(sock: _BareSocket) -> Name | None:
-    """Return by what the local end is told from others; None for what is no stream, or has no name."""
+    """Return the local name of a stream socket; None for other types, and for Unix sockets without a name."""
     if sock.type != socket.SOCK_STREAM:
         return None
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return (sock.family, name) if name else None
     if sock.family in (socket.AF_INET, socket.AF_INET6):
-        # Not the address: one that listens on all of them accepts on one.
+        # Without the address: a socket that listens on all addresses accepts connections on one.
         return (socket.AF_INET, name[1])
     return None
 
 
 def replace_descriptors(descriptors: list[int]) -> None:
-    """Let these numbers stand for the null device.
+    """Point these descriptors to the null device.
 
-    Closing them would free the numbers: whatever this process opens next would get one, and lose it when an
-    object that believes to own it is dropped.
+    Closing them would free their numbers: the next file that this process opens would get one of them, and would be
+    closed when the former owner of the number is dropped.
     """
     if not descriptors:
         return
     first, *others = descriptors
-    # The process may have as many files open as it may, so one makes room.
+    # The process may be at its limit of open files, so close one descriptor first.
     os.close(first)
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for number in others:
@@ -152,7 +155,7 @@ def _find(names: frozenset[Name]) -> list[int]:
         try:
             sock = _BareSocket(fileno=number)
         except OSError:
-            continue  # no socket, or that of the list itself
+            continue  # not a socket, or the descriptor of os.listdir itself
         try:
             if local_name(sock) in names:
                 found.append(number)

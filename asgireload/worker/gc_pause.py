@@ -1,16 +1,16 @@
-"""Keep Python's garbage collector from holding the loop up when thousands of connections arrive at once.
+"""Keep Python's garbage collector from blocking the loop when thousands of connections arrive at once.
 
-It looks at everything that lives whenever that has grown by a quarter. A worker that takes over ten thousand
-connections grows from little to hundreds of thousands of objects within a second, so that it looks at all of
-them again and again, and in the end for 50 ms at a time, to find nothing. So while connections arrive only
-young objects are looked at; and when no more come, what lives by then is set apart for good (`gc.freeze`, which
-costs nothing), as the template does with what the application imports.
+The collector traverses all objects whenever their number has grown by a quarter. A worker that takes over ten
+thousand connections grows to hundreds of thousands of objects within a second, so the collector would traverse them
+again and again, in the end for 50 ms at a time, and find nothing. So while connections arrive, only young
+generations are collected. When no more arrive, all objects that live by then are frozen (`gc.freeze`, which costs
+nothing), as the template does with the imported application.
 
-What is set apart is freed when nobody refers to it, as ever; only cycles of it are not found any more, and stay
-until the worker is replaced. Our connections leave none (a test holds that); asyncio's transports refer to
-themselves, which makes 1 KB of each, measured, and uvloop's do not. Applications may leave as much as they hold: so
-nothing is set apart where many of them run, in exchanges or WebSockets, and the long collection comes as it
-would have.
+Frozen objects are freed by reference counting as before, but cycles among them are no longer found, and stay until
+the worker is replaced. The server's connections leave no cycles (a test checks that); asyncio's transports refer to
+themselves, which leaves 1 KB for each, measured, and uvloop's do not. Applications may leave as much as they hold.
+So nothing is frozen while many application calls run, in exchanges or WebSockets, and the full collection then
+comes as usual.
 """
 
 import asyncio
@@ -18,26 +18,27 @@ import gc
 from collections.abc import Callable
 
 LULL_SECONDS = 0.25
-"""Without a new connection for so long, those that wait have arrived. A slice of them comes every few
-milliseconds; full collections are not missed for that time."""
+"""Seconds without a new connection after which all have arrived. A slice of connections arrives every few
+milliseconds, and a pause of full collections for this time does no harm."""
 FREEZE_FROM = 512
-"""Connections. A collection of fewer takes about as long as a slice of work (`sender.SLICE_SECONDS`)."""
+"""Arrived connections from which objects are frozen. A full collection with fewer takes about as long as a slice of
+work (`sender.SLICE_SECONDS`)."""
 RUNNING_FRACTION = 16
-"""At most one call of the application may run for so many connections."""
+"""Arrived connections for each application call that may run when objects are frozen."""
 _NEVER = 1 << 30
-"""So many collections of the middle generation before a full one."""
+"""A threshold of the oldest generation that is never reached: collections of the middle one before a full one."""
 
 
 def may_freeze(arrived: int, running: int) -> bool:
-    """Whether what lives may be set apart: `arrived` connections, while so many calls of the application run."""
+    """Return whether to freeze objects after `arrived` connections, while `running` application calls run. Pure."""
     return arrived >= FREEZE_FROM and running * RUNNING_FRACTION <= arrived
 
 
 class GcPause:
-    """Puts full collections off while connections arrive.
+    """Postpones full collections while connections arrive.
 
-    `running` tells how many calls of the application run. An application that has switched the collector off,
-    or changes its thresholds meanwhile, keeps its way.
+    `running` returns how many calls of the application run. If the application has switched the collector off, or
+    changes the thresholds meanwhile, its settings stay.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, running: Callable[[], int]) -> None:
@@ -49,7 +50,7 @@ class GcPause:
         self._timer: asyncio.TimerHandle | None = None
 
     def note(self, arrived: int) -> None:
-        """So many connections have arrived."""
+        """Count `arrived` new connections, and postpone full collections until no more arrive."""
         self._arrived += arrived
         if self._timer is None and gc.isenabled():
             first, second, self._threshold = gc.get_threshold()
@@ -57,7 +58,7 @@ class GcPause:
             self._timer = self._loop.call_later(LULL_SECONDS, self._look)
 
     def end(self) -> None:
-        """Let the collector have its way again. Idempotent."""
+        """Restore the collector's threshold. Idempotent."""
         self._arrived = self._seen = 0
         if self._timer is not None:
             self._timer.cancel()
@@ -72,6 +73,6 @@ class GcPause:
             self._timer = self._loop.call_later(LULL_SECONDS, self._look)
             return
         if may_freeze(self._arrived, self._running()):
-            gc.collect(1)  # what is young and garbage shall not stay for good
+            gc.collect(1)  # young garbage must not be frozen
             gc.freeze()
         self.end()

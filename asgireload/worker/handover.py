@@ -1,6 +1,7 @@
-"""The handovers of one worker: to which workers its connections go, and from which some come.
+"""The handovers of one worker: which workers receive its connections, and which workers it receives some from.
 
-`worker.sender` hands connections on and `worker.receiver` takes them over; both work in slices.
+`worker.sender` hands connections over to one worker and `worker.receiver` takes them over from one; both work in
+slices.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ from asgireload.worker.spread import Spread
 
 
 class Handover:
-    """All of one worker's handovers: to whom its connections go, and from whom some come.
+    """All handovers of one worker, to its handover targets and from workers that drain.
 
-    Joined in `worker/main.py`. While a worker serves it only receives. Once it drains it takes in no more
-    than it can pass on. `on_spent` is called with the number of the successor that takes nothing more, once for
-    each, so that whoever named it can name another.
+    While the worker serves, it only receives. While it drains, it receives only if it has a handover target.
+    `resume` returns the factory of a protocol that continues the connection in a parcel. `on_spent` is called once
+    with the number of each handover target that takes nothing more, so that the supervisor can name another.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Handover:
         self._on_spent = on_spent
         self._senders: list[HandoverSender] = []
         self._spread: Spread | None = None
-        """Of those that follow now."""
+        """The present handover targets; None if there are none."""
         self._receivers: set[HandoverReceiver] = set()
         self._is_over = False
         self._gc_pause = GcPause(loop, self._running)
@@ -52,7 +53,7 @@ class Handover:
     # From others.
 
     def receive(self, sock: socket.socket) -> None:
-        """Take over what comes through `sock`, which becomes ours."""
+        """Take over connections that come through `sock`, and own `sock`."""
         if self._is_over or (self._drain.notice and self._drain.successor is None):
             sock.close()  # the other worker sees end of file
             return
@@ -75,9 +76,10 @@ class Handover:
     # To others.
 
     def hand_to(self, sock: socket.socket, number: int = 0, *, beside: bool = False) -> None:
-        """Let connections go to worker `number` behind `sock`, which becomes ours.
+        """Make worker `number`, at the other end of `sock`, a handover target, and own `sock`.
 
-        That one takes the place of others that were named before, or its share `beside` them.
+        The worker replaces the handover targets that were named before; with `beside` it shares the connections
+        with them.
         """
         if self._is_over:
             sock.close()
@@ -104,7 +106,7 @@ class Handover:
         self._drain.awaits_successor = self._spread is None
 
     def begin_drain(self) -> None:
-        """Have every connection begin to drain, or do so anew, in slices. The drain notice is set."""
+        """Call `begin_drain` on every connection, in slices. May be called again. The drain notice must be set."""
         if self._drain.successor is None:
             for receiver in list(self._receivers):
                 receiver.close()
@@ -149,13 +151,13 @@ class Handover:
 
     def _begin_anew(self) -> None:
         if self._drain.notice:
-            # After those that came back have been told, so that each goes its way once.
+            # Later: connections that came back are told first, so that each is handed over once.
             self._loop.call_soon(self.begin_drain)
 
     # The end.
 
     async def wait_idle(self) -> None:
-        """Return when no connection is left here, none on its way, and no application runs. Cancel freely."""
+        """Return when no connection is here or on its way in, and no application runs. May be cancelled."""
         while True:
             for receiver in list(self._receivers):
                 await receiver.wait_begun()
@@ -164,7 +166,7 @@ class Handover:
                 return
 
     def withdraw(self) -> None:
-        """Keep what is not settled, and take nothing more. Idempotent."""
+        """End all handovers: keep connections that are not settled, and take over no more. Idempotent."""
         self._is_over = True
         self._gc_pause.end()
         self._spread = self._drain.successor = None
@@ -175,15 +177,17 @@ class Handover:
             sender.close()
 
     def descriptors(self) -> list[int]:
-        """Return those of the passages that are open."""
+        """Return the descriptors of the open passages."""
         passages = [sender.passage for sender in self._senders]
         passages += [receiver.passage for receiver in self._receivers]
         return [passage.fileno() for passage in passages if not passage.is_closed]
 
     @property
     def handed_over(self) -> int:
+        """The number of connections that other workers have taken."""
         return sum(sender.handed_over for sender in self._senders)
 
     @property
     def came_back(self) -> int:
+        """The number of connections that were offered and not taken."""
         return sum(sender.came_back for sender in self._senders)

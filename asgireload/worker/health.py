@@ -1,7 +1,7 @@
 """Ask the application for its health path before the worker takes traffic.
 
-The request is made by calling the application, not over a socket: it cannot be mistaken for a client's
-and needs no address.
+The request is a direct call of the application, not sent over a socket: so it cannot be mistaken for a client's
+request, and needs no address.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ from asgireload.errors import StartupError
 async def check_health(app: ASGIApp, path: str, state: dict[str, Any] | None) -> None:
     """Return when the application answers GET `path` with a status below 400.
 
-    Raise StartupError with the status otherwise; an exception of the application passes through. The
-    caller sets the time limit.
+    Raise StartupError, with the status if there is one, otherwise. An exception of the application propagates. The
+    caller sets the time limit. `state` is the lifespan state, or None.
     """
     scope: dict[str, Any] = {
         "type": "http",

@@ -1,4 +1,4 @@
-"""The heartbeat of a worker: its loop turns, and its counts are published."""
+"""The heartbeat of a worker: it shows the supervisor that the loop runs, and publishes the worker's counts."""
 
 import asyncio
 import time
@@ -8,7 +8,10 @@ from asgireload.ipc.scoreboard import Field, Record
 
 
 class Heartbeat:
-    """Writes the time to the scoreboard as long as the loop turns; calls `on_beat` at each turn but the first."""
+    """Writes the monotonic time to `record` every `interval` seconds while the loop runs.
+
+    Calls `on_beat` at each beat but the first.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class Heartbeat:
             self._on_beat()
 
     def stop(self) -> None:
+        """Stop the heartbeat and publish the counts. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
         self._record.publish()

@@ -1,6 +1,6 @@
-"""What somebody may add to a worker: a port without a value behind it in production.
+"""The interface through which development mode extends a worker.
 
-`WorkerOrder.hooks` is None there. With `--reload` it is `development/worker/hooks.py`.
+`run_worker` gets None in production. With `--reload` it gets the class in `development/worker/hooks.py`.
 """
 
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -18,28 +18,30 @@ if TYPE_CHECKING:
 
 
 class WorkerHooks(Protocol):
-    """Called in the order of a worker's life, from its event loop unless a method says otherwise."""
+    """Hooks of a worker, called in this order, on its event loop unless a method states otherwise."""
 
     def begin(self, order: "WorkerOrder", channel: Channel) -> None:
-        """The worker was forked; no event loop runs. The channel is the worker's to close."""
+        """Called after the fork, before the event loop runs. The worker closes `channel`."""
 
     def replace_app(
         self, error: BaseException, kind: Literal["import", "lifespan"], failure: Failure
     ) -> ASGIApp:
-        """Return what is served instead of the application, which could not be started. `failure` tells of
-        the same error in words. May be called before the event loop runs."""
+        """Return the application to serve in place of the one that could not be started.
+
+        `failure` describes `error` in words. May be called before the event loop runs.
+        """
 
     def wrap_app(self, app: ASGIApp) -> ASGIApp:
-        """Return the application as it is served. Not called for one that replaces it."""
+        """Return the application as it is served. Not called for the result of `replace_app`."""
 
     def begin_serving(self, wire: "Http1Wire", acceptor: "Acceptor") -> None:
-        """The worker is ready. Have the acceptor start, now or later."""
+        """Called when the worker is ready. Must start `acceptor`, now or later."""
 
     def hear(self, message: Hold | Release | AssetsChanged) -> None:
-        """The supervisor says something that only hooks understand. It may come before `begin_serving`."""
+        """Called with a message of the supervisor that only hooks handle; perhaps before `begin_serving`."""
 
     def beat(self) -> None:
-        """The loop turns: called at each heartbeat but the first."""
+        """Called at each heartbeat but the first."""
 
     def end_serving(self, reason: DrainReason) -> None:
-        """The worker drains. The acceptor has stopped."""
+        """Called when the worker drains and the acceptor has stopped."""

@@ -1,10 +1,10 @@
-"""What was in a worker's memory before it was forked: what stays the template's, and what is made anew.
+"""Cleanup, files and sockets that a worker inherits from its template: what the template keeps, what is made anew.
 
-A finalizer that removes a temporary directory would remove it for all workers when the first of them leaves.
-So what cleans up, and was there before the fork, belongs to the template: `weakref.finalize`, exit handlers
-that remove or end something, `__del__`. Exit handlers that write what was collected (Sentry, OpenTelemetry,
-logging) run in each worker, which has data of its own. Calls are never prevented: what the application itself
-closes in a worker is closed.
+A finalizer that removes a temporary directory would remove it for all workers when the first of them exits. So
+cleanup that was registered before the fork belongs to the template: `weakref.finalize`, exit handlers that remove
+or end something, and `__del__`. Exit handlers that write collected data (Sentry, OpenTelemetry, logging) run in
+each worker, which has data of its own. No explicit call is prevented: what the application itself closes in a
+worker is closed.
 """
 
 import _io
@@ -27,9 +27,9 @@ from typing import Any
 
 _REMOVERS = (shutil.rmtree, os.unlink, os.remove, os.rmdir, os.removedirs)
 _REMOVING_NAMES = {"rmtree", "_rmtree", "unlink", "rmdir", "removedirs", "__exit__"}
-"""What a function calls to remove a file or directory, or to leave a context that was entered at import."""
+"""Names that a function uses to remove a file or directory, or to leave a context that was entered at import."""
 _REMOVE = {"os", "remove"}
-"""`remove` alone is a method of lists, too."""
+"""Both names together; `remove` alone is also a method of lists."""
 _OF_PYTHON = {
     "weakref",
     "multiprocessing.util",
@@ -37,16 +37,16 @@ _OF_PYTHON = {
     "threading",
     "concurrent.futures.thread",
 }
-"""Modules whose exit handlers look after what each process has for itself."""
+"""Modules whose exit handlers clean up what each process has for itself."""
 
 _logger = logging.getLogger("asgireload.error")
 
 
 def removes(handler: object) -> bool:
-    """Return whether an exit handler removes or ends what exists once for all processes, as its name or the
-    names in its own code say. Pure.
+    """Return whether an exit handler removes or ends something that all processes share. Pure.
 
-    Functions that it calls are not followed: an error reporter removes files somewhere, too.
+    Judged by the name of the handler and the names in its own code. Functions that the handler calls are not
+    followed, because somewhere an error reporter removes files, too.
     """
     while isinstance(handler, functools.partial):
         handler = handler.func
@@ -66,7 +66,7 @@ def removes(handler: object) -> bool:
 def _owns(thing: object) -> bool:
     """Return whether closing this object removes or ends something."""
     if isinstance(thing, contextlib.ExitStack | subprocess.Popen):
-        return True  # importlib.resources.as_file is entered on such a stack, as its documentation has it
+        return True  # importlib.resources.as_file is entered on an ExitStack, as its documentation shows
     return type(thing).__module__ == "tempfile"
 
 
@@ -83,9 +83,9 @@ def _code_removes(code: types.CodeType, variables: Mapping[str, object]) -> bool
 
 
 def calls_nothing(function: object) -> bool:
-    """Return whether a function's own code calls nothing, so that it cannot remove or end anything. Pure.
+    """Return whether a function's own code calls nothing, so that the function cannot remove or end anything. Pure.
 
-    Django's signals have such a finalizer for each receiver: it sets an attribute.
+    Django's signals register such a finalizer for each receiver: it sets an attribute.
     """
     if isinstance(function, types.MethodType):
         function = function.__func__
@@ -97,7 +97,7 @@ def calls_nothing(function: object) -> bool:
 
 
 class _Chosen:
-    """Equal to each exit handler that `choose` accepts: `atexit.unregister` compares, and has no list to read."""
+    """Compares equal to each exit handler that `choose` accepts, because `atexit` can compare but not list them."""
 
     def __init__(self, choose: Callable[[object], bool]) -> None:
         self._choose = choose
@@ -111,7 +111,7 @@ class _Chosen:
 
 
 def unregister(choose: Callable[[object], bool]) -> None:
-    """Take back the exit handlers that `choose` accepts."""
+    """Unregister the exit handlers that `choose` accepts."""
     atexit.unregister(_Chosen(choose))  # type: ignore[arg-type]
 
 
@@ -129,13 +129,13 @@ def any_handler(choose: Callable[[object], bool]) -> bool:
 
 
 def finalizers() -> list[Any]:
-    """Return what `weakref.finalize` keeps of each call that cleans up; the registry has no public name."""
+    """Return the records of live `weakref.finalize` objects that clean up; their registry has no public name."""
     registry: dict[Any, Any] = weakref.finalize._registry  # type: ignore[attr-defined]
     return [info for info in registry.values() if not calls_nothing(info.func)]
 
 
 def has_cleanup() -> bool:
-    """Return whether this process has to clean up when it ends."""
+    """Return whether this process has finalizers or exit handlers that clean up when it ends."""
     util = sys.modules.get("multiprocessing.util")
     return (
         any(info.atexit for info in finalizers())
@@ -148,20 +148,24 @@ def has_cleanup() -> bool:
 
 
 def disown() -> None:
-    """In a worker: leave to the template what cleans up. Finalizers still run when they are called."""
+    """In a worker: leave cleanup to the template. Finalizers still run when the application calls them."""
     for info in finalizers():
         info.atexit = False
         if (thing := info.weakref()) is not None:
-            info.weakref = weakref.ref(thing)  # without a call when the worker drops it
+            info.weakref = weakref.ref(thing)  # without a callback when the worker drops `thing`
     unregister(removes)
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
-        # Its exit handler would terminate them: multiprocessing does the same in a process that it forks.
+        # The exit handler of multiprocessing would terminate the template's children. multiprocessing empties
+        # the set likewise in a process that it forks.
         process._children = set()  # type: ignore[attr-defined]
 
 
 def renew(descriptors: Iterable[int]) -> None:
-    """In a worker: give it files and datagram sockets of its own in place of those that it shares."""
+    """In a worker: replace inherited files and datagram sockets by its own, at the same descriptors.
+
+    A descriptor that cannot be replaced stays shared, and is logged.
+    """
     for number in descriptors:
         try:
             if stat.S_ISSOCK(os.fstat(number).st_mode):
@@ -177,11 +181,11 @@ def renew(descriptors: Iterable[int]) -> None:
 
 
 _REOPEN_FLAGS = os.O_ACCMODE | os.O_CLOEXEC | os.O_NONBLOCK | os.O_SYNC | os.O_DIRECT
-"""Those of the former descriptor that hold for the new one. O_TMPFILE would make another file."""
+"""Flags that are copied to the new descriptor. O_TMPFILE would make another file."""
 
 
 def _reopen(number: int) -> None:
-    """Open the same file anew (a deleted one, too) at the same place: proc_pid_fd(5)."""
+    """Open the file again, even if it was deleted, at the same offset: proc_pid_fd(5)."""
     with open(f"/proc/self/fdinfo/{number}") as info:
         flags = int(next(line for line in info if line.startswith("flags:")).split()[1], 8)
     own = os.open(f"/proc/self/fd/{number}", flags & _REOPEN_FLAGS)
@@ -203,17 +207,17 @@ _SOCKET_OPTIONS = (
     (socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 4),
     (socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 4),
 )
-"""Level, name and size of what an application may have set on a socket that it sends datagrams with."""
+"""Level, name and size of the options that an application may have set on a datagram socket."""
 
 
 def _renew_socket(number: int) -> None:
-    """Take another socket with the same options and the same peer, and so a port of its own."""
+    """Replace the socket by one with the same options and peer, and a port of its own."""
     with (
         socket.socket(fileno=os.dup(number)) as shared,
         socket.socket(shared.family, shared.type, shared.proto) as own,
     ):
         for level, name, size in _SOCKET_OPTIONS:
-            with contextlib.suppress(OSError):  # those of another family
+            with contextlib.suppress(OSError):  # an option of another family
                 own.setsockopt(level, name, shared.getsockopt(level, name, size))
         try:
             peer = shared.getpeername()
@@ -229,11 +233,11 @@ def _renew_socket(number: int) -> None:
 
 
 def keep_for_template() -> None:
-    """In a worker that will drop its objects: never drop those that were there before the fork and have a
-    `__del__` in Python, which would clean up for everybody. Idempotent.
+    """In a worker that will drop its objects: keep for good the objects from before the fork that have a `__del__`
+    in Python, because it would clean up for all processes. Idempotent.
 
-    Call it in place of `gc.unfreeze()`: what was frozen is what was there before. What is kept refers to its
-    module's variables by its class, so call `flush_all` before Python drops the rest.
+    Call this in place of `gc.unfreeze()`: the frozen objects are those from before the fork. Through its class a
+    kept object refers to the variables of its module, so call `flush_all` before Python drops the rest.
     """
     own = set(map(id, gc.get_objects()))
     gc.unfreeze()
@@ -245,11 +249,13 @@ def keep_for_template() -> None:
 
 
 def flush_all() -> None:
-    """Write what lies in buffers of files: before a fork, which would copy it, and before objects are dropped."""
-    # By type: `isinstance` would ask proxies for what they stand for.
+    """Flush every file that is open for writing. Call this before a fork, which would copy the buffers, and before
+    objects are dropped.
+    """
+    # By type: `isinstance` would make a proxy object resolve its target.
     for thing in gc.get_objects():
         if _io._IOBase in type(thing).__mro__:
             file: Any = thing
-            with contextlib.suppress(Exception):  # it is closed, its disk full, or it is half made
+            with contextlib.suppress(Exception):  # closed, disk full, or not fully constructed
                 if not file.closed and file.writable():
                     file.flush()

@@ -1,10 +1,10 @@
-"""Answer what has come with a connection before the event loop is given its socket.
+"""Serve the first request of a connection inline, before the event loop gets its socket.
 
-A listening socket may leave connections in the kernel until their first bytes are there (`net/deferring.py`).
-Then the request can be read at once when the connection is accepted, answered at once, and, where it is the last
-one, the socket closed: without a transport of the loop, which costs more than the rest together. What has to be
-waited for is the loop's: more bytes from the client, a client that takes its response slowly, or an application
-that is not done within a moment. Then the socket moves there, which neither the client nor the application notices.
+A listening socket may defer connections in the kernel until their first bytes are there (`net/deferring.py`). Then
+the request can be read and answered as soon as the connection is accepted and, if it is the last one, the socket
+closed. That saves a transport of the loop, which costs more than all the rest. As soon as anything must be waited
+for, the socket moves to the loop: more bytes from the client, a client that reads its response slowly, or an
+application that takes longer than MOMENT. Neither the client nor the application notices the move.
 
     INLINE ──anything to wait for──▶ MOVING ──connection_made──▶ MOVED: every call is passed on
        └──closed, or lost──▶ ENDED ◀── lost ──┘
@@ -24,19 +24,20 @@ from asgireload.worker.connecting import BareSocket, Connecting
 from asgireload.worker.protocols import inline_protocol
 
 READ_BYTES: Final = 16 * 1024
-"""Received at once; what is more belongs to a body, and to the loop."""
+"""Bytes received inline; more belong to a body, which the loop receives."""
 HIGH_WATER_BYTES: Final = 64 * 1024
-"""Unsent bytes from which on the application is slowed down, as in the loops' own transports."""
+"""Unsent bytes above which the protocol is paused, as in the transports of both loops."""
 MOMENT: Final = 0.01
-"""Seconds; an application that takes longer, up to twice that, has its client watched by the loop."""
+"""Seconds; a connection whose request takes longer (one to two MOMENTs) moves to the loop, which notices when the
+client disconnects."""
 
 _TCP: Final = int(socket.IPPROTO_TCP)
 _RECEIVE: Final = int(socket.MSG_DONTWAIT)
-# Not every system has these; none that lacks them defers connections.
+# Systems without these flags do not defer connections.
 _SEND: Final = _RECEIVE | int(getattr(socket, "MSG_NOSIGNAL", 0))
 _SEND_LAST: Final = _SEND | int(getattr(socket, "MSG_MORE", 0))
-"""The kernel waits for more to send, and what comes is the end: both go in one segment, which saves one and its
-acknowledgement (send(2))."""
+"""MSG_MORE (send(2)): the kernel waits for the FIN that follows and sends it with the data, which saves a segment
+and its acknowledgement."""
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -44,15 +45,15 @@ _logger = logging.getLogger("asgireload.error")
 class InlineState(Enum):
     INLINE = auto()
     MOVING = auto()
-    """The loop has the socket, and has yet to say so: nothing is read or written until then."""
+    """The loop has the socket, but has not called `connection_made`: nothing is read or written until then."""
     MOVED = auto()
     ENDED = auto()
 
 
 class InlineTransport:
-    """An asyncio.Transport for as much as an `HttpConnection` asks of one, on a connected TCP socket.
+    """The part of asyncio.Transport that `HttpConnection` uses, on a connected TCP socket.
 
-    It writes at once, and reads nothing: `resume_reading` moves the socket to the loop.
+    The transport writes at once and reads nothing: `resume_reading` moves the socket to the loop.
     """
 
     __slots__ = (
@@ -60,7 +61,7 @@ class InlineTransport:
         "_connecting",
         "_ends_writing",
         "_high_water",
-        "_inline",
+        "_inline_serving",
         "_is_aborted",
         "_is_closing",
         "_is_protocol_paused",
@@ -81,8 +82,8 @@ class InlineTransport:
         local: tuple[Any, ...] | None,
         protocol: HttpConnection,
     ) -> None:
-        """Own `connected`. `local` is the address it was accepted at; None: ask the socket."""
-        self._inline = inline
+        """Own `connected`. `local` is the local address; if None, it is read from the socket."""
+        self._inline_serving = inline
         self._loop = inline.loop
         self._socket = connected
         self._peer = peer
@@ -132,7 +133,7 @@ class InlineTransport:
         self._write(data, _SEND)
 
     def write_last(self, data: bytes) -> None:
-        """Write what is the end: `close` or `write_eof` is called at once. It leaves together with that."""
+        """Write the last bytes, which leave together with the FIN. The caller calls `close` or `write_eof` next."""
         self._write(data, _SEND_LAST)
 
     def _write(self, data: bytes, flags: int) -> None:
@@ -159,7 +160,7 @@ class InlineTransport:
         return True
 
     def write_eof(self) -> None:
-        """Raise OSError when the peer has reset the connection."""
+        """Shut down the sending side. Raise OSError when the peer has reset the connection."""
         if self._transport is not None:
             self._transport.write_eof()
         elif self._socket_state is InlineState.INLINE:
@@ -174,7 +175,7 @@ class InlineTransport:
             self.move()
 
     def pause_reading(self) -> None:
-        """Before the socket has moved nothing is read, and then the connection object says what it wants."""
+        """Do nothing before the socket has moved: nothing is read, and `move_to` pauses reading if it has to."""
         if self._transport is not None:
             self._transport.pause_reading()
 
@@ -183,7 +184,7 @@ class InlineTransport:
             self._transport.close()
         elif self._socket_state is InlineState.INLINE:
             self._release()
-            # At once, where the loops tell it in their next turn: nobody closes and goes on afterwards.
+            # At once, unlike the loops, which do so in their next turn: no caller of `close` goes on after it.
             self._tell_lost(None)
         else:
             self._is_closing = True
@@ -197,22 +198,22 @@ class InlineTransport:
             self._is_closing = self._is_aborted = True
 
     def move(self) -> None:
-        """Give the socket to the loop, once. `HttpConnection.move_to` is called when it has it."""
+        """Give the socket to the loop, once; `HttpConnection.move_to` is called when the loop has the socket."""
         if self._socket_state is not InlineState.INLINE:
             return
         self._socket_state = InlineState.MOVING
-        self._inline.discard(self)
+        self._inline_serving.discard(self)
         family, kind = int(self._socket.family), int(self._socket.type)
         moved = BareSocket(self._socket.detach(), family, kind)
         self._connecting = Connecting(self._loop, self._make_stand_in, moved, self._on_moved)
-        # Perhaps an application asks for this, and what the loop makes now keeps the variables of its context.
-        self._inline.variables.copy().run(self._connecting.begin)
+        # Perhaps the application has caused this call: what the loop makes now must not keep its context.
+        self._inline_serving.variables.copy().run(self._connecting.begin)
 
     def _make_stand_in(self) -> asyncio.BaseProtocol:
         return Resuming(self._loop, self._take_over, self._lose)
 
     def _take_over(self, transport: asyncio.Transport) -> None:
-        """Everything that was asked for meanwhile is asked of the loop's transport now."""
+        """Apply to the loop's transport every call that was made while the socket moved."""
         protocol = self._protocol
         assert protocol is not None
         self._protocol = None
@@ -220,16 +221,16 @@ class InlineTransport:
         self._transport = transport
         transport.set_protocol(cast("asyncio.BaseProtocol", protocol))
         if transport.is_closing():
-            return  # the client has reset the connection, and the loop is about to tell
+            return  # the client has reset the connection, and the loop is about to call `connection_lost`
         if self._is_aborted:
-            # A response may end too early by this, and must not look complete.
+            # By SO_LINGER the socket is reset: a response that the abort truncates must not look complete.
             own_socket: socket.socket = transport.get_extra_info("socket")
             own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
             return
         if self._high_water != HIGH_WATER_BYTES:
             transport.set_write_buffer_limits(self._high_water)
-        protocol.writer.is_paused = False  # the transport may say it again
+        protocol.writer.is_paused = False  # the transport pauses it again if need be
         if self._buffer:
             buffer, self._buffer = self._buffer, b""
             transport.write(buffer)
@@ -248,7 +249,7 @@ class InlineTransport:
             self._lose(error if isinstance(error, Exception) else None)
 
     def _lose(self, error: Exception | None) -> None:
-        """The loop has closed the socket before it has told that it has it."""
+        """Call `connection_lost` later: the loop has closed the socket before it called `connection_made`."""
         self._is_closing = True
         self._buffer = b""
         self._socket_state = InlineState.ENDED
@@ -261,7 +262,7 @@ class InlineTransport:
     def _release(self) -> None:
         self._is_closing = True
         self._socket_state = InlineState.ENDED
-        self._inline.discard(self)
+        self._inline_serving.discard(self)
         self._socket.close()
 
     def _tell_lost(self, error: Exception | None) -> None:
@@ -281,30 +282,30 @@ class InlineTransport:
 
 
 class InlineServing:
-    """Where connections of one server are served directly. Used on its loop only."""
+    """Serves new connections of one server inline. Used on the loop of the server only."""
 
     __slots__ = ("_lately", "_longer", "_timer", "_wire", "loop", "variables")
 
     def __init__(self, wire: Http1Wire) -> None:
         self.loop = wire.server.clock.loop
         self.variables = wire.server.variables
-        """In which the loop is given sockets."""
+        """The context in which sockets are given to the loop."""
         self._wire = wire
         self._lately: set[InlineTransport] = set()
         self._longer: set[InlineTransport] = set()
-        """Were here already when the timer was last due."""
+        """Transports that were inline already when the timer was last due."""
         self._timer: asyncio.TimerHandle | None = None
 
     def serve(self, accepted: BareSocket, local: tuple[Any, ...] | None) -> bool:
-        """Serve a connection over TCP whose first bytes are there, and own it. False: it is left as it was.
+        """Serve a TCP connection whose first bytes are there, and own it; return False to leave it to the caller.
 
-        `local` is the address it was accepted at; None: ask the socket.
+        `local` is the local address; if None, it is read from the socket.
         """
         server = self._wire.server
         if server.live.is_held or server.drain.notice:
-            return False  # requests are not begun at once now, or not here
-        # The bare kind of socket, and flags for each call: the other kind is a class on top of it, and a mode to
-        # set would be one more system call.
+            return False  # requests are held, or the connection is to drain
+        # `socket.SocketType` is the base class in C, cheaper than `socket.socket`; MSG_DONTWAIT for each call saves
+        # the system call that sets a mode.
         connected = socket.SocketType(
             accepted.family, accepted.type, _TCP, fileno=accepted.fileno()
         )
@@ -315,7 +316,7 @@ class InlineServing:
         except OSError:
             data = b""
         if not data:
-            # Nothing has come, or its end, which the loop will find out.
+            # No bytes, end of file or an error: the loop finds out which.
             connected.detach()
             return False
         protocol = inline_protocol(self._wire)
@@ -325,7 +326,7 @@ class InlineServing:
             self._timer = self.loop.call_later(MOMENT, self._look)
         try:
             protocol.begin_inline(cast("asyncio.Transport", transport), data)
-        except Exception as error:  # noqa: BLE001 - told, as the loop tells what goes wrong in a protocol
+        except Exception as error:  # noqa: BLE001 - reported as the loop reports an error in a protocol
             self.loop.call_exception_handler(
                 {"message": "Fatal error: a request could not be begun", "exception": error}
             )
@@ -337,7 +338,7 @@ class InlineServing:
         self._longer.discard(transport)
 
     def _look(self) -> None:
-        """Give to the loop what has been here for long."""
+        """Move to the loop the connections that were inline at the last call already."""
         self._timer = None
         for transport in tuple(self._longer):
             transport.move()

@@ -1,8 +1,7 @@
 """The application's lifespan: startup before the first request, shutdown after the last.
 
-`Lifespan` runs the application once with a lifespan scope, in a task of its own that lives as long as
-the server does. When to start and to stop is the worker's decision. Source: the ASGI lifespan
-specification.
+`Lifespan` runs the application once with a lifespan scope, in a task of its own that lives as long as the server
+does. The worker decides when to start and to stop it. Source: the ASGI lifespan specification.
 """
 
 import asyncio
@@ -20,11 +19,11 @@ LifespanMode = Literal["auto", "on", "off"]
 
 
 class Lifespan:
-    """`await startup()`, serve, `await shutdown(timeout)`.
+    """Runs the lifespan of `app`: `await startup()`, serve, `await shutdown(timeout)`.
 
-    `state` is what the application put into its lifespan state, for the scopes of requests; it is
-    None when the application has no lifespan or it is switched off. In mode "auto" an application
-    that raises before it answers is taken to have none.
+    `state` is the lifespan state that the application has filled, for the scopes of requests; it is None when the
+    application has no lifespan, or the lifespan is switched off (mode "off"). In mode "auto", an application that
+    raises or returns before it answers `lifespan.startup` has no lifespan; in mode "on" that is an error.
     """
 
     def __init__(self, app: ASGIApp, mode: LifespanMode = "auto") -> None:
@@ -49,15 +48,15 @@ class Lifespan:
     async def startup(self) -> None:
         """Return when the application is ready, or has no lifespan.
 
-        Raise LifespanError with the application's message or traceback when it fails. There is no
-        deadline here: the caller's boot timeout covers it; cancelling ends the application's task.
+        Raise LifespanError with the application's message or traceback when the startup fails. There is no deadline
+        here; the boot timeout covers the startup. Cancelling this method ends the application's task.
         """
         if self._mode == "off":
             return
         loop = asyncio.get_running_loop()
         self._started = loop.create_future()
         self._stopped = loop.create_future()
-        # A failure behind the shutdown deadline has nobody waiting for it; asyncio would log that.
+        # Nothing awaits a failure after the shutdown deadline; asyncio would log that it was never retrieved.
         self._stopped.add_done_callback(lambda stopped: stopped.cancelled() or stopped.exception())
         logger.info("Waiting for application startup.")
         self._task = loop.create_task(self._run())
@@ -72,9 +71,9 @@ class Lifespan:
     async def shutdown(self, timeout: float) -> bool:
         """Tell the application to shut down and wait for it, at most `timeout` seconds.
 
-        Return False, after logging why, when it failed, did not answer in time or could not run, because the
-        application's lifespan had raised earlier. In every case its task is cancelled at the end. Without
-        lifespan, return True at once.
+        Return False, after logging why, when the shutdown failed, was not complete in time or could not run,
+        because the application's lifespan had raised earlier. The application's task is cancelled at the end.
+        Without a lifespan, return True at once.
         """
         if not self._is_supported or self._stopped is None:
             await self._end_task()
@@ -108,10 +107,10 @@ class Lifespan:
         task, self._task = self._task, None
         if task is None or task.done():
             return
-        # An application goes on behind its last message to return; that needs a turn, not a cancel.
+        # After its last message an application still has to return; give it a turn before the cancellation.
         await asyncio.sleep(0)
         task.cancel()
-        # Not awaited for longer: one that swallows the cancellation must not hold the exit.
+        # For 1 s at most: an application that swallows the cancellation must not delay the exit.
         await asyncio.wait((task,), timeout=1.0)
 
     async def _run(self) -> None:
@@ -129,7 +128,7 @@ class Lifespan:
                 self._started.set_exception(LifespanError("the lifespan was cancelled"))
             elif self._can_stop():
                 self._stopped.set_exception(LifespanError("the lifespan was cancelled"))
-        except BaseException as error:  # noqa: BLE001 - an application may raise anything here; the verdict names it
+        except BaseException as error:  # noqa: BLE001 - an application may raise anything here; it is reported
             self._handle_exception(error)
         else:
             if not self._started.done():
@@ -137,7 +136,7 @@ class Lifespan:
                     "the application returned before it answered lifespan.startup"
                 )
         if not self._stopped.done():
-            # Nobody is left to answer; after a startup without shutdown this is a clean end.
+            # The application has returned and will not answer; without an error that is a clean end.
             self._stopped.set_result(None)
 
     def _handle_exception(self, error: BaseException) -> None:
@@ -148,7 +147,7 @@ class Lifespan:
             if isinstance(error, Exception):
                 self._fail_or_do_without(text, error)
             else:
-                # SystemExit is a decision of the application, not a sign that it knows no lifespan.
+                # SystemExit is a decision of the application, not a sign that it has no lifespan.
                 self._started.set_exception(_caused(text, error))
         elif self._stopping.is_set() and not self._stopped.done():
             self._stopped.set_exception(LifespanError(text))
@@ -172,7 +171,7 @@ class Lifespan:
         await self._stopping.wait()
         if self._receives == 2:
             return {"type": "lifespan.shutdown"}
-        # Nothing ever follows; the task is cancelled at the end.
+        # No further message exists; `_end_task` cancels the task.
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     async def _send(self, message: Message) -> None:

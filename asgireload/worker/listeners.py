@@ -1,4 +1,4 @@
-"""The listening sockets of one worker, and the certificates with which it speaks TLS there."""
+"""The listening sockets of one worker, and the TLS certificates that it uses on them."""
 
 import logging
 import os
@@ -17,21 +17,23 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class WorkerListeners:
-    """Owns the descriptors of `order.listeners` from `open` until `close`. What `order` says of certificates is
-    taken at once."""
+    """Owns the descriptors of `order.listeners` from `open` until `close`.
+
+    Reads and closes `order.certificates` when it is made.
+    """
 
     def __init__(self, order: WorkerOrder) -> None:
         self._order = order
         self.entrances: list[Entrance] = []
-        """None before `open`, while the application is imported."""
+        """Empty before `open`, while the application is imported."""
         self._material = Material()
         if order.certificates is not None:
             self._material = _take_material(order.certificates)
 
     def open(self, forked: ForkedCopies, reach: Callable[[str], None]) -> None:
-        """Make sockets of the descriptors, and TLS contexts where TLS is spoken: then the stage `tls` is reached.
+        """Make the socket objects, and the TLS contexts of listeners with TLS after `reach("tls")`.
 
-        Raise TlsError, and whatever a context factory of the user raises.
+        Raise TlsError, and any exception of the user's context factory.
         """
         entrances = [
             Entrance(_listener(descriptor), traits) for descriptor, traits in self._order.listeners
@@ -43,18 +45,21 @@ class WorkerListeners:
         self.entrances = entrances
 
     def close(self) -> None:
+        """Close the sockets of this process. Idempotent."""
         for entrance in self.entrances:
             entrance.socket.close()
 
     def descriptors(self) -> list[int]:
-        """Return those that are not sockets yet."""
+        """Return the descriptors of listeners that have no socket object yet."""
         if self.entrances:
             return []
         return [descriptor for descriptor, _ in self._order.listeners]
 
     def use_certificates(self, descriptor: int) -> None:
-        """Let connections from now on have the certificates behind `descriptor`, which becomes ours; keep the old
-        ones if that fails."""
+        """Use the certificates in `descriptor` for new connections, and close `descriptor`.
+
+        If the certificates cannot be used, log that and keep the old ones.
+        """
         self._material = _take_material(descriptor)
         try:
             self._set_contexts(self.entrances)
@@ -79,6 +84,6 @@ def _take_material(descriptor: int) -> Material:
 
 def _listener(descriptor: int) -> socket.socket:
     sock = socket.socket(fileno=descriptor)
-    # An application may have called socket.setdefaulttimeout(), which new socket objects take over.
+    # The application may have called socket.setdefaulttimeout(), which applies to new socket objects.
     sock.setblocking(False)
     return sock

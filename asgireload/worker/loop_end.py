@@ -1,7 +1,7 @@
-"""The end of a worker's event loop: tasks, asynchronous generators and the default executor, while there is time.
+"""Close a worker's event loop within a time limit: tasks, asynchronous generators and the default executor.
 
-As `asyncio.Runner` does it, which waits for a thread of the executor, or for a task that goes on after it was
-cancelled, without an end. By now the worker has drained and the lifespan is shut down.
+The steps are those of `asyncio.Runner`, which waits without a limit for a thread of the executor and for a task
+that ignores its cancellation. The worker has drained and the lifespan is shut down before.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from typing import Any
 
 
 def close_loop(loop: asyncio.AbstractEventLoop, until: float) -> None:
-    """Cancel what still runs, and wait for it and for the executor's threads, at most until then.
+    """Cancel all tasks, and wait for them and for the executor's threads, at most until `until`.
 
-    `until` is on the monotonic clock. A loop that something still runs in, or that a thread of the executor may
-    call, stays open: it turns no more, and ends with the process.
+    `until` is on the monotonic clock. If a task or a thread of the executor has not ended by then, the loop stays
+    open: it does not run any more, and ends with the process.
     """
     has_ended = False
     try:
@@ -41,7 +41,10 @@ async def _end(loop: asyncio.AbstractEventLoop, until: float) -> bool:
 async def _wait(
     loop: asyncio.AbstractEventLoop, ending: Coroutine[Any, Any, None], until: float
 ) -> bool:
-    """Return whether it ended in time. It is not cancelled: from then on Python 3.11 would wait in the loop."""
+    """Run `ending` until `until` at most; return whether it ended.
+
+    It is not cancelled, because Python 3.11 would then block in the loop to join the executor's threads.
+    """
     task = loop.create_task(ending)
     done, _ = await asyncio.wait((task,), timeout=_left(until))
     for ended in done:

@@ -3,9 +3,9 @@
     boot (import if the template did not, lifespan startup, health path)
       ─▶ ready ─▶ drain ─▶ lifespan shutdown ─▶ exit
 
-It reports each stage to the supervisor and takes its commands: to drain, to which worker its connections
-may go then, and to take over those of another. When the supervisor is
-gone, seen as end of file on the channel or as SIGTERM from the kernel, it drains by itself.
+The worker reports each stage to the supervisor and obeys its commands: drain, hand connections to a handover
+target, take over the connections of another worker. When the supervisor is gone (end of file on the channel, or
+SIGTERM from the kernel), the worker drains by itself.
 """
 
 import asyncio
@@ -64,6 +64,7 @@ from asgireload.worker.fast_exit import ExitTime
 from asgireload.worker.forked import ForkedCopies
 from asgireload.worker.handover import Handover
 from asgireload.worker.heartbeat import Heartbeat
+from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.inline_serving import InlineServing
 from asgireload.worker.lifespan import Lifespan
 from asgireload.worker.listeners import WorkerListeners
@@ -79,14 +80,17 @@ _logger = logging.getLogger("asgireload.error")
 
 _HEAP_BLOCK_BYTES = 8 * 1024 * 1024
 _KEPT_BYTES = 16 * 1024 * 1024
-"""Bodies are received and made in pieces of hundreds of KiB. By default the C library gives each back to the
-kernel and asks for it anew, zeroed; measured, that was a third of what an upload of 1 MB costs."""
+"""Bodies are received and made in pieces of hundreds of KiB. By default the C library returns each piece to the
+kernel and asks for a new one, zeroed; measured, that was a third of the cost of an upload of 1 MB."""
 
 
-def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, ExitTime]:
-    """Be a worker until it has drained; return the exit status, and the time to exit with it.
+def run_worker(
+    order: WorkerOrder, hooks: WorkerHooks | None, flush: Callable[[], None]
+) -> tuple[int, ExitTime]:
+    """Run a worker until it has drained; return the exit status and the time that the process has to exit.
 
-    `flush` writes what is buffered. It is called as soon as nothing is served any more.
+    `hooks` are those of development mode, or None in production.
+    `flush` writes buffered output. It is called as soon as the worker serves nothing more.
     """
     channel = Channel(socket.socket(fileno=order.channel))
     faulthandler.enable(order.fault_file)
@@ -98,7 +102,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
     restore_in_forks()
     give_signals(order.signals)
     if os.getppid() != order.supervisor:
-        return 1, _time_to_exit(order.config)  # it died before the kernel knew whom to tell
+        return 1, _time_to_exit(order.config)  # the supervisor died before PR_SET_PDEATHSIG was set
     config = order.config
     keep_logging(config, place_of(order))
     set_title("worker", order.name, slot=order.slot, generation=order.generation)
@@ -107,7 +111,7 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
     try:
         channel.send(ChildStarted(os.getpid()))
         _logger.info("Started server process [%d]", os.getpid())
-        worker = RunningWorker(order, channel, orphaned, forked)
+        worker = RunningWorker(order, hooks, channel, orphaned, forked)
         runner = asyncio.Runner(loop_factory=loop_factory(config.loop))
         try:
             worker.import_before_loop()
@@ -118,14 +122,17 @@ def run_worker(order: WorkerOrder, flush: Callable[[], None]) -> tuple[int, Exit
         _logger.info("Finished server process [%d]", os.getpid())
         return status, worker.time_to_exit
     except ChannelClosedError:
-        # The supervisor died while we booted; nobody knows this worker.
+        # The supervisor died while the worker booted.
         return 1, _time_to_exit(config)
     finally:
         channel.close()
 
 
 def _time_to_exit(config: Config, drain_deadline: float | None = None) -> ExitTime:
-    """Return the time to exit that begins now; without `drain_deadline` that of a worker that has not served."""
+    """Return the time to exit, counted from now.
+
+    `drain_deadline` is None for a worker that has not served.
+    """
     now = time.monotonic()
     timeout = config.exit_timeout
     if drain_deadline is None:
@@ -134,10 +141,9 @@ def _time_to_exit(config: Config, drain_deadline: float | None = None) -> ExitTi
 
 
 def _reseed() -> None:
-    """Give numpy's global generator its own random numbers in this process.
+    """Seed numpy's global random generator anew.
 
-    The random module sees to that after a fork by itself; without this all workers would draw the
-    same numbers from numpy.
+    The random module does so by itself after a fork; numpy does not, so all workers would draw the same numbers.
     """
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -145,10 +151,15 @@ def _reseed() -> None:
 
 
 class RunningWorker:
-    """The joining of a worker's parts, and the order in which they begin and end."""
+    """Joins the parts of a worker, and starts and stops them in order."""
 
     def __init__(
-        self, order: WorkerOrder, channel: Channel, orphaned: Orphaned, forked: ForkedCopies
+        self,
+        order: WorkerOrder,
+        hooks: WorkerHooks | None,
+        channel: Channel,
+        orphaned: Orphaned,
+        forked: ForkedCopies,
     ) -> None:
         self._order = order
         self._config = order.config
@@ -156,32 +167,32 @@ class RunningWorker:
         self._orphaned = orphaned
         self._forked = forked
         forked.watch_channels(self._channels)
-        self._hooks = order.hooks
+        self._hooks = hooks
         if self._hooks is not None:
             self._hooks.begin(order, channel)
         self._listeners = WorkerListeners(order)
-        self._application = ApplicationStart(order, channel, orphaned.on_signal)
+        self._application = ApplicationStart(order, hooks, channel, orphaned.on_signal)
         self._record = Record.detached()
         self._handover: Handover | None = None
         self._drain_deadline: float | None = None
-        """When drain and lifespan shutdown must be done; None before it is told to leave."""
+        """When drain and lifespan shutdown must be done; None before the worker has to leave."""
         self._time_to_exit: ExitTime | None = None
 
     def _channels(self) -> list[int]:
-        """Return the descriptors that processes of the application have no use for, beside connections."""
+        """Return the descriptors, besides connections, that processes forked by the application must not keep."""
         channels = [] if self._channel.is_closed else [self._channel.fileno()]
         channels += self._listeners.descriptors()
         return channels + (self._handover.descriptors() if self._handover is not None else [])
 
     @property
     def time_to_exit(self) -> ExitTime:
-        """The time to exit, which begins when it is asked for first."""
+        """The time to exit; it begins when this property is first read."""
         if self._time_to_exit is None:
             self._time_to_exit = _time_to_exit(self._config, self._drain_deadline)
         return self._time_to_exit
 
     def import_before_loop(self) -> None:
-        """Import the application, where that is to be done before the loop runs; what fails is told later."""
+        """Import the application if the import is to be done before the loop runs; `run` reports a failure."""
         self._application.import_before_loop()
 
     async def run(self) -> int:
@@ -201,7 +212,7 @@ class RunningWorker:
                 self._application.report_failure(error)
                 return 3
             if commands.leave.done():
-                # Nobody knows this worker any more; it must not take a connection.
+                # The supervisor is gone: this worker must not accept a connection.
                 await lifespan.shutdown(self._config.lifespan_timeout)
                 return 1
             return await self._serve(scoreboard, commands, wire, lifespan)
@@ -264,7 +275,10 @@ class RunningWorker:
         return 0
 
     async def _stop_accepting(self, acceptor: Acceptor, command: LeaveCommand) -> float:
-        """Take no connection more than this worker owes; return how many seconds the drain still has."""
+        """Stop accepting; return how many seconds the drain still has.
+
+        A worker that may be the last one to accept first takes the connections that wait in the kernel.
+        """
         loop = asyncio.get_running_loop()
         timeout = command.timeout
         self._drain_deadline = time.monotonic() + timeout + self._config.lifespan_timeout
@@ -296,9 +310,9 @@ class RunningWorker:
         return AcceptBalance(scoreboard, self._order.record)
 
     def _may_be_last(self, reason: DrainReason) -> bool:
-        """Whether perhaps nobody accepts from our sockets when we have left.
+        """Return whether perhaps no worker accepts from these sockets after this one has left.
 
-        A worker that gets SIGTERM does not know whether all of them do (systemd's KillMode=control-group).
+        A worker that gets SIGTERM does not know whether all workers get it (systemd's KillMode=control-group).
         """
         if reason is DrainReason.SCALE_DOWN:
             return self._config.accept == "per-slot"
@@ -313,12 +327,12 @@ class RunningWorker:
             self._hooks.begin_serving(wire, acceptor)
 
     def _stop_giving_way(self) -> None:
-        """From the first connection on this process works for clients."""
+        """Return to normal CPU priority: from the first connection on this process works for clients."""
         if self._order.gives_way:
             try:
                 stop_giving_way(os.getpid())
             except OSError as error:
-                # The application has given the right to it away; the supervisor has it, and is told next.
+                # The application has dropped the privilege; the supervisor has it, and gets WorkerReady next.
                 _logger.debug("The priority is left for the supervisor to raise: %s", error)
 
     def _make_wire(

@@ -1,21 +1,22 @@
-"""Who owns a connection that is on its way from one worker to another. Pure: no socket, no clock.
+"""Which of two workers owns a connection during its handover. Pure: no socket, no clock.
 
-Of each offer there are two ends. At every moment exactly one of them may serve the connection:
+The old worker offers connections, the new worker takes them. At every moment at most one of the two may serve a
+connection:
 
     old: OFFERED ──taken──▶ given away           new: HELD ──said "mine"──▶ TAKEN
          OFFERED ──refused, withdrawn──▶ kept         HELD ──refused──▶ dropped
 
-Between the new one's word and its arrival nobody but the new one serves: it has said "mine" before it
-touches the connection, and the old one touches nothing until it has heard. What remains is the end of a
-side in the middle:
+The new worker sends "mine" before it touches a connection, and the old worker touches no connection that it has
+offered until it has received an answer. So while "mine" is on its way, only the new worker serves. Three ends in
+the middle of a handover remain:
 
-- The new one ends: all it said lies in the old one's queue and is heard first; it touched nothing else. The
-  rest is kept by the old one.
-- The old one leaves it at that (the new one is stuck, or the drain deadline is there): it says that it
-  withdraws, and from one instant on the new one cannot say anything (`ipc.passage.Passage.withdraw`). The
-  new one drops what it could not say that it takes.
-- The old one is killed: it ends without having withdrawn, so it has not gone on with anything it had
-  offered. The new one takes what it could not say that it takes.
+- The new worker ends. All its messages are in the old worker's queue and are read first; the new worker has touched
+  no other connection. The old worker keeps the rest.
+- The old worker withdraws, because the new worker is stuck or the drain deadline has come. It sends a withdrawal,
+  and from one instant on the new worker cannot send (`ipc.passage.Passage.withdraw`). The new worker drops the
+  connections for which it could not send "mine".
+- The old worker is killed. It ends without a withdrawal, so it has served none of the connections that it had
+  offered. The new worker takes the connections for which it could not send "mine".
 """
 
 from collections import deque
@@ -26,9 +27,9 @@ from typing import Generic, TypeVar
 import msgspec
 
 WINDOW = 64
-"""Offers that are not settled at one time. It bounds what a stuck successor can hold up, keeps the messages
-within the socket's buffer (`ipc.passage.INLINE_LIMIT`), and is enough to keep both sides busy: a slice of
-either's work is less."""
+"""The most offers that are not settled at one time. The window bounds how many connections a stuck handover target
+can block, and keeps the messages within the socket's buffer (`ipc.passage.INLINE_LIMIT`). It is larger than a
+slice of either side, so both sides stay busy."""
 
 Turn = Callable[[], None]
 Settle = Callable[[bool], None]
@@ -36,7 +37,7 @@ Item = TypeVar("Item")
 
 
 class Offers(msgspec.Struct):
-    """The old worker's side: who waits for a turn, and what was offered and not settled."""
+    """The old worker's side: connections that wait for a turn, and offers that are not settled."""
 
     waiting: deque[Turn] = msgspec.field(default_factory=deque)
     unsettled: dict[int, Settle] = msgspec.field(default_factory=dict)
@@ -51,29 +52,32 @@ class Offers(msgspec.Struct):
         return self.is_open and len(self.unsettled) < WINDOW
 
     def enlist(self, turn: Turn) -> bool:
-        """Put `turn` at the end of the queue. True: there is room for all that wait, this one included."""
+        """Append `turn` to the queue; return whether the window has room for all that wait, `turn` included."""
         if not self.is_open:
             return False
         self.waiting.append(turn)
         return len(self.unsettled) + len(self.waiting) <= WINDOW
 
     def next_turn(self) -> Turn | None:
-        """Return whose turn it is, taken from the queue; None when nobody waits or there is no room."""
+        """Remove the next turn from the queue and return it; None when the queue is empty or the window full."""
         return self.waiting.popleft() if self.waiting and self.has_room else None
 
     def offer(self, settle: Settle) -> int:
-        """Number a new offer. There must be room."""
+        """Add an offer and return its number. There must be room."""
         assert self.has_room
         self._last += 1
         self.unsettled[self._last] = settle
         return self._last
 
     def retract(self, number: int) -> None:
-        """Forget an offer that could not be sent."""
+        """Remove an offer that could not be sent."""
         del self.unsettled[number]
 
     def settle(self, taken: Iterable[int], refused: Iterable[int]) -> list[tuple[Settle, bool]]:
-        """Return whom to tell what. A number that is unknown, or was settled, is passed over."""
+        """Settle offers by number; return their callbacks, each with whether the connection was taken.
+
+        A number that is unknown, or settled already, is ignored.
+        """
         told: list[tuple[Settle, bool]] = []
         for numbers, is_taken in ((taken, True), (refused, False)):
             for number in numbers:
@@ -84,11 +88,14 @@ class Offers(msgspec.Struct):
         return told
 
     def forget_waiting(self) -> None:
-        """Nobody here gets another turn: they go elsewhere. What is offered can still be settled."""
+        """Drop all waiting turns, because the connections go to another target. Offers can still be settled."""
         self.waiting.clear()
 
     def end(self, *, keeps: bool) -> list[tuple[Settle, bool]]:
-        """End it: who waits is forgotten, and what is not settled is kept here, or counts as taken."""
+        """End the handover: drop waiting turns and settle every offer, as kept here if `keeps`, else as taken.
+
+        Return the callbacks as `settle` does. Idempotent.
+        """
         self.is_open = False
         self.waiting.clear()
         told = [(settle, not keeps) for settle in self.unsettled.values()]
@@ -103,41 +110,44 @@ class Offers(msgspec.Struct):
 
 
 class Fate(Enum):
-    """What becomes of connections that the new worker holds."""
+    """What the new worker does with the connections that it holds when the passage ends."""
 
     BEGIN = auto()
-    """They are its own: serve them."""
+    """The new worker owns them: serve them."""
     DROP = auto()
-    """They are the old one's: close the descriptors, touch nothing."""
+    """The old worker owns them: close the descriptors, and touch nothing else."""
 
 
 class Claims(msgspec.Struct, Generic[Item]):
-    """The new worker's side: what it holds and has not yet said that it takes, by number."""
+    """The new worker's side: connections that it holds and has not reported as taken, by number."""
 
     held: dict[int, Item] = msgspec.field(default_factory=dict)
     is_withdrawn: bool = False
     is_mute: bool = False
-    """Nothing can be said any more; what this means is known at end of file."""
+    """The new worker cannot send any more; end of file shows what that means for the held connections."""
 
     def hold(self, number: int, item: Item) -> None:
+        """Hold the connection of offer `number` until it is reported as taken."""
         self.held[number] = item
 
     def said(self) -> list[Item]:
-        """It was said that all that is held is taken: return that, to begin with."""
+        """Return all held connections, which were reported as taken, so that the worker begins with them."""
         return self._release()
 
     def withdrawn(self) -> None:
+        """Note that the old worker has withdrawn: it keeps the connections that are still held here."""
         self.is_withdrawn = True
 
     def muted(self) -> None:
+        """Note that nothing can be sent to the old worker any more."""
         self.is_mute = True
 
     def ended(self) -> tuple[Fate, list[Item]]:
-        """End of file: return what becomes of what is still held."""
+        """At end of file, return the connections that are still held and what becomes of them."""
         return Fate.DROP if self.is_withdrawn else Fate.BEGIN, self._release()
 
     def given_up(self) -> list[Item]:
-        """This side ends it: the old one will see end of file, and keeps what is returned."""
+        """Return all held connections, because this side ends the handover: the old worker keeps them."""
         return self._release()
 
     def _release(self) -> list[Item]:

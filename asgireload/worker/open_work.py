@@ -1,6 +1,6 @@
-"""Tell the supervisor what a drain waits for, when it takes long.
+"""Report to the supervisor what a long drain waits for.
 
-The first report comes after FIRST_REPORT seconds, and nothing is done before it: most drains are over by then.
+The first report comes after FIRST_REPORT seconds; before that nothing is collected, since most drains end earlier.
 """
 
 import heapq
@@ -14,17 +14,18 @@ from asgireload.ipc.messages import OpenWork, WorkerWaits
 FIRST_REPORT = 2.0
 REPORT_INTERVAL = 10.0
 NAMED = 3
-"""Pieces of work that a report names, those that take longest; the others are counted."""
+"""How many of the longest-running pieces of work a report names; the others are counted."""
 TEXT_LIMIT = 120
-"""Characters of a name: a client chooses the path."""
+"""Characters of a name or client, since a client chooses the path."""
 SHUTDOWN = "lifespan shutdown"
 BACKGROUND = "application call behind a finished response"
 
 
 def summarize_work(work: Iterable[OpenWork], background: int) -> WorkerWaits:
-    """Return the report: what is open by kind, and which of it takes longest. Pure.
+    """Return a report that counts open work by kind and names the longest-running pieces. Pure.
 
-    `background`: applications that run without a connection. With nothing open the lifespan shutdown is what runs.
+    `background` is the number of application calls that run without a connection. If nothing is open, the lifespan
+    shutdown is what the drain waits for.
     """
     known = list(work)
     counts = dict(Counter(entry.kind for entry in known))
@@ -47,7 +48,7 @@ def _seconds(entry: OpenWork) -> float:
 
 
 class WaitReports:
-    """Calls `tell` with a report at its times, until `end`."""
+    """Calls `tell` with a report after FIRST_REPORT seconds and then every REPORT_INTERVAL, until `end`."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class WaitReports:
         self._timer = clock.loop.call_later(FIRST_REPORT, self._report)
 
     def end(self) -> None:
+        """Send no more reports. Idempotent."""
         self._timer.cancel()
 
     def _report(self) -> None:

@@ -1,4 +1,4 @@
-"""What a forked worker is to do, as the template tells it."""
+"""The order with which the template starts a forked worker."""
 
 import msgspec
 
@@ -7,52 +7,49 @@ from asgireload.config import Config
 from asgireload.ipc.app_signals import AppSignals
 from asgireload.log import Place, UserConfig
 from asgireload.net.addresses import ListenerTraits
-from asgireload.worker.hooks import WorkerHooks
 from asgireload.worker.settings import ConnectionSettings
 
 
 class WorkerOrder(msgspec.Struct, frozen=True):
-    """What a forked worker is to do. It owns the descriptors."""
+    """Everything that a forked worker is started with. The worker owns the descriptors in it."""
 
     config: Config
     name: str
     generation: int
     slot: int
     app: ASGIApp | None
-    """None: the template holds no code, the worker imports the application."""
+    """The imported application; None if the template holds no code, so that the worker imports it."""
     settings: ConnectionSettings | None
-    """What the template has made already; None: the worker does."""
+    """Made by the template; None if the worker has to make them."""
     is_stand_in: bool
-    """It is not the application, but says why that cannot be had."""
+    """`app` stands in for the application, and answers with the reason why that cannot be imported."""
     log_config: UserConfig | None
-    """What --log-config says, as the template has read it. It is in force where `app` is not None."""
+    """The file of --log-config, read by the template. It is in force already if `app` is not None."""
     app_dir: str
-    """Where the application is imported from, resolved."""
+    """The directory that the application is imported from, resolved."""
     channel: int
     fault_file: int
     scoreboard: int
     record: int
     listeners: tuple[tuple[int, ListenerTraits], ...]
-    """Listening sockets, and how connections of each are received."""
+    """Descriptors of listening sockets, and how the connections of each are received."""
     certificates: int | None
-    """What TLS is spoken with (`net.tls.seal`); None where it is not."""
+    """A descriptor of the sealed TLS material (`net.tls.seal`); None without TLS."""
     succeeds: bool
-    """Another worker serves in the slot, and hands its place over later."""
+    """Another worker still serves in the slot, and hands over to this one later."""
     gives_way: bool
-    """That one has the processor first until we serve."""
+    """This worker has a lower CPU priority until it serves, so that serving workers run first."""
     supervisor: int
-    """Its process number, which is our parent's."""
+    """The pid of the supervisor, which must be the worker's parent."""
     signals: AppSignals = AppSignals()
-    """What the application has set about signals at import, where the template has imported it."""
+    """The signal settings that the application made at import in the template."""
     import_in_loop: bool = True
-    """Where `app` is None: import it in the running event loop, and not before it runs."""
+    """If `app` is None: import the application in the running event loop, not before it runs."""
     has_other_way: bool = False
-    """If the import fails because of that, a worker that imports the other way follows."""
-    hooks: WorkerHooks | None = None
-    """What the worker does beside serving; None in production."""
+    """If the import fails because of `import_in_loop`, a worker that imports the other way follows."""
 
 
 def place_of(order: WorkerOrder) -> Place:
-    """Return how the worker's lines name it."""
+    """Return how log lines name the worker of `order`."""
     tag = f"w{order.slot}" if order.config.workers > 1 else None
     return Place("worker", order.slot, order.generation, tag)

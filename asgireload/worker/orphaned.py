@@ -1,4 +1,4 @@
-"""A worker that its supervisor has left: it ends by itself, whatever its loop does."""
+"""Make a worker end by itself when its supervisor is gone, even if its loop is blocked."""
 
 import asyncio
 import signal
@@ -10,28 +10,28 @@ from types import FrameType
 from asgireload.config import Config
 
 ORPHAN_MARGIN = 10
-"""Seconds beyond drain, lifespan and exit timeouts after which the kernel ends a worker without a supervisor."""
+"""Seconds after the drain, lifespan and exit timeouts at which the kernel ends a worker without a supervisor."""
 
 
 class Orphaned:
-    """The supervisor is gone, or somebody sent SIGTERM to this worker: leave, whatever the loop does.
+    """Handles SIGTERM, which the kernel sends when the supervisor is gone, or an operator sends to the worker.
 
-    The signal may come at any moment: before the loop runs, when `seen` is looked at later, and after the loop has
-    ended, when the worker leaves anyway.
+    The signal may come at any moment: before the loop runs, in which case `telling` checks `seen`, and after the
+    loop has ended, when the worker exits anyway. SIGALRM ends a worker whose loop is blocked.
     """
 
     def __init__(self, config: Config) -> None:
         longest = config.drain_timeout + config.lifespan_timeout + (config.exit_timeout or 0)
         self._patience = int(longest) + ORPHAN_MARGIN
         self._wake: Callable[[], object] | None = None
-        """Tells the loop; None while none is to be told."""
+        """Wakes the loop and calls `on_seen` there; None outside of `telling`."""
         self.seen = False
 
     @contextmanager
     def telling(
         self, loop: asyncio.AbstractEventLoop, on_seen: Callable[[], None]
     ) -> Iterator[None]:
-        """Call `on_seen` in a turn of `loop` after the first signal, and at once if one has come before."""
+        """Within this context, call `on_seen` in `loop` after the first signal; at once if it has come already."""
         self._wake = partial(loop.call_soon_threadsafe, on_seen)
         try:
             if self.seen:
@@ -42,9 +42,9 @@ class Orphaned:
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.seen:
-            return  # first of all: in a storm of signals each one interrupts the handler of the one before
+            return  # first, because when many signals come, each interrupts the handler of the one before
         self.seen = True
-        # If the loop is blocked for good nobody is left to kill this process, so the kernel does.
+        # If the loop is blocked for good, no supervisor is left to kill this process, so the alarm does.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(self._patience)
         if self._wake is not None:

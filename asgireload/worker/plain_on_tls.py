@@ -1,7 +1,7 @@
-"""What to do with a client that speaks anything but TLS to a port where TLS is spoken.
+"""Answer a client that speaks plain HTTP on a TLS port.
 
-The first byte tells: a TLS record of a handshake begins with 22 (RFC 8446 section 5.1), a request of HTTP
-with a letter. Somebody who typed http: for https: gets an answer that says so.
+The first byte distinguishes them: a TLS handshake record begins with 22 (RFC 8446 section 5.1), an HTTP request
+with a letter. A user who typed http: for https: gets an answer that explains the mistake.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ TLS_HANDSHAKE = 0x16
 
 
 def is_http(first: int) -> bool:
-    """Return whether a connection that begins with this byte looks like HTTP: methods begin with a letter."""
+    """Return whether a connection whose first byte is `first` looks like HTTP: methods begin with a letter."""
     return chr(first).isascii() and chr(first).isalpha()
 
 
 class PlainAnswer(asyncio.Protocol):
-    """Answers 400 whatever is asked, and closes."""
+    """Answers every request with 400, and closes the connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -1,7 +1,7 @@
-"""Which protocol a connection speaks: picked here, for new connections and for those of another worker.
+"""Choose the protocol of a connection, for new connections and for those taken over from another worker.
 
-A new one speaks HTTP/1.1; a WebSocket handshake may change that (`Http1Wire.websockets`). What a client has agreed
-to in a TLS handshake, or says with its first bytes, would be looked at here, too.
+A new connection speaks HTTP/1.1; a WebSocket handshake may change that (`Http1Wire.websockets`). A choice by ALPN
+in the TLS handshake, or by the client's first bytes, belongs here as well.
 """
 
 import asyncio
@@ -21,22 +21,22 @@ from asgireload.net.proxy_protocol import Origin
 
 
 def new_protocol(wire: Http1Wire, origin: Origin | None = None) -> asyncio.BaseProtocol:
-    """Return the protocol of a new connection, for its transport of the event loop.
+    """Return the protocol of a new connection, to be given to the event loop with its socket.
 
-    `origin`: whom a PROXY header names as the ends of the connection.
+    `origin` is the two ends of the connection that a PROXY header names; None without a PROXY header.
     """
     return http_protocol(wire, origin)
 
 
 def inline_protocol(wire: Http1Wire) -> HttpConnection:
-    """Return the protocol of a connection whose socket the event loop has not got: call `begin_inline`."""
+    """Return the protocol of a connection that is served inline. The caller calls its `begin_inline`."""
     return HttpConnection(wire, None)
 
 
 def resumed_protocol(wire: Http1Wire, parcel: Parcel) -> Callable[[], asyncio.BaseProtocol]:
-    """Return what makes the protocol that goes on with a connection of another worker.
+    """Return the factory of the protocol that continues a connection of another worker.
 
-    Raise ParcelError where none can.
+    Raise ParcelError when this worker cannot continue it.
     """
     match parcel:
         case HttpParcel():

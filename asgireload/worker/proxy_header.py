@@ -1,7 +1,7 @@
 """Read the PROXY header from an accepted socket, before the socket becomes a connection.
 
-What bytes mean is decided by `net/proxy_protocol.py`. Here exactly the header is taken from the socket:
-whatever follows, TLS or HTTP, stays in it for the transport.
+`net/proxy_protocol.py` parses the bytes. This module takes exactly the header from the socket; the bytes that
+follow, TLS or HTTP, stay in the socket for the transport.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class ProxyHeaderReader:
-    """Receives the PROXY headers of one worker's connections and deals with those that owe one."""
+    """Receives the PROXY headers of one worker's connections, and closes connections without a valid header."""
 
     def __init__(
         self,
@@ -30,12 +30,11 @@ class ProxyHeaderReader:
         self._record = record
 
     async def read(self, sock: socket.socket, deadline: float) -> ProxyHeader | None:
-        """Return the header of a non-blocking, accepted socket; the socket remains the caller's.
+        """Return the header of a non-blocking, accepted socket, which the caller still owns.
 
-        `deadline`, on the loop's clock, is for the complete header.
-
-        None: there is no good header, which was counted and logged, and the socket is closed. It is
-        closed, too, when this is cancelled.
+        `deadline`, on the loop's clock, bounds the complete header. Return None, with the socket closed and the
+        failure logged, when there is no valid header from a trusted peer. The socket is also closed when this is
+        cancelled.
         """
         client: Client | None = None
         try:
@@ -51,7 +50,7 @@ class ProxyHeaderReader:
             self._record.count_limit(Limit.HANDSHAKE_FAILED)
             _logger.warning("Closed a connection from %s: %s", _label(client), error)
         except OSError as error:
-            # Load balancers look whether a port is open by connecting and leaving; that is no fault.
+            # Load balancers check whether a port is open by connecting and closing; that is no fault.
             _logger.debug("A connection ended before its PROXY header: %s", error)
         except BaseException:
             sock.close()
@@ -70,11 +69,11 @@ class ProxyHeaderReader:
 async def read_proxy_header(
     loop: asyncio.AbstractEventLoop, sock: socket.socket, deadline: float
 ) -> ProxyHeader:
-    """Take the PROXY header, and nothing behind it, from a non-blocking socket. Works on both loops.
+    """Take the PROXY header, and nothing after it, from a non-blocking socket. Works with asyncio and uvloop.
 
-    `deadline` is on the clock of `loop.time()`. Raise ProxyHeaderError for a malformed header or one
-    that ends early, TimeoutError at the deadline, and OSError, ConnectionResetError among them, when
-    the peer leaves without a byte. The socket stays open.
+    `deadline` is on the clock of `loop.time()`. Raise ProxyHeaderError for a malformed or truncated header,
+    TimeoutError at the deadline, ConnectionResetError when the peer closes without a byte, and OSError for other
+    errors of the socket. The socket stays open.
     """
     received = b""
     async with asyncio.timeout_at(deadline):
@@ -89,8 +88,8 @@ async def read_proxy_header(
                     raise ProxyHeaderError("the connection ended within its PROXY header")
                 raise ConnectionResetError("the peer has left")
             header = read_header(received + waiting)
-            # Bytes of an unfinished header are taken at once: left in the socket, they would make it
-            # readable again and again until the rest has come.
+            # Bytes of an incomplete header are taken at once: left in the socket, they would keep it readable until
+            # the rest has come.
             size = len(waiting) if header is None else header.size - len(received)
             received += sock.recv(size)
             if header is not None and len(received) == header.size:
@@ -113,7 +112,7 @@ def _fulfil(future: "asyncio.Future[None]") -> None:
 
 
 def _peer(sock: socket.socket) -> Client | None:
-    """Return who connected; None for a Unix socket. Raise OSError when the peer has left already."""
+    """Return the peer's address; None for a Unix socket. Raise OSError when the peer has disconnected."""
     name = sock.getpeername()
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
 

@@ -1,4 +1,4 @@
-"""Take connections over from one worker that leaves, in slices, as `worker.sender` hands them on."""
+"""Take connections over from one worker that drains, in slices; the other end is `worker.sender`."""
 
 import asyncio
 import logging
@@ -22,25 +22,25 @@ from asgireload.worker.connecting import Connecting, wait_ended
 from asgireload.worker.offers import Claims, Fate
 
 SLICE_OFFERS = 16
-"""Connections taken over in one turn. Each costs the loop as much again in the turns that follow, when its
-transport is made and begins to read, so a count bounds the whole better than the time of this part."""
+"""Connections taken over in one turn of the loop. Each costs as much again in later turns, when its transport is
+made and begins to read, so a count bounds the whole cost better than the time spent here."""
 
 _logger = logging.getLogger("asgireload.error")
 
 
 class _Arrival(msgspec.Struct, frozen=True):
-    """A connection that came through the passage; its socket is nobody's business yet."""
+    """A connection that came through the passage; its socket is not on the loop yet."""
 
     socket: socket.socket
     make_protocol: Callable[[], asyncio.BaseProtocol]
 
 
 class HandoverReceiver:
-    """Takes over what comes through one passage until the other worker has ended. Owns the passage.
+    """Takes over connections from one passage until the other worker has ended. Owns the passage.
 
-    `resume` returns what makes the protocol of a connection, and raises ParcelError for what cannot go on here.
-    `accepts` is asked before each connection; what it denies goes back. `on_arrived` is told of each slice how many
-    came. `on_done` is called once, when the passage is closed.
+    `resume` returns the protocol factory of a connection, and raises ParcelError if the connection cannot continue
+    here. `accepts` is called before each connection; if it returns False, the connection goes back. `on_arrived` is
+    called with the number of connections of each slice. `on_done` is called once, when the passage is closed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class HandoverReceiver:
         self._claims: Claims[_Arrival] = Claims()
         self._refused: list[int] = []
         self._is_full = False
-        """Some of them for want of room."""
+        """Some of `_refused` were refused for want of room."""
         self._is_waiting_to_say = False
         self._beginning: set[Connecting] = set()
         self.taken_over = 0
@@ -69,11 +69,11 @@ class HandoverReceiver:
 
     @property
     def pending(self) -> int:
-        """Connections that are taken or held, and have no connection object yet."""
+        """The number of connections, held or taken, that have no connection object yet."""
         return len(self._beginning) + len(self._claims.held)
 
     def close(self) -> None:
-        """Take nothing more: what was not said to be taken goes back. Idempotent."""
+        """Take over nothing more; connections that were not reported as taken go back. Idempotent."""
         if self.passage.is_closed:
             return
         for arrival in self._claims.given_up():
@@ -81,11 +81,11 @@ class HandoverReceiver:
         self._finish()
 
     async def wait_begun(self) -> None:
-        """Return when every connection that was taken over has its connection object. Cancel freely."""
+        """Return when every connection that was taken over has its connection object. May be cancelled."""
         await wait_ended(self._beginning)
 
     def _receive(self) -> None:
-        """Take a slice of what is there, say so, and begin with it."""
+        """Take one slice of offers, report them, and then begin with them."""
         is_over = False
         try:
             for _ in range(SLICE_OFFERS):
@@ -122,9 +122,9 @@ class HandoverReceiver:
             os.close(descriptor)
 
     def _unpack(self, offer: Offer, descriptors: list[int]) -> _Arrival | None:
-        """Return what was offered; None for what this version, or this process, cannot take."""
+        """Return the offered connection; None if this version, or this process, cannot take it."""
         if len(descriptors) != (1 if offer.parcel else 2):
-            return None  # no room for another descriptor
+            return None  # the process has no free descriptor, so the kernel dropped one
         try:
             data = offer.parcel or read_parcel(descriptors[1])
             make_protocol = self._resume(decode_parcel(data))
@@ -138,7 +138,7 @@ class HandoverReceiver:
         return _Arrival(arrived, make_protocol)
 
     def _say(self) -> None:
-        """Tell what is taken and what goes back. Only then begin with it."""
+        """Report which offers are taken and which go back; only then begin with the taken ones."""
         taken = tuple(self._claims.held)
         if not taken and not self._refused:
             return

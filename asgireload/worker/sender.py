@@ -1,7 +1,7 @@
-"""Hand connections to one worker that follows.
+"""Hand connections over to one handover target.
 
-`worker.offers` says who owns a connection when, `ipc.passage` carries it. Here both are put on the event loop, in
-slices: however many connections move, the loop is held up for no longer than a slice.
+`worker.offers` decides which worker owns a connection, and `ipc.passage` carries it. This module runs both on the
+event loop, in slices: it blocks the loop for no longer than a slice, however many connections are handed over.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ from asgireload.ipc.passage import Passage, Sent
 from asgireload.worker.offers import Offers, Settle, Turn
 
 SLICE_SECONDS = 0.004
-"""Work on a handover in one turn of the loop: a request that comes meanwhile waits no longer than for one
-slow handler, and the overhead of a turn is small beside it."""
+"""Seconds of handover in one turn of the loop: a request that comes meanwhile waits no longer than for one slow
+handler, and the overhead of a turn is small in comparison."""
 SETTLE_TIMEOUT = 5.0
-"""Seconds that the successor may leave every offer unanswered. Its loop is held up by then, and clients
-whose connections wait are better served here. `Passage.withdraw` says why nothing is served twice."""
+"""Seconds without an answer to any offer after which the sender withdraws. The loop of the handover target is
+blocked then, and clients are served sooner here. `Passage.withdraw` explains why no connection is served twice."""
 RETRY_SECONDS = 0.02
-"""Between two tries to offer where the successor has not come to read, or too many descriptors are under way."""
+"""Seconds between two tries to offer while the passage is full, or too many descriptors are in flight."""
 
 _logger = logging.getLogger("asgireload.error")
 
 
 class HandoverSender:
-    """A worker that follows.
+    """Hands connections to one handover target. Owns the passage.
 
-    `on_gone` is called when it can take nothing more, before the connections that came back are told; not
-    after `close()`. `on_full` is called once, when it has said that it has no room. `number` is its id. Owns the
-    passage.
+    `on_gone` is called when the passage ends, before the connections that come back are told, but not after
+    `close()`. `on_full` is called once, when the target first reports that it has no room. `number` is the
+    supervisor's number for the target.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class HandoverSender:
         on_full: Callable[["HandoverSender"], None],
         number: int = 0,
     ) -> None:
-        """`on_taken` is called for each connection that has gone over."""
+        """`on_taken` is called for each connection that the handover target has taken."""
         self.number = number
         self._loop = loop
         self.passage = passage
@@ -55,7 +55,7 @@ class HandoverSender:
         self._offers = Offers()
         self._is_pump_due = False
         self._unsent: tuple[int, bytes, int] | None = None
-        """An offer for which the system had no room: its number, parcel, and a descriptor of our own."""
+        """An offer that could not be sent yet: its number, its parcel, and a duplicate of its descriptor."""
         self._retry: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
@@ -63,32 +63,42 @@ class HandoverSender:
 
     @property
     def handed_over(self) -> int:
+        """The number of connections that the target has taken."""
         return self._offers.handed_over
 
     @property
     def came_back(self) -> int:
+        """The number of connections that were offered and not taken."""
         return self._offers.came_back
 
     @property
     def is_open(self) -> bool:
+        """Whether offers can be made: the passage has not ended."""
         return self._offers.is_open
 
-    # Connections call these, through `Spread`.
+    # Connections call these, through `Spread`; see `http.drain_state.Successor`.
 
     @property
     def is_spent(self) -> bool:
+        """Whether the handover target takes nothing more: it is full or gone."""
         return self.is_full or not self._offers.is_open
 
     def enlist(self, turn: Turn) -> bool:
+        """Call `turn` when an offer has room; return whether that is soon. Not called once the target is gone."""
         is_soon = self._offers.enlist(turn)
         self._pump_soon()
         return is_soon and self._retry is None
 
     def take(self, descriptor: int, parcel: Parcel, settled: Settle) -> bool:
+        """Offer a connection, within a turn; return whether it was offered, so that `settled` will be called.
+
+        `settled` gets whether the target has taken the connection. `descriptor` is duplicated or sent; the caller
+        closes it.
+        """
         if not self._offers.has_room:
             return False
         if not self._offers.unsettled:
-            self._heard_at = self._loop.time()  # until now it had nothing to answer
+            self._heard_at = self._loop.time()  # the target had nothing to answer before
         try:
             data = encode_parcel(parcel)
         except ParcelError as error:
@@ -97,8 +107,8 @@ class HandoverSender:
         number = self._offers.offer(settled)
         try:
             if self.passage.offer(number, data, descriptor) is not Sent.YES:
-                # The successor has not come to read, or too many descriptors are under way: all wait a little.
-                # Or it has ended: that is about to be heard, and connections are told then, not before.
+                # The passage is full, or too many descriptors are in flight: every offer waits a little. Or the
+                # target has ended: the loop is about to report that, and connections are told then, not before.
                 self._unsent = (number, data, os.dup(descriptor))
                 self._retry = self._loop.call_later(RETRY_SECONDS, self._pump_again)
         except OSError as error:
@@ -112,11 +122,11 @@ class HandoverSender:
     # The drain calls these.
 
     def retire(self) -> None:
-        """Another takes its place: give no more turns. What was offered can still be settled."""
+        """Give no more turns, because another handover target replaces this one. Offers can still be settled."""
         self._offers.forget_waiting()
 
     def withdraw(self) -> None:
-        """Keep what is not settled. Idempotent."""
+        """Close the passage and keep the connections that are not settled. Idempotent."""
         if not self._offers.is_open:
             return
         keeps = self.passage.withdraw()
@@ -125,7 +135,7 @@ class HandoverSender:
         self._end(keeps=keeps)
 
     def close(self) -> None:
-        """Nothing is left to hand over; `on_gone` is not called."""
+        """Withdraw without a call of `on_gone`. Idempotent."""
         self._on_gone = ignore
         self.withdraw()
 
@@ -156,7 +166,7 @@ class HandoverSender:
         self._pump_soon()
 
     def _forget_unsent(self) -> tuple[int, ...]:
-        """Return its number, if there is one."""
+        """Drop the unsent offer, if any; return its number in a tuple."""
         if self._unsent is None:
             return ()
         number, _, descriptor = self._unsent
@@ -171,7 +181,7 @@ class HandoverSender:
             settle(is_taken)
 
     def _pump(self) -> None:
-        """Give turns as long as there is room, and time in this turn of the loop."""
+        """Give turns while there is room, for one slice at most."""
         self._is_pump_due = False
         until = time.monotonic() + SLICE_SECONDS
         while self._retry is None and (turn := self._offers.next_turn()) is not None:
@@ -190,7 +200,7 @@ class HandoverSender:
             self._pump_soon()
 
     def _hear_one(self) -> bool:
-        """Take one message; False when none is there."""
+        """Handle one message; return False if there is none, or the passage has ended."""
         if self.passage.is_closed:
             return False
         try:
@@ -199,11 +209,11 @@ class HandoverSender:
             return False
         except (ParcelError, OSError) as error:
             _logger.error("A message of the new worker cannot be read: %s", error)  # noqa: TRY400 - the text says it all
-            # What it has said that it takes is unknown, so nothing that was offered may be served here.
+            # Which offers the target has taken is unknown, so no connection that was offered may be served here.
             self._end(keeps=False)
             return False
         if received is None:
-            # It has ended, or takes nothing more; all that it said before has been heard.
+            # The target has ended, or takes nothing more; all its messages have been handled.
             self._end(keeps=True)
             return False
         message, descriptors = received
@@ -212,7 +222,7 @@ class HandoverSender:
         if isinstance(message, Settled):
             self._heard_at = self._loop.time()
             if message.is_full and not self.is_full:
-                # It goes on to get offers until another is named: it may be the only one.
+                # The target still gets offers until the supervisor names another: it may be the only one.
                 self.is_full = True
                 self._on_full(self)
             self._tell(self._offers.settle(message.taken, message.refused))
@@ -241,11 +251,11 @@ class HandoverSender:
         for timer in (self._retry, self._deadline):
             if timer is not None:
                 timer.cancel()
-        # What the other worker never got is kept, whatever else it may have taken.
+        # An offer that was never sent is kept, even if offers that were sent are not.
         told = self._offers.settle((), self._forget_unsent()) + self._offers.end(keeps=keeps)
         self._on_gone(self)
         self._tell(told)
 
 
 def ignore(subject: object) -> None:
-    """Nobody needs to know."""
+    """Do nothing: a callback for which there is no use."""

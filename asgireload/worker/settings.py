@@ -1,4 +1,4 @@
-"""The slices of the configuration that connections of a worker read. Pure."""
+"""Make the settings of a worker's connections from its configuration. Pure."""
 
 import msgspec
 
@@ -13,28 +13,28 @@ from asgireload.websocket.settings import WebSocketSettings
 
 
 class ConnectionSettings(msgspec.Struct, frozen=True):
-    """What the connections of a worker read of its configuration."""
+    """The settings that a worker's connections use."""
 
     http: HttpSettings
     websocket: WebSocketSettings | None
-    """None: a WebSocket handshake is an ordinary request."""
+    """None if WebSockets are switched off: a WebSocket handshake is then an ordinary request."""
 
 
 def connection_settings(config: Config, file_limit: int) -> ConnectionSettings:
-    """Return what connections read of `config`, for a process that may have `file_limit` files open."""
+    """Return the settings of connections, for a process that may have `file_limit` files open."""
     return ConnectionSettings(http_settings(config, file_limit), websocket_settings(config))
 
 
 def connections_for_files(limit: int) -> int:
-    """Return how many connections a worker may hold that may have `limit` files open.
+    """Return how many connections a worker may hold if it may have `limit` files open.
 
-    An eighth, at least 64 files, is left to the application: its databases, logs and temporary files.
+    An eighth of the files, but at least 64, is left to the application for databases, logs and temporary files.
     """
     return max(limit - max(limit // 8, 64), 1)
 
 
 def http_settings(config: Config, file_limit: int) -> HttpSettings:
-    """Return what HTTP connections read of `config`, for a process that may have `file_limit` files open."""
+    """Return the settings of HTTP connections, for a process that may have `file_limit` files open."""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.header
     ]
@@ -70,7 +70,7 @@ def http_settings(config: Config, file_limit: int) -> HttpSettings:
 
 
 def websocket_settings(config: Config) -> WebSocketSettings | None:
-    """Return what WebSocket connections read of `config`; None where WebSockets are switched off."""
+    """Return the settings of WebSocket connections; None when WebSockets are switched off."""
     if config.ws == "none":
         return None
     return WebSocketSettings(

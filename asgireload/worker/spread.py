@@ -1,4 +1,4 @@
-"""Several workers that follow side by side, as one."""
+"""Spread connections over several handover targets."""
 
 from functools import partial
 
@@ -8,10 +8,10 @@ from asgireload.worker.sender import HandoverSender
 
 
 class Spread:
-    """Workers that follow side by side, as one (a `Successor`): each in turn gets a connection.
+    """Several handover targets that act as one `Successor`: each in turn gets a connection.
 
-    It does not change. When one of them takes nothing more, or another is named, a new one takes its place, and
-    connections ask that one for their turn.
+    The set of targets is fixed. When a target takes nothing more, or another is named, `Handover` makes a new
+    `Spread`, and connections ask the new one for a turn.
     """
 
     def __init__(self, senders: list[HandoverSender]) -> None:
@@ -36,7 +36,7 @@ class Spread:
         return self._giving is not None and self._giving.take(descriptor, parcel, settled)
 
     def retire(self) -> None:
-        """Give no more turns. What was offered can still be settled."""
+        """Give no more turns. Connections that were offered can still be settled. Idempotent."""
         self._is_retired = True
         for sender in self.senders:
             sender.retire()

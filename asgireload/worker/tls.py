@@ -1,7 +1,7 @@
-"""The TLS contexts of one worker: made at its boot, and made anew when its supervisor has new certificates.
+"""Make the TLS contexts of one worker, at its boot and again when the supervisor has new certificates.
 
-A context is never changed once connections use it: a fresh one takes its place, and those that are open
-go on with theirs. Reading and checking files is the supervisor's work (`net/tls.py` says why).
+A context that connections use is never changed: a new context replaces it, and open connections keep the old one.
+The supervisor reads and checks the files (`net/tls.py` explains why).
 """
 
 import ssl
@@ -19,10 +19,10 @@ ContextFactory = Callable[[Config, Callable[[], ssl.SSLContext]], ssl.SSLContext
 def make_contexts(
     traits: Sequence[ListenerTraits], material: Material, config: Config, app_dir: str
 ) -> list[ssl.SSLContext | None]:
-    """Return a context for each listener, None where it speaks no TLS.
+    """Return a TLS context for each listener, or None for a listener without TLS.
 
-    A context factory is imported from `app_dir` and called; what it raises passes unchanged. Raise
-    TlsError for what cannot be used.
+    The context factory, if configured, is imported from `app_dir` and called; its exceptions propagate. Raise
+    TlsError when the material or the factory's result cannot be used.
     """
     settings = settings_of(config)
     own = {

@@ -37,7 +37,7 @@ def showing_exceptions(app: ASGIApp, app_dir: str, bulletin: Bulletin) -> ASGIAp
         elif is_stream(scope):
             await bulletin.stream(receive, send)
         elif is_navigation(scope["method"], scope["headers"]):
-            response = _Response(send)
+            response = _WatchedResponse(send)
             try:
                 await app(scope, receive, response.send)
             except Exception as error:
@@ -68,7 +68,7 @@ def _page(error: Exception, scope: Scope, app_dir: str, state: str) -> list[Mess
     return html_messages(report, stream, state)
 
 
-class _Response:
+class _WatchedResponse:
     """Sends a response on. A bare response is held until it is released or dropped."""
 
     def __init__(self, send: Send) -> None:

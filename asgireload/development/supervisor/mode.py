@@ -10,7 +10,7 @@ from asgireload.config import Config
 if TYPE_CHECKING:
     from asgireload.supervisor.handles import Handles
     from asgireload.supervisor.policy import Policy
-    from asgireload.supervisor.start import Resources
+    from asgireload.supervisor.resources import Resources
     from asgireload.supervisor.template_source import ModeParts, SupervisorPort
 
 _logger = logging.getLogger("asgireload.error")

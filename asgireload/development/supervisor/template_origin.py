@@ -1,7 +1,7 @@
 """The origin of one template under `--reload`: a fork source, or a fresh interpreter."""
 
 import socket
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
@@ -17,18 +17,36 @@ from asgireload.ipc.messages import (
     WorkerImported,
 )
 from asgireload.supervisor.fresh_templates import start_fresh
+from asgireload.supervisor.system import System
 from asgireload.supervisor.template_source import StartedTemplate
 
-if TYPE_CHECKING:
-    from asgireload.development.supervisor.preload_cache import PreloadCache
-
 TEMPLATE_MODULE = "asgireload.development.template.main"
+
+
+class OriginCache(Protocol):
+    """What an origin asks of the `PreloadCache`, whose methods of these names say more."""
+
+    system: System
+
+    def take_record(self, descriptor: int, *, is_whole: bool) -> None: ...
+
+    def take_later_imports(self, descriptor: int) -> None: ...
+
+    def take_checkpoint(
+        self, template_id: int, source: ForkSource | None, module: str, descriptors: list[int]
+    ) -> None: ...
+
+    def take_differing_variables(
+        self, source: ForkSource | None, variables: tuple[str, ...]
+    ) -> None: ...
+
+    def distrust(self, source: ForkSource, *, next_too: bool = False) -> None: ...
 
 
 class CachedOrigin(msgspec.Struct, frozen=True, eq=False):
     """The origin of one template under `--reload`; it implements `TemplateOrigin`."""
 
-    cache: "PreloadCache"
+    cache: OriginCache
     template_id: int
     request: LoadApp
     source: ForkSource | None

@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from asgireload.development.template.import_watch import ImportWatch
 from asgireload.errors import ChannelClosedError
@@ -25,18 +25,18 @@ from asgireload.ipc.titles import set_title
 from asgireload.template.ending import written_files
 from asgireload.template.forking import Side, fork_adopted, fork_templates
 from asgireload.template.hazard_search import find_hazards
+from asgireload.template.session import Session
 from asgireload.worker.inherited import flush_all, has_cleanup
 
-if TYPE_CHECKING:
-    from asgireload.development.template.session import DevelopmentSession
 
-
-def take_checkpoint(session: "DevelopmentSession", watch: ImportWatch) -> None:
+def take_checkpoint(
+    session: Session, watch: ImportWatch, begin_again: Callable[[Channel], None]
+) -> None:
     """Fork a checkpoint, unless the modules imported so far forbid a fork.
 
-    Return in the template, and later in each template that is forked from the checkpoint, where `session` has a new
-    channel and order. The function is called by the import system, so it raises no exception, which would pass into
-    the user's code.
+    Return in the template, and later in each template that is forked from the checkpoint, where `begin_again` has
+    given `session` a new channel and order. The function is called by the import system, so it raises no exception,
+    which would pass into the user's code.
     """
     written = written_files(session)
     if has_cleanup() or not all(file.is_appended for file in written):
@@ -66,10 +66,10 @@ def take_checkpoint(session: "DevelopmentSession", watch: ImportWatch) -> None:
         channel = Channel(theirs.dup())
     session.channel.close()
     _sleep(session, channel, module)
-    _go_on(session, watch)
+    _go_on(session, watch, begin_again)
 
 
-def _sleep(session: "DevelopmentSession", channel: Channel, module: str) -> None:
+def _sleep(session: Session, channel: Channel, module: str) -> None:
     """Wait for commands to fork; return in each forked template, with its channel in `session`."""
     signal_on_parent_death(signal.SIGKILL)
     if os.getppid() != session.supervisor:
@@ -82,10 +82,10 @@ def _sleep(session: "DevelopmentSession", channel: Channel, module: str) -> None
         os._exit(0)
 
 
-def _go_on(session: "DevelopmentSession", watch: ImportWatch) -> None:
+def _go_on(session: Session, watch: ImportWatch, begin_again: Callable[[Channel], None]) -> None:
     """Continue the import in a forked template, which receives its own order."""
     try:
-        session.begin_again(session.channel)
+        begin_again(session.channel)
     except ChannelClosedError:
         os._exit(0)
     watch.read_before = len(watch.files)

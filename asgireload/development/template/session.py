@@ -95,7 +95,9 @@ class DevelopmentSession(Session):
         """
         config = self.order.config
         watch = ImportWatch(
-            self.places, self.order.checkpoint, lambda: take_checkpoint(self, watch)
+            self.places,
+            self.order.checkpoint,
+            lambda: take_checkpoint(self, watch, self.begin_again),
         )
         self.watch = watch
         with watch:
