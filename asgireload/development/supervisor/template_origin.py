@@ -24,7 +24,7 @@ TEMPLATE_MODULE = "asgireload.development.template.main"
 
 
 class OriginCache(Protocol):
-    """What an origin asks of the `PreloadCache`, whose methods of these names say more."""
+    """The part of `PreloadCache` that an origin uses; see the methods there."""
 
     system: System
 
