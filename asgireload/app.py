@@ -1,7 +1,7 @@
-"""Find and import the user's application, and show the user's errors without our own frames.
+"""Find and import the user's application, and format the user's errors without frames of asgireload.
 
-Runs in templates and workers only: importing the application runs user code. Whatever that code raises
-passes through unchanged; what is wrong with the import string or the attribute is an AppLoadError.
+Used in templates and workers only, since importing the application runs user code. Exceptions of that code pass
+through unchanged; a fault of the import string or the attribute raises AppLoadError.
 """
 
 import importlib
@@ -22,17 +22,17 @@ from asgireload.frameworks import import_the_rest
 _IMPORT_STRING = re.compile(r"(?P<module>[^\s:()]+):(?P<attribute>[^\s:()]+)(?P<call>\(\))?")
 _MODULE = re.compile(r"[^\s.:/]+(\.[^\s.:/]+)*")
 _NAMED_APPLICATIONS = 3
-"""Applications that an error offers in place of one that is not there."""
+"""Most applications that an error suggests in place of a missing one."""
 _OUR_DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _IMPORT_MACHINERY = ("<frozen importlib", importlib.__file__)
 _logger = logging.getLogger("asgireload.error")
 
 
 def check_import_string(import_string: str, *, usual: str = "app") -> None:
-    """Raise AppLoadError unless it reads `<module>:<attribute>` or `<module>:<factory>()`.
+    """Raise AppLoadError unless `import_string` has the form `<module>:<attribute>` or `<module>:<factory>()`.
 
-    The text says what was perhaps meant: a path in place of a module, a dot in place of the colon, or the module
-    alone, where `usual` is what the attribute is most often called, if it has such a name.
+    The text suggests a correction for a path in place of a module, a dot in place of the colon, or a module without
+    an attribute; `usual` is the usual name of the attribute, or empty.
     """
     match = _IMPORT_STRING.fullmatch(import_string)
     if match is not None and _MODULE.fullmatch(match["module"]):
@@ -44,7 +44,7 @@ def check_import_string(import_string: str, *, usual: str = "app") -> None:
 
 
 def _suggest_import_string(given: str, usual: str) -> str:
-    """Return ` Did you mean …?` for a mistake that is known, else nothing. Pure."""
+    """Return ` Did you mean …?` for a known mistake, else an empty text. Pure."""
     module, colon, attribute = given.partition(":")
     directory = ""
     if "/" in module:
@@ -56,7 +56,7 @@ def _suggest_import_string(given: str, usual: str) -> str:
     module = module.removesuffix(".py").lstrip(".")
     if not colon:
         before, dot, last = module.rpartition(".")
-        # A path has no attribute in it.
+        # A path contains no attribute.
         module, attribute = (before, last) if dot and not is_file else (module, usual)
     meant = f"{module}:{attribute}"
     match = _IMPORT_STRING.fullmatch(meant)
@@ -72,11 +72,11 @@ def load_app(
 ) -> ASGIApp:
     """Import the application and return it.
 
-    `app_dir` (or the working directory) becomes `sys.path[0]` with its symbolic links resolved: a
-    generation that began in one release goes on importing from it after a `current` link has moved.
-    `factory` calls the attribute, as `<module>:<factory>()` does. Doubtful bytecode below it is removed
-    first, unless somebody sees to that while it is imported. Raise AppLoadError when the module or
-    attribute does not exist or is not an ASGI 3 application; errors of the user's code pass unchanged.
+    `app_dir` (or the working directory) becomes `sys.path[0]` with its symbolic links resolved: a generation that
+    began in one release goes on importing from it after a `current` link has changed. `factory` calls the
+    attribute, as `<module>:<factory>()` does. `looks_for_bytecode` removes doubtful bytecode below `app_dir` first;
+    false when the caller removes it during the import. Raise AppLoadError when the module or attribute does not
+    exist or is not an ASGI 3 application; exceptions of the user's code pass unchanged.
     """
     app = load_attribute(import_string, app_dir, looks_for_bytecode=looks_for_bytecode, is_app=True)
     match = _IMPORT_STRING.fullmatch(import_string)
@@ -109,10 +109,10 @@ def load_attribute(
     looks_for_bytecode: bool = True,
     is_app: bool = False,
 ) -> Any:
-    """Import what `<module>:<attribute>` names, as `load_app` does, and return it as it is.
+    """Import the attribute that `<module>:<attribute>` names, as `load_app` does, and return it without a check.
 
-    `is_app`: it should be an application, so others of the module are offered where it is missing. Raise
-    AppLoadError when there is no such module or attribute; errors of the user's code pass unchanged.
+    `is_app`: the attribute should be an application, so an error suggests other applications of the module. Raise
+    AppLoadError when there is no such module or attribute; exceptions of the user's code pass unchanged.
     """
     check_import_string(import_string)
     match = _IMPORT_STRING.fullmatch(import_string)
@@ -129,7 +129,10 @@ def load_attribute(
 
 
 def check_asgi3(app: Any, name: str) -> None:
-    """Raise AppLoadError, saying what it looks like, unless `app` can be called as ASGI 3 calls."""
+    """Raise AppLoadError, with what `app` looks like, unless it can be called as an ASGI 3 application.
+
+    `name` is the name of the attribute in the error.
+    """
     if isinstance(app, ModuleType):
         offered = _offer([f"{app.__name__}:{found}" for found in _applications(app)])
         raise AppLoadError(f"Attribute {name} is a module, not an application.{offered}")
@@ -162,12 +165,12 @@ def check_asgi3(app: Any, name: str) -> None:
 
 
 def summarize(error: BaseException) -> str:
-    """Return what went wrong in one line."""
+    """Return the exception as one line."""
     if isinstance(error, SystemExit):
         return f"sys.exit({error.code!r}) was called"
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines() or [""]
-    # A syntax error begins with its place; every other begins with what happened and may go on with
-    # advice, such as notes or the address of a manual.
+    # The text of a syntax error begins with its place. Any other begins with the message, and may continue
+    # with advice, such as notes or the address of a manual.
     return lines[-1] if isinstance(error, SyntaxError) else lines[0]
 
 
@@ -186,7 +189,7 @@ _REFUSES_LOOP = (
 
 
 def needs_running_loop(error: BaseException) -> bool:
-    """Return whether code failed because no event loop runs where it was called."""
+    """Return whether an exception was raised because no event loop is running."""
     return any(
         type(known).__name__ in _NEEDS_LOOP_TYPES
         or (isinstance(known, RuntimeError) and str(known).startswith(_NEEDS_LOOP))
@@ -195,7 +198,7 @@ def needs_running_loop(error: BaseException) -> bool:
 
 
 def refuses_running_loop(error: BaseException) -> bool:
-    """Return whether code failed because an event loop runs where it was called, and it starts one itself."""
+    """Return whether an exception was raised because code starts an event loop while one is running."""
     return any(
         isinstance(known, RuntimeError) and any(text in str(known) for text in _REFUSES_LOOP)
         for known in _chain(error)
@@ -203,7 +206,7 @@ def refuses_running_loop(error: BaseException) -> bool:
 
 
 def place_of_failure(error: BaseException) -> str:
-    """Return file and line of the innermost frame of the user's code, libraries included, that failed."""
+    """Return file and line of the innermost frame that is not of asgireload or the import machinery."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -213,7 +216,7 @@ def place_of_failure(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return the exception with those that have led to it, and those that it is a group of."""
+    """Return the exception with its causes, contexts and members of groups."""
     found: dict[int, BaseException] = {}
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -228,11 +231,11 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def split_reason(reason: str) -> tuple[str, str]:
-    """Split the reason an application gives for a failed start into a line and a traceback.
+    """Split the reason that an application gives for a failed start into a line and a traceback.
 
-    Frameworks give their whole traceback; the line is its first behind the last frame.
+    Frameworks give a whole traceback as the reason; the line is the first one after its last frame.
     """
-    # The indentation of the first line says whether it is a frame.
+    # Leading blanks are kept: the indentation of the first line shows whether it is a frame.
     lines = reason.rstrip().lstrip("\n").splitlines()
     if len(lines) < 2:
         return reason.strip(), ""
@@ -243,14 +246,14 @@ def split_reason(reason: str) -> tuple[str, str]:
     # The source line of the last frame, and its markers, are indented by four.
     while after_frames < len(lines) - 1 and lines[after_frames].startswith("    "):
         after_frames += 1
-    # A reason that was cut off may end with a frame.
+    # A truncated reason may end with a frame.
     return lines[min(after_frames, len(lines) - 1)].strip(), reason
 
 
 def format_user_traceback(error: BaseException) -> str:
     """Return the traceback as text, without the frames of asgireload and of the import machinery.
 
-    An error that only asgireload's frames could explain keeps them.
+    An exception without other frames keeps those of asgireload.
     """
     report = traceback.TracebackException.from_exception(error)
     _drop_our_frames(report, set())
@@ -261,8 +264,8 @@ def _import(module_name: str, attribute: str, directory: str) -> Any:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # Only when the module, or a package around it, is what is missing; a missing dependency of
-        # the module is the user's error, with a traceback worth reading.
+        # AppLoadError only when the module itself or its package is missing. A missing dependency of the
+        # module is an error of the user's code, whose traceback is shown.
         missing = error.name or ""
         if module_name != missing and not module_name.startswith(missing + "."):
             raise
@@ -273,7 +276,7 @@ def _import(module_name: str, attribute: str, directory: str) -> Any:
 
 
 def _meant_module(module_name: str, attribute: str, directory: str) -> str | None:
-    """Return what was perhaps meant: an import string where the name of the module is not all that is wrong."""
+    """Return a similar module name; the whole import string when the module was given with `.py`."""
     if module_name.endswith(".py"):
         return f"{module_name.removesuffix('.py')}:{attribute}"
     package, dot, name = module_name.rpartition(".")
@@ -292,7 +295,7 @@ def _module_names(directory: str) -> list[str]:
                 and (entry.name.endswith(".py") or entry.is_dir())
             ]
     except OSError:
-        # Only a suggestion is lost.
+        # Only the suggestion is missing then.
         return []
 
 
@@ -310,7 +313,7 @@ def _find_attribute(module: Any, module_name: str, attribute: str, *, is_app: bo
 
 
 def _suggest_attribute(found: Any, module_name: str, part: str, *, is_app: bool) -> str:
-    """Return what was perhaps meant: a name like it, an application first, or any application there is."""
+    """Return a suggestion: a similar name, of an application first, or the applications in the module."""
     applications = _applications(found) if is_app and isinstance(found, ModuleType) else []
     near = closest(part, applications)
     if near is None and applications:
@@ -327,7 +330,7 @@ def _offer(import_strings: list[str]) -> str:
 
 
 def _applications(module: ModuleType) -> list[str]:
-    """Return the names of what surely is an ASGI 3 application: async, and called with three arguments."""
+    """Return the names of objects that are certainly ASGI 3 applications: async, with three arguments."""
     return [
         name
         for name, value in vars(module).items()
@@ -337,13 +340,13 @@ def _applications(module: ModuleType) -> list[str]:
 
 def _is_application(value: Any, module_name: str) -> bool:
     if type(value) is FunctionType:
-        # One that was imported is a helper of some library.
+        # An imported function is a helper of a library.
         return (
             value.__module__ == module_name
             and inspect.iscoroutinefunction(value)
             and tuple(inspect.signature(value).parameters) == ("scope", "receive", "send")
         )
-    # Of the type: what stands in a module may be a proxy, which refuses to be looked at now.
+    # Looked up on the type: the object may be a proxy that raises when its attributes are read now.
     return (
         any(inspect.iscoroutinefunction(vars(kind).get("__call__")) for kind in type(value).__mro__)
         and _takes(value, 3)
@@ -379,7 +382,7 @@ def _is_plain_factory(app: object) -> bool:
 
 
 def _takes(call: Any, count: int) -> bool:
-    """Return whether `call` accepts that many positional arguments; yes when it cannot be known."""
+    """Return whether `call` accepts `count` positional arguments; true when the signature is unknown."""
     try:
         signature = inspect.signature(call)
     except (TypeError, ValueError):
@@ -409,5 +412,5 @@ def _drop_our_frames(report: traceback.TracebackException, seen: set[int]) -> No
 
 
 def is_hidden(filename: str) -> bool:
-    """Return whether a frame of this file is asgireload's own or the import machinery's."""
+    """Return whether a frame of this file belongs to asgireload or the import machinery."""
     return filename.startswith((_OUR_DIRECTORY, *_IMPORT_MACHINERY))

@@ -13,8 +13,8 @@ ASGI_VERSION = "3.0"
 HTTP_SPEC_VERSION = "2.3"
 """Version of the HTTP and WebSocket message format, as in `scope["asgi"]["spec_version"]`.
 
-What later versions add is spoken, too. But from 2.4 on, in which `send` raises for a client that has left,
-Starlette does not listen for its going any more: a generator that waits would live until it sends again. And it
-takes each OSError of a generator for a client that has left.
+Additions of later versions are supported, too. But with 2.4 or later, where `send` raises when the client has
+disconnected, Starlette does not wait for `http.disconnect`: a generator that waits would run until it sends again.
+Starlette also treats each OSError of a generator as a disconnect then.
 """
 LIFESPAN_SPEC_VERSION = "2.0"

@@ -1,9 +1,9 @@
-"""Remove bytecode that could stand for an older version of a source file.
+"""Remove bytecode that may belong to an older version of its source file.
 
-Python takes a `.pyc` for valid when it names the source's size and its time of change in whole seconds
-(`importlib`'s timestamp check). Two saves of the same size within one second look alike, so the first
-version would be served for ever by whoever imports in between, which a fast reload does. Bytecode that
-was written within two seconds of its source's change is not trusted: it is compiled anew, once.
+Python accepts a `.pyc` file when it records the size of the source and its modification time in whole seconds
+(`importlib`'s timestamp check). Two saves of the same size within one second look equal, so bytecode that a fast
+reload compiles between them would be used for ever. Bytecode that was written within two seconds after a change of
+its source is removed, so that the source is compiled again.
 """
 
 import os
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from importlib.util import cache_from_source
 
 DOUBTFUL_SECONDS = 2.0
-"""One second of the time stamp's grain, and one for coarse file systems."""
+"""One second for the resolution of the recorded time, and one for file systems with coarse timestamps."""
 _NOT_OURS = frozenset({"__pycache__", "site-packages", "node_modules", ".git", ".venv", "venv"})
-"""Directories without source that a developer saves; installed packages do not change in place."""
+"""Directories without source that a developer edits; installed packages do not change in place."""
 
 
 def remove_doubtful_bytecode(directory: str) -> int:
-    """Remove doubtful `.pyc` files of the sources below `directory`; return how many.
+    """Remove doubtful `.pyc` files of the sources below `directory`; return their number.
 
-    A file that cannot be looked at or removed is left: importing it says more than we could.
+    Files that cannot be examined or removed are left, without an error.
     """
     return sum(remove_if_doubtful(path) for path in _sources(directory))
 
@@ -33,16 +33,17 @@ def _sources(directory: str) -> Iterator[str]:
 
 
 def remove_if_doubtful(source: str, *, is_strict: bool = False) -> bool:
-    """Remove the bytecode of one source file if it is doubtful; return whether it was.
+    """Remove the bytecode of one source file if it is doubtful; return whether it was removed.
 
-    `is_strict`, for development: a file may also come with an old time of change into the place of another
-    (`mv`, `cp -p`, `rsync -t`). In images with bytecode in them that is so for every file, and no harm.
+    `is_strict`, for development: the change time of the inode (ctime) counts, too, since a file with an old
+    modification time may replace another (`mv`, `cp -p`, `rsync -t`). In container images this is so for every
+    file, and harmless.
     """
     bytecode = cache_from_source(source)
     try:
         compiled_at = os.stat(bytecode).st_mtime
         status = os.stat(source)
-        # The time of change of the entry is the kernel's own: nobody can set it back.
+        # Programs can set the modification time back, but not the ctime.
         changed_at = max(status.st_mtime, status.st_ctime) if is_strict else status.st_mtime
         if compiled_at >= changed_at + DOUBTFUL_SECONDS:
             return False

@@ -1,8 +1,9 @@
-"""The drain notice: how an application learns that its worker is about to leave.
+"""The drain notice, which tells an application that its worker drains.
 
 One `DrainNotice` exists per worker. Every HTTP and WebSocket scope carries it as
-`scope["extensions"]["asgireload.drain"]`; `asgireload.draining()` returns the same object without a scope.
-It is never mixed up with `http.disconnect` (the client left) or cancellation (the deadline passed).
+`scope["extensions"]["asgireload.drain"]`; `asgireload.draining()` returns the same object without a scope. The
+notice is separate from `http.disconnect` (the client has disconnected) and from cancellation (the deadline has
+passed).
 """
 
 from enum import Enum
@@ -23,20 +24,21 @@ class DrainReason(Enum):
 
     @property
     def websocket_code(self) -> int:
-        """Close code for WebSockets: 1012 when a successor serves, else 1001 (RFC 6455 section 7.4, IANA)."""
+        """The close code for WebSockets: 1012 when other workers go on serving, else 1001 (RFC 6455 section 7.4,
+        IANA WebSocket close code registry)."""
         return 1012 if self.has_successor else 1001
 
     @property
     def has_successor(self) -> bool:
-        """Whether other workers go on serving."""
+        """True when other workers go on serving."""
         return self not in (DrainReason.STOP, DrainReason.ORPHANED)
 
 
 class DrainNotice:
-    """Set once, when the worker begins to drain.
+    """A notice that is set once, when the worker begins to drain; it is true in a boolean context from then on.
 
-    `deadline` is None before that, then a `time.monotonic()` value in seconds at which exchanges that
-    still run are cancelled. True in a boolean context once set.
+    `deadline` is None before; then it is the time, on the clock of `time.monotonic()`, at which running exchanges
+    are cancelled. `reason` is None before.
     """
 
     __slots__ = ("_event", "deadline", "reason")
@@ -50,18 +52,18 @@ class DrainNotice:
         return self.reason is not None
 
     async def wait(self) -> None:
-        """Return when the drain begins; at once if it has begun. Cancel freely."""
+        """Wait until the drain begins; return at once if it has begun. The wait may be cancelled."""
         if self.reason is not None:
             return
         if self._event is None:
-            # Whoever awaits has asyncio; `import asgireload` and the command line do without it.
+            # Imported late: `import asgireload` and the command line do not need asyncio.
             import asyncio
 
             self._event = asyncio.Event()
         await self._event.wait()
 
     def begin(self, reason: DrainReason, deadline: float) -> None:
-        """Used by the worker only: mark the drain as begun and wake everyone who waits."""
+        """Set the notice and wake all waiters. Called by the worker only; further calls have no effect."""
         if self.reason is not None:
             return
         self.reason = reason
@@ -74,8 +76,9 @@ _current = DrainNotice()
 
 
 def draining() -> DrainNotice:
-    """Return this process's drain notice: `if asgireload.draining(): …` or `await asgireload.draining().wait()`.
+    """Return the drain notice of this process: `if asgireload.draining(): …` or `await
+    asgireload.draining().wait()`.
 
-    Outside a worker it is a notice that is never set.
+    Outside a worker the notice is never set.
     """
     return _current

@@ -1,4 +1,4 @@
-"""Every error asgireload raises on purpose, in one tree.
+"""The exceptions that asgireload raises, in one tree.
 
     AsgireloadError
     ├── ConfigError            a flag, variable or file value cannot be used        exit 2
@@ -13,27 +13,27 @@
     ├── ControlError           a running server could not be reached or refused
     ├── ChannelClosedError     the other process of a socket pair is gone
     ├── ParcelError            a connection cannot be handed to, or taken over from, another worker
-    ├── PeerError              bytes from a client that the protocol forbids; carries the status to answer with
+    ├── PeerError              a client broke the protocol; carries the status to answer with
     │   └── UnservedHostError  the Host header names a host that is not served
-    ├── ProxyHeaderError       a connection does not begin with the PROXY header that it owes
+    ├── ProxyHeaderError       a connection does not begin with the required PROXY header
     ├── FrameError             a WebSocket client broke the protocol or a limit; carries the close code
-    ├── ClientDisconnectedError  the application sends to a client that has left
+    ├── ClientDisconnectedError  the application sends to a client that has disconnected
     └── AppProtocolError       the application sent a message that ASGI does not allow here
 
-Only entry points (`cli/main.py` and the `main.py` of each process) turn them into exits.
+Only entry points (`cli/main.py` and the `main.py` of each process) turn these exceptions into exit statuses.
 """
 
 from collections.abc import Iterable
 
 
 class AsgireloadError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what a command ends with because of it."""
+    """Base class of the exceptions of asgireload; `exit_code` is the exit status of a command that it ends."""
 
     exit_code = 1
 
 
 class ConfigError(AsgireloadError):
-    """A value from a flag, variable or file cannot be used; the text names the place it came from."""
+    """A value from a flag, variable or file cannot be used; the text names the origin of the value."""
 
     exit_code = 2
 
@@ -61,17 +61,17 @@ class ListenError(StartupError):
 
 
 class TlsError(StartupError):
-    """A certificate, a key or another part of TLS could not be used; the text names the file and why."""
+    """A certificate, a key or another part of TLS could not be used; the text names the file and the reason."""
 
 
 class GaveUpError(AsgireloadError):
-    """Workers kept dying and nothing served for `give_up_after` seconds."""
+    """Workers kept dying, and no worker served for `give_up_after` seconds."""
 
     exit_code = 4
 
 
 class ShutdownError(AsgireloadError):
-    """The server has stopped as it was asked to, but the application's lifespan shutdown failed in a worker."""
+    """The server has stopped on request, but the application's lifespan shutdown failed in a worker."""
 
     exit_code = 5
 
@@ -85,7 +85,7 @@ class ChannelClosedError(AsgireloadError):
 
 
 class ParcelError(AsgireloadError):
-    """A connection cannot be handed over: its parcel is too large, or of a kind the receiver does not know."""
+    """A connection cannot be handed over: its parcel is too large, or its kind is unknown to the receiver."""
 
 
 class PeerError(AsgireloadError):
@@ -101,7 +101,7 @@ class PeerError(AsgireloadError):
 
 
 class FrameError(AsgireloadError):
-    """A WebSocket client sent what the protocol forbids or a limit refuses.
+    """A WebSocket client broke the protocol or exceeded a limit.
 
     `code` is the close code to answer with (RFC 6455 section 7.4.1), `reason` fits into a close frame,
     and `limit` is the `Limit` that was hit, if one was.
@@ -119,13 +119,13 @@ class ProxyHeaderError(AsgireloadError):
 
 
 class UnservedHostError(PeerError):
-    """The request is well formed, and for somebody else."""
+    """A well-formed request names a host that is not served."""
 
 
 class ClientDisconnectedError(AsgireloadError, ConnectionResetError):
-    """The application sends to a client that has left.
+    """The application sends to a client that has disconnected.
 
-    The subclass of OSError that `send` raises then (ASGI HTTP message format, "Disconnected Client").
+    `send` raises a subclass of OSError then (ASGI HTTP message format, "Disconnected Client").
     """
 
 
@@ -134,14 +134,14 @@ class AppProtocolError(AsgireloadError):
 
 
 def join_clauses(first: str, second: str) -> str:
-    """Return both as one text. The first is often not ours, and may end as a sentence does."""
+    """Return both clauses as one text. The first often comes from another library, and may end with punctuation."""
     if first.endswith(("?", "!", "…")):
         return f"{first} ({second})"
     return f"{first.rstrip('.')}; {second}"
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that a mistyped one may stand for; None where none is near."""
-    import difflib  # only mistakes need it, and a start none
+    """Return the known word that is most similar to a mistyped one; None when none is similar."""
+    import difflib  # imported late: a start without mistakes does not need it
 
     return next(iter(difflib.get_close_matches(word, known, n=1)), None)

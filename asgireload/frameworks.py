@@ -1,7 +1,7 @@
-"""Import at once what a framework would import at the first request.
+"""Import at load time the modules that a framework would import at the first request.
 
-A generation is one load of the code, so nothing of the application may be read from disk later; and a
-broken module must refuse the reload, not fail the first client.
+A generation is one load of the code, so no module of the application may be read from disk later, and a broken
+module must fail the reload instead of the first request.
 """
 
 import contextlib
@@ -10,20 +10,20 @@ import sys
 
 
 def import_the_rest() -> None:
-    """Import what the loaded application puts off. Errors of the user's code pass unchanged.
+    """Import the modules that the loaded application imports lazily. Exceptions of the user's code pass unchanged.
 
-    Django imports `ROOT_URLCONF`, and with it the views, when the first request is routed. FastAPI has a module
-    that it imports in each worker's lifespan.
+    Django imports `ROOT_URLCONF`, and with it the views, when the first request is routed. FastAPI imports a module
+    in the lifespan of each worker.
     """
     if "django.core.handlers.base" in sys.modules:
         from django.conf import settings
 
-        # Django may serve for its database layer alone, or have been imported by somebody's tools.
+        # Django may be used for its database layer only, or have been imported by a tool.
         root = getattr(settings, "ROOT_URLCONF", None) if settings.configured else None
         if root is not None:
             importlib.import_module(root)
     if "fastapi.telemetry" in sys.modules:
-        # Its own business, which another version may have arranged otherwise: what matters is told by the
-        # lifespan, which asks for it.
+        # A private module, which other versions of FastAPI may not have. The lifespan imports it, too, and reports
+        # a failure that matters.
         with contextlib.suppress(ImportError):
             importlib.import_module("fastapi.telemetry._runtime")

@@ -1,7 +1,7 @@
-"""For applications: WebSockets that stay open when their worker leaves.
+"""For applications: WebSockets that stay open when their worker drains.
 
-The messages are typed here as an application writes them itself (docs/reference/handover.md). Frameworks whose
-WebSocket classes do not know them are wrapped with `KeepWebSockets`, and the code finds its side of it with
+This module has types for the messages of the handover extension (docs/reference/handover.md). Applications of
+frameworks whose WebSocket classes do not support these messages are wrapped in `KeepWebSockets`, and use
 `kept(scope)`:
 
     app = KeepWebSockets(FastAPI())
@@ -13,7 +13,7 @@ WebSocket classes do not know them are wrapped with `KeepWebSockets`, and the co
         await websocket.accept()
         …
 
-Under another server, or where a connection cannot be handed over, `save` is never called.
+With another server, or when a connection cannot be handed over, `save` is never called.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,19 +22,21 @@ from typing import Any, Literal, NotRequired, Required, TypedDict
 from asgireload.asgi import ASGIApp, Message, Receive, Scope, Send
 
 EXTENSION = "asgireload.handover"
-"""Key in `scope["extensions"]` of a WebSocket that can be handed over; its value is a `HandoverExtension`."""
+"""The key in `scope["extensions"]` of a WebSocket that can be handed over; its value is a `HandoverExtension`."""
 _KEPT = "asgireload.kept"
 
 
 class HandoverExtension(TypedDict):
+    """The value of the extension in a WebSocket scope."""
+
     max_state: int
-    """Bytes of state that are taken."""
+    """Largest accepted state, in bytes."""
     state: NotRequired[bytes]
-    """What the application gave in the worker before. Absent in a connection that begins."""
+    """The state that the application has saved in the former worker. Absent in a new connection."""
 
 
 class WebSocketAccept(TypedDict):
-    """What an application that takes part sends to accept, in every worker."""
+    """The message that accepts a WebSocket, in every worker; `handover` true allows handovers of the connection."""
 
     type: Required[Literal["websocket.accept"]]
     subprotocol: NotRequired[str | None]
@@ -43,20 +45,21 @@ class WebSocketAccept(TypedDict):
 
 
 class HandoverRequest(TypedDict):
-    """Received when the worker leaves, once. No other message but `websocket.disconnect` follows."""
+    """The message that the application receives once, when the worker drains. Only `websocket.disconnect` may
+    follow."""
 
     type: Literal["websocket.handover"]
 
 
 class HandoverState(TypedDict):
-    """The answer, and the last message that is sent; the application returns then."""
+    """The answer to `HandoverRequest`: the last message that the application sends before it returns."""
 
     type: Literal["websocket.handover"]
     state: bytes
 
 
 class Kept:
-    """What is kept of one WebSocket. `state` is b"" where it begins."""
+    """The saved state of one WebSocket. `state` is b"" in a new connection."""
 
     __slots__ = ("is_continued", "save", "state")
 
@@ -64,20 +67,23 @@ class Kept:
         state = None if extension is None else extension.get("state")
         self.state = b"" if state is None else state
         self.is_continued = state is not None
-        """The client was connected before, to another worker."""
+        """True when the connection was handed over from another worker."""
         self.save: Callable[[], bytes] | None = None
-        """Set this before accepting, to take part. It is called when the application has returned, which the
-        disconnect (code 1012) that it is shown makes it do."""
+        """Set to a function that returns the state, before accepting, to allow handovers. For a handover the
+        application receives a disconnect with code 1012, and `save` is called when it has returned."""
 
 
 def kept(scope: Scope) -> Kept:
-    """Return what `KeepWebSockets` keeps of this WebSocket; without it, something that is never asked."""
+    """Return the `Kept` of this WebSocket; without `KeepWebSockets`, one whose `save` is never called."""
     found = scope.get(_KEPT)
     return found if isinstance(found, Kept) else Kept(None)
 
 
 class KeepWebSockets:
-    """ASGI middleware; put it outermost. All but WebSockets passes through untouched."""
+    """ASGI middleware that answers handover requests with `Kept.save`; it must be the outermost middleware.
+
+    Scopes other than WebSockets pass through unchanged.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -103,7 +109,7 @@ class KeepWebSockets:
             if message["type"] == "websocket.accept" and keep.save is not None:
                 message = {**message, "handover": True}
             elif message["type"] == "websocket.close" and is_leaving:
-                return  # the framework tidies up after the disconnect that it saw
+                return  # the framework closes after the disconnect that it has received
             await send(message)
 
         inner: dict[str, Any] = {**scope, _KEPT: keep}

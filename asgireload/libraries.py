@@ -1,8 +1,8 @@
-"""Which files are the application's, and which are libraries'. Pure.
+"""Which files belong to the application, and which to libraries.
 
-Libraries are what is installed (site-packages) and Python itself; they do not change while one writes an
-application, or everything is loaded anew. Everything else may be edited at any time: an editable
-installation, a directory of PYTHONPATH.
+Libraries are the installed packages (site-packages) and Python itself; when they change, everything is loaded
+again. All other files may be edited at any time, such as those of an editable installation or of a PYTHONPATH
+directory.
 """
 
 import os
@@ -20,17 +20,17 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Places(msgspec.Struct, frozen=True):
-    """Directories, each with a separator at its end."""
+    """Directories of Python, of installed packages and of the application, each with a trailing separator."""
 
     python: tuple[str, ...]
     """The standard library."""
     installed: tuple[str, ...]
     application: tuple[str, ...]
-    """What is watched, and where the application is imported from: a library that is watched by name is
-    edited, so it is the application's."""
+    """Watched directories, and the one that the application is imported from. A library in a directory that is
+    watched by name is edited, so it belongs to the application."""
 
     def is_library(self, file: str) -> bool:
-        """Whether an absolute path is a library's."""
+        """Return whether the file with this absolute path belongs to a library."""
         for directory in self.application:
             if file.startswith(directory):
                 below = file[len(directory) :].split(os.sep)
@@ -42,7 +42,7 @@ class Places(msgspec.Struct, frozen=True):
         )
 
     def _is_python(self, file: str, within: str = "") -> bool:
-        """Whether it is the standard library's, and that is not itself what is watched."""
+        """Return whether a file belongs to the standard library, unless `within`, a watched directory, is in it."""
         return any(
             file.startswith(directory) and not within.startswith(directory)
             for directory in self.python
@@ -57,8 +57,8 @@ def find_places(application: Iterable[str]) -> Places:
 
 @cache
 def _interpreter_places() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return where the standard library is, and where others are. Forks of this process know it, too."""
-    import sysconfig  # only development asks
+    """Return the directories of the standard library and of installed packages; forks inherit the cached result."""
+    import sysconfig  # imported late: used with --reload only
 
     paths = sysconfig.get_paths()
     installed = {paths["purelib"], paths["platlib"], *site.getsitepackages()}
@@ -71,18 +71,19 @@ def _interpreter_places() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def application_places(config: Config) -> Places:
-    """Return what is the application's and what is not, for the working directory of the moment."""
+    """Return the places for a configuration, whose relative directories start at the current working directory."""
     names = (config.app_dir or ".", *config.reload_dir)
     return find_places(dict.fromkeys(os.path.realpath(name) for name in names))
 
 
 def library_names(modules: Mapping[str, object], places: Places) -> tuple[str, ...]:
-    """Return which of `modules` (as in `sys.modules`) are libraries', and the same when imported by name."""
+    """Return the names of the `modules` (as in `sys.modules`) that belong to libraries and can be imported by
+    name."""
     return tuple(name for name, module in modules.items() if _is_library(name, module, places))
 
 
 def _is_library(name: str, module: object, places: Places) -> bool:
-    """Not so for an alias, or what code has made."""
+    """Return whether a module belongs to a library; false for an alias and for a module created at run time."""
     spec = getattr(module, "__spec__", None)
     if not isinstance(spec, ModuleSpec) or spec.name != name or name == "__main__":
         return False

@@ -1,5 +1,5 @@
-"""The admin surface: what operators, probes and scripts see of a running server, and what they may ask.
+"""The admin interface: how operators, probes and scripts observe and control a running server.
 
-`port` is all it knows of the supervisor. `api` is the ASGI application, `server` serves it, `access`
-decides who may use it; `client` is the other end, for the command line.
+`port` is its interface to the supervisor. `api` is the ASGI application, `server` serves it, and `access` decides
+which requests are allowed. `client` sends requests for the command line.
 """

@@ -1,13 +1,13 @@
-"""Who may use the admin surface: pure rules over the method, the path and the headers of a request.
+"""Which requests the admin interface allows: pure rules over the method, the path and the headers of a request.
 
-A Unix socket is guarded by the permissions of its file, so whoever could open it has full rights.
-Over TCP three kinds of stranger are kept out, and each rule below names the one it is for:
+A Unix socket is protected by the permissions of its file, so every client that can connect has full rights.
+Over TCP three kinds of clients are refused, and each rule below names the kind that it is for:
 
 - a web page whose host name was pointed at 127.0.0.1 after it was loaded (DNS rebinding);
 - a web page that sends a request across sites from a browser on this machine (request forgery);
-- anyone on the network, when the address is not loopback: a bearer token is required (RFC 6750).
+- any client on the network, when the address is not loopback: a bearer token is required (RFC 6750).
 
-Reading the token file is left to `token_file`, answering a refusal to `api`.
+`token_file` reads the token file, and `api` answers refused requests.
 """
 
 import hmac
@@ -20,17 +20,17 @@ from asgireload.errors import ConfigError
 from asgireload.net.addresses import is_loopback
 
 PROBE_PATHS = frozenset({"/live", "/ready"})
-"""Open without a token: orchestrators' probes cannot carry one, and the answers tell no secret."""
+"""Allowed without a token: probes of orchestrators cannot carry one, and the answers contain no secret."""
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-"""A Host header: a name or bracketed IPv6 address, perhaps with a port (RFC 9110 section 7.2)."""
+"""A Host header: a name or a bracketed IPv6 address, with an optional port (RFC 9110 section 7.2)."""
 
 Headers = Iterable[tuple[bytes, bytes]]
-"""As in an ASGI scope: names in lower case."""
+"""Headers as in an ASGI scope, with names in lower case."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a request is turned away; `detail` is shown to the client and never repeats a token."""
+    """Why a request is refused; `detail` is shown to the client and never contains a token."""
 
     status: int
     detail: str
@@ -38,7 +38,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 def check_binding(host: str, token: str | None) -> None:
-    """Raise ConfigError when the admin surface would be open to the network without a token."""
+    """Raise ConfigError when the admin interface would be open to the network without a token."""
     if token is None and not is_loopback(host):
         raise ConfigError(
             f"admin_host {host!r} is not a loopback address, so the admin port needs a token: "
@@ -47,10 +47,10 @@ def check_binding(host: str, token: str | None) -> None:
 
 
 class AccessPolicy(msgspec.Struct, frozen=True):
-    """The rules of one admin listener. Made by `for_unix` or `for_tcp`."""
+    """The access rules of one admin listener, made by `for_unix` or `for_tcp`."""
 
     host: str | None
-    """The address the TCP listener was asked to bind; None for a Unix socket."""
+    """The configured address of the TCP listener; None for a Unix socket."""
     token: str | None = None
 
     @classmethod
@@ -59,12 +59,13 @@ class AccessPolicy(msgspec.Struct, frozen=True):
 
     @classmethod
     def for_tcp(cls, host: str, token: str | None) -> "AccessPolicy":
-        """Raise ConfigError when `host` is not loopback and there is no token."""
+        """Return the rules of a TCP listener. Raise ConfigError when `host` is not loopback and there is no
+        token."""
         check_binding(host, token)
         return cls(host=host, token=token)
 
     def judge(self, method: str, path: str, headers: Headers) -> Refusal | None:
-        """Return why the request is refused, or None when it may go on."""
+        """Return why the request is refused, or None when it is allowed."""
         if self.host is None:
             return None
         seen = _Seen.collect(headers)
@@ -76,11 +77,11 @@ class AccessPolicy(msgspec.Struct, frozen=True):
         )
 
     def _judge_host(self, bound: str, hosts: list[str]) -> Refusal | None:
-        """Against DNS rebinding: the browser still sends the name under which it knows the page.
+        """Against DNS rebinding: the browser sends the host name of the page in the Host header.
 
-        A listener that is not on loopback is reached under names that we cannot know (a service name,
-        a proxy's). There the token does this job: a foreign page does not have it, and a browser never
-        adds it by itself.
+        A listener that is not on loopback is reached under names that the server cannot know (a service name, the
+        name of a proxy). There the token prevents DNS rebinding: a foreign page does not have the token, and
+        browsers never add it on their own.
         """
         if not is_loopback(bound):
             return None
@@ -115,7 +116,7 @@ class AccessPolicy(msgspec.Struct, frozen=True):
 
 
 class _Seen(msgspec.Struct):
-    """The header values that the rules look at; a repeated header is kept as often as it came."""
+    """The header values that the rules examine, with one entry for each occurrence of a header."""
 
     hosts: list[str]
     origins: list[str]
@@ -138,7 +139,8 @@ class _Seen(msgspec.Struct):
 
 
 def _host_name(hosts: list[str]) -> str | None:
-    """The name in the only Host header, in lower case and without brackets and port."""
+    """Return the name in the Host header, in lower case, without brackets and port; None unless there is exactly
+    one valid Host header."""
     if len(hosts) != 1:
         return None
     match = _HOST.fullmatch(hosts[0])
@@ -146,10 +148,10 @@ def _host_name(hosts: list[str]) -> str | None:
 
 
 def _judge_origin(origins: list[str], hosts: list[str]) -> Refusal | None:
-    """Against request forgery: a page may talk only to the listener it came from.
+    """Against request forgery: a page may send requests only to the listener that it was loaded from.
 
-    `Origin: null` (sandboxed frames, files, redirects across sites) matches no host. Both headers leave
-    out the default port, so they can be compared as text (RFC 6454 section 6.2).
+    `Origin: null` (sandboxed frames, files, redirects across sites) matches no host. Both headers omit the default
+    port, so they can be compared as text (RFC 6454 section 6.2).
     """
     for origin in origins:
         scheme, separator, authority = origin.partition("://")
@@ -160,10 +162,10 @@ def _judge_origin(origins: list[str], hosts: list[str]) -> Refusal | None:
 
 
 def _judge_fetch_site(method: str, fetch_sites: list[str]) -> Refusal | None:
-    """Against request forgery from browsers that tell where a request comes from (Fetch Metadata).
+    """Against request forgery, from browsers that send Fetch Metadata headers.
 
-    Reading is left alone: a link to the status page should work from anywhere, and without CORS headers
-    a foreign page cannot see the answer.
+    GET and HEAD are allowed: a link to the status page should work from any page, and without CORS headers a
+    foreign page cannot read the answer.
     """
     if method in {"GET", "HEAD"}:
         return None

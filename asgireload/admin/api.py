@@ -1,20 +1,20 @@
-"""The admin surface as an ASGI 3 application of our own.
+"""The ASGI 3 application of the admin interface.
 
     GET  /                the state for people (HTML) and a list of links for programs (JSON)
-    GET  /status          everything at once
-    GET  /live            200 while the supervisor's loop turns
+    GET  /status          the whole state
+    GET  /live            200 while the supervisor's event loop runs
     GET  /ready           200 while at least one worker serves the application, else 503
     GET  /metrics         Prometheus or OpenMetrics text
     GET  /reloads         the last reloads, newest first
     GET  /reloads/{id}    one of them
     POST /reload          202 with a ticket; with `?wait=1` the verdict (200 committed, else an error)
-    POST /tls/reload      read the certificates again; 200 with what is shown from now on
+    POST /tls/reload      read the certificates again; 200 with those in use from now on
     POST /scale           set the number of workers
     POST /stop            202, and the server begins a graceful stop
 
-Reading never changes anything, and changing is done by POST only. All errors are problem details. The
-server behind it is known as a `ServerPort`; the rules of access, the page and the metrics are left to
-`access`, `page` and `metrics`.
+GET requests change nothing; only POST requests do. All errors are problem details (RFC 9457). The application
+reaches the server through a `ServerPort`. Access rules, the page and the metrics are in `access`, `page` and
+`metrics`.
 """
 
 import asyncio
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from asgireload.admin.metrics import MetricsPage
 
 MAX_WAIT = 3600.0
-"""Longest wait for a verdict in seconds, and the one used when the client names none. A reload has its
-own deadlines; this only bounds how long a forgotten client can hold a connection."""
+"""Longest and default wait for a verdict, in seconds. A reload has its own deadlines; this limit bounds how long a
+forgotten client can hold a connection."""
 
 _MAX_ID_DIGITS = 18
 _MAX_AGENT_CHARS = 64
@@ -72,7 +72,7 @@ def _ignore(client: tuple[str, int] | None) -> None:
 
 
 _Answer = Response | None
-"""None when the client left before there was anything to send."""
+"""None when the client disconnected before there was a response."""
 
 
 class _ReloadQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,11 +89,11 @@ class _NoOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AdminApp:
-    """The application of one listener: `port` is the server, `access` the rules of that listener."""
+    """The application of one listener: `port` is the server, `access` the access rules of the listener."""
 
     def __init__(self, port: ServerPort, access: AccessPolicy) -> None:
         self.on_admitted: Callable[[tuple[str, int] | None], None] = _ignore
-        """Called with the client of a request that not everybody may make, once it may."""
+        """Called with the address of the client when a request other than a probe has passed the access rules."""
         self._waits = 0
         self._port = port
         self._access = access
@@ -117,7 +117,7 @@ class AdminApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            # Nothing here speaks WebSocket; closing before accepting is answered with 403.
+            # Closing before accepting makes the server answer 403 (ASGI specification, WebSocket close).
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -140,7 +140,7 @@ class AdminApp:
         except ProblemError as problem:
             return problem.response()
         except Exception:
-            # The port is foreign code here, and its bug must not go unanswered.
+            # The client must get an answer even when the port has a bug.
             logger.exception("%s %r failed", request.method, request.path)
             return ProblemError(500, "The admin surface failed; the log says more.").response()
 
@@ -171,7 +171,7 @@ class AdminApp:
         _require_method(request, ("GET", "HEAD"))
         return reader(request)
 
-    # Reading.
+    # GET.
 
     def _get_index(self, request: Request) -> Response:
         status = self._port.status()
@@ -195,7 +195,7 @@ class AdminApp:
         return json_response(self._port.status())
 
     def _get_live(self, request: Request) -> Response:
-        # Being able to answer is the whole check: this code runs on the supervisor's loop.
+        # The answer itself is the check: this code runs on the supervisor's event loop.
         return json_response({"live": True})
 
     def _get_ready(self, request: Request) -> Response:
@@ -213,7 +213,7 @@ class AdminApp:
 
     def _get_metrics(self, request: Request) -> Response:
         if self._metrics is None:
-            # The library takes 3 MiB and a part of the start, and not everybody asks for metrics.
+            # The metrics library takes 3 MiB and slows the start, so it is imported when metrics are asked for.
             from asgireload.admin.metrics import MetricsPage
 
             self._metrics = MetricsPage(self._port.metrics)
@@ -231,7 +231,7 @@ class AdminApp:
             raise ProblemError(404, "No such reload is remembered; see /reloads.")
         return json_response(snapshot)
 
-    # Commands.
+    # POST.
 
     async def _post_reload(self, request: Request, body: bytes, receive: Receive) -> _Answer:
         options = _convert_query(request, _ReloadQuery)
@@ -263,9 +263,9 @@ class AdminApp:
     async def _wait_verdict(
         self, reload_id: int, timeout: float, receive: Receive
     ) -> ReloadSnapshot | None:
-        """Return the verdict, or None when the client left first. Raise TimeoutError, ControlError.
+        """Return the verdict, or None when the client disconnected first. Raise TimeoutError, ControlError.
 
-        Giving up ends the wait only: the reload belongs to everybody who asked for it.
+        A client that disconnects or times out does not end the reload, which others may have asked for, too.
         """
         self._waits += 1
         verdict = asyncio.ensure_future(self._port.wait_reload(reload_id))
@@ -285,7 +285,7 @@ class AdminApp:
             self._waits -= 1
             verdict.cancel()
             departure.cancel()
-            # Collect both, so that neither outlives the exchange nor complains that nobody looked.
+            # Collect both, so that neither outlives the exchange nor logs "exception was never retrieved".
             await asyncio.gather(verdict, departure, return_exceptions=True)
 
     async def _post_tls_reload(self, request: Request, body: bytes, receive: Receive) -> _Answer:
@@ -296,7 +296,7 @@ class AdminApp:
         except ControlError as error:
             raise ProblemError(409, _sentence(error)) from error
         except TlsError as error:
-            # As with new code that cannot serve, the fault lies behind this server.
+            # As with new code that cannot serve, the fault lies behind this server (502).
             raise ProblemError(
                 502,
                 f"The the new certificates cannot be used, so the old ones stay in use: {_sentence(error)}",
@@ -329,10 +329,10 @@ class AdminApp:
 
 
 async def _read_command(request: Request, receive: Receive) -> bytes | None:
-    """Return the body of a POST, or None when the client left.
+    """Return the body of a POST, or None when the client disconnected. Raise ProblemError.
 
-    Only JSON is taken. Every other type that a page can send across sites without asking first (forms,
-    plain text, a body without a type) is refused: 415 is the last line against request forgery.
+    Only JSON is accepted. Types that a page can send to another site without a CORS preflight (forms, plain text, a
+    body without a type) are refused with 415: this is the last defence against request forgery.
     """
     content_type = request.header(b"content-type").partition(";")[0].strip().lower()
     if content_type not in {"", "application/json"}:
@@ -362,7 +362,7 @@ def _require_method(request: Request, allowed: tuple[str, ...]) -> None:
 
 
 def _require_empty(body: bytes) -> None:
-    """Allow no body or an empty object, which some clients always send."""
+    """Raise ProblemError (400) unless the body is empty or `{}`, which some clients always send."""
     try:
         is_empty = not body or json.loads(body) == {}
     except ValueError:
@@ -372,7 +372,8 @@ def _require_empty(body: bytes) -> None:
 
 
 def _convert_query(request: Request, kind: type[_Options]) -> _Options:
-    """Unknown names are refused: `?wiat=1` must not look like a reload that went well."""
+    """Return the query as a `kind`. Raise ProblemError (400), also for unknown names: `?wiat=1` must not look like
+    a committed reload."""
     try:
         return msgspec.convert(request.query(), kind, strict=False)
     except msgspec.ValidationError as error:
@@ -380,9 +381,9 @@ def _convert_query(request: Request, kind: type[_Options]) -> _Options:
 
 
 def _verdict_response(verdict: ReloadSnapshot, location: tuple[bytes, bytes]) -> Response:
-    """200 only for a committed reload, so that `curl -f` and deploy scripts fail with it.
+    """Return 200 for a committed reload and an error for any other, so that `curl -f` and deploy scripts fail.
 
-    502 stands for new code that could not serve: the fault lies behind this server, not in it.
+    The status is 502 when the new code cannot serve: the fault lies behind this server, not in it.
     """
     if verdict.outcome == "committed":
         return json_response(verdict, headers=(location,))
@@ -405,7 +406,8 @@ def _why_not_ready(status: StatusSnapshot) -> str | None:
 
 
 def _prefers_html(accept: str) -> bool:
-    """Whether text/html is named and no less welcome than JSON; `*/*` (curl, scripts) means JSON."""
+    """Return whether Accept names text/html with a weight of at least that of JSON; `*/*` (curl, scripts) means
+    JSON."""
     weights = {}
     for item in accept.split(","):
         media_type, *parameters = (part.strip().lower() for part in item.split(";"))
@@ -425,7 +427,7 @@ def _peer(request: Request) -> str:
 
 
 def _origin(request: Request) -> str:
-    """Who asks, for the verdict and the log, such as `curl/8.5.0 from 127.0.0.1`."""
+    """Return the user agent and address of the client, such as `curl/8.5.0 from 127.0.0.1`."""
     agent = "".join(
         char for char in request.header(b"user-agent") if char.isascii() and char.isprintable()
     )

@@ -1,7 +1,7 @@
-"""The other end of the admin surface: talking to a running server over its Unix socket.
+"""The client of the admin interface: requests to a running server over its Unix socket.
 
-Synchronous and made of the standard library, so that `asgireload status` starts fast. Which server is meant is
-found out by `servers`; what to say to it, and how to show its answers, is left to the command line.
+The client is synchronous and uses the standard library only, so that `asgireload status` starts fast. `servers`
+finds the server that a command addresses; the command line chooses requests and shows answers.
 """
 
 import json
@@ -18,44 +18,44 @@ from asgireload.net.addresses import MAX_PATH_BYTES
 from asgireload.net.unix_table import Peer, peer_of
 
 CONNECT_TIMEOUT = 5.0
-"""Seconds for the connection to be taken; a supervisor that needs longer is stuck or overrun."""
+"""Seconds to connect; a supervisor that needs longer is stuck or overloaded."""
 ANSWER_TIMEOUT = 10.0
 SILENCE_INTERVAL = 5.0
-"""Seconds without a word after which a server that is waited for is asked whether it still answers. One that is
-busy for less than ANSWER_TIMEOUT does."""
+"""Seconds without data after which a client that waits for longer than ANSWER_TIMEOUT checks that the server still
+answers. A server that is busy for less than ANSWER_TIMEOUT passes the check."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""Far above the metrics of a full scoreboard; a server that sends more is not one of ours."""
+"""Far above the metrics of a full scoreboard; no asgireload server sends more."""
 
 
 class WrongPeerError(ControlError):
-    """Another process listens on the socket than the one that is meant."""
+    """Another process than the addressed one listens on the socket."""
 
 
 class SilentServerError(ControlError):
-    """The process that is meant has taken the connection and does not answer."""
+    """The addressed server has accepted the connection and does not answer."""
 
 
 class AdminClient:
-    """One running server. Each request uses a connection of its own, so there is nothing to close.
+    """A client of one running server. Each request uses its own connection, so there is nothing to close.
 
-    With `pid` nothing is sent unless this process listens there: another process may have taken the path.
+    With `pid` a request is sent only when this process listens: another process may have bound the path.
     """
 
     def __init__(self, path: str, pid: int | None = None) -> None:
         self.path = path
         self.pid = pid
         self.peer: Peer | None = None
-        """Who listened when the last request was sent."""
+        """The process that listened when the last request was sent."""
 
     def request(
         self, method: str, path: str, timeout: float | None = ANSWER_TIMEOUT
     ) -> tuple[int, Any]:
         """Return the status and the decoded JSON (or the text, for other types).
 
-        `timeout` in seconds bounds the wait for the whole answer; None waits as long as the server needs, which is
-        right for `POST /reload?wait=1`. Longer than ANSWER_TIMEOUT is waited only while the server answers others.
-        Raise ControlError when the server cannot be reached or does not answer in time. Error statuses are
-        returned, not raised.
+        `timeout` in seconds bounds the wait for the whole answer; None, which is for `POST /reload?wait=1`, sets no
+        bound. Beyond ANSWER_TIMEOUT the client waits only while the server answers other requests. Raise
+        ControlError when the server cannot be reached or does not answer in time. Error statuses are returned, not
+        raised.
         """
         try:
             status, content_type, body = self._exchange(method, path, timeout)
@@ -73,13 +73,14 @@ class AdminClient:
         return status, body.decode("utf-8", "replace")
 
     def check_alive(self) -> None:
-        """Raise ControlError when the server takes a connection, or could, and does not answer in time.
+        """Raise ControlError when the server listens and does not answer in time.
 
-        One that cannot be reached any more is ending: whoever waits for its end goes on waiting.
+        A server that cannot be reached is ending, and raises nothing: the caller goes on waiting for its end.
         """
         try:
             self._exchange("GET", "/live", ANSWER_TIMEOUT)
-        except (TimeoutError, BlockingIOError) as error:  # the latter where its queue is full
+        except (TimeoutError, BlockingIOError) as error:
+            # BlockingIOError: the accept queue is full.
             raise ControlError(
                 f"the server at {self.path} does not answer any more: {self._why_silent()}"
             ) from error
@@ -87,7 +88,8 @@ class AdminClient:
             pass
 
     def _exchange(self, method: str, path: str, timeout: float | None) -> tuple[int, str, bytes]:
-        """Return status, content type and body. Raise OSError, HTTPException, and ControlError in silence."""
+        """Return status, content type and body. Raise OSError, HTTPException, and ControlError from
+        `check_alive`."""
         is_long = timeout is None or timeout > ANSWER_TIMEOUT
         on_silence = self.check_alive if is_long else None
         connection = _UnixConnection(self.path, timeout, on_silence)
@@ -98,14 +100,14 @@ class AdminClient:
             response = connection.getresponse()
             body = response.read(MAX_ANSWER_BYTES)
             if response.length:
-                # A bounded read() returns what there is when the connection breaks off.
+                # A bounded read() raises nothing when the connection ends early.
                 raise IncompleteRead(body, response.length)
             return response.status, response.headers.get_content_type(), body
         finally:
             connection.close()
 
     def _why_silent(self) -> str:
-        # Its queue may be full, and takes no connection to ask by.
+        # When the accept queue is full, no connection can be made to read the pid of the listener.
         pid = _listener_of(self.path) or self.pid
         if pid is not None and is_stopped(pid):
             return f"process {pid} is stopped (SIGSTOP, or a debugger); `kill -CONT {pid}` lets it go on"
@@ -120,9 +122,9 @@ class AdminClient:
 
 
 def connect(sock: socket_module.socket, path: str) -> None:
-    """Connect to a Unix socket, also by a path that is too long for its address (unix(7)). Raise OSError.
+    """Connect to a Unix socket, also by a path that is longer than `sun_path` (unix(7)). Raise OSError.
 
-    The path to a server in a container begins with /proc/PID/root.
+    Paths can be long because the path to a server in a container begins with /proc/PID/root.
     """
     if len(os.fsencode(path)) <= MAX_PATH_BYTES:
         sock.connect(path)
@@ -135,12 +137,12 @@ def connect(sock: socket_module.socket, path: str) -> None:
 
 
 class _UnixConnection(HTTPConnection):
-    """http.client over a Unix socket; the timeout covers the answer as a whole, not each read."""
+    """An http.client connection over a Unix socket, with a timeout for the whole answer instead of each read."""
 
     def __init__(
         self, path: str, answer_timeout: float | None, on_silence: Callable[[], None] | None = None
     ) -> None:
-        """`on_silence` is called now and then while nothing comes, and may raise."""
+        """`on_silence` is called after every SILENCE_INTERVAL without data, and may raise."""
         super().__init__("localhost")
         self._path = path
         self._answer_timeout = answer_timeout
@@ -148,7 +150,7 @@ class _UnixConnection(HTTPConnection):
 
     def connect(self) -> None:
         sock = _DeadlineSocket(socket_module.AF_UNIX, socket_module.SOCK_STREAM)
-        # http.client closes only what it has been given.
+        # Set before connect(2), so that close() closes it when connecting fails.
         self.sock = sock
         sock.settimeout(CONNECT_TIMEOUT)
         connect(sock, self._path)
@@ -159,12 +161,12 @@ class _UnixConnection(HTTPConnection):
 
 
 class _DeadlineSocket(socket_module.socket):
-    """A socket whose reads share one deadline: a server that trickles must not extend the wait."""
+    """A socket whose reads share one deadline, so that a server that sends slowly does not extend the wait."""
 
     deadline: float | None = None
-    """time.monotonic(), seconds; None for no limit."""
+    """Monotonic time in seconds; None for no limit."""
     on_silence: Callable[[], None] | None = None
-    """Called when nothing has come for SILENCE_INTERVAL."""
+    """Called after every SILENCE_INTERVAL without data."""
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         while self.on_silence is not None:
@@ -180,7 +182,8 @@ class _DeadlineSocket(socket_module.socket):
         return super().recv_into(*args, **kwargs)
 
     def _left(self) -> float | None:
-        """Return the seconds until the deadline, None for no limit. Raise TimeoutError when it is over."""
+        """Return the seconds until the deadline, None for no limit. Raise TimeoutError when the deadline is
+        past."""
         if self.deadline is None:
             return None
         left = self.deadline - time.monotonic()
@@ -190,7 +193,7 @@ class _DeadlineSocket(socket_module.socket):
 
 
 def _listener_of(path: str) -> int | None:
-    """Return the process that listens there."""
+    """Return the pid of the process that listens on `path`; None when it is unknown."""
     with socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM) as sock:
         sock.settimeout(CONNECT_TIMEOUT)
         try:
@@ -198,11 +201,11 @@ def _listener_of(path: str) -> int | None:
             pid = peer_of(sock).pid
         except OSError:
             return None
-    return pid or None  # 0: it is in a container that we do not see into
+    return pid or None  # 0: the process is in a pid namespace that is not visible here
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal or a debugger: proc_pid_stat(5)."""
+    """Return whether a process is stopped by a signal or a debugger: proc_pid_stat(5)."""
     from asgireload.ipc.linux import process_state
 
     return process_state(pid) in ("T", "t")

@@ -1,10 +1,11 @@
-"""So many connections that some have to give way, and which ones: strangers never keep a probe from its answer.
+"""The limit on connections of the admin server: which connections are closed for new ones.
 
-An admin port can be reached by whoever can reach a probe. A connection whose client has shown no right to more
-than the probes (no token yet, or none at all) may be closed for a new one: of those of the address that has most of
-them, the one that came first. So the connections of one address give way to one another, and a probe, which asks at
-once, is answered long before its turn comes. A connection whose client has the right and waits for an answer stays;
-`api` bounds how many may wait for a verdict.
+A client that can reach the probes can open any number of connections to an admin port, and must not keep a probe
+from its answer. When there are too many connections, an untrusted one, whose client has not yet made a request that
+needs more rights than a probe, is closed for a new one: of the address with most untrusted connections, the oldest.
+So connections of one address replace one another, and a probe, which sends its request at once, is answered before
+its connection is the oldest. A trusted connection that waits for an answer is never closed; `api` bounds how many
+requests may wait for a verdict.
 """
 
 import asyncio
@@ -19,33 +20,33 @@ from asgireload.http1.wire import Http1Wire
 from asgireload.ipc.linux import count_descriptors, file_limit
 
 MAX_CONNECTIONS = 256
-"""Far more than scrapers and operators need, far fewer than the supervisor has descriptors."""
+"""Far more than scrapers and operators need, far fewer than the descriptors of the supervisor."""
 LEFT_DESCRIPTORS = 24
-"""Descriptors that connections leave to the supervisor: for a template, and workers that follow others."""
+"""Descriptors that are kept free for the supervisor, for a template and new workers."""
 COUNT_EVERY = 8
-"""Connections that are made for each look at the open descriptors; fewer than LEFT_DESCRIPTORS."""
+"""New connections for each count of the open descriptors; fewer than LEFT_DESCRIPTORS."""
 FEWEST_CONNECTIONS = 4
-"""What operators and probes have also where descriptors are short."""
+"""Connections that are allowed even when descriptors are short."""
 MAX_WAITS = MAX_CONNECTIONS // 2
-"""Exchanges that may wait for a verdict, so that there are always connections that can give way."""
+"""Exchanges that may wait for a verdict, so that there are always connections that can be closed."""
 
 Client = tuple[str, int]
 
 
 class Guest(msgspec.Struct, frozen=True):
-    """A connection as it is judged."""
+    """A connection, for `to_give_way`."""
 
     arrival: int
-    """Its place in the order of arrival."""
+    """Position in the order of arrival."""
     host: str
     is_trusted: bool
-    """Its client has asked for something that not everybody may ask for, and was let in."""
+    """A request other than a probe has passed the access rules on this connection."""
     is_busy: bool
     """A request is being answered."""
 
 
 def to_give_way(guests: Collection[Guest], most: int) -> list[Guest]:
-    """Return which of these connections are closed so that at most `most` are left, as far as they can be. Pure."""
+    """Return the connections to close so that at most `most` are left. Trusted busy ones are never closed. Pure."""
     found: list[Guest] = []
     strangers = sorted(
         (guest for guest in guests if not guest.is_trusted), key=lambda guest: guest.arrival
@@ -64,9 +65,9 @@ def to_give_way(guests: Collection[Guest], most: int) -> list[Guest]:
 
 
 def most_connections(limit: int, open_descriptors: int, present: int) -> int:
-    """Return how many connections there may be, `present` included, where `limit` descriptors may be open. Pure.
+    """Return how many connections are allowed, with the `present` ones, when `limit` descriptors may be open. Pure.
 
-    `open_descriptors` is 0 where nobody can tell: looking takes a descriptor, too.
+    `open_descriptors` is 0 when their number is unknown, since counting them takes a descriptor, too.
     """
     room = limit // 4
     if open_descriptors:
@@ -75,10 +76,10 @@ def most_connections(limit: int, open_descriptors: int, present: int) -> int:
 
 
 class Crowd:
-    """The connections of one listener. `admit` makes each; `trust` is told of those who were let in."""
+    """The connections of one listener. `admit` creates each one; `trust` marks those of an allowed client."""
 
     def __init__(self, wire: Http1Wire, *, is_trusted: bool) -> None:
-        """`is_trusted`: whoever can connect has every right, as on a Unix socket."""
+        """`is_trusted`: every client that can connect has full rights, as on a Unix socket."""
         self._wire = wire
         self._is_trusted = is_trusted
         self._last_arrival = 0
@@ -86,15 +87,15 @@ class Crowd:
         self._arrivals: dict[HttpConnection, int] = {}
         self._trusted: set[HttpConnection] = set()
         self._leaving: set[HttpConnection] = set()
-        """Told to close; the loop says later that they have."""
+        """Aborted connections whose connection_lost has not been called yet."""
 
     def admit(self) -> asyncio.BaseProtocol:
-        """Return the protocol of a new connection, and have others give way to it if there are too many."""
+        """Return the protocol of a new connection, and abort others if there are too many."""
         present = self._present()
         if len(self._arrivals) > 2 * MAX_CONNECTIONS:
             self._forget(present)
         self._leaving.intersection_update(present)
-        # The one that is made now has its descriptor, and is not among them.
+        # The new connection has its descriptor already, and is not in `present`.
         staying = [connection for connection in present if connection not in self._leaving]
         if self._last_arrival % COUNT_EVERY == 0:
             self._most = most_connections(file_limit(), count_descriptors(), len(present))
@@ -109,7 +110,7 @@ class Crowd:
         return connection
 
     def trust(self, client: Client | None) -> None:
-        """The client of an open connection, as its scope names it, was let in."""
+        """Mark the open connection of `client`, the address in its scope, as trusted."""
         if client is not None:
             present = self._present()
             self._trusted.intersection_update(present)
@@ -128,7 +129,7 @@ class Crowd:
         )
 
     def _forget(self, present: Iterable[HttpConnection]) -> None:
-        """Forget who has left. The latest may not have begun yet."""
+        """Forget connections that have ended. The newest are kept: they may not be in `present` yet."""
         newest = self._last_arrival - MAX_CONNECTIONS
         known = set(present)
         self._arrivals = {

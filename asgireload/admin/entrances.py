@@ -1,5 +1,7 @@
-"""Open the listeners of the admin server. What answers there, `server`, is a good part of the whole and can
-be imported later: connections wait for it in the queue of their socket."""
+"""Open the listeners of the admin server.
+
+`server`, which serves them, imports many modules and can be imported later: connections wait in the accept queue.
+"""
 
 import logging
 import socket
@@ -21,17 +23,17 @@ logger = logging.getLogger("asgireload.admin")
 
 
 class AdminEntrance(msgspec.Struct, frozen=True):
-    """A listening socket, and who may come in."""
+    """A listening socket of the admin server, with its access rules."""
 
     socket: socket.socket
     address: str
-    """As a URL, or as `unix:PATH`."""
+    """A URL, or `unix:PATH`."""
     access: AccessPolicy
     file: SocketFile | None = None
-    """Of a Unix socket."""
+    """The file of a Unix socket."""
 
     def close(self) -> None:
-        """Remove the file and close the socket; nothing where `AdminServer.close` has done so."""
+        """Remove the file and close the socket. Does nothing after `AdminServer.close`."""
         if self.socket.fileno() == -1:
             return
         if self.file is not None:
@@ -40,16 +42,16 @@ class AdminEntrance(msgspec.Struct, frozen=True):
 
 
 def announce(entrances: Sequence[AdminEntrance]) -> None:
-    """Log where they are. Whoever connects before the admin server runs waits for it."""
+    """Log the addresses. Clients that connect before the admin server runs wait in the accept queue."""
     logger.info("Admin on %s", ", ".join(entrance.address for entrance in entrances))
 
 
 def open_admin(config: Config) -> tuple[AdminEntrance, ...]:
-    """Open the listeners that the configuration asks for, which the caller closes.
+    """Open the configured listeners, which the caller closes.
 
-    Raise ConfigError for a token, host or path that cannot be used, and ListenError for an address in use;
-    nothing is left open then. A Unix socket that nobody asked for by name is not worth a failed start (a
-    read-only file system, say): its lack is logged.
+    Raise ConfigError for a token, host or path that cannot be used, and ListenError for an address in use; nothing
+    is left open then. When the default Unix socket (`auto`) cannot be opened, for example on a read-only file
+    system, the server starts without it, and a warning is logged.
     """
     entrances: list[AdminEntrance] = []
     with ExitStack() as undo:
@@ -59,7 +61,7 @@ def open_admin(config: Config) -> tuple[AdminEntrance, ...]:
                 if config.admin_token_file is not None
                 else None
             )
-            # Judged first: an address that may not be used is never opened, not even for a moment.
+            # Checked first, so that an address that is not allowed is never opened.
             access = AccessPolicy.for_tcp(config.admin_host, token)
             sock = open_admin_tcp(config.admin_host, config.admin_port)
             undo.callback(sock.close)

@@ -1,7 +1,6 @@
-"""One HTTP exchange of the admin surface: the request as a value, its bounded body, the response.
+"""One HTTP exchange of the admin interface: the request as a value, its bounded body, and the response.
 
-Errors are answered as problem details (RFC 9457). What a path means is left to `api`, who may ask to
-`access`.
+Errors are answered as problem details (RFC 9457). `api` routes requests, and `access` decides which are allowed.
 """
 
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from asgireload.asgi import Receive, Scope, Send
 from asgireload.errors import AsgireloadError
 
 MAX_BODY_BYTES = 64 * 1024
-"""The longest command is a few dozen bytes; this leaves room and still costs nothing to hold."""
+"""Longest body of a request; the longest command has a few dozen bytes."""
 MAX_QUERY_FIELDS = 16
 
 JSON_TYPE = b"application/json"
@@ -25,14 +24,14 @@ HeaderList = tuple[tuple[bytes, bytes], ...]
 _COMMON_HEADERS: HeaderList = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
-    # A foreign page may not even embed an answer, so its size and timing tell nothing.
+    # Other sites cannot embed a response, so they learn neither its size nor its timing.
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"no-referrer"),
 )
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The parts of an ASGI http scope that the admin surface looks at."""
+    """The parts of an ASGI HTTP scope that the admin interface uses."""
 
     method: str
     path: str
@@ -54,13 +53,13 @@ class Request(msgspec.Struct, frozen=True):
         )
 
     def header(self, name: bytes) -> str:
-        """The values of a header, joined as a list field (RFC 9110 section 5.3); empty when absent."""
+        """Return the values of a header, joined as a list field (RFC 9110 section 5.3); empty when absent."""
         return ", ".join(
             value.decode("latin-1") for candidate, value in self.headers if candidate == name
         )
 
     def query(self) -> dict[str, str]:
-        """Raise ProblemError (400) when the query cannot be read or repeats a name."""
+        """Return the query parameters. Raise ProblemError (400) when the query is malformed or repeats a name."""
         try:
             fields = parse_qsl(
                 self.query_string.decode("ascii"),
@@ -78,6 +77,8 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
+    """A response with its whole body; `send_response` adds the common headers."""
+
     status: int
     body: bytes
     content_type: bytes
@@ -85,9 +86,9 @@ class Response(msgspec.Struct, frozen=True):
 
 
 class ProblemError(AsgireloadError):
-    """The exchange ends with this status and problem details.
+    """Ends the exchange with a status and problem details.
 
-    `members` are extension members of the problem, encoded as they stand (RFC 9457 section 3.2).
+    `members` are extension members of the problem details, encoded as they are (RFC 9457 section 3.2).
     """
 
     def __init__(
@@ -105,8 +106,8 @@ class ProblemError(AsgireloadError):
         self.members = members or {}
 
     def response(self) -> Response:
-        # The type is "about:blank": status and members say all that a program needs, and the title
-        # is then the status phrase (RFC 9457 section 4.2.1).
+        # Programs need only the status and the members, so the type is "about:blank", and the title is
+        # the status phrase (RFC 9457 section 4.2.1).
         problem = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -118,14 +119,14 @@ class ProblemError(AsgireloadError):
 
 
 def json_response(value: object, status: int = 200, headers: HeaderList = ()) -> Response:
-    """Encode snapshots, dicts and lists."""
+    """Return a response with `value`, a snapshot, dict or list, encoded as JSON."""
     return Response(status, msgspec.json.encode(value), JSON_TYPE, headers)
 
 
 async def read_body(request: Request, receive: Receive) -> bytes | None:
-    """Return the whole body, or None when the client left before it was complete.
+    """Return the whole body, or None when the client disconnected before the body was complete.
 
-    Raise ProblemError (413) above MAX_BODY_BYTES, without reading what a Content-Length announces.
+    Raise ProblemError (413) above MAX_BODY_BYTES; when Content-Length is larger, no body is read.
     """
     announced = request.header(b"content-length")
     if announced.isdecimal() and int(announced[:20]) > MAX_BODY_BYTES:
@@ -143,7 +144,7 @@ async def read_body(request: Request, receive: Receive) -> bytes | None:
 
 
 async def send_response(response: Response, send: Send, *, head_only: bool) -> None:
-    """Send a response; with `head_only` (HEAD) the same head and no body (RFC 9110 section 9.3.2)."""
+    """Send a response; with `head_only` (HEAD) send the same head without the body (RFC 9110 section 9.3.2)."""
     headers = [
         (b"content-type", response.content_type),
         (b"content-length", str(len(response.body)).encode("ascii")),

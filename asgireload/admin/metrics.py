@@ -1,11 +1,9 @@
-"""The running state as Prometheus metrics.
+"""The state of the server as Prometheus metrics.
 
-`ServerCollector` turns one MetricsSnapshot into metric families; `render` writes them in the format that
-the scraper accepts. Where the figures come from, and that counters never go back when a worker ends, is
-left to the supervisor.
+`ServerCollector` turns one MetricsSnapshot into metric families; `MetricsPage.render` writes them in the format
+that the scraper accepts. The supervisor provides the values, and keeps counters from decreasing when a worker ends.
 
-Series are labelled by slot, role and generation, never by pid, so that a reload adds a generation and
-not an unbounded number of series.
+Series are labelled by slot, role and generation, never by pid, so that the number of series is bounded.
 """
 
 import platform
@@ -34,7 +32,7 @@ WORKER_EXITS = ("clean", "discarded", "crashed", "killed", "stalled")
 WORKER_LABELS = ("slot", "role", "generation")
 ROLE = "worker"
 
-# Shown as (name, help, field). A gauge and a counter may not share a family name, hence `open_…`.
+# (name, help, field). A gauge and a counter cannot share a family name, hence `open_…`.
 _GAUGES = (
     ("open_connections", "Open connections, WebSockets included.", Field.CONNECTIONS),
     ("open_websockets", "Open WebSocket connections.", Field.WEBSOCKETS),
@@ -70,13 +68,13 @@ _RESPONSE_CLASSES = (
 
 
 class ServerCollector(Collector):
-    """A collector that takes a fresh snapshot for every scrape."""
+    """A collector that takes a new snapshot for each scrape."""
 
     def __init__(self, take_snapshot: Callable[[], MetricsSnapshot]) -> None:
         self._take_snapshot = take_snapshot
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not take a snapshot of a server that is still starting."""
+        """Return nothing, so that registration does not take a snapshot of a server that is starting."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -89,10 +87,10 @@ class ServerCollector(Collector):
 
 
 class MetricsPage:
-    """The registry of one server and its text form."""
+    """The metrics registry of one server, and its text form."""
 
     def __init__(self, take_snapshot: Callable[[], MetricsSnapshot]) -> None:
-        # A registry of our own: the default one belongs to whoever embeds the server.
+        # The default registry belongs to the program that embeds the server.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(ServerCollector(take_snapshot))
 
@@ -102,7 +100,7 @@ class MetricsPage:
             encode, content_type = choose_encoder(accept)
             header = content_type.encode("ascii")
         except (TypeError, ValueError):
-            # A version or escaping that is none; every scraper reads the default format.
+            # The Accept header names an invalid version or escaping; every scraper reads the default format.
             encode, content_type = choose_encoder("")
             header = content_type.encode("ascii")
         return encode(self._registry), header
@@ -192,7 +190,7 @@ def _reload_families(snapshot: MetricsSnapshot) -> Iterator[Metric]:
 
 
 def _certificate_families(status: StatusSnapshot) -> Iterator[Metric]:
-    """Nothing at all without TLS: a gauge at 0 would look like a failure."""
+    """Yield nothing without TLS: a gauge at 0 would look like a failure."""
     if not status.certificates and status.certificates_error is None:
         return
     ends = GaugeMetricFamily(
@@ -218,7 +216,7 @@ def _certificate_families(status: StatusSnapshot) -> Iterator[Metric]:
 
 
 def _worker_families(workers: tuple[WorkerSnapshot, ...]) -> Iterator[Metric]:
-    # A slot being recycled has two workers of one generation; a series must be written once.
+    # A slot that is recycled has two workers of one generation, but each series must be written once.
     by_series: defaultdict[tuple[str, str, str], list[WorkerSnapshot]] = defaultdict(list)
     for worker in workers:
         by_series[_worker_labels(worker)].append(worker)
@@ -284,7 +282,7 @@ def _counter_families(counters: tuple[SlotCounters, ...]) -> Iterator[Metric]:
 
 
 def _cumulative_buckets(values: tuple[int, ...]) -> list[tuple[str, float]]:
-    """The scoreboard counts each response once; Prometheus counts it in every bucket above, too."""
+    """Return cumulative buckets: the scoreboard counts a response in one bucket, Prometheus also in all above."""
     first = Field.LATENCY_BUCKET_0
     counts = accumulate(values[first : first + len(LATENCY_BOUNDS) + 1])
     bounds = [*(str(bound) for bound in LATENCY_BOUNDS), "+Inf"]
@@ -301,7 +299,8 @@ def _labelled_counter(
 
 
 def _known_first(known: tuple[str, ...], counts: dict[str, int]) -> list[str]:
-    """Known label values are always there, at 0: an alert on a rate must not wait for the second event."""
+    """Return `known` label values and then others. Known ones are always exported, at 0 if need be, so that an
+    alert on a rate sees the first event."""
     return [*known, *sorted(set(counts) - set(known))]
 
 

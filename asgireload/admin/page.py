@@ -1,7 +1,7 @@
-"""The page at `/` for people: one StatusSnapshot as HTML. Pure; works without scripts.
+"""The status page at `/`: one StatusSnapshot as HTML without scripts. Pure.
 
-Everything that comes from the snapshot is escaped here, and the page is served with a content security
-policy that allows nothing but its own style sheet.
+All values of the snapshot are escaped here, and the page is served with a content security policy that allows only
+its own style sheet.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from html import escape
 from asgireload.admin.port import ReloadSnapshot, SlotSteps, StatusSnapshot, WorkerSnapshot
 
 REFRESH_SECONDS = 2
-"""While something is under way the page renews itself; a settled page stays still to be read."""
+"""Seconds after which the page reloads itself while the server starts, stops, reloads or has draining workers."""
 
 _WORKER_COLUMNS = (
     ("Slot", False),
@@ -26,7 +26,7 @@ _WORKER_COLUMNS = (
     ("Memory", True),
     ("Heartbeat", True),
 )
-"""Heading, and whether the column holds figures."""
+"""Heading, and whether the column holds numbers."""
 
 _TONES = {
     "serving": "good",
@@ -50,10 +50,11 @@ _TONES = {
     "draining": "busy",
     "loading": "busy",
 }
-"""Colour of a word; every other word is neutral. The word itself is always shown."""
+"""Colour of a word; all other words are neutral. The word itself is always shown."""
 
 
 def render_page(status: StatusSnapshot) -> str:
+    """Return the status page as HTML."""
     is_moving = (
         status.state in {"starting", "reloading", "stopping"}
         or status.current_reload is not None
@@ -84,7 +85,7 @@ def render_page(status: StatusSnapshot) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Two units at most: `840 ms`, `12.3 s`, `4 m 10 s`, `3 h 5 m`, `2 d 4 h`."""
+    """Return a duration with at most two units: `840 ms`, `12.3 s`, `4 m 10 s`, `3 h 5 m`, `2 d 4 h`."""
     if seconds < 1:
         return f"{max(seconds, 0) * 1000:.0f} ms"
     if seconds < 60:
@@ -98,11 +99,12 @@ def format_duration(seconds: float) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """Wall clock in UTC."""
+    """Return a wall clock time, in seconds since the epoch, as text in UTC."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def format_bytes(size: int) -> str:
+    """Return a size in MiB or GiB."""
     return f"{size / 1024**2:.1f} MiB" if size < 1024**3 else f"{size / 1024**3:.2f} GiB"
 
 
@@ -197,7 +199,7 @@ def _reload(title: str, reload: ReloadSnapshot | None) -> str:
     items = "".join(f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>" for name, value in facts)
     steps = "".join(_slot_steps(slot) for slot in reload.slots)
     timeline = f'<ol class="slots">{steps}</ol>' if steps else ""
-    # Number 0 is the start of the server: nobody asked for it as a reload.
+    # Reload 0 is the start of the server.
     heading = f"{title} #{reload.id}" if reload.id else "Start"
     return (
         f"<section><h2>{heading} {_badge(reload.outcome)}</h2>"
@@ -245,7 +247,7 @@ def _slot_steps(slot: SlotSteps) -> str:
 
 
 def _templates(status: StatusSnapshot) -> str:
-    """Only what an operator should know: a generation that could not be preloaded, and why."""
+    """Return the generations that are not preloaded, with the reason; empty when all are."""
     items = [
         f"<li>Generation {template.generation} is imported by each worker by itself: "
         f"{_text('; '.join(template.unsafe_reasons) or 'preloading is off')}.</li>"
@@ -279,7 +281,7 @@ def _figure(is_figure: bool) -> str:  # noqa: FBT001 - the table of columns read
 
 
 def _number(value: int) -> str:
-    """With thin spaces between thousands, which no language reads as a decimal point."""
+    """Return a number with thin spaces between thousands, which are a decimal point in no language."""
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 

@@ -1,7 +1,7 @@
-"""What the admin surface may see and ask of the server: snapshots out, commands in.
+"""The interface between the admin application and the supervisor: snapshots and commands.
 
-The admin application and the control commands know the supervisor only through `ServerPort`. Every
-snapshot is an immutable value, encoded to JSON as it stands; field names are part of the public API.
+The admin application uses the supervisor only through `ServerPort`. Snapshots are immutable values, encoded to JSON
+as they are; field names are part of the public API.
 """
 
 from typing import Protocol
@@ -12,59 +12,63 @@ from asgireload.failures import Failure
 
 
 class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker as the supervisor sees it now."""
+    """The present state of one worker."""
 
     slot: int
     generation: int
     pid: int | None
     state: str
-    """starting, booting, ready, stalled (was ready, and its loop does not turn), draining or dying."""
+    """starting, booting, ready, stalled (it was ready, and its event loop is blocked), draining or dying."""
     ready_at: float | None
     """Wall clock, seconds since the epoch."""
     age: float
-    """Seconds since its fork was asked for."""
+    """Seconds since the supervisor ordered the fork of the worker."""
     heartbeat_age: float | None
-    """Seconds since its loop last turned; None before it is ready."""
+    """Seconds since the last heartbeat of its event loop; None before the worker is ready."""
     connections: int
     websockets: int
     exchanges: int
     requests_total: int
     rss_bytes: int | None
     waits_for: str = ""
-    """What is open in a worker that drains, such as `1 event stream: GET /events for 21 s from 10.0.0.1:4711`;
-    empty in the first seconds of a drain."""
+    """Open connections and exchanges of a draining worker, such as
+    `1 event stream: GET /events for 21 s from 10.0.0.1:4711`; empty in the first seconds of a drain."""
     role: str = "worker"
 
 
 class TemplateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The present state of one template."""
+
     generation: int
     pid: int | None
     state: str
     """loading, serving, sleeping or leaving."""
     preload: bool
-    """False when each worker imports the application by itself."""
+    """False when each worker imports the application itself."""
     unsafe_reasons: tuple[str, ...]
     """Why preloading was given up: threads, loops or connected sockets made at import."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened to a slot during a reload."""
+    """One event of a slot during a reload."""
 
     name: str
     """fork, ready, retire, drained, killed, crashed or restored."""
     seconds: float
-    """Since the reload began."""
+    """Seconds since the reload began."""
     generation: int
     detail: str = ""
 
 
 class SlotSteps(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of one slot during a reload."""
+
     slot: int
     steps: tuple[Step, ...]
 
 
 class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A reload: asked for, running, or with its verdict."""
+    """A reload that is pending, running or ended."""
 
     id: int
     outcome: str
@@ -72,7 +76,7 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     """pending, preparing, proving, probation, rolling, restoring, done."""
     origins: tuple[str, ...]
-    """Who asked, one entry per request that was coalesced into this reload."""
+    """The origin of each request that was coalesced into this reload."""
     from_generation: int | None
     to_generation: int | None
     requested_at: float
@@ -80,43 +84,44 @@ class ReloadSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float | None
     ended_at: float | None
     duration: float | None
-    """Seconds from start to verdict, or to now."""
+    """Seconds from the start to the verdict, or to now."""
     serving_generation: int | None
-    """The generation that served when the verdict was spoken."""
+    """The generation that served at the time of the verdict."""
     uniform: bool
     """False while slots serve different generations."""
     failure: Failure | None
     slots: tuple[SlotSteps, ...]
     waited: float = 0.0
-    """Seconds that it waited for older workers to drain before it began; not part of `duration`."""
+    """Seconds that the reload waited for older workers to drain before it began; not part of `duration`."""
     waits_for: str = ""
-    """What it waits for now, such as `4 of 8 workers of generations 1, 2 to drain, 14 s at most`."""
+    """What the reload waits for now, such as `4 of 8 workers of generations 1, 2 to drain, 14 s at most`."""
     workers_draining: int = 0
-    """Workers that it has replaced and that have not left yet, also after the verdict."""
+    """Workers that the reload has replaced and that have not exited yet, also after the verdict."""
     workers_drained: int = 0
     workers_killed: int = 0
     workers_crashed: int = 0
-    """Workers that it has replaced and that ended in the middle of their drain."""
+    """Workers that the reload has replaced and that crashed during their drain."""
     exchanges_cut: int = 0
     """Exchanges cancelled at the drain deadline."""
     websockets_closed: int = 0
     handed_over: int = 0
-    """Connections that went on in another worker."""
+    """Connections that continue in another worker."""
     came_back: int = 0
-    """Offers of a connection that were not taken; it was offered to another, or ended as without one."""
+    """Offers of a connection that the target worker has not taken; the connection was offered to another worker, or
+    closed as without a handover."""
     shutdown_failures: int = 0
     """Workers whose lifespan shutdown failed or was not completed."""
 
 
 class CertificateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate that the server shows to clients."""
+    """A certificate that the server presents to clients."""
 
     certfile: str
-    """As it was configured."""
+    """The path as configured."""
     subject: str
-    """Distinguished name as RFC 4514 writes it."""
+    """Distinguished name in the format of RFC 4514."""
     names: tuple[str, ...]
-    """Host names and addresses that it is for."""
+    """Host names and addresses of the certificate."""
     not_before: float
     """Wall clock, seconds since the epoch."""
     not_after: float
@@ -124,7 +129,7 @@ class CertificateSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a dashboard or a deploy script wants to know at once."""
+    """The state of the server, for dashboards and deploy scripts."""
 
     version: str
     pid: int
@@ -132,15 +137,15 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """starting, serving, degraded (fewer workers ready than wanted), failing (an error page is served instead of
     the application), reloading or stopping."""
     message: str
-    """One line for a person, such as `serving generation 7; generation 8 failed: …`."""
+    """The state as one line, such as `serving generation 7; generation 8 failed: …`."""
     app: str
     started_at: float
     uptime: float
     generation: int | None
-    """The generation that serves, None before the first is ready."""
+    """The generation that serves; None before the first one is ready."""
     workers_wanted: int
     workers_ready: int
-    """May receive traffic, and turn their loops."""
+    """Workers that may receive traffic and are not stalled."""
     workers_old: int
     """Workers that drain."""
     listeners: tuple[str, ...]
@@ -154,86 +159,89 @@ class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     pending_reload: ReloadSnapshot | None
     last_reload: ReloadSnapshot | None
     certificates: tuple[CertificateSnapshot, ...] = ()
-    """Those that are shown to clients; none without TLS."""
+    """The certificates in use; empty without TLS."""
     certificates_error: str | None = None
-    """Why the files on disk could not be taken, while older certificates are shown."""
+    """Why the certificate files on disk cannot be used, while older certificates are in use."""
     waits_for: str = ""
-    """Who waits for workers to drain, such as `The stop waits for 1 worker to drain, 14 s at most`; empty: none."""
+    """What waits for workers to drain, such as `The stop waits for 1 worker to drain, 14 s at most`; empty:
+    nothing."""
     broken: Failure | None = None
-    """Development: why every request is answered with an error page, while that is so."""
+    """With --reload: why every request is answered with an error page; None: the application serves."""
     directory: str = ""
-    """Where it was started, as its user typed it."""
+    """The working directory in which the server was started, as the user typed it."""
     app_dir: str = ""
-    """Where the application is looked for (--app-dir), absolute; empty: in `directory`."""
+    """Absolute directory of the application (--app-dir); empty: `directory`."""
     admin_socket: str = ""
-    """Path of its admin socket; empty: it has none."""
+    """Path of the admin socket; empty: there is none."""
     pid_file: str = ""
-    """Absolute path of the file that it has written its pid to; empty: it writes none."""
+    """Absolute path of the PID file that the server writes; empty: there is none."""
 
 
 class ReloadTicket(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a request for a reload."""
 
     id: int
-    """The reload that will serve the request; several requests may get the same."""
+    """The id of the reload; several requests may get the same one."""
     outcome: str
     """running or pending."""
     coalesced: bool
     """True when another request had already asked for this reload."""
     waits_for: str = ""
-    """As in `ReloadSnapshot`."""
+    """What the reload waits for, as in `ReloadSnapshot`."""
 
 
 class SlotCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over the life of a slot, of all its workers living and gone, for one generation."""
+    """Sums over all workers of one slot and generation, including those that have exited."""
 
     slot: int
     generation: int
     values: tuple[int, ...]
-    """Indexed by ipc.scoreboard.Field; gauges hold living workers only."""
+    """Indexed by ipc.scoreboard.Field; gauges include running workers only."""
     role: str = "worker"
 
 
 class MetricsSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of all metrics."""
+
     status: StatusSnapshot
     counters: tuple[SlotCounters, ...]
     reload_outcomes: dict[str, int]
-    """Verdicts spoken so far, by outcome."""
+    """Number of ended reloads, by outcome."""
     worker_exits: dict[str, int]
-    """Worker exits so far: clean, discarded (it never served and was not needed any more), crashed, killed or
-    stalled."""
+    """Number of worker exits, by kind: clean, discarded (the worker never served and was not needed), crashed,
+    killed or stalled."""
     shutdown_failures: int = 0
-    """Workers so far whose lifespan shutdown failed or was not completed."""
+    """Number of workers whose lifespan shutdown failed or was not completed."""
 
 
 class ServerPort(Protocol):
-    """The supervisor, as the admin surface knows it. Calls never block; `wait_reload` is awaited."""
+    """The interface of the supervisor to the admin application. Methods never block; `wait_reload` is awaited."""
 
     def status(self) -> StatusSnapshot: ...
 
     def metrics(self) -> MetricsSnapshot: ...
 
     def reloads(self) -> tuple[ReloadSnapshot, ...]:
-        """The last reloads, newest first, pending and running ones included."""
+        """Return the last reloads, newest first, including pending and running ones."""
         ...
 
     def reload(self, reload_id: int) -> ReloadSnapshot | None:
-        """One of `reloads()`; None when unknown or forgotten."""
+        """Return one of `reloads()`; None when the id is unknown or forgotten."""
         ...
 
     def request_reload(self, origin: str) -> ReloadTicket:
-        """Ask for a reload. Raise ControlError while the server stops."""
+        """Request a reload. Raise ControlError while the server stops."""
         ...
 
     async def wait_reload(self, reload_id: int) -> ReloadSnapshot:
-        """Return the reload once its verdict is spoken. Raise ControlError for an unknown id."""
+        """Return the reload when it has a verdict. Raise ControlError for an unknown id."""
         ...
 
     def reload_certificates(self, origin: str) -> tuple[CertificateSnapshot, ...]:
         """Read the certificates again and return them.
 
-        Raise TlsError when the files do not fit, which changes nothing, and ControlError where no TLS is
-        spoken or while the server stops.
+        Raise TlsError when the files cannot be used, which changes nothing, and ControlError without TLS or while
+        the server stops.
         """
         ...
 
@@ -242,5 +250,5 @@ class ServerPort(Protocol):
         ...
 
     def stop(self) -> None:
-        """Begin a graceful stop; the same as SIGTERM."""
+        """Begin a graceful stop, as SIGTERM does."""
         ...

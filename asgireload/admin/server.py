@@ -1,8 +1,8 @@
-"""Serve the admin application on the supervisor's loop, with the HTTP code that serves everybody.
+"""Serve the admin application on the supervisor's event loop, with the same HTTP code as the workers.
 
-Each listener has its own application with its own rules of access: a Unix socket for the user who runs
-the server, and a TCP port when it is asked for. Opening them is left to `entrances`, the rules to `access`, and
-who gives way when many connect to `crowd`.
+Each listener has its own application with its own access rules: a Unix socket for the user who runs the server, and
+a TCP port when one is configured. `entrances` opens the listeners, `access` has the rules, and `crowd` limits the
+number of connections.
 """
 
 import asyncio
@@ -26,17 +26,18 @@ from asgireload.http1.wire import Http1Wire
 from asgireload.net.unix import SocketFile
 
 CLOSE_TIMEOUT = 1.5
-"""Seconds for open exchanges to end when the server stops. Verdicts have been spoken by then, so whoever
-waits for one only needs the time to receive it."""
+"""Seconds for open exchanges to end when the server stops. All verdicts are known by then, so clients that wait for
+one need only the time to receive it."""
 
 ABORT_TIMEOUT = 0.5
-"""Seconds for cancelled exchanges to notice; they run our own code, which takes a turn of the loop."""
+"""Seconds for cancelled exchanges to end, which takes one iteration of the loop."""
 
 ACCEPT_BURST = 8
-"""Connections taken in one turn of the loop: those that are to give way close before the next."""
+"""Connections accepted in one iteration of the loop; connections that are aborted for them close before the
+next."""
 
 TOLD_INTERVAL = 60.0
-"""Seconds between two lines about connections that cannot be taken."""
+"""Seconds between two log lines about connections that cannot be accepted."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -44,10 +45,10 @@ logger = logging.getLogger("asgireload.admin")
 
 
 class ShortageNotice:
-    """An exception handler of the loop that tells in one line, now and then, that connections cannot be taken.
+    """An exception handler of the loop that logs one line every TOLD_INTERVAL when accept(2) fails.
 
-    asyncio tells it with a traceback for each of them, as long as they wait: a shortage of descriptors would fill
-    the disk, too. It tries again by itself after a second.
+    asyncio logs a traceback at each attempt, so that a shortage of descriptors would fill the disk, too. asyncio
+    tries again after a second.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,18 +73,18 @@ class ShortageNotice:
 
 
 class AdminServer:
-    """The running admin surface; made by `start_admin`. `close` ends it and removes its socket file."""
+    """The running admin server, made by `start_admin`. `close` ends it and removes its socket file."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.addresses: tuple[str, ...] = ()
-        """Where it listens, as URLs and as `unix:PATH`."""
+        """The addresses of its listeners, as URLs and `unix:PATH`."""
         self._loop = loop
         self._servers: list[asyncio.AbstractServer] = []
         self._served: list[Server] = []
         self._files: list[SocketFile] = []
 
     async def serve(self, entrance: AdminEntrance, port: ServerPort) -> None:
-        """Take over a listening socket: it is closed by `close`, or by the caller when this fails."""
+        """Serve a listening socket, which `close` closes. When this method raises, the caller closes the socket."""
         settings = HttpSettings(
             default_headers=((b"server", b"asgireload"),),
             head_timeout=10.0,
@@ -102,18 +103,18 @@ class AdminServer:
             server = await self._loop.create_server(
                 crowd.admit, sock=entrance.socket, backlog=ACCEPT_BURST
             )
-        # asyncio takes one figure for the burst and the queue.
+        # asyncio uses its backlog argument for both the accept burst and the queue.
         entrance.socket.listen(BACKLOG)
         self._servers.append(server)
         self._served.append(served)
         self.addresses += (entrance.address,)
 
     async def close(self) -> None:
-        """Stop listening, let open exchanges end for CLOSE_TIMEOUT, drop the rest. May be repeated."""
+        """Stop listening, wait at most CLOSE_TIMEOUT for open exchanges, and abort the rest. Idempotent."""
         for file in self._files:
             file.remove()
         for server in self._servers:
-            # Its wait_closed() also waits for connections, without a deadline (Python 3.12.1).
+            # wait_closed() also waits for connections, without a deadline (since Python 3.12.1).
             server.close()
         self._files.clear()
         self._servers.clear()
@@ -124,9 +125,9 @@ class AdminServer:
 async def start_admin(
     loop: asyncio.AbstractEventLoop, port: ServerPort, entrances: Sequence[AdminEntrance]
 ) -> AdminServer:
-    """Serve what `open_admin` has opened on `loop`. The caller awaits `close()`.
+    """Serve the listeners that `open_admin` has opened, and return the server, which the caller closes.
 
-    Where this fails nothing is served, and the entrances are still the caller's to close.
+    When this function raises, nothing is served, and the caller closes the `entrances`.
     """
     server = AdminServer(loop)
     loop.set_exception_handler(ShortageNotice())
@@ -140,7 +141,7 @@ async def start_admin(
 
 
 async def _end_connections(served: Server) -> None:
-    """Drain politely for CLOSE_TIMEOUT, then drop what is left."""
+    """Drain for at most CLOSE_TIMEOUT, then abort the remaining connections."""
     served.drain.notice.begin(DrainReason.STOP, time.monotonic() + CLOSE_TIMEOUT)
     for connection in tuple(served.live.connections):
         connection.begin_drain()

@@ -1,12 +1,12 @@
-"""Which running server a command means, and proof that it is this one.
+"""Find the running server that a command addresses, and verify its process.
 
-A command names its server by a socket, a pid or a PID file. One without an address may be meant for any server of
-the machine, so it goes to the one that was started in the directory where the command is given; a command that only
-reads may also go to the only one that runs. In every other case nothing is done, and the servers are listed with
-the words that name each.
+A command names its server by a socket, a pid or a PID file. A command without an address is sent to the server that
+was started in the current directory; a command that only reads may also be sent to the only running server. In
+every other case nothing is sent, and the error lists the servers, each with the command that addresses it.
 
-What a pid names is asked of the kernel (`net.unix_table`), so it does not matter who has started the server, with
-which environment, or in which container. Every request to such a server is sent only when this process listens.
+The admin socket of a pid is looked up in the kernel (`net.unix_table`), so it does not matter which user has
+started the server, with which environment, or in which container. Requests are sent only to a socket on which the
+process with this pid listens.
 """
 
 import glob
@@ -27,19 +27,20 @@ from asgireload.net.unix import remove_stale_socket
 from asgireload.net.unix_table import listening_paths, open_sockets
 
 DESCRIBE_TIMEOUT = 1.0
-"""Seconds for each server in a list of several: the list must come even when one of them hangs."""
+"""Seconds that each listed server may take to answer: the list must be complete even when one of them hangs."""
 CLOCK_MARGIN = 2.0
-"""Seconds by which a PID file may seem older than the process that it names: clocks are set, and times rounded."""
+"""Seconds by which a PID file may seem older than its process, since clocks are set and times are rounded."""
 _AUTO_PATH = re.compile(r"/asgireload(?:-\d+)?/(\d+)\.sock")
-"""The end of a path that `--admin-socket auto` has chosen."""
+"""Matches the end of a socket path chosen by `--admin-socket auto`."""
 _OWN_FIELDS = frozenset({"app", "pid", "state", "workers_ready"})
-"""What every version of ours tells in its status."""
+"""Fields that the status of every version of asgireload has."""
 _ANCESTORS = 3
-"""Levels from a worker or template up to its supervisor, and one for what the application starts."""
+"""Most levels from a process up to its supervisor: that of a worker or template, and one more for a process that
+the application starts."""
 
 
 class Address(msgspec.Struct, frozen=True):
-    """How a command names its server; at most one is given."""
+    """How a command names its server; at most one field is given."""
 
     socket: str | None = None
     pid: int | None = None
@@ -47,13 +48,13 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class FoundServer(msgspec.Struct, frozen=True):
-    """A server that was found. `client` sends to its process only."""
+    """A server that was found. `client` sends requests to its process only."""
 
     client: AdminClient
     pid: int
-    """As it is known here. A server in a container may know itself by another one."""
+    """The pid in the pid namespace of this command; a server in a container may have another one there."""
     status: Mapping[str, Any]
-    """What it has told of itself when it was found."""
+    """The answer to GET /status when the server was found."""
 
     @property
     def path(self) -> str:
@@ -61,24 +62,25 @@ class FoundServer(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Application, pid and socket: what a verdict names."""
+        """Application, pid and socket of the server, for messages."""
         return f"{_app(self)}, pid {self.pid}, {self.path}"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A server that runs, for `choose`."""
+    """A socket on which a server listens, for `choose`."""
 
     path: str
     server: FoundServer | None
     problem: str = ""
-    """Why it is not known."""
+    """Why `server` is None."""
 
 
 def find_server(address: Address, words: str, *, acts: bool) -> FoundServer:
-    """Return the server that is meant. `words` is the command, for advice; `acts`: it changes something.
+    """Return the server that a command addresses.
 
-    Raise ControlError, saying what to do, where no server is meant for certain. Socket files that dead servers of
-    this user left behind are removed on the way.
+    `words` is the command, for advice in errors; `acts`: the command changes something. Raise ControlError, with
+    advice, when the server is unknown or ambiguous. Socket files that dead servers of this user have left behind
+    are removed.
     """
     if address.socket is not None:
         return _ask(address.socket)
@@ -98,9 +100,9 @@ def choose(
     acts: bool,
     others: Sequence[int] = (),
 ) -> FoundServer:
-    """Return the server of those `found` that a command without an address means, given in `directory`.
+    """Return the server of those `found` that a command without an address, given in `directory`, is sent to.
 
-    `others` are pids of servers of other users. Raise ControlError.
+    `others` are pids of servers of other users. Raise ControlError when there is none, or more than one.
     """
     if not found:
         text = (
@@ -140,7 +142,7 @@ def _advice(entry: Found, words: str) -> str:
 
 
 def _app(server: FoundServer) -> str:
-    # Told by the server, which may be another user's.
+    # The status comes from a server that may be another user's.
     return printable(str(server.status.get("app") or "(no app)"))
 
 
@@ -149,7 +151,7 @@ def _advice_for_others(others: Iterable[int], words: str) -> list[str]:
 
 
 def _belongs(server: FoundServer, directory: str | None) -> bool:
-    """Whether the server was started in this directory, or has its application from there."""
+    """Return whether the server was started in `directory`, or has its application there."""
     if directory is None:
         return False
     places = (server.status.get("directory"), server.status.get("app_dir"))
@@ -184,10 +186,11 @@ def _find_by_pid_file(pid_file: str) -> FoundServer:
 
 
 def why_stale(told: str, *, written_at: float, began_at: float, is_its_own: bool) -> str:
-    """Return why a PID file does not name the server that has its pid now, as the end of a sentence.
+    """Return why a PID file does not belong to the server that has its pid now, as the end of a sentence.
 
-    Empty: it does. `told` is the PID file that the server writes itself, or empty: then something else may have
-    written one for it, but not before it was started.
+    Empty: the file belongs to the server. `told` is the PID file that the server itself writes. When `told` is
+    empty, another program may have written a PID file for the server, but not before the server was started.
+    `written_at` and `began_at` are wall clock times.
     """
     if told:
         return "" if is_its_own else f"whose pid file is {told}"
@@ -202,7 +205,7 @@ def _find_by_pid(pid: int) -> FoundServer:
     candidates = _candidates(pid)
     failure: ControlError | None = None
     for path in candidates.paths:
-        # Where it lives in a mount namespace of its own, such as a container.
+        # The path of the socket when the process has its own mount namespace, as in a container.
         rooted = f"/proc/{pid}/root{path}"
         for place in (path,) if _is_same(path, rooted) else (path, rooted):
             try:
@@ -210,7 +213,7 @@ def _find_by_pid(pid: int) -> FoundServer:
             except WrongPeerError:
                 continue
             except SilentServerError:
-                raise  # it has been found
+                raise  # the server has been found, and does not answer
             except ControlError as error:
                 failure = failure or error
     if failure is not None:
@@ -232,11 +235,11 @@ def _find_by_pid(pid: int) -> FoundServer:
 
 
 class _Candidates(msgspec.Struct, frozen=True):
-    """Paths of which one may be the admin socket of a process, the likeliest first."""
+    """Paths of sockets of which one may be the admin socket of a process, the likeliest first."""
 
     paths: Sequence[str]
     is_complete: bool
-    """False: its descriptors may not be seen, so only the names of sockets were looked at."""
+    """False: this user may not see the descriptors of the process, so only names of sockets were compared."""
 
 
 def _candidates(pid: int) -> _Candidates:
@@ -246,8 +249,8 @@ def _candidates(pid: int) -> _Candidates:
     except PermissionError:
         return _Candidates([path for path in _readable_table() if _pid_in(path) == pid], False)
     except OSError:
-        return _Candidates([], True)  # it has ended
-    # A socket that its children have, too, is one of the application's.
+        return _Candidates([], True)  # the process has ended
+    # A socket that children of the process have, too, belongs to the application.
     shared = frozenset[int]().union(*map(_sockets_of, children_of(pid)))
     paths = [table[inode] for inode in mine - shared if inode in table]
     return _Candidates(sorted(paths, key=lambda path: (not _is_private(pid, path), path)), True)
@@ -257,11 +260,11 @@ def _sockets_of(child: int) -> frozenset[int]:
     try:
         return open_sockets(child)
     except OSError:
-        return frozenset()  # it has ended meanwhile
+        return frozenset()  # the child has ended
 
 
 def _is_private(pid: int, path: str) -> bool:
-    """Whether a socket has the mode of an admin socket."""
+    """Return whether a socket file has the mode of an admin socket."""
     try:
         return stat.S_IMODE(os.stat(f"/proc/{pid}/root{path}").st_mode) == ADMIN_MODE
     except OSError:
@@ -279,9 +282,9 @@ def _ancestors(pid: int) -> list[int]:
 
 
 def _read_pid(pid_file: str) -> tuple[int, float]:
-    """Return the pid in a file, and when the file was written."""
+    """Return the pid in a file, and the wall clock time at which the file was written. Raise ControlError."""
     try:
-        # A pipe would wait for somebody who writes.
+        # open(2) of a named pipe would wait for a writer.
         with open(pid_file, encoding="ascii", opener=_open_nowait) as file:
             pid = int(file.read(32))
             written_at = os.fstat(file.fileno()).st_mtime
@@ -304,16 +307,16 @@ def _open_nowait(path: str, flags: int) -> int:
 
 
 def _running_paths() -> list[str]:
-    """Every socket in the user's runtime directories on which somebody listens.
+    """Return every socket in the user's runtime directories on which a server listens, and remove stale files.
 
-    A server that is too busy to take a connection counts, so that it is not overlooked; a stale file is removed.
+    A server that is too busy to accept a connection is included.
     """
     paths: list[str] = []
     for directory in runtime_directories():
         try:
             check_directory(directory)
         except ConfigError:
-            # Missing, or made by somebody else: then no server of ours has its socket there.
+            # The directory is missing or another user's, so no server of this user has its socket there.
             continue
         paths += sorted(glob.glob(os.path.join(glob.escape(directory), "*.sock")))
     return [path for path in paths if not remove_stale_socket(path)]
@@ -327,7 +330,7 @@ def _describe(path: str) -> Found:
 
 
 def _pids_of_others(found: Iterable[Found]) -> list[int]:
-    """Return the pids of servers of other users, by the names of their sockets."""
+    """Return the pids of servers of other users, read from the names of their sockets."""
     ours = {entry.path for entry in found}
     directories = runtime_directories()
     return sorted(
@@ -353,7 +356,8 @@ def _pid_in(path: str) -> int | None:
 
 
 def _ask(path: str, pid: int | None = None, timeout: float = ANSWER_TIMEOUT) -> FoundServer:
-    """Return the server behind a socket; with `pid`, only if this process listens there. Raise ControlError."""
+    """Return the server behind a socket. Raise ControlError, also when `pid` is given and another process
+    listens."""
     client = AdminClient(path, pid)
     status, answer = client.request("GET", "/status", timeout)
     if status != 200 or not isinstance(answer, dict) or not answer.keys() >= _OWN_FIELDS:
@@ -362,7 +366,8 @@ def _ask(path: str, pid: int | None = None, timeout: float = ANSWER_TIMEOUT) -> 
             " is it the socket of the application?"
         )
     peer = client.peer
-    # 0: behind a pid namespace. Its own pid is all that is known then, and cannot be asked of the kernel.
+    # The kernel reports pid 0 for a process in a pid namespace that is not visible here. Only the pid from its
+    # status is known then, and it cannot be verified.
     known = peer.pid if peer is not None else 0
     return FoundServer(AdminClient(path, known or None), known or answer["pid"], answer)
 

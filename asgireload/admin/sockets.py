@@ -1,8 +1,8 @@
-"""Where the admin sockets of a host live, and how they are opened and removed.
+"""Open the sockets of the admin server.
 
-The Unix socket `<pid>.sock` lies in a runtime directory of the user, and the permissions of both are
-all that guards it: so a directory that another user could have prepared is refused, not repaired.
-Finding a running server by its socket is left to `client`, serving to `server`.
+The Unix socket `<pid>.sock` is in a runtime directory of the user, and only the permissions of both protect it: so
+a directory that another user could have prepared is refused, not repaired. `servers` finds a running server by its
+socket, and `server` serves it.
 """
 
 import os
@@ -16,9 +16,9 @@ from asgireload.net.unix import open_unix
 
 AUTO = "auto"
 BACKLOG = 128
-"""Operators and probes: far fewer than clients, and a full queue only makes them wait."""
+"""Length of the accept queue: operators and probes are few, and a full queue only makes them wait."""
 ADMIN_MODE = 0o600
-"""Of an admin socket."""
+"""File mode of an admin socket."""
 MAX_PATH_BYTES = 107
 """`sun_path` holds 108 bytes with the terminating zero (unix(7))."""
 
@@ -26,15 +26,16 @@ MAX_PATH_BYTES = 107
 def runtime_directories(
     environ: Mapping[str, str] = os.environ, uid: int | None = None
 ) -> tuple[str, ...]:
-    """Return the places where a server of this user may keep its socket, the preferred one first.
+    """Return the directories where a server of this user may have its socket, the preferred one first.
 
-    A server uses the first; whoever looks for servers looks in all, because a service and a login
-    shell of one user can have different environments.
+    A server uses the first one. A search for servers uses all of them, because a service and a login shell of one
+    user can have different environments.
     """
     user = os.geteuid() if uid is None else uid
     bases = []
     configured = environ.get("XDG_RUNTIME_DIR", "")
-    # Kept by `sudo -E`, so it may belong to another user; the specification rules that out.
+    # `sudo -E` keeps the variable, so the directory may belong to another user, which the XDG base directory
+    # specification rules out.
     if os.path.isabs(configured) and _is_directory_of(configured, user):
         bases.append(configured)
     login = f"/run/user/{user}"
@@ -49,7 +50,7 @@ def make_runtime_directory() -> str:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        pass  # Whose it is, and of what kind, is checked below.
+        pass  # check_directory() below checks owner and type
     except OSError as error:
         raise ConfigError(
             f"the directory {path} for the admin socket cannot be made ({error.strerror}): "
@@ -83,10 +84,10 @@ def open_admin_unix(
 ) -> socket.socket:
     """Return a listening, non-blocking Unix socket at `path`, whose file has `mode` and belongs to `owner`.
 
-    `auto` means `<pid>.sock` in the runtime directory. A socket file that nobody listens on any more is
-    replaced. The caller closes the socket and removes its file, see `net.unix.SocketFile`. Raise
-    ConfigError for a directory or path that cannot be trusted or is too long, ListenError when the
-    socket cannot be made or somebody listens there.
+    `auto` means `<pid>.sock` in the runtime directory, with mode 0600. A stale socket file is replaced. The caller
+    closes the socket and removes its file (`net.unix.SocketFile`). Raise ConfigError for a directory that cannot be
+    trusted or a path that is too long, and ListenError when the socket cannot be created or another process listens
+    at `path`.
     """
     if path == AUTO:
         path = os.path.join(make_runtime_directory(), f"{os.getpid()}.sock")
@@ -102,7 +103,7 @@ def open_admin_unix(
 
 
 def open_admin_tcp(host: str, port: int) -> socket.socket:
-    """Return a listening, non-blocking TCP socket; port 0 takes a free one. The caller closes it.
+    """Return a listening, non-blocking TCP socket, which the caller closes; port 0 chooses a free port.
 
     Raise ListenError when the address cannot be bound.
     """
@@ -114,7 +115,7 @@ def open_admin_tcp(host: str, port: int) -> socket.socket:
         raise ListenError(f"admin_host {host!r}: {error.strerror}") from error
     failure: OSError | None = None
     for family, _, _, _, address in addresses:
-        # The protocol is named because asyncio sets TCP_NODELAY only where it sees it.
+        # asyncio sets TCP_NODELAY only on sockets whose protocol is IPPROTO_TCP.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The file that holds the bearer token of the admin port. Comparing tokens is left to `access`."""
+"""Read the file that holds the bearer token of the admin port. `access` compares tokens."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ import stat
 from asgireload.errors import ConfigError
 
 MAX_TOKEN_BYTES = 4096
-"""Fits every header limit in common use, so a token that is accepted here can also be sent."""
+"""Longest token; it is below all common header limits, so an accepted token can also be sent."""
 
 
 def read_token_file(path: str) -> str:
@@ -16,7 +16,7 @@ def read_token_file(path: str) -> str:
     that an Authorization header can carry.
     """
     try:
-        # O_NONBLOCK: a path that turns out to be a pipe must not hold the start for ever.
+        # O_NONBLOCK: open(2) of a named pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigError(f"admin_token_file {path!r}: {error.strerror}") from error

@@ -1,7 +1,7 @@
-"""What --check-config looks at on disk: all that a start would need and that can be known without one.
+"""The checks of --check-config: the files, directories and modules that a start would need.
 
-No code of the application runs, no address is bound and nothing is written: a server with the same configuration
-may be running. Every problem is told, not only the first.
+No code of the application runs, no address is bound and nothing is written, since a server with the same
+configuration may be running. All problems are reported, not only the first.
 """
 
 import os
@@ -24,20 +24,20 @@ from asgireload.net.addresses import UnixAddress, addresses_of
 from asgireload.supervisor.requirements import check_requirements
 
 _STREAM = "-"
-"""A log that goes to a standard stream."""
+"""The name of a log that is written to a standard stream."""
 
 
 class Findings(msgspec.Struct):
-    """Each text names the place that the value came from."""
+    """The result of the checks. A text names the origin of the value, where it has one."""
 
     problems: list[str] = msgspec.field(default_factory=list)
-    """A start would fail."""
+    """Problems that would make a start fail."""
     doubts: list[str] = msgspec.field(default_factory=list)
-    """A start would warn."""
+    """Problems of which a start would warn."""
 
 
 def look_around(loaded: Loaded, directory: str) -> Findings:
-    """Return what is wrong with what a checked configuration names. Relative paths start at `directory`."""
+    """Check the files, directories and modules that a configuration names. Relative paths start at `directory`."""
     config = loaded.config
     findings = Findings()
 
@@ -55,7 +55,7 @@ def look_around(loaded: Loaded, directory: str) -> Findings:
     try:
         check_requirements(config)
     except AsgireloadError as error:
-        findings.problems.append(str(error))  # it names its option
+        findings.problems.append(str(error))  # the text names the option
     if config.log_config is not None:
         path = config.log_config
         attempt("log_config", lambda: read_user_config(path))
@@ -90,7 +90,7 @@ def _look_at_paths(config: Config, directory: str) -> Iterator[tuple[str, str]]:
 
 
 def _paths_to_be_made(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield option and path of every file that a start writes."""
+    """Yield option and path of each file and socket that a start creates."""
     if config.pid_file is not None:
         yield "pid_file", config.pid_file
     if config.error_log_file != _STREAM:
@@ -111,7 +111,7 @@ def _sockets(config: Config) -> Iterator[tuple[str, str]]:
 def _look_at_imports(config: Config, directory: str) -> Iterator[tuple[str, str]]:
     app_dir = os.path.realpath(os.path.join(directory, config.app_dir))
     if not os.path.isdir(app_dir):
-        return  # told already
+        return  # _look_at_paths reports it
     for name, import_string in (
         ("app", config.app),
         ("ssl_context_factory", config.ssl_context_factory),
@@ -159,5 +159,5 @@ def _why_no_socket(path: str) -> str | None:
     try:
         is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
     except OSError:
-        return None  # nothing is there, or the directory was told
+        return None  # the path does not exist, or the directory is reported
     return None if is_socket else "a file that is no socket is there; it would not be replaced"

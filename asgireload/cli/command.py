@@ -1,4 +1,4 @@
-"""The command that serves, as click knows it: help, checks, and every command line that is not plain."""
+"""The click command that serves: help, --check-config, and every command line that `read_plain` does not parse."""
 
 import platform
 from importlib.util import find_spec
@@ -16,12 +16,12 @@ from asgireload.http1 import reader
 
 
 def is_compiled() -> bool:
-    """Whether the modules that run for every request were compiled when the package was built."""
+    """Return whether the modules that run for each request were compiled when the package was built."""
     return not (reader.__file__ or "").endswith(".py")
 
 
 def version_text() -> str:
-    """Return one line: our version, Python's, and which optional parts are installed."""
+    """Return one line with the versions of asgireload and Python, and the optional packages that are installed."""
     parts = ", ".join(
         f"{name} {'installed' if find_spec(name) else 'not installed'}"
         for name in ("uvloop", "httptools")
@@ -44,7 +44,7 @@ class _ServeCommand(click.Command):
 
 
 class _WholeHelp(_ServeCommand):
-    """The same command, whose help shows every option."""
+    """The command that serves, with a help text that shows every option."""
 
     shows_all = True
 
@@ -57,14 +57,14 @@ def _read(
     check_config: bool,
     **values: object,
 ) -> Words | int:
-    """Return what to serve, or the exit status of what was asked for instead."""
+    """Return the command line of a server, or the exit status after --print-config or --check-config."""
     words = Words(app_argument, config_file, flag_values(serve_command, values))
     if print_config:
         click.echo(render_config(load_words(words)), nl=False)
         return 0
     if not check_config:
         return words
-    # Help and versions do without what a start imports.
+    # Imported late: --help and --version do not need these modules.
     from asgireload.cli.checking import look_around
     from asgireload.supervisor.start import launch_directory
 

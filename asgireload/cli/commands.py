@@ -1,5 +1,7 @@
-"""Names of the commands for a running server, and how a mistake is told. The first word decides what else is
-imported."""
+"""Names of the commands for a running server, and error reports.
+
+`cli/main.py` reads the first word with this module, and then imports only what its command needs.
+"""
 
 import os
 import sys
@@ -17,9 +19,10 @@ COMMAND_HELP: dict[str, str] = {
 
 
 def check_first_word(words: Sequence[str]) -> None:
-    """Raise ConfigError for the mistyped name of a command, unless a module in the working directory has it.
+    """Raise ConfigError when the first word is a mistyped command, unless the working directory has a module of
+    that name.
 
-    An import string has a colon, so a word without one is a mistake in any case.
+    Words with a colon are import strings. Other words without a similar command are reported later.
     """
     word = words[0] if words else "-"
     if word.startswith("-") or ":" in word:
@@ -33,6 +36,6 @@ def check_first_word(words: Sequence[str]) -> None:
 
 
 def report(text: str, status: int) -> int:
-    """Tell a mistake on standard error; return the exit status given."""
+    """Print an error on standard error; return `status`, the exit status."""
     print(f"asgireload: error: {text}", file=sys.stderr)
     return status

@@ -1,7 +1,7 @@
 """Commands for a running server: reload, reload-certificates, status, stop, scale.
 
-They reach it through its admin socket. Exit statuses are for deploy scripts: 0 done, 1 refused, failed
-or reverted (status: not at full strength), 2 usage, 3 no server reached.
+The commands send requests to the admin socket of the server. Exit statuses are for deploy scripts: 0 done, 1
+refused, failed or reverted (status: not at full strength), 2 usage, 3 no server reached.
 """
 
 import json
@@ -33,7 +33,7 @@ NOT_DONE = 1
 UNREACHED = 3
 
 ANSWER_MARGIN = 5.0
-"""Seconds by which we wait longer than we asked the server to, so that its answer wins."""
+"""Seconds by which the client waits longer than the server, so that the answer of the server arrives first."""
 
 _AT_FULL_STRENGTH = frozenset({"serving", "reloading"})
 _ADMIN_SOCKET_VARIABLE = OPTIONS["admin_socket"].variable
@@ -53,7 +53,7 @@ def _reload(server: FoundServer, *, wait: bool, timeout: float | None) -> int:
     path = "/reload"
     if wait:
         path += "?wait=1" if timeout is None else f"?wait=1&timeout={timeout:g}"
-    # Without a limit of ours the server's own deadlines bound a reload.
+    # Without a limit here the deadlines of the server bound a reload.
     limit = None if wait and timeout is None else (timeout or 10.0) + ANSWER_MARGIN
     with Progress(server) if wait else nullcontext():
         status, answer = server.client.request("POST", path, timeout=limit)
@@ -120,7 +120,11 @@ def _scale(server: FoundServer, *, workers: int) -> int:
 
 
 def _open_process(server: FoundServer) -> int:
-    """Return a descriptor that becomes readable when the server's process ends (pidfd_open(2))."""
+    """Return a descriptor that becomes readable when the server's process ends (pidfd_open(2)). The caller closes
+    it.
+
+    Raise ControlError.
+    """
     try:
         return os.pidfd_open(server.pid)
     except OSError as error:
@@ -132,7 +136,7 @@ def _open_process(server: FoundServer) -> int:
 def _wait_ended(server: FoundServer, handle: int, timeout: float | None) -> bool:
     """Return whether the process has ended within `timeout` seconds.
 
-    Raise ControlError when it is stopped, or does not answer any more: it would not end by itself.
+    Raise ControlError when the process is stopped or does not answer any more, since it would not end then.
     """
     waiter = select.poll()
     waiter.register(handle, select.POLLIN)
@@ -157,12 +161,12 @@ def _member(answer: object, name: str) -> object:
 
 
 def _show(text: str) -> None:
-    """Print what the server has told, which may be another user's: nothing in it may steer the terminal."""
+    """Print text from the server with control characters escaped: the server may be another user's."""
     click.echo(block(text), nl=False)
 
 
 def _name(server: FoundServer) -> None:
-    """Say which server has done it: one that was found without an address may be another than was meant."""
+    """Print the name of the server: one that was found without an address may not be the intended one."""
     click.echo(f"  server: {server.name}")
 
 
@@ -180,7 +184,7 @@ def _error(text: str) -> int:
 def _command(
     name: str, action: Callable[..., int], params: list[click.Parameter], *, acts: bool = True
 ) -> click.Command:
-    """Make a command that finds the server, then does `action` with it."""
+    """Return a command that finds the server and calls `action` with it."""
 
     def callback(
         *, admin_socket: str | None, pid: int | None, pid_file: str | None, **values: object
@@ -211,7 +215,7 @@ def _command(
 
 
 def _words(name: str, values: Mapping[str, object]) -> str:
-    """Return the command as it is to be given again, with an address."""
+    """Return the command and its options, for advice that adds an address."""
     given = [name]
     if values.get("workers") is not None:
         given.append(str(values["workers"]))

@@ -1,4 +1,4 @@
-"""Flags made from the option table, and how help shows them."""
+"""Flags made from the option table, and their help."""
 
 from collections.abc import Mapping
 
@@ -29,11 +29,11 @@ COMMON = (
     "log_level",
     "access_log",
 )
-"""The options that most servers need: --help shows these, --help-all every one."""
+"""The options that most servers need: --help shows these, and --help-all shows every option."""
 
 
 class OptionFlag(click.Option):
-    """A flag of one row; click only splits the words, the row's kind reads the value."""
+    """A flag of one row of the option table. click only splits the words; the kind of the row parses the value."""
 
     def __init__(self, option: Option, kind: Kind, names: tuple[str, ...], param: str) -> None:
         self.option = option
@@ -57,7 +57,7 @@ class OptionFlag(click.Option):
 
 
 def option_flags() -> list[click.Parameter]:
-    """Return a click parameter for every row of the table, and those in another unit."""
+    """Return a click parameter for every row of the option table, and for its aliases in other units."""
     flags: list[click.Parameter] = []
     for option in OPTIONS.values():
         flags.append(OptionFlag(option, option.kind, (option.flag, *option.aliases), option.name))
@@ -69,7 +69,7 @@ def option_flags() -> list[click.Parameter]:
 
 
 def flag_values(command: click.Command, values: Mapping[str, object]) -> list[FlagValue]:
-    """Return what was given on the command line, out of click's values by parameter name."""
+    """Return the flags that were given on the command line; `values` are click's values by parameter name."""
     given: list[FlagValue] = []
     for param in command.params:
         raw = values.get(param.name or "")
@@ -79,7 +79,7 @@ def flag_values(command: click.Command, values: Mapping[str, object]) -> list[Fl
 
 
 def default_text(option: Option) -> str:
-    """Return the default as help shows it; empty where there is nothing to show."""
+    """Return the default as help shows it; empty when there is no default."""
     if option.default in (None, "", ()):
         return ""
     if option.is_pair:
@@ -90,7 +90,7 @@ def default_text(option: Option) -> str:
 
 
 def explain_unknown(flag: str, command: click.Command) -> str:
-    """Return what to do in place of a flag that the command does not have."""
+    """Return the error text for a flag that the command does not have, with advice if there is some."""
     advice = explain_flag(flag) if any(isinstance(p, OptionFlag) for p in command.params) else None
     if advice is None:
         known = (name for param in command.params for name in (*param.opts, *param.secondary_opts))
@@ -102,7 +102,7 @@ def explain_unknown(flag: str, command: click.Command) -> str:
 def format_common(
     command: click.Command, context: click.Context, formatter: click.HelpFormatter
 ) -> None:
-    """Write the options that most servers need, then those that are not of the table."""
+    """Write the options that most servers need, then those that are not in the option table."""
     by_name: dict[str, tuple[str, str]] = {}
     others: list[tuple[str, str]] = []
     for param in command.get_params(context):
@@ -120,7 +120,7 @@ def format_common(
 def format_groups(
     command: click.Command, context: click.Context, formatter: click.HelpFormatter
 ) -> None:
-    """Write the options of the table by group, then the others."""
+    """Write the options of the option table by group, then the others."""
     by_group: dict[str, list[tuple[str, str]]] = {}
     for param in command.get_params(context):
         record = param.get_help_record(context)
@@ -135,5 +135,5 @@ def format_groups(
 def _longest(param: OptionFlag, raw: object) -> str:
     if raw is False and param.secondary_opts:
         return param.secondary_opts[0]
-    # The row's own flag where it has several: an alias cannot be told from it.
+    # The row's own flag when it has aliases: click does not report which spelling was given.
     return param.opts[0]

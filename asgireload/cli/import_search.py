@@ -1,8 +1,8 @@
-"""Where an import string leads, found out without importing anything: no code of the application runs.
+"""Check an import string without importing anything, so that no code of the application runs.
 
-Python's own finders say which file a module has, from a directory, a ZIP archive or an editable installation.
-Where a package decides at run time where its modules are, or a module makes its attributes then, nothing is said:
-only what is missing for certain is a problem.
+Python's finders locate the file of a module in a directory, a ZIP archive or an editable installation. When a
+package decides at run time where its modules are, or a module creates attributes at run time, no problem is
+reported: only a name that is certainly missing is a problem.
 """
 
 import ast
@@ -24,19 +24,19 @@ _MAKES_NAMES = frozenset({"globals", "vars", "locals", "exec", "eval", "setattr"
 class _Module(msgspec.Struct, frozen=True):
     name: str
     source: str | None
-    """None: it has none, or is a namespace package."""
+    """None when the module has no source, or is a namespace package."""
     places: tuple[str, ...] = ()
-    """Where a package has its modules."""
+    """The `__path__` of a package."""
 
 
 class _LostError(Exception):
-    """The search cannot be certain from here on."""
+    """The search cannot be certain: a package may change its `__path__` or `sys.modules` when it is imported."""
 
 
 def find_fault(import_string: str, directory: str, path: Sequence[str]) -> str | None:
-    """Return why `<module>:<attribute>` cannot be imported; None if it can, or if only importing it would tell.
+    """Return why `<module>:<attribute>` cannot be imported; None if it can, or if only an import could show it.
 
-    The module is looked for in `directory`, then in `path`, as `app.load_attribute` does.
+    The module is searched in `directory` and then in `path`, as `app.load_attribute` does.
     """
     module_name, _, attribute = import_string.removesuffix("()").partition(":")
     try:
@@ -69,7 +69,7 @@ def find_fault(import_string: str, directory: str, path: Sequence[str]) -> str |
 
 
 def bound_names(tree: ast.Module) -> set[str] | None:
-    """Return the names that a module gives itself when it is imported; None where it can give itself any. Pure."""
+    """Return the names that an import of a module binds in it; None when it may bind any name. Pure."""
     names: set[str] = set()
     for node in _nodes_of_scope(tree):
         match node:
@@ -94,12 +94,12 @@ def bound_names(tree: ast.Module) -> set[str] | None:
             case ast.Call(func=ast.Name(id=called)) if called in _MAKES_NAMES:
                 return None
             case ast.Attribute(attr="modules"):
-                return None  # sys.modules: it may put another module in its place
+                return None  # sys.modules: the module may replace itself
     return None if names & {"*", "__getattr__"} else names
 
 
 def _nodes_of_scope(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that are evaluated in the module's own scope."""
+    """Yield the nodes that are evaluated in the scope of the module."""
     for child in ast.iter_child_nodes(tree):
         yield child
         if not isinstance(
@@ -109,7 +109,7 @@ def _nodes_of_scope(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _find_module(name: str, path: Sequence[str]) -> _Module | str:
-    """Return the module, or the quoted name of what is missing. Raise _LostError, and what reading raises."""
+    """Return the module, or the quoted name of the missing one. Raise _LostError, and exceptions of the loader."""
     places = tuple(path)
     parts = name.split(".")
     package: _Module | None = None
@@ -130,7 +130,7 @@ def _find_module(name: str, path: Sequence[str]) -> _Module | str:
 
 
 def _is_made_up(package: _Module) -> bool:
-    """Whether it may decide when it is imported which modules it has."""
+    """Return whether a package may change its modules when it is imported."""
     source = package.source or ""
     return "__path__" in source or "sys.modules" in source
 
@@ -139,7 +139,7 @@ def _find_in(full_name: str, places: Iterable[str]) -> _Module | None:
     portions: list[str] = []
     for place in places:
         finder = pkgutil.get_importer(place or os.getcwd())
-        # Typed for any finder, of which only those of paths are here.
+        # The annotation covers every kind of finder; these are path entry finders.
         spec = cast("Any", finder).find_spec(full_name) if finder is not None else None
         if spec is None:
             continue
@@ -150,7 +150,7 @@ def _find_in(full_name: str, places: Iterable[str]) -> _Module | None:
 
 
 def _find_elsewhere(full_name: str) -> _Module | None:
-    """Ask the finders that do not look at paths: built-in modules, editable installations."""
+    """Return the module from finders other than PathFinder: built-in modules, editable installations."""
     for finder in sys.meta_path:
         if finder is PathFinder:
             continue
@@ -174,5 +174,5 @@ def _names_beside(directory: str) -> list[str]:
     try:
         names = os.listdir(directory)
     except OSError:
-        return []  # only a suggestion is lost
+        return []  # only the suggestion is missing then
     return [name.removesuffix(".py") for name in names if not name.startswith((".", "_"))]

@@ -1,17 +1,17 @@
 """The command line: `asgireload APP [options]` serves, the other commands talk to a running server.
 
-    0  clean end, or the command did what it was asked
+    0  clean end, or the command succeeded
     1  a reload failed or was reverted; status: the server is not at full strength
     2  usage: a flag, variable or file value cannot be used
     3  the server could not start; commands: no server was reached
     4  the server gave up on a crash loop
     5  the server has stopped, but the application's lifespan shutdown did not succeed
 
-The first argument decides: the name of a command is that command, anything else begins serving. An
-application cannot be mistaken for a command, since its import string has a colon.
+When the first argument is the name of a command, that command runs; anything else starts a server. An application
+cannot be mistaken for a command, since its import string has a colon.
 
-What a server does not need is imported where it is needed: it would take time at each start, and stay in
-the memory of the supervisor.
+Modules that a server does not need are imported late: they would slow each start, and stay in the memory of the
+supervisor.
 """
 
 import sys
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AsgireloadError as error:
         return report(str(error), error.exit_code)
     except KeyboardInterrupt:
-        # Only where there was nothing to serve, or in a waiting command.
+        # Raised only when no server was started, or in a waiting command.
         return 130
 
 
@@ -53,8 +53,8 @@ def _control(words: Sequence[str]) -> int:
 
 def _begin_serving(words: Sequence[str], *, is_program: bool) -> int:
     open_missing_streams()
-    # From now on a signal waits for its handler. A reload that is asked for a moment too early would end
-    # the process, and Ctrl-C would interrupt an import, which not every library survives.
+    # Signals are blocked until their handlers are set. Otherwise an early SIGHUP would end the process, and Ctrl-C
+    # would interrupt an import, which some libraries do not survive.
     before = signals.hold()
     early_template = EarlyTemplate()
     try:
@@ -62,7 +62,7 @@ def _begin_serving(words: Sequence[str], *, is_program: bool) -> int:
             early_template.begin(is_program=is_program)
         status = _serve(words, early_template)
         if is_program:
-            # A signal that comes now would end the process with another status.
+            # A signal would end the process with another status now.
             signals.ignore()
         return status
     finally:

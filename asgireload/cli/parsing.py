@@ -1,4 +1,4 @@
-"""Run a command of click's, and say its mistakes in our words."""
+"""Run a click command, and report usage errors in the format of asgireload."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from asgireload.cli.flags import explain_unknown
 
 
 def run_command(command: click.Command, words: Sequence[str]) -> object:
-    """Return what the command returns, or the exit status after its mistake has been told."""
+    """Return the result of the command, or the exit status after a usage error has been reported."""
     try:
         return command.main(list(words), prog_name="asgireload", standalone_mode=False)
     except click.ClickException as error:

@@ -1,4 +1,4 @@
-"""While a command waits for a server, say what the server waits for."""
+"""Show what a server waits for while a command waits for the server."""
 
 import threading
 import time
@@ -13,13 +13,16 @@ from asgireload.errors import ControlError
 from asgireload.log.escaping import block
 
 LOOK_INTERVAL = 2.0
-"""Seconds between two looks, and before the first: most reloads and stops are over by then."""
+"""Seconds between two requests, and before the first one: most reloads and stops have ended by then."""
 TOLD_INTERVAL = 10.0
 LOOK_TIMEOUT = 5.0
 
 
 class Progress:
-    """`with Progress(server):` around what waits. Lines go to standard error: what is printed is the verdict."""
+    """A context manager for a request that waits: a thread prints what the server waits for to standard error.
+
+    Standard output is for the verdict.
+    """
 
     def __init__(self, server: FoundServer) -> None:
         self._server = server
@@ -39,7 +42,7 @@ class Progress:
         while not self._is_over.wait(LOOK_INTERVAL):
             text = render_waiting(self._ask())
             gist = gist_of(text)
-            # What is seen once may be over in a moment, unless a worker has said what holds it.
+            # A text is shown when it was seen twice, or when a worker has reported what is open in it.
             is_lasting = gist == seen or "\n  " in text
             seen = gist
             is_news = gist != told or time.monotonic() >= told_at + TOLD_INTERVAL
@@ -51,11 +54,11 @@ class Progress:
         try:
             status, answer = self._server.client.request("GET", "/status", LOOK_TIMEOUT)
         except ControlError:
-            # Whoever waits is told by the request that waits, or by the end of the process.
+            # The waiting request, or the end of the process, reports the failure.
             return {}
         return answer if status == 200 and isinstance(answer, dict) else {}
 
 
 def gist_of(text: str) -> str:
-    """Return a text without its figures: seconds go by in it, and that alone is not worth a line. Pure."""
+    """Return a text without its digits, so that a change of seconds alone is no news. Pure."""
     return "".join(char for char in text if not char.isdigit())

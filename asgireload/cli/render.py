@@ -1,4 +1,4 @@
-"""Answers of a running server as plain text. Pure: JSON of `admin/port.py` in, text out."""
+"""Render answers of a running server, which are JSON of the snapshots in `admin/port.py`, as plain text. Pure."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _HEADINGS = (
 
 
 def render_ticket(answer: Mapping[str, Any]) -> str:
-    """Return a line that says which reload serves the request."""
+    """Return the line about a requested reload: its id and state, and what it waits for."""
     ticket = msgspec.convert(answer, ReloadTicket)
     joined = ", which others asked for too" if ticket.coalesced else ""
     waits = f" It waits for {ticket.waits_for}." if ticket.waits_for else ""
@@ -41,7 +41,7 @@ def render_ticket(answer: Mapping[str, Any]) -> str:
 
 
 def render_status(answer: Mapping[str, Any], pid: int, path: str) -> str:
-    """Return everything that `asgireload status` shows; `pid` and `path` are those that the server was found by."""
+    """Return the output of `asgireload status`; `pid` and `path` are those by which the server was found."""
     status = msgspec.convert(answer, StatusSnapshot)
     ready = f"{status.workers_ready} of {status.workers_wanted} ready"
     if status.workers_old:
@@ -82,7 +82,10 @@ def render_status(answer: Mapping[str, Any], pid: int, path: str) -> str:
 
 
 def render_waiting(answer: Mapping[str, Any]) -> str:
-    """Return who waits for workers, and for what in them; empty: nobody. `answer`: a status, or nothing."""
+    """Return what waits for workers to drain, and what is open in the workers; empty: nothing waits.
+
+    `answer`: a status, or an empty mapping.
+    """
     if not answer.get("waits_for"):
         return ""
     status = msgspec.convert(answer, StatusSnapshot)
@@ -95,7 +98,7 @@ def render_waiting(answer: Mapping[str, Any]) -> str:
 
 
 def render_certificates(answer: Mapping[str, Any]) -> str:
-    """Return the certificates that clients are shown."""
+    """Return a table of the certificates in use."""
     certificates = msgspec.convert(answer["certificates"], tuple[CertificateSnapshot, ...])
     if not certificates:
         return "The context factory was called again.\n"
@@ -116,12 +119,12 @@ def _certificate_lines(certificates: Sequence[CertificateSnapshot]) -> list[str]
 
 
 def format_date(seconds: float) -> str:
-    """Return a wall clock time, in UTC as certificates have it."""
+    """Return a wall clock time, in seconds since the epoch, as text in UTC, as certificates use it."""
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds)) + " UTC"
 
 
 def render_reload(answer: Mapping[str, Any]) -> str:
-    """Return a verdict with its steps, and the traceback of what failed."""
+    """Return a reload with its verdict and steps, and the traceback of a failure."""
     return _reload(msgspec.convert(answer, ReloadSnapshot))
 
 
@@ -171,7 +174,7 @@ def _what_serves(reload: ReloadSnapshot) -> str:
 
 
 def _old_workers(reload: ReloadSnapshot) -> list[str]:
-    """Return a line that accounts for every worker that the reload has replaced."""
+    """Return a line that counts the workers that the reload has replaced, or nothing."""
     counts = (
         (reload.workers_drained, "drained"),
         (reload.workers_killed, "killed at the deadline"),

@@ -1,4 +1,4 @@
-"""`asgireload APP [options]`: settle the configuration, then hand it to the supervisor."""
+"""`asgireload APP [options]`: load and check the configuration, then run the supervisor."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ from asgireload.supervisor.early_template import EarlyTemplate
 
 
 def serve_words(words: Words, early_template: EarlyTemplate) -> int:
-    """Serve what the command line asks for; return the exit status. Raise ConfigError or LogConfigError."""
+    """Run the server of a command line; return the exit status. Raise ConfigError or LogConfigError."""
     loaded = load_words(words)
     check(loaded)
     announce(loaded)
@@ -35,7 +35,7 @@ def serve_words(words: Words, early_template: EarlyTemplate) -> int:
 
 
 def load_words(words: Words) -> Loaded:
-    """Return the configuration, with files looked for in the working directory. Raise ConfigError."""
+    """Return the configuration; configuration files are searched in the working directory. Raise ConfigError."""
     flags = [*words.flags]
     if words.app is not None:
         flags.append(FlagValue("app", "APP", words.app, OPTIONS["app"].kind))
@@ -43,12 +43,12 @@ def load_words(words: Words) -> Loaded:
 
 
 def serve(config: Config, early_template: EarlyTemplate) -> int:
-    """Serve until told to stop; return the exit status. The early template is the caller's to end."""
-    # The supervisor brings much that help and checks do without.
+    """Serve until the server is stopped; return the exit status. The caller ends the early template."""
+    # Imported late: help and checks do not need the supervisor.
     from asgireload.supervisor.start import run
 
     if config.reload:
-        # Templates are forked from a library base, which needs the processor now.
+        # Templates are forked from a library base, which needs the CPU now.
         early_template.end()
         from asgireload.development.settings import development_config
         from asgireload.development.supervisor.mode import Development
@@ -60,7 +60,7 @@ def serve(config: Config, early_template: EarlyTemplate) -> int:
 
 
 def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:
-    """Do what `asgireload.run()` does: serve, then end the process unless all went well.
+    """Serve, as `asgireload.run()`; raise SystemExit when the exit status is not 0.
 
     Raise ConfigError for keywords that cannot be used.
     """
@@ -82,7 +82,7 @@ def run_with_keywords(app: object, keywords: Mapping[str, object]) -> None:
 
 
 def check(loaded: Loaded) -> None:
-    """Raise ConfigError for what the option table cannot know: import strings, formats, addresses."""
+    """Raise ConfigError for values that the option table does not check: import strings, formats, addresses."""
     if not loaded.config.app:
         raise ConfigError(
             "no application was given: asgireload APP, such as asgireload main:app\n"
@@ -101,7 +101,7 @@ def check(loaded: Loaded) -> None:
             raise ConfigError(f"{_place(loaded, 'ssl_context_factory')}: {error}") from error
     access_log_format = loaded.config.access_log_format
     if access_log_format is not None:
-        # Formats bring much along, and few servers are given one.
+        # Imported late: few servers have a format, and the module imports many others.
         from asgireload.http.access_format import check_format
 
         try:
@@ -144,7 +144,7 @@ def _place(loaded: Loaded, name: str) -> str:
 
 
 def announce(loaded: Loaded) -> None:
-    """Log how the configuration came about. Raise LogConfigError when that cannot be logged."""
+    """Set up logging, and log notices and warnings about the configuration. Raise LogConfigError."""
     begin_logging(loaded.config)
     logger = logging.getLogger("asgireload.error")
     for notice in loaded.notices:

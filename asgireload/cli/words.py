@@ -1,8 +1,8 @@
-"""A plain command line, taken apart by the option table. Pure.
+"""Parse a plain command line with the option table. Pure.
 
-Plain is what begins nearly every server: known flags with their values, and one application. Everything
-else (help, mistakes, short flags run together) is left to click, which takes long to import and would stay in
-memory for as long as the server runs. Where words are plain, click reads the same from them.
+A plain command line has known flags with their values and at most one application, as nearly every server is
+started. click parses all others (help, mistakes, combined short flags); its import takes long, and it would stay in
+memory as long as the server runs. click parses a plain command line to the same result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ CONFIG_FLAGS = ("-c", "--config")
 
 
 class Words(Struct, frozen=True):
-    """What a command line says of what is to be served."""
+    """The parsed command line of a server."""
 
     app: str | None
     config_file: str | None
@@ -27,18 +27,18 @@ class _Flag(Struct, frozen=True):
     """One spelling of an option on the command line."""
 
     place: int
-    """Spellings of one place are one parameter; values are given in this order."""
+    """Spellings with the same place are one parameter; flags are returned in this order."""
     name: str
-    """The option's."""
+    """The name of the option."""
     shown: str
-    """The spelling that errors name: an alias with the same meaning cannot be told from the option's own."""
+    """The spelling that errors name; it is the option's own for an alias, as with click."""
     kind: Kind
     is_on: bool | None = None
-    """What the flag says by itself; None where a value follows."""
+    """The value of a flag without an argument; None when a value follows."""
 
 
 def read_plain(words: Sequence[str]) -> Words | None:
-    """Return what a plain command line says; None for one that is not plain."""
+    """Return the parsed command line; None when it is not plain."""
     spellings = _spellings()
     app: str | None = None
     config_file: str | None = None
@@ -64,7 +64,7 @@ def read_plain(words: Sequence[str]) -> Words | None:
         elif not spelling.startswith("--"):
             return None
         if not text or text.startswith("-"):
-            return None  # perhaps it was forgotten
+            return None  # the value may have been forgotten
         if flag is None:
             config_file = text
         elif isinstance(flag.kind, Several):

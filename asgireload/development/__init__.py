@@ -1,1 +1,1 @@
-"""What only `--reload` needs, in each process, and the watcher and pages that come with it."""
+"""The parts of each process that only `--reload` needs, with the file watcher and the pages for the browser."""

@@ -1,8 +1,8 @@
-"""The end of a template: it cleans up what its import has made, once, and leaves nothing running.
+"""The end of a template: cleanup of what its import has made, done once, and of the processes that it has started.
 
-As long as it had workers, only what `worker/inherited.py` has taken from them is done here. Without any it ends
-as a program does, with all exit handlers. The supervisor lets it go when the last worker of its generation
-is gone, and kills it when it takes too long.
+A template that has forked workers runs only the cleanup that `worker/inherited.py` has taken from them. A template
+without workers exits as any program, with all exit handlers. The supervisor releases a template when the last
+worker of its generation has exited, and kills it when its exit takes too long.
 """
 
 import atexit
@@ -23,13 +23,13 @@ from asgireload.worker.fast_exit import OpenFile, open_files
 from asgireload.worker.inherited import has_cleanup, removes, unregister
 
 END_TIMEOUT = 5
-"""Seconds for exit handlers and finalizers; the kernel ends the process then (alarm(2))."""
+"""Seconds for exit handlers and finalizers, after which the kernel ends the process (alarm(2))."""
 CHILD_TIMEOUT = 1.0
 """Seconds between SIGTERM and SIGKILL for processes that the import has started."""
 
 
 def end_template(session: Session, status: int) -> int:
-    """Clean up, and end the process, or return `status` where Python has to drop all objects first."""
+    """Clean up and end the process; return `status` instead when Python has to drop all objects first."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(END_TIMEOUT)
     drops_files = _has_written_file(session)
@@ -43,18 +43,18 @@ def end_template(session: Session, status: int) -> int:
             stream.flush()
     if not drops_files:
         os._exit(status)
-    # A temporary file is removed when its object is dropped.
+    # Python removes a temporary file when its object is dropped.
     gc.unfreeze()
     return status
 
 
 def needs_end(session: Session) -> bool:
-    """Return whether there is something to clean up after the last worker, so that this process ends after it."""
+    """Return whether there is something to clean up after the last worker, so that the template must outlive it."""
     return has_cleanup() or _has_written_file(session) or bool(_children())
 
 
 def _is_for_workers(handler: object) -> bool:
-    """Each worker runs it, with its own data."""
+    """Return whether each worker runs an exit handler, with its own data."""
     if getattr(handler, "__func__", None) is weakref.finalize._exitfunc.__func__:  # type: ignore[attr-defined]
         return False
     util: Any = sys.modules.get("multiprocessing.util")
@@ -68,7 +68,7 @@ def _has_written_file(session: Session) -> bool:
 def written_files(session: Session) -> list[OpenFile]:
     """Return the regular files that the import has opened for writing."""
     if not session.inherited:
-        return []  # it has imported nothing
+        return []  # nothing has been imported
     try:
         return [
             file
@@ -79,17 +79,17 @@ def written_files(session: Session) -> list[OpenFile]:
             and not file.link.startswith("/memfd:")
         ]
     except OSError:
-        return []  # nobody can tell
+        return []  # /proc cannot be read
 
 
 def _children() -> list[int]:
-    """Return those that do not end by themselves: the resource tracker does, when nobody needs it any more."""
+    """Return the pids of child processes except the resource tracker, which exits when no process needs it."""
     tracker = resource_tracker_pid()
     return [pid for pid in children_of(os.getpid()) if pid != tracker]
 
 
 def _end_children() -> None:
-    """End what the import has started and its own exit handlers have not."""
+    """End the child processes that exit handlers have left running."""
     handles = []
     for pid in _children():
         try:

@@ -1,8 +1,8 @@
-"""What an import can leave behind, what a fork does to it, and what is done about it: one table, and decisions.
+"""Things that an import can leave behind and that a fork breaks or shares: a table of them, and decisions. Pure.
 
-Pure: the values come from `hazard_search.py`, which looks at this process. `worker/inherited.py` carries out
-what a worker has to do. docs/explanation/imports.md shows the table, and tests/template/test_hazard_table.py
-holds each row to its test.
+`hazard_search.py` examines this process and makes the values that are judged here. `worker/inherited.py` carries
+out what a worker has to do. docs/explanation/imports.md shows the table, and tests/template/test_hazard_table.py
+checks that each row has its test.
 """
 
 import os
@@ -16,6 +16,8 @@ import msgspec
 
 
 class Action(Enum):
+    """What is done about a thing that an import has left behind."""
+
     FALL_BACK = "preloading is given up"
     RENEW = "each worker gets its own"
     TEMPLATE = "belongs to the template; workers do not clean it up"
@@ -268,7 +270,7 @@ class Survivor(msgspec.Struct, frozen=True):
     """A native thread whose loss does no harm in a worker."""
 
     pattern: str
-    """Of its name, or of a library on its stack."""
+    """A regular expression that matches the name of the thread, or of a library on its stack."""
     why: str
     tried_with: str
 
@@ -304,6 +306,8 @@ _SURVIVES = re.compile("|".join(survivor.pattern for survivor in SURVIVING_THREA
 
 
 class SocketState(Enum):
+    """The state of a socket, as getsockname(2), getpeername(2), SO_ACCEPTCONN and TCP_INFO report it."""
+
     FREE = "neither bound nor connected"
     BOUND = "bound"
     LISTENING = "listening"
@@ -313,53 +317,59 @@ class SocketState(Enum):
 
 
 class Socket(msgspec.Struct, frozen=True):
+    """A socket that an import has opened."""
+
     family: int
     type: int
     state: SocketState
     local: str = ""
     peer: str = ""
     has_automatic_port: bool = False
-    """The kernel has chosen its port."""
+    """The kernel has chosen the local port."""
 
 
 class Descriptor(msgspec.Struct, frozen=True):
-    """One that an import has opened, as fstat(2), /proc/self/fd and /proc/self/fdinfo know it."""
+    """A descriptor that an import has opened, as fstat(2), /proc/self/fd and /proc/self/fdinfo describe it."""
 
     number: int
     target: str
     mode: int
     flags: int
     locks: tuple[str, ...] = ()
-    """Kinds of the locks that this process holds through it: POSIX, FLOCK, OFDLCK, LEASE."""
+    """Kinds of the locks that this process holds through the descriptor: POSIX, FLOCK, OFDLCK, LEASE."""
     socket: Socket | None = None
     can_reopen: bool = True
 
 
 class PythonThread(msgspec.Struct, frozen=True):
+    """A thread that was started by `threading` or `_thread`."""
+
     ident: int
     name: str
-    """Empty for one that `threading` does not know."""
+    """Empty for a thread that `threading` does not list."""
     place: str
-    """Module, file and line of its code; empty: it runs none now."""
+    """Module, file and line of the code of the thread; empty: it runs no Python code now."""
 
 
 class NativeThread(msgspec.Struct, frozen=True):
-    """A thread that Python does not know."""
+    """A thread that was not started by Python."""
 
     name: str
-    """As the library has named it; empty: it has the name of the process."""
+    """The name that the library has given the thread; empty: the thread has the name of the process."""
     libraries: tuple[str, ...]
-    """File names of the libraries on its stack, innermost first, without the C library and Python."""
+    """File names of the libraries on the stack, innermost first, without the C library and Python."""
 
 
 class RunningChild(msgspec.Struct, frozen=True):
+    """A child process that an import has started."""
+
     pid: int
     command: str
     is_resource_tracker: bool = False
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What is in this process since an import."""
+    """Threads, children, descriptors and timers that an import has left in this process."""
 
     threads: tuple[PythonThread, ...] = ()
     native_threads: tuple[NativeThread, ...] = ()
@@ -369,10 +379,12 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
+    """One thing that an import has left behind."""
+
     kind: str
-    """Of the table."""
+    """The kind of a row of `TABLE`."""
     text: str
-    """For a person."""
+    """A description for the log."""
     descriptor: int = -1
     thread: int = -1
     pid: int = -1
@@ -383,7 +395,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def judge(contents: Contents) -> list[Finding]:
-    """Return what is worth to be told or done, one finding for each thing."""
+    """Return one finding for each thing in `contents` that is in the table; harmless descriptors have none."""
     return [
         *map(judge_thread, contents.threads),
         *map(judge_native_thread, contents.native_threads),
@@ -398,14 +410,14 @@ def judge(contents: Contents) -> list[Finding]:
 
 
 _MOST_HOLDERS = 3
-"""Names of holders that one reason shows."""
+"""Most holders that one reason names."""
 
 
 def group_reasons(reasons: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return each text once, with the names that came with it, first ones first.
+    """Return each text of `reasons`, pairs of text and holder, once, with its holders in their order.
 
-    A library with three loops and their socket pairs would fill the line otherwise. A name may be empty. Nothing is
-    counted: each end of a pair is one reason.
+    Otherwise a library with three loops and their socket pairs would fill the line. A holder may be empty. Equal
+    texts are not counted, since each end of a socket pair is a reason.
     """
     holders: dict[str, list[str]] = {}
     for text, holder in reasons:
@@ -421,15 +433,17 @@ def group_reasons(reasons: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def judge_thread(thread: PythonThread) -> Finding:
+    """Return the finding for a thread of Python."""
     name = f"thread {thread.name!r}" if thread.name else "a thread of the module _thread"
     place = f" ({thread.place})" if thread.place else ""
     return Finding("Python thread", f"{name} was started at import{place}", thread=thread.ident)
 
 
 def judge_native_thread(thread: NativeThread) -> Finding:
+    """Return the finding for a native thread, which depends on whether it survives a fork."""
     names = (thread.name, *thread.libraries)
     survives = any(name and _SURVIVES.search(name) for name in names)
-    # The outermost library is the one that has started it.
+    # The outermost library is the one that has started the thread.
     owner = thread.libraries[-1] if thread.libraries else ""
     text = " of ".join(filter(None, (repr(thread.name) if thread.name else "", owner)))
     if survives:
@@ -442,6 +456,7 @@ def judge_native_thread(thread: NativeThread) -> Finding:
 
 
 def judge_child(child: RunningChild) -> Finding:
+    """Return the finding for a child process."""
     text = f"process {child.pid} ({child.command}) was started at import"
     kind = "resource tracker" if child.is_resource_tracker else "child process"
     return Finding(kind, text, pid=child.pid)
@@ -449,12 +464,12 @@ def judge_child(child: RunningChild) -> Finding:
 
 _UNNAMED = "anon_inode:"
 _HARMLESS_OBJECTS = ("[pidfd]", "[signalfd]", "[perf_event]", "bpf", "sync_file", "dmabuf")
-"""A pidfd names a process, which is found for itself; a signalfd reads the signals of whoever reads."""
+"""The process of a pidfd is found as a child; a signalfd reads the signals of the process that calls read(2)."""
 _GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/accel")
 
 
 def judge_descriptor(descriptor: Descriptor) -> Finding | None:
-    """Return what a descriptor means for a fork; None: nothing."""
+    """Return what a descriptor means for a fork; None: it is harmless."""
     target, mode = descriptor.target, descriptor.mode
 
     def finding(kind: str, text: str) -> Finding:

@@ -3,20 +3,20 @@
     template ──fork──▶ middle ──fork──▶ worker
                          └─ exits at once; the kernel gives the worker to the next subreaper, the supervisor
 
-The middle process dies with its template. It may hang in a hook (debugpy's waits for the debugger), and nobody
-else knows its pid.
+The middle process gets SIGKILL when its template dies: it may hang in a fork hook (debugpy's waits for the
+debugger), and no other process knows its pid.
 
-The child must not go on before that has happened: PR_SET_PDEATHSIG fires when the parent of the moment
-dies, and the parent of the first moment is the middle process. So it waits at a gate that the one that forks
-opens once it has collected the middle process, by when the adoption is complete.
+The child must not continue before the middle process has exited: PR_SET_PDEATHSIG fires when the current parent
+dies, and the first parent of the child is the middle process. So the child waits at a gate, a pipe, which the
+template opens when it has collected the middle process; the adoption is complete then.
 
 Hooks of `os.register_at_fork` run once, around the fork that makes the worker. The middle process is made by
 fork(3) of the C library: handlers of `pthread_atfork` run, Python's hooks do not. A hook that starts a thread or
-counts its calls sees one fork, and its thread lives in the worker. With a second thread the first fork is Python's
-too: hooks may wait for that thread, to give a lock back or to end (ddtrace ends its native threads before a fork),
-and it exists in this process only.
+counts its calls sees one fork, and its thread lives in the worker. When the template has a second thread, the first
+fork is Python's, too: hooks may wait for that thread to release a lock or to end (ddtrace ends its native threads
+before a fork), and the thread exists in the template only.
 
-The caller has no event loop, and no second thread that it has started itself.
+The caller runs no event loop, and has started no second thread.
 """
 
 import contextlib
@@ -35,19 +35,21 @@ from asgireload.ipc.quiet_signals import keep_handlers
 from asgireload.ipc.titles import set_title
 
 _FORKED = struct.Struct("i")
-"""What the middle process says before it exits: 0, or the errno of the second fork."""
+"""The report of the middle process before it exits: 0, or the errno of the second fork."""
 
 
 class Side(Enum):
+    """The process in which `fork_adopted` returns."""
+
     PARENT = "parent"
     CHILD = "child"
 
 
 def fork_adopted() -> Side:
-    """Fork twice and return in both processes, saying which one this is.
+    """Fork twice, and return `Side.PARENT` in the caller and `Side.CHILD` in the child.
 
-    All signals are blocked in the child, which unblocks them when its own handlers stand. Raise
-    OSError in the parent when no process could be made.
+    All signals are blocked in the child, which unblocks them after it has set its handlers. Raise OSError in the
+    parent when the fork fails.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -71,10 +73,10 @@ def fork_adopted() -> Side:
             opened = os.read(gate, 1)
             os.close(gate)
             if not opened:
-                os._exit(1)  # the parent died meanwhile; nobody has heard of this child
+                os._exit(1)  # the parent has died; the supervisor does not know this child
             return Side.CHILD
     os.close(reporter)
-    # The exit status is lost where the application ignores SIGCHLD, or collects all children by itself.
+    # There is no exit status when the application ignores SIGCHLD or collects all children.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(middle, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -93,10 +95,10 @@ def fork_adopted() -> Side:
 
 
 def _fork_middle() -> int:
-    """Fork as fork(2) says, without the hooks of `os.register_at_fork` where nobody needs them here."""
+    """Fork, and return as fork(2) does. Hooks of `os.register_at_fork` run only when there is a second thread."""
     if len(os.listdir("/proc/self/task")) > 1:
         return os.fork()
-    # PyDLL keeps the GIL, so it is held in both processes by the thread that goes on.
+    # PyDLL keeps the GIL, so the thread that continues holds the GIL in both processes.
     fork = ctypes.PyDLL(None, use_errno=True).fork
     pid: int = fork()
     if pid == -1:
@@ -106,7 +108,8 @@ def _fork_middle() -> int:
 
 
 def _be_middle(reporter: int, parent: int) -> None:
-    """Fork once more, say so and leave; return only in the grandchild, which does not inherit the signal."""
+    """Fork the grandchild, report, and exit; return only in the grandchild, which does not inherit the parent-death
+    signal."""
     try:
         signal_on_parent_death(signal.SIGKILL)
         if os.getppid() != parent:
@@ -121,9 +124,10 @@ def _be_middle(reporter: int, parent: int) -> None:
 
 
 def fork_templates(channel: Channel, name: str) -> Channel:
-    """Sleep, and fork a template for each order; return in the template, with its channel, which it owns.
+    """Wait for orders, and fork a template for each; return in the template, with its channel, which it owns.
 
-    `name` is the application's, for its title. Raise ChannelClosedError when nobody gives orders any more.
+    `name` is the application's, for the process title. Raise ChannelClosedError when the supervisor closes
+    `channel`.
     """
     while True:
         message, descriptors = channel.receive()

@@ -1,6 +1,6 @@
-"""Look at this process: what an import has left behind, as values for `fork_hazards.py`.
+"""Find what an import has left behind in this process, as values for `fork_hazards.py`.
 
-Everything is read from /proc and from Python's own lists, so it is what is there and not what was asked for.
+Everything is read from /proc and from Python's own lists, so it is the actual state of the process.
 """
 
 import bisect
@@ -30,31 +30,32 @@ from asgireload.template.fork_hazards import (
 from asgireload.template.holders import name_holder
 
 SETTLE_TIMEOUT = 1.0
-"""Seconds that native threads get to fall asleep, so that their stacks say which library they belong to. A pool
-of OpenBLAS spins for some 30 ms after its last use."""
+"""Longest wait in seconds for native threads to block, so that their stacks show their library. A pool of OpenBLAS
+spins for some 30 ms after its last use."""
 _SETTLE_INTERVAL = 0.005
 NAMING_TIMEOUT = 1.0
-"""Seconds to find out which modules hold what forbids forking: a pool may have a hundred connections."""
+"""Longest search, in seconds, for the modules that hold hazards: a pool may have a hundred connections."""
 _STACK_BYTES = 8192
-"""Read from the innermost frame on; a thread that sleeps is a few calls deep."""
+"""Bytes of a stack that are read, from the innermost frame on; the stack of a blocked thread is a few calls
+deep."""
 _COMMAND_LENGTH = 100
 """Characters of a command line that are shown."""
 
 
 class Hazards(msgspec.Struct, frozen=True):
-    """What an import has left behind, by what is to be done about it."""
+    """What an import has left behind, grouped by the action that it requires."""
 
     unsafe: tuple[str, ...] = ()
-    """For a person: each thing that forbids forking, and where it comes from."""
+    """Descriptions, for the log, of the things that forbid forking, each with the module that holds it."""
     native_threads: tuple[str, ...] = ()
-    """Those that survive a fork; for the log."""
+    """Native threads that survive a fork; for the log."""
     renewed: tuple[int, ...] = ()
-    """Descriptors of which each worker gets its own."""
+    """Descriptors that each worker opens again for itself."""
     has_written_files: bool = False
 
 
 def find_hazards(before: frozenset[int]) -> Hazards:
-    """Look at what this process has, descriptors only if they were not open `before` the import."""
+    """Return the hazards in this process. Descriptors that were open `before` the import are ignored."""
     findings = judge(look(before))
     unsafe = []
     deadline = time.monotonic() + NAMING_TIMEOUT
@@ -75,7 +76,7 @@ def find_hazards(before: frozenset[int]) -> Hazards:
 
 
 def look(before: frozenset[int]) -> Contents:
-    """Return what there is."""
+    """Return the threads, children, descriptors and timers of this process, without the descriptors in `before`."""
     threads = _python_threads()
     has_unknown = any(not thread.name for thread in threads)
     return Contents(
@@ -98,7 +99,7 @@ def open_descriptors() -> frozenset[int]:
 
 
 def _is_open(descriptor: int) -> bool:
-    """The listing names its own descriptor too, which is closed by now and will be used again."""
+    """Return whether a descriptor is open: the listing includes its own descriptor, which is closed by now."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -125,7 +126,7 @@ def _describe(number: int) -> Descriptor | None:
             can_reopen=not is_plain or bool(flags & os.O_APPEND) or _can_reopen(number, flags),
         )
     except OSError:
-        return None  # a thread of the application has closed it meanwhile
+        return None  # a thread of the application has closed the descriptor meanwhile
 
 
 def _can_reopen(number: int, flags: int) -> bool:
@@ -137,7 +138,7 @@ def _can_reopen(number: int, flags: int) -> bool:
 
 
 _TCP_CLOSE = 7
-"""TCP_CLOSE in Linux's tcp_states.h: neither connected nor on the way to it."""
+"""TCP_CLOSE in Linux's tcp_states.h: neither connected nor connecting."""
 
 
 def _describe_socket(number: int) -> Socket:
@@ -188,7 +189,7 @@ def _is_connecting(sock: socket.socket) -> bool:
     try:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE
     except OSError:
-        return False  # of another protocol than TCP
+        return False  # not a TCP socket
 
 
 def _is_automatic(port: int) -> bool:
@@ -196,7 +197,7 @@ def _is_automatic(port: int) -> bool:
         with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
             first, last = map(int, file.read().split())
     except (OSError, ValueError):
-        return False  # nobody can tell
+        return False  # the range is unknown
     return first <= port <= last
 
 
@@ -228,7 +229,7 @@ def _python_threads() -> tuple[PythonThread, ...]:
 
 
 def _place_of(frame: object) -> str:
-    """Return the outermost place of a stack that is not threading's: where the thread's own code begins."""
+    """Return the outermost frame that is not in `threading`, where the code of the thread begins."""
     place = ""
     while frame is not None:
         module = frame.f_globals.get("__name__", "")  # type: ignore[attr-defined]
@@ -240,10 +241,11 @@ def _place_of(frame: object) -> str:
 
 
 def _native_threads(*, has_unknown: bool) -> tuple[NativeThread, ...]:
-    """Return the threads that Python does not know. Wait until each is known, for a bounded time: one that has
-    just begun has neither name nor stack, and one that ends is still listed for a moment.
+    """Return the threads that were not started by Python.
 
-    `has_unknown`: some of Python's threads cannot be told from native ones but by their stacks.
+    Wait at most SETTLE_TIMEOUT until each has a name or a stack: a new thread has neither, and a thread that ends
+    is listed for a moment. `has_unknown`: there are threads of `_thread`, which only their stacks distinguish from
+    native threads.
     """
     tasks = native_tasks()
     if not tasks:
@@ -258,7 +260,7 @@ def _native_threads(*, has_unknown: bool) -> tuple[NativeThread, ...]:
             stack = libraries.on_stack(task)
             name = _comm(task)
             if stack is None or name is None:
-                continue  # it has ended
+                continue  # the thread has ended
             if has_unknown and stack.has_python:
                 continue
             name = "" if name == own_name else name
@@ -271,9 +273,9 @@ def _native_threads(*, has_unknown: bool) -> tuple[NativeThread, ...]:
 
 
 def native_tasks() -> list[int]:
-    """Return the numbers of threads that Python's `threading` has not started."""
+    """Return the thread ids (gettid(2)) of threads that Python's `threading` has not started."""
     known = {thread.native_id for thread in threading.enumerate()}
-    # After a fork the main thread's number is the one it had before, on Python 3.11.
+    # On Python 3.11 the native id of the main thread is not updated after a fork.
     known.add(os.getpid())
     return [task for task in map(int, os.listdir("/proc/self/task")) if task not in known]
 
@@ -296,7 +298,7 @@ _PYTHON = ("libpython", "python")
 
 
 class _Libraries:
-    """Says whose code is on the stack of a thread of this process, by the addresses that lie there."""
+    """Finds the libraries whose code is on the stack of a thread of this process, by the addresses on the stack."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -310,7 +312,10 @@ class _Libraries:
                     self._ranges.append((int(end, 16), os.path.basename(fields[5].strip())))
 
     def on_stack(self, task: int) -> _Stack | None:
-        """Return the libraries, innermost first: proc_pid_syscall(5). None: the thread has ended."""
+        """Return the libraries on the stack of a thread, innermost first; None when the thread has ended.
+
+        The stack pointer is read from /proc/self/task/TID/syscall: proc_pid_syscall(5).
+        """
         try:
             with open(f"/proc/self/task/{task}/syscall") as file:
                 words = file.read().split()
@@ -319,7 +324,7 @@ class _Libraries:
         except OSError:
             return None if _has_ended(task) else _Stack((), has_python=False)
         if len(words) < 2:
-            return _Stack((), has_python=False)  # it runs
+            return _Stack((), has_python=False)  # the thread is running, not blocked
         names: list[str] = []
         for word in self._read(int(words[-2], 16)):
             at = bisect.bisect(self._starts, word) - 1
@@ -354,19 +359,20 @@ def _children() -> tuple[RunningChild, ...]:
     return tuple(
         RunningChild(pid, _command(pid), is_resource_tracker=pid == tracker)
         for pid in children_of(os.getpid())
-        # One that has ended, and was not waited for, does nothing any more.
+        # A zombie is harmless.
         if process_state(pid) not in ("", "Z", "X")
     )
 
 
 def resource_tracker_pid() -> int | None:
-    """Return the pid of the process that multiprocessing has started to look after shared memory."""
+    """Return the pid of the resource tracker of multiprocessing, which cleans up shared memory; None: none runs."""
     module = sys.modules.get("multiprocessing.resource_tracker")
     return getattr(getattr(module, "_resource_tracker", None), "_pid", None)
 
 
 def _tracker_pipe() -> int | None:
-    """Processes write to it whole messages of a few bytes, and nobody but the tracker reads."""
+    """Return the descriptor of the resource tracker's pipe, which is harmless: processes write whole short messages
+    to it, and only the tracker reads."""
     module = sys.modules.get("multiprocessing.resource_tracker")
     return getattr(getattr(module, "_resource_tracker", None), "_fd", None)
 
@@ -375,7 +381,7 @@ def _command(pid: int) -> str:
     try:
         deadline = time.monotonic() + SETTLE_TIMEOUT
         while not (command := _command_line(pid)) and time.monotonic() < deadline:
-            time.sleep(_SETTLE_INTERVAL)  # it is in the middle of execve(2)
+            time.sleep(_SETTLE_INTERVAL)  # the process is within execve(2)
         if command == _command_line(os.getpid()):
             return _name_of_fork(pid)
     except OSError:
@@ -390,7 +396,7 @@ def _command_line(pid: int) -> bytes:
 
 
 def _name_of_fork(pid: int) -> str:
-    """Return what multiprocessing calls a child that runs no program of its own."""
+    """Return the name that multiprocessing gives a forked child."""
     module = sys.modules.get("multiprocessing.process")
     for child in getattr(module, "_children", ()):
         if child.pid == pid:
@@ -403,4 +409,4 @@ def _posix_timers() -> int:
         with open("/proc/self/timers") as file:
             return sum(line.startswith("ID:") for line in file)
     except OSError:
-        return 0  # the kernel was built without the list
+        return 0  # the kernel was built without CONFIG_CHECKPOINT_RESTORE

@@ -1,7 +1,7 @@
-"""Find by which name a module holds what an import has left behind: `shop.cache.CLIENT`.
+"""Find the global name by which a module holds what an import has left behind, such as `shop.cache.CLIENT`.
 
-Best effort, and only when a fallback is to be explained: it asks the garbage collector who refers to what.
-What a C library holds by itself has no name here.
+The search follows references with `gc.get_referrers`, so things that only a C library holds are not found. It runs
+only to explain why preloading was given up.
 """
 
 import gc
@@ -14,20 +14,20 @@ from collections.abc import Iterator
 from types import FrameType, ModuleType
 
 _DEPTH = 5
-"""References from the thing to the module's name: socket, connection, pool, client, module."""
+"""Most references from a thing to a module: socket, connection, pool, client, module."""
 _MOST_REFERRERS = 40
-"""An object that more refer to is common property, and tells nothing."""
+"""An object with more referrers is shared by many, and does not identify a holder."""
 _MOST_STEPS = 60
 
 
 def name_holder(
     descriptor: int = -1, thread: int = -1, pid: int = -1, *, deadline: float = float("inf")
 ) -> str:
-    """Return `module.name` of the global through which the thing is reached; empty where none was found.
+    """Return `module.name` of the global through which a thing is reached; empty when none was found.
 
-    `descriptor`, `thread` (its ident) or `pid` of a child says what is looked for; others are -1.
-    From `deadline` on, on the monotonic clock, none is looked for: each step looks through all objects, and with
-    300,000 of them takes some 10 ms.
+    The thing is a `descriptor`, a `thread` (its ident) or the `pid` of a child; the other arguments are -1. The
+    search ends at `deadline` on the monotonic clock: each step traverses all objects, and takes some 10 ms with
+    300,000 of them.
     """
     if time.monotonic() > deadline:
         return ""
@@ -35,7 +35,7 @@ def name_holder(
         id(vars(module)): module
         for module in list(sys.modules.values())
         if isinstance(module, ModuleType)
-        # Python's own lists (`multiprocessing.process._children`) say nothing about who has made it.
+        # Lists of the standard library (`multiprocessing.process._children`) do not show the holder.
         and module.__name__.partition(".")[0] not in sys.stdlib_module_names
     }
     level = list(_things(descriptor, thread, pid))
@@ -68,7 +68,7 @@ def _named(module: ModuleType, thing: object) -> str:
 
 
 def _things(descriptor: int, thread: int, pid: int) -> Iterator[object]:
-    """Yield the objects of Python's that stand for it."""
+    """Yield the Python objects that represent the descriptor, thread or child."""
     if thread != -1:
         yield from (known for known in threading.enumerate() if known.ident == thread)
         return
@@ -105,11 +105,11 @@ def _fileno_of(thing: object) -> int:
     try:
         return int(thing.fileno())  # type: ignore[attr-defined]
     except (OSError, ValueError, AttributeError, TypeError):
-        return -1  # it is closed, or half made
+        return -1  # closed, or not completely initialized
 
 
 def _number_of(thing: object) -> int:
     try:
         return int(thing.pid)  # type: ignore[attr-defined]
     except (ValueError, AttributeError, TypeError, AssertionError):
-        return -1  # it was not started, or is another process's
+        return -1  # not started, or a child of another process

@@ -1,12 +1,12 @@
 """The template: a process that imports the application once and forks workers on command.
 
-Run by the supervisor in an interpreter of its own (`supervisor/interpreter.py`), whose only argument is the
-descriptor of its channel. It runs no event loop and no thread of its own: it waits in `recvmsg`, forks, and waits
-again, until its channel closes. A worker returns out of the waiting loop and runs at the bottom of the stack, and
-ends with all exit handlers (`worker/fast_exit.py`).
+The supervisor runs the template in a separate interpreter (`supervisor/interpreter.py`), whose only argument is the
+descriptor of the channel. The template runs no event loop and starts no thread: it waits in `recvmsg`, forks, and
+waits again, until the channel closes. In a forked worker the waiting loop returns, so that the worker runs at the
+bottom of the stack; a worker exits with all exit handlers (`worker/fast_exit.py`).
 
-With `--reload` it is begun by `development/template/main.py`, or forked from a library base or from an import
-checkpoint; the `Session` is what differs then.
+With `--reload` the template is started by `development/template/main.py`, or forked from a library base or an
+import checkpoint, with another `Session`.
 """
 
 import contextlib
@@ -57,39 +57,40 @@ NO_LOOP_HERE = (
     " the lifespan startup"
 )
 NAMED_MODULES = 3
-"""How many of the modules that were read are named in the log; the last ones tell most."""
+"""Most modules that the log names of those that were read; the last ones are the most telling."""
 
 
 def main(make_session: Callable[[Channel, int], Session] = Session) -> int:
-    """Run the template, and later, in forked processes, the worker; return the exit status.
+    """Run the template, and in the processes forked from it the worker; return the exit status.
 
     `make_session` is called with the channel and the pid of the supervisor.
     """
     supervisor = os.getppid()
-    gc.enable()  # the command line may have put it off
+    gc.enable()  # the command line may have disabled it
     try:
         signal_on_parent_death(signal.SIGKILL)
     except OSError:
-        return 1  # a filter forbids prctl(2); the supervisor finds that as well, and says so
+        return 1  # a seccomp filter forbids prctl(2); the supervisor finds and reports that, too
     begin_quiet(signal.SIGTERM)
     sock = socket.socket(fileno=int(sys.argv[1]))
     if has_lost_peer(sock.fileno()):
-        return 0  # it died before the kernel knew whom to tell; its order may be there all the same
+        # The supervisor died before prctl(2) took effect. Its order may be in the channel all the same.
+        return 0
     sock.set_inheritable(False)
     return be_template(make_session(Channel(sock), supervisor))
 
 
 def be_template(session: Session) -> int:
-    """Load the application as the supervisor says, then fork; return the status of a worker that was forked.
+    """Load the application as the supervisor orders, then fork workers on command.
 
-    The template itself ends within.
+    Return the exit status: in the template after its cleanup, in a forked worker at its end.
     """
     try:
         session.begin()
         app = _load(session)
         worker = _fork_on_command(session, app) if session.is_loaded else None
     except ChannelClosedError:
-        return end_template(session, 0)  # the supervisor let us go, or is dead
+        return end_template(session, 0)  # the supervisor has released this template, or is dead
     if worker is None:
         return end_template(session, 1)
     status, time_to_exit = run_worker(
@@ -102,10 +103,10 @@ def be_template(session: Session) -> int:
 
 
 def _load(session: Session) -> ASGIApp | None:
-    """Import the application and report. None: workers import it, or it could not be imported.
+    """Import the application and report. Return None when workers import it, or when the import failed.
 
-    Whether workers can be forked, `session.is_loaded` says. In development they always can: what could not
-    be imported is replaced by an application that says so.
+    `session.is_loaded` is set when workers can be forked. In development an application that cannot be imported is
+    replaced by one that shows the failure.
     """
     order = session.order
     failure = order.failure
@@ -118,7 +119,7 @@ def _load(session: Session) -> ASGIApp | None:
         return _import(session)
     except ChannelClosedError:
         raise
-    except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like are failures, too
+    except BaseException as error:  # noqa: BLE001 - user code: SystemExit is a failure, too
         end_in_import(error)
         if session.stage == "import" and needs_running_loop(error):
             if session.order.config.preload is None:
@@ -132,9 +133,9 @@ def _load(session: Session) -> ASGIApp | None:
 def _give_up_preloading(
     session: Session, reasons: tuple[str, ...], *, needs_loop: bool = False
 ) -> None:
-    """Say why workers must import the application by themselves; another template takes over."""
+    """Report why workers must import the application; the supervisor then starts another template."""
     session.channel.send(AppUnsafe(reasons, needs_loop))
-    session.channel.receive()  # only the end of file can come
+    session.channel.receive()  # only the end of file can arrive
 
 
 def _import(session: Session) -> ASGIApp | None:
@@ -142,7 +143,7 @@ def _import(session: Session) -> ASGIApp | None:
     session.stage = "import"
     app = session.import_app()
     end_in_import()
-    # From here on it may be another process than the one that began: a subclass may fork in the import.
+    # This may be another process than before the import: a subclass may fork within the import.
     session.signals = take_signals(session.handlers)
     hazards = find_hazards(session.descriptors)
     session.renewed = hazards.renewed
@@ -155,8 +156,8 @@ def _import(session: Session) -> ASGIApp | None:
     if not session.accepts_import():
         return None
     import_what_runs(config)
-    # Whatever a worker runs, it writes reference counts to, and has a page of its own from then on. So what
-    # would be the same in all of them is made here.
+    # A worker that creates these objects has private pages for them. They are the same in all workers, so they are
+    # created here, and shared.
     session.settings = connection_settings(config, raise_file_limit())
     return _loaded(session, app, hazards)
 
@@ -170,10 +171,9 @@ def _loaded(
     order = session.order
     cleans_up = app is not None and not order.becomes_worker and needs_end(session)
     if session.shares_pages or cleans_up:
-        # Objects that exist now are never garbage collected in workers, so their pages stay shared. What the
-        # import left behind at the end goes first; looking through what is old, which the collector did
-        # while it grew, would take a tenth of the time of an import. Where each save loads anew, even this
-        # takes longer than it could ever save.
+        # Objects that exist now are never garbage collected in workers, so their pages stay shared. Young garbage
+        # of the import is collected first; a collection of the oldest generation, which ran during the import,
+        # would take a tenth of the time of an import. With --reload, even this costs more time than it saves.
         gc.collect(1)
         gc.freeze()
     modules = session.read_modules()
@@ -193,7 +193,7 @@ def _loaded(
 
 
 def _failed(session: Session, error: BaseException, advice: str = "") -> ASGIApp | None:
-    """Report a failure, with what to do about it; go on with what stands in for the application, if anything."""
+    """Report a failure, with advice; return the application that shows it, None when there is none."""
     stage = session.stage
     summary = f"{_summary(error)}; {advice}" if advice else _summary(error)
     failure = Failure(stage, shortened(summary, SUMMARY_LIMIT), shortened(_traceback(error)))
@@ -209,7 +209,7 @@ def _summary(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     if isinstance(error, LogConfigError):
-        return ""  # its text names file and place; the frames would be those of logging.config
+        return ""  # the error text names the file and the place; the frames would be those of logging.config
     cause = error.__cause__ if isinstance(error, AppLoadError) else error
     return format_user_traceback(cause) if cause is not None else ""
 
@@ -218,7 +218,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | None:
-    """Fork until the channel closes; return in each worker, with what it shall do."""
+    """Fork a worker for each command until the channel closes; return in each worker, with its order."""
     channel = session.channel
     while True:
         session.before_command()
@@ -230,7 +230,7 @@ def _fork_on_command(session: Session, app: ASGIApp | None) -> WorkerOrder | Non
             channel.send(ForkFailed(message.child_id, str(error)))
             side = Side.PARENT
         if side is Side.CHILD:
-            # The exit of the template must not be hidden from the supervisor by our copy.
+            # A copy of the channel would hide the exit of the template from the supervisor.
             channel.close()
             if not session.order.becomes_worker:
                 disown()

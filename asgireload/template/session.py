@@ -1,6 +1,6 @@
-"""Who a template is: its channel, its order, what belongs to it, and how it imports the application.
+"""The session of a template: its channel, its order and its state, and how it imports the application.
 
-With `--reload` a subclass takes its place (`development/template/session.py`).
+`--reload` uses a subclass (`development/template/session.py`).
 """
 
 import faulthandler
@@ -28,17 +28,17 @@ from asgireload.worker.settings import ConnectionSettings
 
 
 class Session:
-    """`begin()` takes the supervisor's order, `prepare()` makes the process ready to import.
+    """The state of one template.
 
-    ChannelClosedError passes through both. Owns the channel and the descriptors of the order until the
-    process ends.
+    `begin()` receives the supervisor's order, and `prepare()` prepares the process for the import; both raise
+    ChannelClosedError. The session owns the channel and the descriptors of the order until the process ends.
     """
 
     shares_pages = True
-    """What is loaded lives as long as several workers that share its memory."""
+    """Several workers share the pages of the loaded application for long, so a collection before the fork pays."""
 
     def __init__(self, channel: Channel, supervisor: int) -> None:
-        """`supervisor`: the pid of our parent."""
+        """`supervisor`: the pid of the supervisor, which is the parent process."""
         self.channel = channel
         self.supervisor = supervisor
         self.order: LoadApp
@@ -47,32 +47,34 @@ class Session:
         self.started_at = time.monotonic()
         self.stage = "directory"
         self.app_dir = ""
-        """Resolved once: a symlink that moves later must not lead a worker of this generation elsewhere."""
+        """Resolved once: a symlink that changes later must not make workers of one generation load different
+        code."""
         self.log_config: UserConfig | None = None
         self.settings: ConnectionSettings | None = None
-        """What workers serve with, once the application was imported."""
+        """Settings of the workers' connections; None until the application has been imported."""
         self.descriptors: frozenset[int] = frozenset()
-        """Those that were open before anything of the application's was imported."""
+        """Descriptors that were open before any code of the application was imported."""
         self.inherited: frozenset[str] = frozenset()
-        """Likewise, by what they are called in /proc."""
+        """Targets of the /proc/self/fd links of files that were open before any code of the application was
+        imported."""
         self.handlers: dict[int, Handler] = {}
-        """Handlers of signals before anything of the application's was imported."""
+        """Signal handlers before any code of the application was imported."""
         self.signals = AppSignals()
-        """What the application has set about signals while it was imported."""
+        """Signal handlers and timers that the application has set during its import."""
         self.renewed: tuple[int, ...] = ()
-        """Descriptors that the import has opened and of which each worker gets its own."""
+        """Descriptors that the import has opened, and that each worker opens again for itself."""
         self.is_loaded = False
         """Workers can be forked."""
         self.has_forked = False
         self.is_stand_in = False
-        """What is loaded is not the application, but says why that cannot be had."""
+        """The loaded application is one that shows why the real one could not be loaded."""
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started_at
 
     def begin(self) -> None:
-        """Take the order, and be its process."""
+        """Receive the order, and set up crash reports and the process title for it."""
         self._receive_order()
         enlarge_signal_stack()
 
@@ -107,52 +109,52 @@ class Session:
         if config.env_file is not None:
             load_env_file(config.env_file)
 
-    # What a subclass does otherwise.
+    # Methods that a subclass overrides.
 
     def import_app(self) -> ASGIApp:
-        """Import the application. Whatever its code raises passes through."""
-        # What is ours is no garbage, and need not be looked through while the application is imported.
+        """Import the application and return it. Exceptions of its code pass through."""
+        # Objects of the server are no garbage; the collector need not traverse them during the import.
         gc.freeze()
         config = self.order.config
         return load_app(config.app, factory=config.factory, app_dir=self.app_dir)
 
     def accepts_import(self) -> bool:
-        """Return whether workers may be forked from what was imported. False: the supervisor lets this template
-        go and starts another one."""
+        """Return whether workers may be forked after this import. False: the supervisor releases this template and
+        starts another one."""
         return True
 
     def stand_in(self, failure: Failure, error: BaseException | None = None) -> ASGIApp | None:
-        """Return what workers serve instead of an application that cannot be loaded; None: nothing.
+        """Return the application that workers serve in place of one that cannot be loaded; None: there is none.
 
-        `error` is what the failure tells of; None when a former generation has failed.
+        `error` is the exception behind `failure`; None when a former generation has failed.
         """
         return None
 
     def read_modules(self) -> list[str]:
-        """Return the application's modules that were read for this load, in order; empty when nobody looked."""
+        """Return the application's modules that this load has read, in order; empty when they are not recorded."""
         return []
 
     def before_command(self) -> None:
-        """The template is about to wait for a command."""
+        """Called each time before the template waits for a command."""
 
     def worker_hooks(self) -> WorkerHooks | None:
-        """Return what a worker that is forked now does beside serving."""
+        """Return the hooks of a worker that is forked now; None: no hooks."""
         return None
 
     def log_place(self) -> Place:
-        """Return how the template's lines name it."""
+        """Return the place that the log lines of this template name."""
         return Place("template", generation=self.order.generation, tag="template")
 
     def _configure_logging(self) -> None:
         """Set up logging as --log-config says. Raise LogConfigError.
 
-        Handlers of the user may start threads or open connections. Where workers do not share the import
-        they do not share these either: each applies the file by itself.
+        The user's handlers may start threads or open connections, so the file is applied here only when the
+        application is preloaded; otherwise each worker applies it.
         """
         config = self.order.config
         if config.log_config is not None:
             self.log_config = read_user_config(config.log_config)
-            # Classes that it names are the user's code.
+            # Classes that the file names may be the user's code.
             remove_doubtful_bytecode(self.app_dir)
         configure_logging(
             config,
@@ -163,10 +165,10 @@ class Session:
 
 
 def enter_directory(directory: str, app_dir: str) -> None:
-    """Change into the directory in which the server was started, if that can be, or if the application is there.
+    """Change into `directory`, in which the server was started.
 
-    Raise AppLoadError. An application in an absolute directory does without: it is then where the supervisor
-    is, as its first generation was.
+    Raise AppLoadError when that fails, unless `app_dir` is absolute: the application does not need the directory
+    then, and the process stays in the supervisor's.
     """
     try:
         os.chdir(directory)
@@ -181,7 +183,7 @@ def enter_directory(directory: str, app_dir: str) -> None:
 
 
 def load_env_file(path: str) -> None:
-    """Put the variables of the file into the environment. Raise AppLoadError when there is none."""
+    """Put the variables of the file into the environment. Raise AppLoadError when the file does not exist."""
     from dotenv import load_dotenv  # an extra: loaded only when asked for
 
     if not os.path.isfile(path):

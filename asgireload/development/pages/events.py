@@ -1,9 +1,9 @@
-"""What open pages are told, in the format of server-sent events. Pure.
+"""The server-sent events for open pages. Pure.
 
-    state   what is served: a generation, or a failure. A page that shows something else loads itself again.
-    css     a style sheet changed: the page exchanges it
-    image   an image changed, likewise
-    page    something changed that no page can exchange: it loads itself again
+    state   the served generation or failure; a page of another one reloads
+    css     a style sheet has changed; the page replaces it
+    image   an image has changed; the page replaces it
+    page    a file has changed that a page cannot replace; the page reloads
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -12,13 +12,13 @@ import os
 from typing import Literal
 
 STREAM_PATH = "/.asgireload/reload"
-"""Below the root path. Nobody else's: the names of routes do not begin with a dot."""
+"""The path of the stream below the root path. Routes of applications do not begin with a dot."""
 RETRY_MILLISECONDS = 100
-"""After which a browser comes back when its stream ended because of a reload."""
+"""Time after which a browser reconnects when its stream has ended because of a reload."""
 STOPPED_RETRY_MILLISECONDS = 1_000
-"""The same when the server stops: it may be back, but nobody waits for milliseconds."""
+"""Time after which a browser reconnects when the server has stopped; it may be started again later."""
 HEARTBEAT = b":\n\n"
-"""A comment. What stands between may take a silent stream for a dead one."""
+"""A comment, sent so that proxies do not close a silent stream."""
 
 EventName = Literal["state", "css", "image", "page"]
 
@@ -27,19 +27,20 @@ _IMAGES = frozenset({".avif", ".bmp", ".gif", ".ico", ".jpeg", ".jpg", ".png", "
 
 
 def frame_event(name: EventName, data: str) -> bytes:
-    """Return one event. A line end in `data` is taken for a space: it would end the field."""
+    """Return one event. Line ends in `data`, which would end the field, are replaced by spaces."""
     return f"event: {name}\ndata: {' '.join(data.splitlines())}\n\n".encode("utf-8", "replace")
 
 
 def frame_retry(milliseconds: int) -> bytes:
+    """Return the field that sets the time after which a browser reconnects."""
     return f"retry: {milliseconds}\n\n".encode()
 
 
 def event_of(path: str) -> tuple[EventName, str]:
-    """Return what pages are told of a changed file that is not code.
+    """Return the event for a changed file that is not code: the name of the event, and the name of the file.
 
-    Only the name is told, which is what a page can compare with its links: under which address a file is
-    served is the application's secret.
+    A page compares the file name with its links, since the server does not know the URL under which the application
+    serves the file.
     """
     name = os.path.basename(path)
     suffix = os.path.splitext(name)[1].lower()
@@ -51,5 +52,5 @@ def event_of(path: str) -> tuple[EventName, str]:
 
 
 def is_exchangeable(path: str) -> bool:
-    """Return whether pages can take up this file without a reload of anything."""
+    """Return whether pages can replace this file without a reload."""
     return event_of(path)[0] != "page"

@@ -1,7 +1,8 @@
-"""An application whose exceptions are shown in the browser: wrapped around the user's in development.
+"""ASGI middleware that shows exceptions of the application in the browser, for development.
 
-Frameworks answer an exception with a bare "Internal Server Error" and raise it again for the server's log. The
-answer waits here until the call of the application has ended, and a page with the exception takes its place.
+Frameworks answer an exception with a bare "Internal Server Error" and raise it again for the server's log. This
+middleware holds the bare response until the call of the application has ended, and replaces it by a page with the
+exception.
 """
 
 import asyncio
@@ -14,18 +15,18 @@ from asgireload.development.pages.reading import report_of
 from asgireload.development.pages.stream import Bulletin, is_stream, stream_address
 
 BARE_BYTES = 256
-"""Longest body of an answer that says nothing of its own."""
+"""Longest body of a bare response."""
 HOLD_TIME = 0.25
-"""Seconds for which a bare answer waits: frameworks raise at once, and background tasks may take long."""
+"""Seconds for which a bare response is held: frameworks raise at once, and background tasks may take long."""
 
 
 def showing_exceptions(app: ASGIApp, app_dir: str, bulletin: Bulletin) -> ASGIApp:
-    """Return `app`, with a page for browsers in place of a bare response to an exception that it raises.
+    """Return `app` wrapped so that browsers get a page when it raises an exception.
 
-    The page renews itself by the stream of `bulletin`, which is answered here. Only requests for a whole page are
-    touched, and of their responses only those that have not begun when the exception comes out, and short plain
-    ones with status 500. The exception goes on to the server's log. A failure shows itself: it is returned as
-    it is.
+    The page reloads itself by the event stream of `bulletin`, which is answered here. Only requests for a whole
+    page are changed. Of their responses the page replaces those that have not begun when `app` raises, and short
+    plain ones with status 500. The exception is raised again for the server's log. A `FailureApp` is returned
+    unchanged.
     """
     if isinstance(app, FailureApp):
         return app
@@ -54,7 +55,7 @@ def showing_exceptions(app: ASGIApp, app_dir: str, bulletin: Bulletin) -> ASGIAp
 
 
 def is_bare(status: int, headers: Iterable[Header]) -> bool:
-    """Return whether a response is one that frameworks give when they know no better."""
+    """Return whether a response may be the default response of a framework to an exception."""
     kinds = [value for name, value in headers if name.lower() == b"content-type"]
     return status == 500 and all(kind.lower().startswith(b"text/plain") for kind in kinds)
 
@@ -62,13 +63,13 @@ def is_bare(status: int, headers: Iterable[Header]) -> bool:
 def _page(error: Exception, scope: Scope, app_dir: str, state: str) -> list[Message]:
     stage = f"{scope['method']} {scope['path']}"
     report = report_of(error, app_dir, kind="request", stage=stage)
-    # A page that was posted for would ask before it is loaded again.
+    # Browsers ask the user before they reload a page that answers a POST request.
     stream = stream_address(scope) if scope["method"] == "GET" else ""
     return html_messages(report, stream, state)
 
 
 class _WatchedResponse:
-    """Passes a response on, but for a bare one: that is held until it is released or dropped."""
+    """Sends a response on. A bare response is held until it is released or dropped."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -79,7 +80,7 @@ class _WatchedResponse:
 
     @property
     def is_withheld(self) -> bool:
-        """Nothing of it has been sent."""
+        """True while no message of the response has been sent."""
         return not self._has_passed
 
     async def send(self, message: Message) -> None:
@@ -102,7 +103,7 @@ class _WatchedResponse:
         self._cancel_timer()
 
     async def release(self) -> None:
-        """Send what is held. The response is passed on from then on."""
+        """Send the held messages; further messages are sent at once."""
         self._cancel_timer()
         held, self._held = self._held, []
         if held:

@@ -1,4 +1,5 @@
-"""An application that serves a failure: it stands in for one that does not import, start or live."""
+"""An ASGI application that serves a failure report in place of an application that cannot be imported or started,
+or that crashes."""
 
 import msgspec
 
@@ -19,14 +20,14 @@ _TYPES: dict[Form, bytes] = {
 def make_failure_app(report: FailureReport) -> ASGIApp:
     """Return an ASGI application that answers every request with the report, with status 500.
 
-    Browsers get a page, which loads itself again when something else is served; who asks for JSON gets
-    that; all others get text. WebSockets are refused, and a lifespan starts.
+    Browsers get a page, which reloads itself when another generation or failure is served. Clients that ask for
+    JSON get JSON, and all others get text. WebSockets are refused, and lifespan startup succeeds.
     """
     return FailureApp(report)
 
 
 def html_messages(report: FailureReport, stream: str, state: str = "") -> list[Message]:
-    """Return the whole response with the report as a page. `stream` and `state` as `render_page` takes them."""
+    """Return the messages of a response with the report as a page; for `stream` and `state` see `render_page`."""
     body = render_page(report, stream, state).encode("utf-8", "backslashreplace")
     headers = _headers("html", body)
     return [
@@ -36,7 +37,7 @@ def html_messages(report: FailureReport, stream: str, state: str = "") -> list[M
 
 
 class FailureApp:
-    """What `make_failure_app` returns: its pages renew themselves without help."""
+    """The application that `make_failure_app` returns. It answers the event stream of its pages itself."""
 
     def __init__(self, report: FailureReport) -> None:
         self._report = report
@@ -65,7 +66,7 @@ class FailureApp:
         await send({"type": "http.response.body", "body": body})
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Before the handshake is answered it can be refused with a response (the ASGI extension)."""
+        """Refuse a handshake, with a response if the server has the ASGI WebSocket Denial Response extension."""
         if (await receive())["type"] != "websocket.connect":
             return
         if "websocket.http.response" not in (scope.get("extensions") or {}):
@@ -105,7 +106,8 @@ def _body(report: FailureReport, form: Form, stream: str) -> bytes:
 
 
 def _asks_for_events(scope: Scope) -> bool:
-    """Whether an EventSource asks. One that gets another status than 200 never comes back (WHATWG HTML 9.2.3)."""
+    """Return whether the request comes from an EventSource, which does not reconnect after another status than 200
+    (WHATWG HTML 9.2.3)."""
     return scope["method"] == "GET" and any(
         name == b"accept" and value.strip().lower() == b"text/event-stream"
         for name, value in scope["headers"]
@@ -113,7 +115,7 @@ def _asks_for_events(scope: Scope) -> bool:
 
 
 async def _wait_silently(receive: Receive, send: Send) -> None:
-    """Answer with an event stream that has no events: it moves to the code that is mended, or ends."""
+    """Answer with an event stream without events, so that the client reconnects when new code is served."""
     headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     body = b": the application cannot be loaded; the log says why\n\n"

@@ -1,4 +1,4 @@
-"""Put one script into pages on their way out. Pure: decides by headers, and changes bytes piece by piece."""
+"""Insert a script into HTML pages. Pure: it decides by headers, and changes the body piece by piece."""
 
 import re
 from collections.abc import Iterable
@@ -6,16 +6,17 @@ from html import escape
 
 _END = b"</body"
 HOLD_LIMIT = 4 * 1024
-"""Bytes held back behind what may be the end of the body. More than some comments behind it are no end: the tag
-stood in a script or a text, and what was held goes on."""
+"""Most bytes that are held from a `</body>` on. When more follow, the tag was in a script or a text and not the end
+of the body, and the held bytes are sent."""
 
 Header = tuple[bytes, bytes]
 
 _DOCUMENTS = frozenset({b"document", b"iframe", b"frame"})
 _FRAGMENTS = frozenset({b"hx-request", b"turbo-frame", b"x-requested-with"})
-"""What libraries add when they ask for a part of a page; a script in each part would run many times."""
+"""Headers of requests by libraries for a part of a page; a script in each part would run many times."""
 _VALIDATORS = frozenset({b"etag", b"last-modified", b"content-md5", b"digest", b"content-digest"})
-"""They are about the page without the script, and a page that is not modified would name a former generation."""
+"""Removed headers: they describe the page without the script, and a cached page (304) would name an old
+generation."""
 _WIDE = re.compile(rb"charset\s*=\s*\"?utf-?(16|32)", re.IGNORECASE)
 _NONCE = re.compile(r"'nonce-([A-Za-z0-9+/_=-]+)'")
 _BODILESS = frozenset({204, 205, 304})
@@ -23,10 +24,10 @@ _PARTIAL = 206
 
 
 def is_navigation(method: str, headers: Iterable[Header]) -> bool:
-    """Return whether a whole page is asked for, to be shown.
+    """Return whether a request is for a whole page.
 
-    Browsers say so in Sec-Fetch-Dest, but only to secure origins and localhost; elsewhere the Accept header
-    tells a page from what scripts fetch.
+    Browsers send Sec-Fetch-Dest, but only to secure origins and localhost; for other origins the Accept header
+    distinguishes pages from requests of scripts.
     """
     if method not in {"GET", "POST"}:
         return False
@@ -42,7 +43,7 @@ def is_navigation(method: str, headers: Iterable[Header]) -> bool:
 
 
 def takes_script(status: int, headers: Iterable[Header]) -> bool:
-    """Return whether a response is a whole page in an encoding whose bytes can be read."""
+    """Return whether a response is a whole HTML page, neither compressed nor in UTF-16 or UTF-32."""
     if status < 200 or status in _BODILESS or status == _PARTIAL:
         return False
     is_html, is_readable, is_shown = False, True, True
@@ -59,7 +60,7 @@ def takes_script(status: int, headers: Iterable[Header]) -> bool:
 
 
 def script_tag(address: str, stream: str, state: str, headers: Iterable[Header]) -> bytes:
-    """Return the element. A nonce of the response's content security policy is given to it."""
+    """Return the script element, with the nonce of the response's content security policy if there is one."""
     nonce = _nonce(headers)
     allowed = f' nonce="{escape(nonce)}"' if nonce else ""
     return (
@@ -69,7 +70,7 @@ def script_tag(address: str, stream: str, state: str, headers: Iterable[Header])
 
 
 def adapted(headers: Iterable[Header], added: int) -> list[Header]:
-    """Return the headers of a page that becomes longer by `added` bytes."""
+    """Return the headers for a page with `added` more bytes: without validators, with a new Content-Length."""
     kept = []
     for name, value in headers:
         lowered = name.lower()
@@ -83,7 +84,7 @@ def adapted(headers: Iterable[Header], added: int) -> list[Header]:
 
 
 def _nonce(headers: Iterable[Header]) -> str:
-    """Return the nonce that scripts of the page need, if there is one."""
+    """Return the nonce for scripts in the content security policy; empty when there is none."""
     for name, value in headers:
         if name.lower() != b"content-security-policy":
             continue
@@ -100,10 +101,10 @@ def _nonce(headers: Iterable[Header]) -> str:
 
 
 class Injector:
-    """Takes the pieces of a page and gives them back with `inserted` before the last `</body>`, or at the end.
+    """Inserts `inserted` before the last `</body>` of a page that comes in pieces, or at its end.
 
-    What has passed is gone, so the end of the body is held back until nothing follows it: `</body>` may
-    stand in a script, too, where an insertion would do harm.
+    Bytes from a `</body>` on are held until it is known to be the last one: `</body>` may occur in a script, too,
+    where an insertion would break the script.
     """
 
     def __init__(self, inserted: bytes) -> None:
@@ -111,7 +112,7 @@ class Injector:
         self._held = b""
 
     def feed(self, piece: bytes) -> bytes:
-        """Return what can be sent now."""
+        """Return the bytes that can be sent now."""
         page = self._held + piece
         found = page.lower().rfind(_END)
         if found < 0 or len(page) - found > HOLD_LIMIT:
@@ -120,7 +121,7 @@ class Injector:
         return page[:found]
 
     def finish(self) -> bytes:
-        """Return the rest with what was to be inserted."""
+        """Return the held bytes with `inserted`."""
         held, self._held = self._held, b""
         if held[: len(_END)].lower() == _END:
             return self._inserted + held
@@ -128,7 +129,7 @@ class Injector:
 
 
 def _begun(page: bytes) -> int:
-    """Return how many bytes at the end may be the beginning of `</body`."""
+    """Return how many bytes at the end of `page` may be the beginning of `</body`."""
     tail = page[-(len(_END) - 1) :].lower()
     for length in range(len(tail), 0, -1):
         if _END.startswith(tail[-length:]):

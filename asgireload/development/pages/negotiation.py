@@ -1,4 +1,4 @@
-"""Which form of a failure a client reads. Pure. Source: RFC 9110 section 12.5.1."""
+"""Choose the form of a failure report by the Accept header. Pure. Source: RFC 9110 section 12.5.1."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -12,8 +12,7 @@ _JSON = ("application/json", "application/problem+json")
 def choose_form(headers: Iterable[tuple[bytes, bytes]]) -> Form:
     """Return the form for the request's headers.
 
-    HTML and JSON go to those who name them; `*/*`, which every tool sends, gets text. What a client refuses
-    with a weight of 0 it did not name.
+    Clients get HTML or JSON when they name it with a weight above 0. `*/*`, which every tool sends, gets text.
     """
     accepted = b",".join(value for name, value in headers if name == b"accept")
     weights = _weights(accepted.decode("latin-1"))
@@ -27,7 +26,7 @@ def choose_form(headers: Iterable[tuple[bytes, bytes]]) -> Form:
 
 
 def _weights(accept: str) -> dict[str, float]:
-    """Return the weight of each media type; of one that is named twice, the greater."""
+    """Return the weight of each media type; the greater one of a type that is named twice."""
     found: dict[str, float] = {}
     for item in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in item.split(";"))
@@ -42,5 +41,5 @@ def _weights(accept: str) -> dict[str, float]:
 
 def _weight(text: str) -> float:
     digits = text.replace(".", "", 1)
-    # Of what is no weight at all the client cannot have meant much.
+    # An invalid weight counts as 0.
     return min(float(text), 1.0) if digits.isascii() and digits.isdigit() else 0.0

@@ -1,7 +1,8 @@
-"""A report as a page for people. Pure; readable without scripts, which only renew it and copy its text.
+"""A failure report as an HTML page. Pure. The page is readable without its script, which reloads it and copies
+text.
 
-Everything that comes from the report is escaped here. Style and script stand in the page, and their digests
-in its content security policy, which allows nothing else.
+All values of the report are escaped here. Style and script are in the page, and their digests in its content
+security policy, which allows nothing else.
 """
 
 import base64
@@ -14,9 +15,10 @@ from itertools import groupby
 from asgireload.development.pages.report import ErrorPart, FailureReport, Frame, Kind, Relation
 
 LONG_TITLE = 160
-"""Characters from which the first line of a message is set in smaller type."""
+"""Characters above which the first line of a message is shown in a smaller font."""
 AROUND_CALLERS = 2
-"""Source lines shown around a call that led to the failing one, which is shown with all that the report has."""
+"""Source lines shown before and after a call that led to the failing one. The failing call is shown with all source
+lines of the report."""
 
 _STYLE = files(__package__).joinpath("page.css").read_text("utf-8")
 _SCRIPT = files(__package__).joinpath("page.js").read_text("utf-8")
@@ -35,9 +37,9 @@ _RELATIONS: dict[Relation, str] = {
 
 
 def render_page(report: FailureReport, stream: str, state: str = "") -> str:
-    """Return the page. `stream`: the address at which its script learns what is served by now; empty for none.
+    """Return the page. `stream`: the path of the event stream that its script follows; empty for none.
 
-    `state`: what that stream says as long as the page is right; by default, that the failure is served.
+    `state`: the state in the event stream for which the page does not reload; by default, that of the failure.
     """
     first, *others = report.errors or (ErrorPart("", "", report.summary),)
     return (
@@ -59,7 +61,7 @@ def render_page(report: FailureReport, stream: str, state: str = "") -> str:
 
 
 def state_of(report: FailureReport) -> str:
-    """Return what a page tells its failure by: pages are shown anew when it changes."""
+    """Return the state for the event stream while the failure is served; a page reloads when the state changes."""
     return f"failure-{report.digest}"
 
 
@@ -97,7 +99,8 @@ def _section(part: ErrorPart) -> str:
 
 
 def _message(element: str, message: str) -> str:
-    """The first line is the title; what follows, often a list, keeps its shape."""
+    """Return the message as HTML: the first line is the heading, and further lines, often a list, stay as they
+    are."""
     title, _, more = message.strip("\n").partition("\n")
     size = ' class="long"' if len(title) > LONG_TITLE else ""
     heading = f"<{element}{size}>{_text(title)}</{element}>" if title else ""
@@ -113,7 +116,7 @@ def _notes(part: ErrorPart) -> str:
 
 
 def _frames(part: ErrorPart) -> str:
-    """In Python's order. Runs of library frames are folded, unless there is nothing else."""
+    """Return the frames in Python's order. Runs of library frames are folded, unless there are no others."""
     if not part.frames and not part.left_out:
         return ""
     order = '<p class="order">Most recent call last</p>\n' if len(part.frames) > 1 else ""
@@ -169,7 +172,7 @@ def _function(frame: Frame) -> str:
 
 
 def _lines(frame: Frame, around: int) -> Iterator[str]:
-    """Yield the lines next to the failing one, without empty ones at the edges."""
+    """Yield at most `around` lines before and after the failing one, without empty lines at the start and end."""
     shown = [
         (number, line)
         for number, line in enumerate(frame.lines, frame.first_line)
@@ -189,7 +192,7 @@ def _marked(line: str, mark: tuple[int, int] | None) -> str:
     if mark is None:
         return _text(line)
     start, end = mark
-    # A mark behind the last character needs something to be seen by.
+    # A mark after the last character needs a blank to be visible.
     inner = line[start:end] or " "
     return f"{_text(line[:start])}<mark>{_text(inner)}</mark>{_text(line[end:])}"
 

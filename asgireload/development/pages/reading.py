@@ -1,6 +1,6 @@
-"""Make a report of an exception, or of the text that is left where a process died.
+"""Make a failure report from an exception, or from the text that a dead process has left.
 
-Nothing here runs the user's code, but for the `__str__` of the exception; source files are read from disk.
+The only code of the user that runs here is `__str__` of exceptions. Source files are read from disk.
 """
 
 import linecache
@@ -24,19 +24,19 @@ from asgireload.development.pages.report import (
 from asgireload.errors import AsgireloadError
 
 MOST_ERRORS = 8
-"""Of a chain or group; nobody reads on."""
+"""Most exceptions of a chain or group in a report."""
 MOST_FRAMES = 40
-"""Of one exception; of an endless recursion both ends are of interest."""
+"""Most frames of one exception; of an endless recursion both ends are kept."""
 SOURCE_AROUND = 5
-"""Lines shown before and behind the failing one, in the application's files."""
+"""Lines before and after the failing one, in files of the application."""
 LIBRARY_AROUND = 2
 LINE_LIMIT = 400
-"""Characters of a source line; longer ones are data."""
+"""Most characters of a source line; longer lines are data."""
 SUMMARY_LIMIT = 1_000
 MESSAGE_LIMIT = 4_000
 NOTES_LIMIT = 10
 TEXT_LIMIT = 24_000
-"""Characters: escaped as JSON, a character takes up to six bytes in the worst case of control characters."""
+"""Most characters of a traceback. In JSON a control character takes six bytes."""
 
 _CAUSE = "The above exception was the direct cause of the following exception:"
 _CONTEXT = "During handling of the above exception, another exception occurred:"
@@ -53,13 +53,13 @@ _GROUP = "+ Exception Group Traceback"
 def report_of(
     error: BaseException, app_dir: str, *, kind: Kind = "import", stage: str = "import"
 ) -> FailureReport:
-    """Return what is to be told of an exception of the user's code, or of ours about it.
+    """Return the report of an exception of the user's code, or of an AsgireloadError about that code.
 
-    `app_dir`: absolute; files below it are the application's.
+    `app_dir`: an absolute path; files below it belong to the application.
     """
     places = SourcePlaces.below(app_dir)
     if isinstance(error, AsgireloadError) and error.__cause__ is None:
-        # Its text says all: a wrong import string, or the traceback that a framework gave as its reason.
+        # The text is complete: a wrong import string, or a traceback that a framework gave as the reason.
         summary, text = split_reason(str(error))
         return report_from_text(kind, stage, summary, text, app_dir)
     if isinstance(error, AsgireloadError):
@@ -78,20 +78,20 @@ def report_of(
 def report_from_text(
     kind: Kind, stage: str, summary: str, text: str, app_dir: str
 ) -> FailureReport:
-    """Return the report of a failure of which only words are left.
+    """Return the report of a failure of which only a text is known.
 
-    Tracebacks of Python and of `faulthandler` are read, so that their places are shown with their source.
+    Tracebacks of Python and of `faulthandler` are parsed, so that their frames are shown with source lines.
     """
     errors = tuple(_parts_of_text(summary, text, SourcePlaces.below(app_dir)))
     return bounded(FailureReport(kind, stage, _line(summary), errors, _cut(text, TEXT_LIMIT)))
 
 
 class SourcePlaces(msgspec.Struct, frozen=True):
-    """Tells the application's files from those of libraries."""
+    """Distinguishes the application's files from those of libraries."""
 
     app_dir: str
     libraries: tuple[str, ...]
-    """Directories of the standard library and of what is installed, the innermost first."""
+    """Directories of the standard library and of installed packages, the longest path first."""
 
     @classmethod
     def below(cls, app_dir: str) -> "SourcePlaces":
@@ -99,7 +99,8 @@ class SourcePlaces(msgspec.Struct, frozen=True):
         return cls(os.path.realpath(app_dir), tuple(sorted(paths, key=len, reverse=True)))
 
     def is_user(self, file: str) -> bool:
-        """A file that is not installed; below the application's directory an environment may lie, too."""
+        """Return whether a file belongs to the application. Installed files do not, also when the virtual
+        environment is below the application's directory."""
         below = _below(file, self.app_dir)
         parts = (below if below is not None else file).split(os.sep)
         if file.startswith("<") or not _INSTALLED.isdisjoint(parts):
@@ -109,7 +110,8 @@ class SourcePlaces(msgspec.Struct, frozen=True):
         return all(_below(file, library) is None for library in self.libraries)
 
     def shown(self, file: str) -> str:
-        """The path below the application's directory or below the one a library was installed into."""
+        """Return the path relative to the application's directory, or to the directory in which a library is
+        installed."""
         if self.is_user(file):
             return _below(file, self.app_dir) or file
         for library in self.libraries:
@@ -135,7 +137,7 @@ def _below(file: str, directory: str) -> str | None:
 
 
 def _parts(error: BaseException, places: SourcePlaces) -> Iterator[ErrorPart]:
-    """Yield the exception, the members of a group behind it, then what it came from."""
+    """Yield the exception, then the members of its group, then its cause or context."""
     waiting: list[tuple[BaseException, Relation]] = [(error, "")]
     seen: set[int] = set()
     while waiting and len(seen) < MOST_ERRORS:
@@ -177,19 +179,19 @@ def _part(error: BaseException, relation: Relation, places: SourcePlaces) -> Err
 
 
 class _Spot(msgspec.Struct, frozen=True):
-    """A place before its source is looked up."""
+    """A frame before its source is read."""
 
     file: str
     line: int
     function: str
     columns: tuple[int, int | None] | None = None
-    """Characters of the source line; an open end: to the end of the line."""
+    """Start and end of the fault in the source line, in characters; end None: the end of the line."""
     text: str | None = None
-    """The source line, for where there is no file to read it from."""
+    """The source line, for a file that cannot be read."""
 
 
 def _columns(frame: traceback.FrameSummary) -> tuple[int, int | None] | None:
-    """The frame's columns are bytes of UTF-8 (PEP 657)."""
+    """Return the columns of a frame, which are UTF-8 bytes (PEP 657), in characters; None when they are unknown."""
     if frame.colno is None or frame.lineno is None:
         return None
     line = linecache.getline(frame.filename, frame.lineno).encode("utf-8", "replace")
@@ -236,26 +238,26 @@ def _frame(spot: _Spot, places: SourcePlaces) -> Frame:
 
 
 def _source(file: str) -> list[str]:
-    """Return the lines of a file as it is now; none of what cannot be read as a file of Python."""
+    """Return the present lines of a file; an empty list when it cannot be read as Python source."""
     try:
-        # A text may name anything: a device would be read for ever.
+        # The path may come from a text, and name a device, which would be read for ever.
         if not os.path.isfile(file):
             return []
         linecache.checkcache(file)
         return linecache.getlines(file)
     except ValueError:
-        return []  # a name that no file can have
+        return []  # an invalid path, such as one with NUL
 
 
 def _mark(line: str, columns: tuple[int, int | None]) -> tuple[int, int] | None:
-    """Return the marked part of a line; None when that would be all of it."""
+    """Return the marked part of a line; None when the mark covers the whole line or is invalid."""
     start = columns[0]
     end = len(line.rstrip()) if columns[1] is None else columns[1]
     if start < 0 or end <= start or start > len(line):
         return None
     if line[:start].strip() == "" and line[end:].strip() == "" and start < len(line.rstrip()):
         return None
-    # A fault behind the last character, such as a bracket that was never closed, is one wide.
+    # A mark after the last character, such as for a bracket that was never closed, has the width 1.
     return start, max(min(end, len(line)), start + 1)
 
 
@@ -317,7 +319,7 @@ def _block_part(block: str, relation: Relation, places: SourcePlaces) -> ErrorPa
 
 
 def _thread_part(summary: str, text: str, places: SourcePlaces) -> ErrorPart:
-    """Read what `faulthandler` wrote: the thread that died, whose latest call comes first."""
+    """Parse the output of `faulthandler`: the stack of the thread that died, most recent call first."""
     stacks = text.split(_LATEST_FIRST)
     heads = ["", *(stack.rstrip().rpartition("\n")[2] for stack in stacks[:-1])]
     chosen = next((index for index, head in enumerate(heads) if "Current thread" in head), 1)
@@ -333,7 +335,7 @@ def _thread_part(summary: str, text: str, places: SourcePlaces) -> ErrorPart:
 
 
 def _spots(lines: Sequence[str]) -> list[_Spot]:
-    """Return the places of one traceback, with what it shows of their source."""
+    """Return the frames of one traceback, with the source lines that it shows."""
     spots = []
     for index, line in enumerate(lines):
         match = _FRAME.fullmatch(line)
@@ -346,7 +348,7 @@ def _spots(lines: Sequence[str]) -> list[_Spot]:
         file, number = match["file"], int(match["line"])
         columns = None
         if _MARKER.fullmatch(marker):
-            # What the traceback shows is stripped and indented by four.
+            # A traceback shows the source line stripped, and indented by four blanks.
             lines_of_file = _source(file)
             real = lines_of_file[number - 1] if 0 < number <= len(lines_of_file) else ""
             shift = len(real) - len(real.lstrip()) - 4 if real.strip() else -4
@@ -357,7 +359,8 @@ def _spots(lines: Sequence[str]) -> list[_Spot]:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return `text` cut in the middle; the ends of a traceback say most."""
+    """Return `text`, cut in the middle when it is longer than `limit`, since the ends of a traceback matter
+    most."""
     text = _encodable(text)
     if len(text) <= limit:
         return text
@@ -370,5 +373,6 @@ def _line(text: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Names of files may hold bytes that are no text (PEP 383); a message and a page cannot."""
+    """Return `text` without surrogates: file names may contain undecodable bytes (PEP 383), which UTF-8 cannot
+    encode."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""An application whose pages renew themselves: wrapped around the user's in development, if that is asked for."""
+"""ASGI middleware that makes pages reload themselves, for development with --reload-browser."""
 
 from importlib.resources import files
 from typing import Any
@@ -19,7 +19,7 @@ _SCRIPT = files(__package__).joinpath("refresh.js").read_bytes()
 _SCRIPT_HEADERS = [
     (b"content-type", b"text/javascript; charset=utf-8"),
     (b"content-length", str(len(_SCRIPT)).encode()),
-    # It belongs to the version of the server, and is small.
+    # The script is small, and changes with the version of the server.
     (b"cache-control", b"no-cache"),
     (b"x-content-type-options", b"nosniff"),
 ]
@@ -27,11 +27,11 @@ _FILE_EXTENSIONS = frozenset({"http.response.pathsend", "http.response.zerocopys
 
 
 def refreshing(app: ASGIApp, bulletin: Bulletin) -> ASGIApp:
-    """Return `app`, with a script in its pages that follows the stream of `bulletin`.
+    """Return `app` wrapped so that its pages have a script that follows the event stream of `bulletin`.
 
-    Two paths are answered here: the stream and the script. All else passes as it is, but for whole HTML
-    pages, which are asked for without compression and lose the validators of caches. A failure follows a
-    stream of its own, which says which failure it is: it is returned as it is.
+    The paths of the stream and of the script are answered here. Whole HTML pages are requested without compression
+    and lose their cache validators; all other responses are unchanged. A `FailureApp`, whose pages follow its own
+    stream, is returned unchanged.
     """
     if isinstance(app, FailureApp):
         return app
@@ -58,7 +58,8 @@ async def _send_script(send: Send) -> None:
 
 
 def _readable(scope: Scope) -> dict[str, Any]:
-    """Return the scope of a request whose response can be read: neither compressed nor sent as a file."""
+    """Return a scope without Accept-Encoding and file extensions, so that the body of the response can be
+    changed."""
     headers = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
     extensions = {
         name: value
@@ -69,7 +70,7 @@ def _readable(scope: Scope) -> dict[str, Any]:
 
 
 class _Page:
-    """Passes one response on, with the script in it if it is a page."""
+    """Sends one response on, with the script inserted if it is a whole page."""
 
     def __init__(self, root_path: str, stream: str, state: str, send: Send) -> None:
         self._address = root_path.rstrip("/") + SCRIPT_PATH

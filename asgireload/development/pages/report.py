@@ -1,7 +1,7 @@
-"""What a failure looks like, as values: small enough for one message, and free of anything secret.
+"""The report of a failure, as values that fit into one message.
 
-A report holds what a traceback holds (places, source lines, messages) and nothing else of the process: no
-values of variables and no environment.
+A report contains the places, source lines and messages of a traceback. It contains neither values of variables nor
+the environment, which may be secret.
 """
 
 import hashlib
@@ -14,64 +14,64 @@ Kind = Literal["import", "lifespan", "crash", "request"]
 Relation = Literal["", "cause", "context", "member"]
 
 REPORT_LIMIT = 96 * 1024
-"""Longest report in bytes of JSON: it travels in one message, of which `ipc.channel.MESSAGE_LIMIT` is the bound."""
+"""Longest report in bytes of JSON; it is sent in one message, which `ipc.channel.MESSAGE_LIMIT` bounds."""
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """One place in the code, with the source around it as it was when the failure was reported."""
+    """One frame of a traceback, with the source around it at the time of the report."""
 
     file: str
     shown: str
-    """The path as people want to read it: below the application's directory, or below the library's."""
+    """The path for display: relative to the application's directory, or to the directory of the library."""
     line: int
-    """From 1; 0 where it is not known."""
+    """Line number from 1; 0 when it is unknown."""
     function: str
     """Empty for the place of a syntax error."""
     is_user: bool
-    """It belongs to the application, not to a library."""
+    """The file belongs to the application, not to a library."""
     first_line: int = 0
-    """Number of the first of `lines`."""
+    """Line number of the first of `lines`."""
     lines: tuple[str, ...] = ()
     mark: tuple[int, int] | None = None
-    """From and to which character of the failing line the fault lies; None: all of it."""
+    """Start and end of the fault in the failing line, in characters; None: the whole line."""
 
 
 class ErrorPart(msgspec.Struct, frozen=True):
     """One exception of a chain or group."""
 
     relation: Relation
-    """How it belongs to the one before it: its cause, what was being handled, or a member of the group."""
+    """The relation to the part before: its cause, its context, or a member of the group. Empty for the first."""
     type: str
-    """Empty where the message says all, as with errors of our own."""
+    """The type of the exception; empty when the message is enough, as for errors of asgireload."""
     message: str
     notes: tuple[str, ...] = ()
     frames: tuple[Frame, ...] = ()
-    """Most recent call last. Frames of asgireload and of the import machinery are left out."""
+    """Frames, most recent call last, without those of asgireload and of the import machinery."""
     left_out: int = 0
-    """How many frames more there were; they are missing behind the first half."""
+    """Number of omitted frames, which are missing after the first half of `frames`."""
 
 
 class FailureReport(msgspec.Struct, frozen=True, tag=True):
-    """Why the application cannot answer."""
+    """Why the application cannot answer requests."""
 
     kind: Kind
     stage: str
-    """What was being done: import, lifespan, health …"""
+    """The stage that failed: import, lifespan, health …"""
     summary: str
-    """One line."""
+    """The failure in one line."""
     errors: tuple[ErrorPart, ...] = ()
-    """The one that came out first; empty where only a text is known."""
+    """The raised exception first, then its causes and members; empty when only a text is known."""
     text: str = ""
-    """The whole traceback as Python writes it."""
+    """The whole traceback in Python's format."""
 
     @property
     def digest(self) -> str:
-        """Equal for equal failures: a page need not be shown anew for the same one."""
+        """A digest that is equal for equal failures, so that a page need not reload for the same failure."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
 
 def bounded(report: FailureReport) -> FailureReport:
-    """Return the report, without source lines or even frames where it would be longer than REPORT_LIMIT."""
+    """Return the report, without source lines and then without frames as long as it exceeds REPORT_LIMIT."""
     for cut in (_keep, _without_library_source, _without_source, _without_frames):
         smaller = cut(report)
         if len(msgspec.json.encode(smaller)) <= REPORT_LIMIT:

@@ -1,4 +1,4 @@
-"""The stream of events that open pages listen to: one `Bulletin` in each worker, one stream for each page."""
+"""The event streams of open pages: one `Bulletin` in each worker, and one stream for each page."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -17,34 +17,35 @@ from asgireload.development.pages.events import (
 from asgireload.draining import DrainNotice, DrainReason, draining
 
 HEARTBEAT_INTERVAL = 15.0
-"""Seconds of silence; proxies commonly allow 30 or more."""
+"""Seconds of silence before a heartbeat; proxies commonly allow 30 or more."""
 QUEUE_LIMIT = 64
-"""Events held for a page that does not read; one that is so far behind is told to load itself again."""
+"""Most events that wait for a page that does not read; they are replaced by an event that makes the page reload."""
 
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    # nginx would hold events back.
+    # Otherwise nginx buffers events.
     (b"x-accel-buffering", b"no"),
 )
 
 
 class Bulletin:
-    """What this worker serves, and news for every open page. `tell` may be called from its loop only."""
+    """Sends the state of this worker and events to all open pages. Not thread-safe: use it on the event loop
+    only."""
 
     def __init__(self, state: str) -> None:
         self.state = state
-        """Differs between generations and failures, and from those of any other run of the server."""
+        """Name of the served generation or failure, unique among all runs of a server."""
         self._readers: set[_Reader] = set()
 
     def tell(self, name: EventName, data: str) -> None:
-        """Hand an event to every open page. Never waits."""
+        """Queue an event for every open page, without waiting."""
         event = frame_event(name, data)
         for reader in self._readers:
             reader.take(event)
 
     def tell_changes(self, paths: Iterable[str]) -> None:
-        """Tell of changed files that are not code. A page that must load itself again needs no more."""
+        """Queue events for changed files that are not code. When pages must reload, only one event is queued."""
         events = {event_of(path) for path in paths}
         if any(name == "page" for name, _ in events):
             events = {min(event for event in events if event[0] == "page")}
@@ -63,7 +64,10 @@ class Bulletin:
         notice: DrainNotice | None = None,
         heartbeat_interval: float = HEARTBEAT_INTERVAL,
     ) -> None:
-        """Answer one request with events, until the page is left or the worker is about to leave."""
+        """Answer one request with events, until the client disconnects or the worker drains.
+
+        `notice`: the drain notice, that of the process by default.
+        """
         notice = draining() if notice is None else notice
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
         greeting = frame_retry(RETRY_MILLISECONDS) + frame_event("state", self.state)
@@ -91,7 +95,7 @@ class Bulletin:
 
 
 class _Reader:
-    """The events that one page has not got yet."""
+    """The queue of events for one page."""
 
     def __init__(self) -> None:
         self.wake = asyncio.Event()
@@ -109,7 +113,7 @@ class _Reader:
         return b"".join(events)
 
     async def wait_events(self, timeout: float) -> bytes:
-        """Return what there is to send: events, a heartbeat after `timeout` seconds, or nothing at the end."""
+        """Return the queued events, a heartbeat after `timeout` seconds without events, or nothing at the end."""
         try:
             async with asyncio.timeout(timeout):
                 await self.wake.wait()
@@ -129,21 +133,21 @@ def _watch(
 
 async def _wait_departure(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
-        pass  # a body that nobody asked for
+        pass  # a request body, which is ignored
 
 
 def is_at(scope: Scope, path: str) -> bool:
-    """Return whether a request of HTTP asks for `path`, which is one of ours below the root path."""
+    """Return whether an HTTP request is a GET of `path`, a path of asgireload below the root path."""
     asked: str = scope["path"]
     return scope["method"] == "GET" and asked.removeprefix(scope.get("root_path", "")) == path
 
 
 def is_stream(scope: Scope) -> bool:
-    """Return whether this request asks for the events."""
+    """Return whether a request asks for the event stream."""
     return scope["type"] == "http" and is_at(scope, STREAM_PATH)
 
 
 def stream_address(scope: Scope) -> str:
-    """Return where pages of this application find the stream."""
+    """Return the path of the event stream, with the root path, for pages of this application."""
     root_path: str = scope.get("root_path", "")
     return root_path.rstrip("/") + STREAM_PATH

@@ -1,4 +1,4 @@
-"""What the supervisor does about a saved file: outdate what was forked ahead, load the code, or tell open pages."""
+"""How the supervisor reacts to a saved file: drop outdated fork sources, reload, or notify open pages."""
 
 import logging
 import os
@@ -12,15 +12,15 @@ from asgireload.ipc.messages import AssetsChanged
 from asgireload.supervisor.template_source import SupervisorPort
 
 MOST_ASSETS = 64
-"""Changed files of which pages are told by name; more of them are a build or a checkout."""
+"""Most changed files whose names are sent to pages; more changes come from a build or a checkout."""
 MANY_ASSETS = "many files"
-"""Stands for more: no page has a file of this name, so each loads itself again."""
+"""Sent in place of more names: no page has a file of this name, so every page reloads."""
 
 _logger = logging.getLogger("asgireload.error")
 
 
 class CodeWatch:
-    """Carries what the watcher sees to the supervisor and to the preload cache."""
+    """Passes the changes that the watcher sees to the supervisor and to the preload cache."""
 
     def __init__(self, config: Config, supervisor: SupervisorPort) -> None:
         self.watcher = Watcher(config, self)
@@ -28,18 +28,19 @@ class CodeWatch:
         self._supervisor = supervisor
 
     def on_changing(self, changes: Changes, *, gives_up: bool) -> None:
-        """The watcher has seen a change."""
+        """Called by the watcher at each change: update the preload cache, and announce a reload to the
+        supervisor."""
         if self.cache is not None:
             self.cache.take_changes(changes)
         if changes.asks_for_reload:
             self._supervisor.note_change(gives_up=gives_up)
 
     def on_settled(self, changes: Changes, *, gives_up: bool) -> None:
-        """The watcher says that what is there now is to be loaded."""
+        """Called by the watcher at the end of a burst of changes: reload."""
         self._supervisor.reload_changed(f"changed: {describe(changes.paths)}", supersede=gives_up)
 
     def on_assets(self, paths: frozenset[str]) -> None:
-        """The watcher has seen files that open pages exchange by themselves."""
+        """Called by the watcher when files have changed that open pages replace without a reload of the code."""
         _logger.info("Changed for open pages: %s", describe(paths))
         found = {os.path.basename(path).encode("utf-8", "replace").decode() for path in paths}
         names = tuple(sorted(found))

@@ -1,8 +1,8 @@
-"""The processes that templates are forked from in development, and templates that were forked ahead.
+"""The processes of fork sources, and of the standby templates that are forked from them.
 
-Each fork source may have a standby template, one that was forked before it is needed, so that a save need not wait
-for it. Which sources there are, and which of them has one, others decide (`preload_cache.py`). How processes are
-heard, killed and collected is the same as for any child (`supervisor/handles.py`).
+A standby template is forked before it is needed, so that a reload need not wait for the fork. `preload_cache.py`
+decides which fork sources exist and which one has a standby template. `supervisor/handles.py` receives the messages
+of these processes, kills them and collects their exits, as for any child.
 """
 
 import logging
@@ -21,7 +21,7 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class StandbyTemplate(Handle):
-    """A handle on a template that was forked before it is needed: it waits for its load request."""
+    """A handle on a template that was forked before it is needed, and waits for its load request."""
 
     def __init__(self, channel: Channel, source: "ForkSource") -> None:
         super().__init__(STANDBY_TEMPLATE, None, channel)
@@ -38,7 +38,7 @@ class StandbyTemplate(Handle):
 
 
 class ForkSource(Handle):
-    """A handle on a process to fork templates from."""
+    """A handle on a process from which templates are forked."""
 
     def __init__(
         self,
@@ -54,18 +54,19 @@ class ForkSource(Handle):
         super().__init__(role, None, channel)
         self.source_id = source_id
         self.variables = variables
-        """What the libraries in it have found in the environment; None: what the application put there."""
+        """Changes of the environment under which the source has imported libraries; None: the application itself
+        made them."""
         self.name = name
-        """For the log."""
+        """How the log names the source."""
         self.signatures = signatures
-        """Of what it has read, or looked for, and nobody watches."""
+        """Signatures of paths outside the watched directories that the source has read or looked for, by path."""
         self.deaths = 0
-        """How many processes that were forked from it have died without a word."""
+        """Number of processes forked from the source that have died without a report."""
         self.standby: StandbyTemplate | None = None
         self._processes = processes
 
     def take_standby(self) -> StandbyTemplate | None:
-        """Return the template that was forked ahead. Its process and channel are the caller's from now on."""
+        """Return the standby template, or None. The caller owns its process and channel from now on."""
         return self._processes.take_standby(self)
 
     def hear(self, message: AnyMessage, descriptors: list[int]) -> ChildSaid | None:
@@ -77,7 +78,7 @@ class ForkSource(Handle):
 
 
 class ForkSourceProcesses:
-    """All of them, by the ids of the fork sources. `drop()` each; it dies then."""
+    """The processes of all fork sources, by source id. A process lives until `drop()` is called with its source."""
 
     def __init__(
         self,
@@ -85,7 +86,8 @@ class ForkSourceProcesses:
         on_message: Callable[[ForkSource, AnyMessage, list[int]], None],
         on_end: Callable[[ForkSource, str], None],
     ) -> None:
-        """`on_end` is called, with the reason in words, for one that ends without having been dropped."""
+        """Take the callbacks. `on_end` is called, with the reason in words, when the process of a source ends
+        without having been dropped."""
         self.on_message = on_message
         self._handles = handles
         self._on_end = on_end
@@ -108,9 +110,9 @@ class ForkSourceProcesses:
         name: str,
         signatures: dict[str, Signature] | None = None,
     ) -> ForkSource:
-        """Take a process that was started; channel and process are this object's from now on.
+        """Add a fork source. This object owns its channel and process from now on.
 
-        `process`: None until it says its pid.
+        `process`: None when the pid is not known yet; the process reports it over the channel.
         """
         self._last_id += 1
         source = ForkSource(
@@ -129,7 +131,7 @@ class ForkSourceProcesses:
         return source
 
     def drop(self, source: ForkSource) -> bool:
-        """Kill the process and its standby template; return False when that was done before."""
+        """Kill the process and its standby template; return False when `source` was dropped before."""
         if self._by_id.pop(source.source_id, None) is None:
             return False
         self._kill(source)
@@ -137,13 +139,12 @@ class ForkSourceProcesses:
         return True
 
     def ended(self, source: ForkSource, reason: str) -> None:
-        """The process is gone."""
+        """Call `on_end` for a process that has exited without having been dropped."""
         if source.source_id in self._by_id:
             self._on_end(source, reason)
 
     async def wait_collected(self, timeout: float) -> None:
-        """Return when the exit of every process that was killed has been collected, or after `timeout`
-        seconds."""
+        """Wait until the exit of every killed process has been collected, at most `timeout` seconds."""
         roles = (FORK_SOURCE, IMPORT_CHECKPOINT, STANDBY_TEMPLATE)
         await self._handles.wait_collected(
             lambda handle: handle.role in roles and handle.is_killed, timeout
@@ -151,13 +152,12 @@ class ForkSourceProcesses:
 
     def _kill(self, handle: Handle) -> None:
         self._handles.kill(handle)
-        # It is not heard any more.
         handle.channel.close()
 
     # --- standby templates ------------------------------------------------------------------------
 
     def keep_standby(self, source_id: int | None) -> None:
-        """Have a template forked ahead from that source, if there is none, and from no other."""
+        """Fork a standby template from the source, unless it has one, and kill those of all other sources."""
         for source in self.all():
             if source.source_id != source_id:
                 self._drop_standby(source)

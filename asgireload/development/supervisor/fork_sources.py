@@ -1,12 +1,12 @@
-"""Which process a new template is forked from, and which of them a change makes useless. Pure.
+"""Which fork source a new template is forked from, and which fork sources a change makes outdated. Pure.
 
-    a fresh interpreter   always right
-    the library base      holds libraries; outdated when those change, or when a file may hide one of them
-    a checkpoint          holds an import up to some module; outdated when anything that it has read changes
+    a fresh interpreter   is never outdated
+    the library base      holds libraries; outdated when they change, or when a new file may hide one of them
+    an import checkpoint  holds an import up to some module; outdated when a file that the import has read changes
 
-What serves a change is the checkpoint that has read most, else the library base, else a fresh interpreter. Only
-changes of modules that are known to be imported later are safe for a checkpoint: a file that is new, or gone,
-or no module, may have been looked for or read before.
+A template is forked from the checkpoint that has read most files, else from the library base, else it is a fresh
+interpreter. A checkpoint survives only changes of modules that are known to be imported later: the import may have
+looked for, or read, a file that is new, that is gone, or that is no module.
 """
 
 import os
@@ -18,37 +18,41 @@ from msgspec.structs import replace
 from asgireload.development.watch.changes import Changes
 
 MOST_CHECKPOINTS = 2
-"""Who edits two modules in turn has one before each; every one is a sleeping process."""
+"""Checkpoints that are kept: one before each of two modules that are edited in turn. Each is a sleeping process."""
 
 
 class LibraryBase(msgspec.Struct, frozen=True):
+    """A fork source that holds libraries."""
+
     source_id: int
     tops: frozenset[str]
-    """Top-level names of the modules in it."""
+    """Top-level names of the modules in the base."""
 
 
 class ImportCheckpoint(msgspec.Struct, frozen=True):
+    """A fork source that holds an import of the application up to a module."""
+
     source_id: int
     module: str
-    """It is imported next."""
+    """The module that is imported next."""
     read: frozenset[str]
-    """The application's files that were read."""
+    """The application's files that the import has read so far."""
 
 
 class ForkSources(msgspec.Struct, frozen=True):
-    """What there is to fork from, and what is known of the application's modules."""
+    """The fork sources that exist, and the known modules of the application."""
 
     library_base: LibraryBase | None = None
     checkpoints: tuple[ImportCheckpoint, ...] = ()
-    """The one used last is the last."""
+    """In order of their last use."""
     modules: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """Resolved file to name, in the order of their import."""
+    """Resolved file to module name, in import order."""
 
 
 def without_outdated(sources: ForkSources, changes: Changes, roots: Iterable[str]) -> ForkSources:
-    """Return what is left after `changes`, whose paths are resolved.
+    """Return the sources that are not outdated by `changes`, whose paths are resolved.
 
-    `roots`: directories that come before those of libraries in the search for a module.
+    `roots`: directories that the import system searches before those of libraries.
     """
     base = sources.library_base
     if base is not None and (
@@ -64,16 +68,17 @@ def without_outdated(sources: ForkSources, changes: Changes, roots: Iterable[str
 
 
 def choose_source(sources: ForkSources) -> LibraryBase | ImportCheckpoint | None:
-    """Return what to fork the next template from; None: a fresh interpreter."""
+    """Return the fork source of the next template; None: a fresh interpreter."""
     if sources.checkpoints:
         return max(sources.checkpoints, key=lambda checkpoint: len(checkpoint.read))
     return sources.library_base
 
 
 def choose_checkpoint(sources: ForkSources, changed: Iterable[str]) -> str:
-    """Return before which module the next load leaves a checkpoint; empty for none.
+    """Return the module before which the next load takes a checkpoint; empty for none.
 
-    It is the first of those that were changed last, for who edits a module edits it again.
+    The module is the first, in import order, of the `changed` ones, since an edited module is likely to be edited
+    again.
     """
     files = set(changed)
     names = [name for file, name in sources.modules.items() if file in files]
@@ -83,14 +88,13 @@ def choose_checkpoint(sources: ForkSources, changed: Iterable[str]) -> str:
 
 
 def with_checkpoint(sources: ForkSources, checkpoint: ImportCheckpoint) -> ForkSources:
-    """Return the sources with a new checkpoint, and without the one that was used least lately if there
-    are too many."""
+    """Return the sources with a new checkpoint, and without the least recently used one if there are too many."""
     others = tuple(other for other in sources.checkpoints if other.module != checkpoint.module)
     return replace(sources, checkpoints=(*others, checkpoint)[-MOST_CHECKPOINTS:])
 
 
 def with_used(sources: ForkSources, source_id: int) -> ForkSources:
-    """Return the sources with that one counting as used last."""
+    """Return the sources with the checkpoint `source_id`, if it is one, marked as most recently used."""
     checkpoints = sorted(
         sources.checkpoints, key=lambda checkpoint: checkpoint.source_id == source_id
     )
@@ -98,7 +102,10 @@ def with_used(sources: ForkSources, source_id: int) -> ForkSources:
 
 
 def with_modules(sources: ForkSources, files: Mapping[str, str], *, is_whole: bool) -> ForkSources:
-    """Return the sources with what a load has imported: all there is if it went through to its end."""
+    """Return the sources with the modules that a load has imported.
+
+    `is_whole`: the load ended, so `files` replaces the known modules; otherwise `files` is added to them.
+    """
     return replace(sources, modules=dict(files) if is_whole else {**sources.modules, **files})
 
 
@@ -114,7 +121,7 @@ def _is_right(checkpoint: ImportCheckpoint, changes: Changes, modules: Mapping[s
 def _hides(
     changes: Changes, sources: ForkSources, tops: frozenset[str], roots: Iterable[str]
 ) -> bool:
-    """Whether a path may be a new module that is found in place of a library's."""
+    """Return whether a changed path may be a new module that hides one of a library."""
     for root in roots:
         for path in changes.arrived - sources.modules.keys():
             if path.startswith(root + os.sep):

@@ -1,9 +1,9 @@
-"""What the last run has imported, kept on disk so that the first start can begin with a base.
+"""The import record of the last run, kept on disk so that the next start can build the library base at once.
 
-One small file for each application and interpreter in the user's cache directory. It is a hint: without it,
-or with an outdated one, the first load is slower and nothing else. Names in it are imported from where
-libraries are installed only, so it cannot bring in code. After a day it counts no more: what an application
-has stopped importing would be in it for ever.
+The record is one small file for each application and interpreter in the user's cache directory. The record is a
+hint: without it, or with an outdated one, only the first load is slower. Modules in the record are imported only
+from directories of installed libraries, so the file cannot bring in code. A record older than a day is ignored,
+since modules that the application no longer imports would stay in it for ever.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ from asgireload.supervisor.whole_files import replace_file
 
 _logger = logging.getLogger("asgireload.error")
 LONGEST_AGE = 24 * 3600.0
-"""Seconds."""
+"""Age in seconds after which a record is ignored."""
 FILE_LIMIT = 4 * 1024 * 1024
-"""Bytes; an application with ten thousand modules takes a tenth."""
+"""Largest record that is read, in bytes; an application with ten thousand modules takes a tenth of it."""
 
 
 def cache_path(app: str, app_dir: str) -> str | None:
-    """Return where the record of this application and interpreter lies; None where nobody has a home.
+    """Return the path of the record of this application and interpreter; None when the user has no home directory.
 
-    $XDG_CACHE_HOME, or ~/.cache: the XDG base directory specification.
+    The directory is $XDG_CACHE_HOME or ~/.cache (XDG base directory specification).
     """
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(cache):
@@ -40,7 +40,7 @@ def cache_path(app: str, app_dir: str) -> str | None:
 
 
 def read_record(path: str) -> ImportRecord | None:
-    """Return what was kept; None when there is nothing, or nothing that can be read."""
+    """Return the record at `path`; None when there is none, or when it is unreadable, too old or not the user's."""
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
@@ -55,7 +55,7 @@ def read_record(path: str) -> ImportRecord | None:
 
 
 def write_record(path: str, record: ImportRecord) -> None:
-    """Keep the record; say at debug level when that cannot be done."""
+    """Write the record to `path`; log at debug level when that fails."""
     directory = os.path.dirname(path)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)

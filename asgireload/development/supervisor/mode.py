@@ -1,4 +1,4 @@
-"""A server with `--reload`, as far as it differs from one in production."""
+"""The mode of `--reload`: the parts of the supervisor that differ from a server in production."""
 
 import logging
 import os
@@ -17,10 +17,10 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class Development:
-    """The mode of `--reload`."""
+    """The mode of a server with `--reload`."""
 
     def begin(self, config: Config, resources: "Resources") -> None:
-        """Warn when the mode is most likely a mistake."""
+        """Log a warning when `--reload` is most likely a mistake."""
         if looks_like_production(config, os.environ, is_terminal=os.isatty(2)):
             _logger.warning(
                 "--reload is for development: every file that is saved in the watched directories is"
@@ -28,7 +28,7 @@ class Development:
             )
 
     def make_policy(self, config: Config) -> "Policy":
-        """Return the slice of the configuration that decisions depend on."""
+        """Return the policy of a server with `--reload`."""
         from asgireload.development.supervisor.policy import make_development_policy
 
         return make_development_policy(config)
@@ -51,7 +51,7 @@ class Development:
 
 
 def looks_like_production(config: Config, environ: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """Return whether --reload is most likely there by mistake: a service manager runs this, or several workers
-    serve without a terminal. `is_terminal`: somebody may read the log while it is written."""
+    """Return whether --reload is most likely a mistake: a service manager runs the server, or several workers serve
+    without a terminal. `is_terminal`: stderr is a terminal."""
     is_managed = bool(environ.get("NOTIFY_SOCKET")) or config.pid_file is not None
     return is_managed or (config.workers > 1 and not is_terminal)

@@ -1,6 +1,6 @@
-"""How `--reload` decides: the newest code counts.
+"""The policy of `--reload`: the newest code is loaded in all slots at once.
 
-It is tried in all slots at once, a mistake in it is shown, and nothing goes back to what was before.
+A failure to load it is shown in the browser, and there is no rollback.
 """
 
 import os
@@ -12,10 +12,10 @@ from asgireload.config import Config
 from asgireload.supervisor.policy import Policy, make_policy
 
 DRAIN_TIMEOUT: Final = 5.0
-"""Seconds that old code may go on with what is open: a page that listens to a stream has the new code's only
-when the old one has ended."""
+"""Longest drain timeout in seconds: a page that listens to a stream of the old code reconnects to the new code only
+when that stream has ended."""
 OLD_GENERATIONS: Final = 4
-"""Generations of which workers may still drain when another reload begins."""
+"""Generations whose workers may still drain when another reload begins."""
 
 
 def make_development_policy(config: Config) -> Policy:
@@ -30,7 +30,7 @@ def make_development_policy(config: Config) -> Policy:
 def for_development(
     policy: Policy, *, hold_timeout: float = 0.0, is_patient: bool = False
 ) -> Policy:
-    """Return the policy of a server in production as that of one with `--reload`."""
+    """Return `policy`, which is that of a server in production, with the changes for `--reload`."""
     return replace(
         policy,
         tries_everywhere=True,

@@ -1,8 +1,8 @@
-"""What templates are forked from in development: a library base and import checkpoints, kept up to date.
+"""The preload cache of `--reload`: a library base and import checkpoints that templates are forked from.
 
-`fork_sources.py` decides which one serves, and `fork_source_processes.py` has the processes; this file builds the
-base, takes checkpoints, and lets go of what has become outdated. When one fails in any way there is less to fork
-from, a load takes longer, and nothing else happens.
+This file builds the library base, takes import checkpoints, and drops outdated ones. `fork_sources.py` chooses the
+fork source of a template, and `fork_source_processes.py` holds the processes. When a fork source fails, loads take
+longer, and nothing else happens.
 """
 
 import asyncio
@@ -55,17 +55,17 @@ from asgireload.supervisor.template_source import TemplateOrigin
 
 BASE_MODULE = "asgireload.development.template.library_base"
 REBUILD_DELAY = 0.5
-"""Seconds before a base is built anew because the application imports more: the load that showed it has the
-processor first."""
+"""Seconds before a base is rebuilt because the application imports more libraries: the running load gets the CPU
+first."""
 INSTALL_DELAY = 1.5
-"""Seconds without further changes among the libraries before the base is built anew: `pip install` writes
-for a while."""
+"""Seconds without further changes to the libraries before the base is rebuilt: `pip install` writes for a while."""
 MOST_ATTEMPTS = 6
-"""Times that a base is built without one more module that cannot be in it, before there is none."""
+"""Attempts to build a base, each without one more module that cannot be in it, before the server does without a
+base."""
 MOST_DEATHS = 3
-"""Of processes that were forked from one source, before it is taken to be at fault."""
+"""Deaths of processes forked from one fork source after which the source is dropped."""
 VOLATILE_AFTER = 3
-"""Loads that a variable was different for, after which it is taken to be so at every load."""
+"""Loads in which an environment variable differed, after which its differences are ignored."""
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -73,7 +73,7 @@ _logger = logging.getLogger("asgireload.error")
 class PreloadCache:
     """The template source of `--reload`: the library base and the checkpoints of one server.
 
-    `on_libraries` is called with the directories whose changes make the base outdated.
+    `on_libraries` is called with the directories in which a change makes the base outdated.
     """
 
     def __init__(
@@ -98,11 +98,11 @@ class PreloadCache:
         self._sources = ForkSources()
         self._processes = ForkSourceProcesses(handles, self._said, self._ended)
         self._record = ImportRecord()
-        """What the next base is built from, beside `_later`."""
+        """What the next base is built from, in addition to `_later`."""
         self._later: dict[str, None] = {}
-        """Libraries that workers import while they serve, in their order."""
+        """Libraries that workers import while they serve, in import order."""
         self._built_from: ImportRecord | None = None
-        """What the present one is, or is being, built from."""
+        """The record that the present base was, or is being, built from."""
         self._building: ForkSource | None = None
         self._build_timer: asyncio.TimerHandle | None = None
         self._rebuild_timer: asyncio.TimerHandle | None = None
@@ -112,20 +112,20 @@ class PreloadCache:
         self._has_given_up = False
         self._has_said_so = False
         self._changed: set[str] = set()
-        """Files that have changed since the load before."""
+        """Files that have changed since the last load."""
         self._since: dict[int, Changes] = {}
-        """What has changed since a template was started, by its id."""
+        """Changes since each template was started, by template id."""
         self._differed: Counter[str] = Counter()
         self._is_distrusted = False
 
     def begin(self) -> None:
-        """Build the base from what was imported last, if that is known."""
+        """Build the base from the import record of the last run, if there is one."""
         if self._cache is not None and (record := read_record(self._cache)) is not None:
             self._record = record
             self._build()
 
     def stop(self) -> None:
-        """Kill every process, and start none any more. Idempotent."""
+        """Kill every process, and start no more. Idempotent."""
         self._is_active = False
         self._waiting.clear()
         for timer in (self._build_timer, self._rebuild_timer):
@@ -135,15 +135,13 @@ class PreloadCache:
             self._drop(source)
 
     async def wait_stopped(self, timeout: float) -> None:
-        """Return when the exit of every process that was killed has been collected, or after `timeout`
-        seconds."""
+        """Wait until the exit of every killed process has been collected, at most `timeout` seconds."""
         await self._processes.wait_collected(timeout)
 
-    # --- what templates are started from ----------------------------------------------------------
+    # --- origins of templates ---------------------------------------------------------------------
 
     def prepare(self, step: StartTemplate, on_ready: Callable[[TemplateOrigin], None]) -> None:
-        """Call `on_ready` with the origin of a template: at once, or when the base that is being built is
-        ready."""
+        """Call `on_ready` with the origin of a template: at once, or when the first base has been built."""
         self._since[step.child_id] = NOTHING
         if self._building is not None and self._sources.library_base is None and self._is_active:
             self._waiting.append(lambda: on_ready(self._choose(step)))
@@ -169,7 +167,7 @@ class PreloadCache:
         chosen = deciding.choose_source(sources)
         source = self._processes.get(chosen.source_id) if chosen is not None else None
         if source is not None and imports and not step.preload and source.variables:
-            # Nobody would see whether the variables are still the same.
+            # The template does not import, so nothing would notice that the variables have changed.
             source = None
         checkpoint = deciding.choose_checkpoint(sources, self._changed) if loads else ""
         if loads:
@@ -186,7 +184,7 @@ class PreloadCache:
         return CachedOrigin(self, step.child_id, request, source)
 
     def _drop_unseen(self) -> None:
-        """Let go of sources with files that have changed where nobody watches."""
+        """Drop fork sources that have read files outside the watched directories which have changed since."""
         for source in self._processes.all():
             if any(sign(path) != seen for path, seen in source.signatures.items()):
                 is_base = source is not self._building and self._is_base(source)
@@ -196,19 +194,23 @@ class PreloadCache:
                     self._rebuild_later(INSTALL_DELAY)
 
     def begin_anew(self) -> None:
-        """Somebody asks for a reload who is not the watcher: for reasons that only a fresh interpreter can
-        do justice to."""
+        """Drop the checkpoints, and start the next template in a fresh interpreter.
+
+        Called for a reload that was not asked for by the watcher: its reason may be one that only a fresh
+        interpreter takes into account.
+        """
         self._replace_sources(replace(self._sources, checkpoints=()))
         self._is_distrusted = self._is_active
 
     def forget(self, template_id: int) -> None:
-        """The template has ended, or become a worker."""
+        """Forget the changes since the start of a template, which has ended or become a worker."""
         self._since.pop(template_id, None)
 
     def distrust(self, source: ForkSource, *, next_too: bool = False) -> None:
-        """What was forked from `source` has died without a word: that may be the source's fault, or not.
+        """Note that a process forked from `source` has died without a report; drop the source after
+        `MOST_DEATHS` of them.
 
-        `next_too`: the next load does without any, to see.
+        `next_too`: start the next template in a fresh interpreter, to see whether it dies as well.
         """
         self._is_distrusted = self._is_distrusted or next_too
         source.deaths += 1
@@ -218,10 +220,10 @@ class PreloadCache:
             self._give_up("what is forked from there keeps dying")
         self._drop(source)
 
-    # --- what happens -----------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------
 
     def take_changes(self, changes: Changes) -> None:
-        """Files have changed: what has read them is outdated from now on."""
+        """Drop the fork sources that `changes` make outdated, and rebuild the base when it is one of them."""
         changes = _resolved(changes)
         self._changed |= changes.arrived
         for template_id, before in self._since.items():
@@ -237,7 +239,8 @@ class PreloadCache:
             self._rebuild_later(REBUILD_DELAY)
 
     def take_record(self, descriptor: int, *, is_whole: bool) -> None:
-        """A template tells what it has imported."""
+        """Read the import record that a template has sent; rebuild the base when the record has more libraries or
+        other variables. The descriptor is closed."""
         record = unseal(descriptor, ImportRecord)
         files = {module.file: module.name for module in record.files}
         self._sources = deciding.with_modules(self._sources, files, is_whole=is_whole)
@@ -256,7 +259,8 @@ class PreloadCache:
             self._rebuild_later(REBUILD_DELAY)
 
     def take_later_imports(self, descriptor: int) -> None:
-        """A worker tells which libraries it has imported while it served."""
+        """Read the libraries that a worker has imported while it served; rebuild the base when some are not in it.
+        The descriptor is closed."""
         later = unseal(descriptor, ImportRecord).libraries
         known = set(self._record.libraries)
         self._later.update(dict.fromkeys(name for name in later if name not in known))
@@ -267,14 +271,18 @@ class PreloadCache:
     def take_checkpoint(
         self, template_id: int, source: ForkSource | None, module: str, descriptors: list[int]
     ) -> None:
-        """A template, forked from `source`, has left a checkpoint behind."""
+        """Add an import checkpoint that a template, forked from `source`, has taken before `module`.
+
+        `descriptors`: the channel of the checkpoint, and the record of the files that were read. Both are owned by
+        this object.
+        """
         channel = Channel(socket.socket(fileno=descriptors[0]))
         read = unseal(descriptors[1], FilesRead)
         checkpoint = ImportCheckpoint(0, module, frozenset(read.files))
         since = self._since.get(template_id, Changes(is_vague=True))
         alone = replace(self._sources, checkpoints=(checkpoint,))
         if not deciding.without_outdated(alone, since, self._roots).checkpoints:
-            channel.close()  # it ends by itself
+            channel.close()  # the checkpoint ends when its channel closes
             return
         held = self._processes.add(
             IMPORT_CHECKPOINT,
@@ -295,7 +303,7 @@ class PreloadCache:
     def take_differing_variables(
         self, source: ForkSource | None, variables: tuple[str, ...]
     ) -> None:
-        """The application has changed the environment otherwise than `source` was built with."""
+        """Drop `source`: the application sets `variables` to other values than `source` was built with."""
         _logger.info(
             "The libraries are imported again, because the application sets %s differently",
             ", ".join(variables),
@@ -309,7 +317,7 @@ class PreloadCache:
         return base is not None and base.source_id == source.source_id
 
     def _replace_sources(self, sources: ForkSources) -> None:
-        """Let go of what is not among `sources`."""
+        """Drop the processes of fork sources that are not in `sources`."""
         before = {source.source_id for source in _all(self._sources)}
         after = {source.source_id for source in _all(sources)}
         self._sources = sources
@@ -317,7 +325,7 @@ class PreloadCache:
             if (source := self._processes.get(source_id)) is not None:
                 self._drop(source)
 
-    # --- the base ---------------------------------------------------------------------------------
+    # --- the library base -------------------------------------------------------------------------
 
     def _rebuild_later(self, delay: float) -> None:
         if not self._is_active or not self._record.libraries:
@@ -425,17 +433,18 @@ class PreloadCache:
             self._build_timer = None
 
     def _go_on(self) -> None:
-        """Let those go on who waited for the base, with it or without."""
+        """Start the templates that waited for the base, whether or not it was built."""
         waiting, self._waiting = self._waiting, []
         for go_on in waiting:
             go_on()
 
-    # --- what the processes say -------------------------------------------------------------------
+    # --- messages and exits of the processes ------------------------------------------------------
 
     def _said(self, source: ForkSource, message: AnyMessage, descriptors: list[int]) -> None:
         match message:
             case ChildStarted():
-                source.advance(Change.READY)  # it waits for orders in the middle of an import
+                # A checkpoint waits for orders in the middle of an import.
+                source.advance(Change.READY)
             case LibraryBaseBuilt():
                 self._base_built(source, message, descriptors[0])
             case LibraryBaseUnfit():
@@ -449,12 +458,12 @@ class PreloadCache:
         self._drop(source)
 
     def _renew_standby(self) -> None:
-        """Have a template forked ahead from what the next save will most likely be served by."""
+        """Keep a standby template of the fork source that the next save will most likely use."""
         chosen = deciding.choose_source(self._sources)
         self._processes.keep_standby(chosen.source_id if chosen is not None else None)
 
     def _drop(self, source: ForkSource) -> None:
-        """Let go of a source. What is forked from it already lives on."""
+        """Kill the process of a fork source. Processes forked from it live on."""
         if not self._processes.drop(source):
             return
         if self._is_base(source):

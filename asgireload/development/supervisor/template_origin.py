@@ -1,4 +1,4 @@
-"""Where one template comes from under `--reload`: forked from a fork source, or a fresh interpreter."""
+"""The origin of one template under `--reload`: a fork source, or a fresh interpreter."""
 
 import socket
 from typing import Protocol
@@ -24,7 +24,7 @@ TEMPLATE_MODULE = "asgireload.development.template.main"
 
 
 class OriginCache(Protocol):
-    """What an origin asks of the `PreloadCache`, whose methods of these names say more."""
+    """The part of `PreloadCache` that an origin uses; see the methods there."""
 
     system: System
 
@@ -44,13 +44,13 @@ class OriginCache(Protocol):
 
 
 class CachedOrigin(msgspec.Struct, frozen=True, eq=False):
-    """The origin of one template; see `TemplateOrigin`."""
+    """The origin of one template under `--reload`; it implements `TemplateOrigin`."""
 
     cache: OriginCache
     template_id: int
     request: LoadApp
     source: ForkSource | None
-    """What the template is forked from; None: a fresh interpreter."""
+    """The fork source of the template; None: a fresh interpreter."""
 
     @property
     def is_fork(self) -> bool:

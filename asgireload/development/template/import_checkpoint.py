@@ -4,9 +4,9 @@
                             └─ fork: checkpoint, asleep ─┬─ fork ─▶ imports the new c, d ─▶ loaded
                                                          └─ fork ─▶ imports the newer c, d ─▶ …
 
-It holds the live stack of the import, so whatever is forked from it goes on exactly where the first one was,
-and modules are executed in the order in which they always are. It is of use as long as nothing that it has
-read is changed; the supervisor sees to that.
+The checkpoint holds the live stack of the import, so a template forked from it continues exactly where the first
+template was, and modules are executed in their usual order. A checkpoint is valid until a file that it has read
+changes; the supervisor drops it then (`development/supervisor/preload_cache.py`).
 """
 
 import contextlib
@@ -32,19 +32,20 @@ from asgireload.worker.inherited import flush_all, has_cleanup
 def take_checkpoint(
     session: Session, watch: ImportWatch, begin_again: Callable[[Channel], None]
 ) -> None:
-    """Leave a checkpoint behind, unless what is imported so far forbids forking.
+    """Fork a checkpoint, unless the modules imported so far forbid a fork.
 
-    Returns in the template, and later in each template that is forked from the checkpoint: then as another
-    session, which `begin_again` makes of this one. Called by the import system, so no exception may pass into the
-    user's code.
+    Return in the template, and later in each template that is forked from the checkpoint, where `begin_again` has
+    given `session` a new channel and order. The function is called by the import system, so it raises no exception,
+    which would pass into the user's code.
     """
     written = written_files(session)
     if has_cleanup() or not all(file.is_appended for file in written):
-        return  # templates that are forked later would find it removed; a temporary file is, by who drops it first
+        # The first process that exits, or drops a temporary file, would remove what later templates need.
+        return
     if find_hazards(session.descriptors).unsafe:
-        return  # they would lose it
+        return  # forked templates would lose threads or share connections
     if written:
-        flush_all()  # each of them would write the text that is in a buffer now
+        flush_all()  # otherwise each forked template would write the text that is buffered now
     module = session.order.checkpoint
     with contextlib.ExitStack() as opened:
         try:
@@ -55,7 +56,7 @@ def take_checkpoint(
             opened.callback(os.close, record)
             side = fork_adopted()
         except OSError:
-            return  # the system has no room for it: the next load takes longer, and that is all
+            return  # no memory, process or descriptor is left: the next load takes longer
         if side is Side.PARENT:
             try:
                 session.channel.send(CheckpointTaken(module), [ours.fileno(), record])
@@ -69,7 +70,7 @@ def take_checkpoint(
 
 
 def _sleep(session: Session, channel: Channel, module: str) -> None:
-    """Wait for commands to fork; return in each template that was forked, with its channel in `session`."""
+    """Wait for commands to fork; return in each forked template, with its channel in `session`."""
     signal_on_parent_death(signal.SIGKILL)
     if os.getppid() != session.supervisor:
         os._exit(1)
@@ -82,7 +83,7 @@ def _sleep(session: Session, channel: Channel, module: str) -> None:
 
 
 def _go_on(session: Session, watch: ImportWatch, begin_again: Callable[[Channel], None]) -> None:
-    """Be the template of another generation from here on."""
+    """Continue the import in a forked template, which receives its own order."""
     try:
         begin_again(session.channel)
     except ChannelClosedError:

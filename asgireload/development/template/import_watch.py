@@ -1,8 +1,7 @@
-"""Look on while the application is imported: what is read, in which order, and from fresh source.
+"""Record which files the import of an application reads, and remove bytecode that may be older than its source.
 
-For the time of an import `ImportWatch` stands at the head of `sys.meta_path`. It finds nothing by itself: it
-asks the others, as the import system would, and looks at what they have found. Afterwards nothing of it is
-left in the process.
+During an import `ImportWatch` is the first finder in `sys.meta_path`. It calls the other finders, as the import
+system would, and records the specs that they return. After the import it is removed from `sys.meta_path`.
 """
 
 import gc
@@ -19,26 +18,27 @@ from asgireload.libraries import Places, library_names
 
 
 class ImportWatch:
-    """`with ImportWatch(…) as watch:` import; then `watch.files` has the application's modules.
+    """A context manager that records imports: after `with ImportWatch(…) as watch: …`, `watch.files` has the
+    application's modules.
 
-    Without garbage collection meanwhile: modules are made to stay, and looking through them again and
-    again takes a good part of the time of a large import.
+    Garbage collection is disabled within the context: modules stay alive, and traversing them again and again takes
+    a considerable part of the time of a large import.
     """
 
     def __init__(
         self, places: Places, stop_before: str = "", on_stop: Callable[[], None] | None = None
     ) -> None:
-        """`on_stop` is called once, when the module `stop_before` is about to be looked for and others of
-        the application have been imported before it."""
+        """`on_stop` is called once, before a spec of the module `stop_before` is searched, if other modules of the
+        application have been imported before."""
         self._places = places
         self.stop_before = stop_before
         self._on_stop = on_stop
         self.files: dict[str, str] = {}
         """Module to resolved file, in the order in which their import began."""
         self.signatures: dict[str, Signature] = {}
-        """How each file looked before it was read."""
+        """Signature of each file before it was read, by resolved path."""
         self.read_before = 0
-        """How many of them were there when this process began."""
+        """How many of `files` were recorded before this process was forked."""
         self._collects = True
         self._resolved: dict[str, str] = {}
 
@@ -49,7 +49,7 @@ class ImportWatch:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self in sys.meta_path:  # applications may do anything with it
+        if self in sys.meta_path:  # the application may have changed sys.meta_path
             sys.meta_path.remove(self)
         if self._collects:
             gc.enable()
@@ -60,9 +60,10 @@ class ImportWatch:
         path: Sequence[str] | None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """The import system calls this (importlib.abc.MetaPathFinder)."""
+        """Return the spec that another finder returns for a module, and record its file; called by the import
+        system (importlib.abc.MetaPathFinder)."""
         if name == self.stop_before and self.files and self._on_stop is not None:
-            # Called anew in each process that goes on from here: it may look for another one.
+            # Cleared first: each process that is forked in `on_stop` sets `stop_before` for its own load.
             self.stop_before = ""
             self._on_stop()
         spec = self._ask_others(name, path, target)
@@ -93,7 +94,7 @@ class ImportWatch:
             self.signatures.setdefault(file, signature)
 
     def _resolve(self, file: str) -> str:
-        """As os.path.realpath, which would look at every directory of every path again."""
+        """Return os.path.realpath of `file`; the real path of its directory is cached."""
         directory, name = os.path.split(file)
         if (resolved := self._resolved.get(directory)) is None:
             resolved = self._resolved[directory] = os.path.realpath(directory)
@@ -104,7 +105,7 @@ class ImportWatch:
 def record_imports(
     watch: ImportWatch, places: Places, before: Mapping[str, str], after: Mapping[str, str]
 ) -> ImportRecord:
-    """Return what was imported, and how the environment has changed from `before` to `after`."""
+    """Return the imported modules, and the changes of the environment from `before` to `after`."""
     return ImportRecord(
         library_names(dict(sys.modules), places),
         tuple(ModuleFile(name, file) for name, file in watch.files.items()),
@@ -113,6 +114,6 @@ def record_imports(
 
 
 def changed_variables(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the variables that are different `after`, with None for those that are gone."""
+    """Return the variables that differ in `after`, with None for those that were removed."""
     names = sorted({*before, *after})
     return {name: after.get(name) for name in names if before.get(name) != after.get(name)}

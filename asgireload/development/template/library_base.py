@@ -1,11 +1,11 @@
 """The library base: a process that holds the application's libraries, and forks templates that import the rest.
 
-    base ── imports what the last load has imported from elsewhere ── sleeps ·· forks ·▶ template ·▶ worker
+    base ── imports the libraries that the last load has imported ── sleeps ·· forks ·▶ template ·▶ worker
 
-Run by the supervisor in an interpreter of its own (`supervisor/interpreter.py`), in development only. It imports
-no code of the application's, so nothing that is edited can be outdated in it. A library that cannot be
-imported early (its settings are made by the application) is left out, and imported where it always was. One
-that leaves behind what a fork does not carry over is named to the supervisor, and this process ends.
+The supervisor runs the base in a separate interpreter (`supervisor/interpreter.py`), in development only. The base
+imports no code of the application, so edits do not make it outdated. A library that cannot be imported before the
+application (because the application sets it up first) is left out, and each load imports it as usual. When a
+library leaves behind something that a fork would break, the base reports its name to the supervisor and exits.
 """
 
 import gc
@@ -41,13 +41,13 @@ from asgireload.worker.inherited import has_cleanup
 
 
 def main() -> int:
-    """Run the base, and later, in forked processes, templates and workers; return the exit status."""
+    """Run the base, and in the processes forked from it templates and workers; return the exit status."""
     supervisor = os.getppid()
     signal_on_parent_death(signal.SIGKILL)
     begin_quiet(signal.SIGTERM)
     sock = socket.socket(fileno=int(sys.argv[1]))
     if has_lost_peer(sock.fileno()):
-        return 0  # the supervisor died before the kernel knew whom to tell
+        return 0  # the supervisor died before prctl(2) took effect
     sock.set_inheritable(False)
     channel = Channel(sock)
     enlarge_signal_stack()
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _build(channel: Channel) -> str | None:
-    """Import what the record says; return the application's name, None where templates cannot be forked."""
+    """Import the libraries of the record; return the application's name, None when templates cannot be forked."""
     message, descriptors = channel.receive()
     assert isinstance(message, BuildLibraryBase)
     record = unseal(descriptors[0], ImportRecord)
@@ -81,7 +81,7 @@ def _build(channel: Channel) -> str | None:
         channel.send(unfit)
         return None
     gc.collect()
-    # The templates' garbage collector need not look through what is here, nor copy its pages.
+    # The garbage collector of a template then does not traverse objects of the base, which would copy their pages.
     gc.freeze()
     contents = seal(replay.contents())
     try:
@@ -92,26 +92,26 @@ def _build(channel: Channel) -> str | None:
 
 
 class Replay:
-    """Imports modules by name, in their order, and looks after each whether a fork is still safe."""
+    """Imports modules by name, in order, and checks after each one whether a fork is still safe."""
 
     def __init__(self, places: Places, app_dir: str, excluded: Iterable[str]) -> None:
         self._places = places
         self._app_dir = app_dir
         self._excluded = tuple(excluded)
         self._own = frozenset(sys.modules)
-        """What this server itself consists of; the application finds it in any case."""
+        """Modules of the server itself, which every template has."""
         self._descriptors = open_descriptors()
         self._seen = (_count_descriptors(), 0, 0)
-        """How many descriptors, native threads and children there were when they were looked at last."""
+        """Number of descriptors, native threads and children at the last check."""
         self._known = len(sys.modules)
         self._left_out: list[str] = []
 
     def run(
         self, names: Iterable[str], variables: Mapping[str, str | None]
     ) -> LibraryBaseUnfit | None:
-        """Import with `variables` in the environment, as the application would have put them there.
+        """Import the modules `names` with `variables`, which the application would have set, in the environment.
 
-        Return what has made this process unfit to fork from, or None.
+        Return the module that has made this process unfit to fork from, with the reason, or None.
         """
         before = dict(os.environ)
         _set_variables(variables)
@@ -163,7 +163,8 @@ class Replay:
         return ""
 
     def _what_is_foreign(self, name: str) -> str:
-        """Code of the application's must not be here, nor a library that would be hidden by it."""
+        """Return why a module must not be in the base: it belongs to the application, or a module of the
+        application hides it. Empty: it may."""
         module = sys.modules.get(name)
         file = getattr(module, "__file__", None)
         if not isinstance(file, str):

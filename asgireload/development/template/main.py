@@ -1,4 +1,4 @@
-"""The entry of a fresh template under `--reload`."""
+"""The entry point of a template in a fresh interpreter under `--reload`."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""Take private copies of this process's memory before they are needed.
+"""Make private copies of the memory pages of a forked process before it writes to them.
 
-After a fork, parent and child share their pages until one of them writes. An import writes to thousands of
-them, for it counts references to what is there, and each first write costs a fault: a fifth of the time of
-a load. A process that waits for its order anyway can have the copies made ahead, at the price of its memory.
+After a fork, parent and child share their pages until one of them writes. An import writes reference counts to
+thousands of pages, and each first write costs a page fault: a fifth of the time of a load. A standby template,
+which waits for its order, can have the kernel copy the pages ahead of time, at the price of memory.
 """
 
 import array
@@ -11,20 +11,21 @@ import mmap
 from collections.abc import Callable, Iterator
 
 _POPULATE_WRITE = 23
-"""MADV_POPULATE_WRITE in madvise(2), since Linux 5.14; other kernels refuse it, and nothing is lost."""
+"""MADV_POPULATE_WRITE in madvise(2), since Linux 5.14; older kernels refuse it, and pages are copied at first
+write."""
 _PRESENT = 1 << 63
-"""In an entry of /proc/self/pagemap: proc_pid_pagemap(5)."""
+"""The bit of an entry of /proc/self/pagemap for a page in memory: proc_pid_pagemap(5)."""
 _ENTRY_BYTES = 8
 PIECE_BYTES = 2 * 1024 * 1024
-"""A millisecond's work."""
+"""Bytes that are copied in one call, which takes a millisecond."""
 MOST_BYTES = 512 * 1024 * 1024
-"""Memory that is copied at most: beyond that a data set was loaded at import, which nobody writes to."""
+"""Most bytes that are copied: more memory holds a data set loaded at import, to which an import does not write."""
 
 
 def copy_pages(is_over: Callable[[], bool]) -> int:
-    """Have this process own the pages that are in memory and may be written; return how many bytes.
+    """Copy the present writable pages that this process shares with its parent; return the number of bytes.
 
-    `is_over` is asked between pieces: true ends it.
+    `is_over` is called between pieces; copying ends when it returns true.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     done = 0
@@ -38,7 +39,7 @@ def copy_pages(is_over: Callable[[], bool]) -> int:
 
 
 def _present_ranges() -> Iterator[tuple[int, int]]:
-    """Yield address ranges of private, writable pages that are there: others must not be made by us."""
+    """Yield address ranges of private, writable pages that are in memory; absent pages must not be created."""
     with open("/proc/self/maps") as file:
         lines = file.read().splitlines()
     with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:

@@ -1,7 +1,6 @@
-"""Who a template is under `--reload`: what it is forked from, what is seen of its import, and what it becomes.
+"""The session of a template under `--reload`: its fork source, the record of its import, and failure pages.
 
-It changes when a process is forked from an import checkpoint: everything here can be taken on anew in the middle of
-an import.
+A template that is forked from an import checkpoint begins a new session in the middle of an import.
 """
 
 import importlib
@@ -31,8 +30,8 @@ from asgireload.log import keep_logging
 from asgireload.template.session import Session
 
 TELL_DELAY = 0.1
-"""Seconds without a command before the supervisor is told what was imported: processors are for workers
-that start."""
+"""Seconds without a command before the import record is sent to the supervisor: workers that boot get the CPU
+first."""
 
 
 class DevelopmentSession(Session):
@@ -41,17 +40,19 @@ class DevelopmentSession(Session):
     shares_pages = False
 
     def __init__(self, channel: Channel, supervisor: int, *, is_forked: bool = False) -> None:
-        """`supervisor`: the pid of our parent. `is_forked`: the supervisor does not know our own."""
+        """`supervisor`: the pid of the supervisor. `is_forked`: this process was forked from a fork source, so the
+        supervisor does not know its pid yet."""
         super().__init__(channel, supervisor)
         self._is_forked = is_forked
         self.environment: dict[str, str] = {}
-        """The environment before anything of the application's was imported."""
+        """The environment before any code of the application was imported."""
         self.places: Places
         self.watch: ImportWatch | None = None
-        """What was seen of the import, until it has been told."""
+        """The record of the import, until it has been sent."""
 
     def begin(self) -> None:
-        """Take the order, and be its process. One that was forked may wait for it for a long time."""
+        """Receive the order, and set up the process for it. A standby template may wait for its order for a long
+        time."""
         if not self._is_forked:
             super().begin()
             return
@@ -59,11 +60,11 @@ class DevelopmentSession(Session):
         self.channel.send(ChildStarted(os.getpid()))
         copy_pages(self.channel.has_message)
         self._receive_order()
-        # What finders remember of directories was seen before this process fell asleep.
+        # Finders have cached directory contents that may have changed while this process waited.
         importlib.invalidate_caches()
 
     def begin_again(self, channel: Channel) -> None:
-        """Be another template, forked in the middle of the import of this one."""
+        """Begin a new session with the order from `channel`, in a template forked from an import checkpoint."""
         former = (self.scoreboard, self.fault_file)
         self.channel = channel
         self._is_forked = True
@@ -74,10 +75,11 @@ class DevelopmentSession(Session):
         keep_logging(self.order.config, self.log_place())
 
     def _become_child(self) -> None:
-        """Be a child of the supervisor's, forked by another child of it with all signals blocked."""
+        """Set the parent-death signal, exit if the supervisor is dead, and unblock signals, which the fork source
+        has blocked."""
         signal_on_parent_death(signal.SIGKILL)
         if os.getppid() != self.supervisor:
-            os._exit(1)  # it died before the kernel knew whom to tell
+            os._exit(1)  # the supervisor died before prctl(2) took effect
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def prepare(self) -> None:
@@ -87,9 +89,9 @@ class DevelopmentSession(Session):
         self.environment = dict(os.environ)
 
     def import_app(self) -> ASGIApp:
-        """Import the application and look on; leave a checkpoint behind if the order says so.
+        """Import the application and record the import; take a checkpoint if the order names a module for it.
 
-        It may return in another process than the one that called it: in one that was forked from the checkpoint.
+        The call may return in several processes: also in each template that is forked from the checkpoint.
         """
         config = self.order.config
         watch = ImportWatch(
@@ -111,12 +113,12 @@ class DevelopmentSession(Session):
         differing = self._differing_variables()
         if differing:
             self.channel.send(VariablesDiffer(differing))
-            self.channel.receive()  # only the end of file can come
+            self.channel.receive()  # only the end of file can arrive
         return not differing
 
     def _differing_variables(self) -> tuple[str, ...]:
-        """Return the variables that the libraries of the fork source have found otherwise than the application
-        would have had it: `OMP_NUM_THREADS` and the like count when they are set before the import."""
+        """Return the variables that the application sets otherwise than they were when the fork source imported the
+        libraries. Libraries read variables such as `OMP_NUM_THREADS` at import."""
         order = self.order
         if order.source_variables is None:
             return ()
@@ -129,7 +131,7 @@ class DevelopmentSession(Session):
         )
 
     def stand_in(self, failure: Failure, error: BaseException | None = None) -> ASGIApp | None:
-        """Return an application that shows the failure. None: the failure came before the import."""
+        """Return an application that shows the failure; None when the failure occurred before the import."""
         if error is None:
             report = report_from_text(
                 "crash", failure.stage, failure.summary, failure.traceback, self.app_dir
@@ -141,11 +143,11 @@ class DevelopmentSession(Session):
         return make_failure_app(report)
 
     def read_modules(self) -> list[str]:
-        """Return the application's modules that this process has read, in the order of their import."""
+        """Return the application's modules that this process has read, in import order."""
         return list(self.watch.files)[self.watch.read_before :] if self.watch is not None else []
 
     def before_command(self) -> None:
-        """Say what was imported, once, when the workers are on their way: nobody waits for it."""
+        """Send the import record once, when workers have been forked and no command is waiting."""
         if self.watch is None or not self.has_forked or self.channel.has_message(TELL_DELAY):
             return
         descriptor = seal(self._record_imports())
@@ -155,7 +157,7 @@ class DevelopmentSession(Session):
             os.close(descriptor)
 
     def worker_hooks(self) -> DevelopmentWorker:
-        """Return what a worker that is forked now does beside serving."""
+        """Return the development hooks of a worker that is forked now."""
         return DevelopmentWorker(
             partial(DevelopmentSession._record_imports, self) if self.watch is not None else None
         )

@@ -1,8 +1,8 @@
-"""Directory trees under watchfiles: it tells which paths something has happened to, and looking tells what.
+"""Directory trees watched with watchfiles, which reports changed paths; stat(2) shows what has changed.
 
-`wait` blocks, in a thread of its own, and that thread does everything else, too: file systems may be slow. Which
-files count is decided as everywhere, by the filter. watchfiles does not tell that a writer has closed its file, nor
-that notices were lost; it watches every directory below those it is given, also those whose files never count.
+`wait` blocks, so it is called in a thread, as is everything else here, since file systems may be slow. The filter
+decides which files count. watchfiles does not report that a writer has closed its file, nor that notices were lost,
+and it watches all directories below the given ones, also those whose files the filter rejects.
 """
 
 import os
@@ -24,19 +24,19 @@ from asgireload.development.watch.polling import (
 from asgireload.development.watch.tree import CLOCK_GRAIN, changed_at, identity_of, is_of_library
 
 STEP_MILLISECONDS = 20
-"""Between two looks whether there is more, or an end: a change is told after one or two of them."""
+"""The step of watchfiles: a change is reported one or two steps after it, and `stop` takes effect within one."""
 LONGEST_MILLISECONDS = 100
-"""For how long changes that follow one another are gathered; what is made of them is decided in `bursts.py`."""
+"""Longest time for which watchfiles collects changes that follow one another; `bursts.py` decides when to load."""
 LOOK_MILLISECONDS = 1000
-"""Between two looks at the libraries, and whether the watched directories are still the same ones."""
+"""Longest wait between two checks of the libraries and of whether watched directories have been replaced."""
 
 
 class WatchfilesTree:
-    """Watches and tells the same as `Tree`, but for what is said above.
+    """Reports the same changes as `Tree`, with the limits of watchfiles that are listed above.
 
-    A file that vanished with its directory is told of by its own path. The target of a link to a single file is not
-    watched. `begin` and `wait` raise OSError when the kernel or watchfiles cannot watch so much. `stop` may be
-    called from anywhere; the `wait` that hears of it gives back the descriptors and threads of watchfiles.
+    A file that vanishes with its directory is reported by its own path. The target of a link to a single file is
+    not watched. `begin` and `wait` raise OSError when the kernel or watchfiles cannot watch so much. `stop` may be
+    called in any thread; the next or running `wait` then closes the descriptors and threads of watchfiles.
     """
 
     def __init__(
@@ -60,26 +60,26 @@ class WatchfilesTree:
         self._identities: dict[str, tuple[int, int] | None] = {}
         self._picture: Picture = {}
         self._entries: RustNotify | None = None
-        """Of directories whose entries matter, not what is below: libraries, and where `others` lie."""
+        """Watches the entries, without subdirectories, of the directories of libraries and of `others`."""
         self._libraries: tuple[str, ...] = ()
         self._libraries_since = float("inf")
         self._is_outdated = True
-        """`_entries` is not of these libraries."""
+        """`_entries` does not watch the present `_libraries`."""
 
     def begin(self, since: float) -> Changes:
-        """Watch everything; return what has changed since that wall clock time, in seconds."""
+        """Begin to watch; return the changes after `since`, a wall clock time in seconds."""
         self._open_trees()
         files = (path for path in self._picture if path not in self._others)
         return Changes(arrived=frozenset(path for path in files if changed_at(path) >= since))
 
     def watch_libraries(self, directories: Iterable[str]) -> None:
-        """Tell of libraries that come, go or change in these directories from now on."""
+        """Report changes of libraries in these directories from now on, instead of those given before."""
         self._libraries_since = time.time() - CLOCK_GRAIN
         self._libraries = tuple(directories)
         self._is_outdated = True
 
     def wait(self) -> Changes | None:
-        """Return what has happened, perhaps nothing; None behind `stop`."""
+        """Wait for at most about LOOK_MILLISECONDS; return the changes, possibly none, or None after `stop`."""
         changes = NOTHING
         if self._is_outdated:
             self._is_outdated = False
@@ -101,7 +101,7 @@ class WatchfilesTree:
     def _told(self, changes: Changes) -> Changes:
         return tell_environment(changes, self._filter, self._environment_file, self._project_file)
 
-    # --- what watchfiles tells --------------------------------------------------------------------
+    # --- reports of watchfiles --------------------------------------------------------------------
 
     def _ask(self, notify: RustNotify, timeout: int) -> set[str]:
         try:
@@ -116,7 +116,7 @@ class WatchfilesTree:
         changes = NOTHING
         for path in paths:
             if path in self._directories:
-                self._identities[path] = None  # gone, or another one: watchfiles does not follow
+                self._identities[path] = None  # removed or replaced; watchfiles lost it
             elif path in self._others or (
                 self._is_within_reach(path) and self._filter.accepts(path)
             ):
@@ -135,7 +135,7 @@ class WatchfilesTree:
         return changes
 
     def _look_at_file(self, path: str) -> Changes:
-        """Told of twice, it counts twice: two saves may have the same time."""
+        """Return the change of a reported file, also when its state is unchanged: two saves may have one mtime."""
         self._picture.pop(path, None)
         add_to_picture(self._picture, path)
         if path in self._picture:
@@ -143,7 +143,7 @@ class WatchfilesTree:
         return Changes(vanished=frozenset({path}))
 
     def _look_at_directory(self, path: str) -> Changes:
-        """Files that came or went with their directory are not told of."""
+        """Return the changes of files in a reported directory: watchfiles does not report them one by one."""
         is_there = os.path.isdir(path) and _may_hold_code(path, self._filter)
         path = _resolved(path)
         below = path + os.sep
@@ -155,7 +155,7 @@ class WatchfilesTree:
         return compare(before, after)
 
     def _is_within_reach(self, path: str) -> bool:
-        """Whether every directory between a watched one and this path may hold code."""
+        """Return whether every directory between a watched one and `path` may hold code."""
         for top in self._directories:
             if path.startswith(top + os.sep):
                 parent = os.path.dirname(path)
@@ -176,18 +176,18 @@ class WatchfilesTree:
         self._open_trees()
         return compare(before, self._picture) | Changes(is_vague=has_come_back)
 
-    # --- what is watched --------------------------------------------------------------------------
+    # --- watches ----------------------------------------------------------------------------------
 
     def _open_trees(self) -> None:
         if self._trees is not None:
             self._trees.close()
         self._identities = {directory: identity_of(directory) for directory in self._directories}
         self._trees = self._open(self._directories, recursive=True)
-        # Behind it: what changes meanwhile is told.
+        # After the watch, so that later changes are reported.
         self._picture = take_picture(self._directories, self._filter, self._others)
 
     def _open_entries(self) -> Changes:
-        """Return what has changed in the libraries since they are to be watched, and in other files before this."""
+        """Watch libraries and other files; return the changes that have occurred before the watch."""
         if self._entries is not None:
             self._entries.close()
         places = {os.path.dirname(path) for path in self._others if not self._is_below(path)}
@@ -213,7 +213,7 @@ class WatchfilesTree:
         try:
             return RustNotify(existing, False, *self._polling, recursive, True)
         except FileNotFoundError:
-            return None  # one is gone this moment: `_check` sees it
+            return None  # a directory was removed just now, which `_check` finds
         except WatchfilesRustInternalError as error:
             raise OSError(str(error)) from error
 
@@ -232,7 +232,7 @@ def _may_hold_code(directory: str, chosen: PathFilter) -> bool:
 
 
 def _resolved(path: str) -> str:
-    """Return the path as an import knows it, whichever link watchfiles has come by."""
+    """Return the path with the links of its directory resolved, as an import names it."""
     directory, name = os.path.split(path)
     return os.path.join(os.path.realpath(directory), name)
 
@@ -245,7 +245,8 @@ def _entries_of(directory: str) -> list[str]:
 
 
 def _polling(environ: Mapping[str, str]) -> tuple[bool, int]:
-    """Return whether watchfiles is to poll, and every how many milliseconds: by its own variables."""
+    """Return whether watchfiles is to poll, and its poll interval in milliseconds, from its environment
+    variables."""
     forced = environ.get("WATCHFILES_FORCE_POLLING", "").lower()
     delay = environ.get("WATCHFILES_POLL_DELAY_MS", "")
     return forced not in ("", "0", "false", "disable"), int(delay) if delay.isdecimal() else 300

@@ -1,15 +1,15 @@
-"""When to hold the old code back, and when to load the new. Pure.
+"""When to hold requests, and when to load changed files. Pure.
 
-The first complete file starts a load at once: most saves are one file. If more follow, that load may have
-read half of what belongs together, so it is given up, and the next one waits until it has been quiet for
-`quiet` seconds: a checkout of thousands of files makes one early attempt and one load. A file that
-vanished starts nothing: editors move the old version away before they write the new one.
+The first complete file starts a load at once, since most saves are one file. When more files follow, that load may
+have read old and new files, so it is abandoned, and the next one begins after `quiet` seconds without a change: a
+checkout of thousands of files causes one early attempt and one load. A file that vanished starts no load at once,
+since editors move the old version away before they write the new one.
 
     QUIET ──arrived──▶ load ──▶ BUSY ──more──▶ hold, give up the load ──quiet──▶ load ──▶ QUIET
     QUIET ──vanished──▶ hold ──arrived again──▶ load …
 
-What changes without an end is loaded nevertheless, every LONGEST_BURST quiet periods, and such a load is
-not given up, or none would ever be finished.
+When changes do not end, a load begins after every LONGEST_BURST quiet periods, and such a load is not abandoned,
+since otherwise none would ever be completed.
 """
 
 import msgspec
@@ -20,16 +20,19 @@ LONGEST_BURST = 10
 
 
 class BurstDecision(msgspec.Struct, frozen=True):
-    """What follows from changes, or from the passing of time."""
+    """The decision after changes, or when time has passed."""
 
     gives_up: bool = False
-    """A load that has begun before may be of a half-written tree."""
+    """Abandon a running load, which may have read a half-written tree."""
     load: Changes | None = None
-    """Load now; these files have changed since the load before."""
+    """Load now; these are the changes since the last load. None: do not load."""
 
 
 class Bursts:
-    """`add` what happens, call `expire` at `deadline`. Times are monotonic seconds, given from outside."""
+    """Groups changes into bursts. Call `add` with changes, and `expire` at `deadline`.
+
+    Times are seconds on a monotonic clock, given by the caller. `deadline` is None when nothing waits.
+    """
 
     def __init__(self, quiet: float) -> None:
         self._quiet = quiet
@@ -38,7 +41,7 @@ class Bursts:
         self._longest = quiet * LONGEST_BURST or float("inf")
         self._forced_at = float("inf")
         self._has_loaded = False
-        """In this burst."""
+        """A load has begun in this burst."""
         self._is_endless = False
         self.deadline: float | None = None
 
@@ -55,7 +58,7 @@ class Bursts:
         return BurstDecision(gives_up=not self._is_endless)
 
     def expire(self, now: float) -> BurstDecision:
-        """Return what is due at `now`; nothing when the deadline has not come."""
+        """Return the decision at `now`; an empty one before the deadline."""
         if self.deadline is None or now < self.deadline:
             return BurstDecision()
         if now >= self._forced_at:

@@ -1,4 +1,4 @@
-"""What a look at the watched files has shown. Values only."""
+"""Changes of the watched files, as a value."""
 
 from collections.abc import Callable
 
@@ -6,17 +6,17 @@ import msgspec
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Paths are absolute and resolved, as the kernel knows them."""
+    """Changes since an earlier look. Paths are absolute, with symbolic links resolved."""
 
     arrived: frozenset[str] = msgspec.field(default_factory=frozenset)
-    """Written and closed, or moved there: complete."""
+    """Files that were written and closed, or moved there, so that they are complete."""
     vanished: frozenset[str] = msgspec.field(default_factory=frozenset)
-    """Deleted or moved away; perhaps only to be replaced."""
+    """Files that were deleted or moved away, possibly to be replaced."""
     is_vague: bool = False
-    """Anything may have changed: notices were lost, or a directory has come back."""
+    """Any file may have changed: notices were lost, or a directory was created again."""
     is_environment: bool = False
-    """What is installed beside the application has changed: libraries, what is
-    asked for of them, or the variables of --env-file."""
+    """The environment of the application has changed: installed libraries, the required ones (pyproject.toml), or
+    the variables of --env-file."""
 
     @property
     def paths(self) -> frozenset[str]:
@@ -24,11 +24,12 @@ class Changes(msgspec.Struct, frozen=True):
 
     @property
     def asks_for_reload(self) -> bool:
-        """Not for a library alone: `pip install` writes for seconds, and the next save takes it in."""
+        """False when only libraries have changed: `pip install` writes for seconds, and the next save loads
+        them."""
         return bool(self.arrived or self.vanished or self.is_vague)
 
     def without(self, is_left_out: Callable[[str], bool]) -> "Changes":
-        """Return the same without the paths that `is_left_out` says so of."""
+        """Return the changes without the paths for which `is_left_out` returns true."""
         return msgspec.structs.replace(
             self,
             arrived=frozenset(path for path in self.arrived if not is_left_out(path)),
@@ -39,7 +40,7 @@ class Changes(msgspec.Struct, frozen=True):
         return self.asks_for_reload or self.is_environment
 
     def __or__(self, other: "Changes") -> "Changes":
-        """Return both, `other` being the later: what came back has not vanished."""
+        """Return both changes, of which `other` is the later: a path that arrived again has not vanished."""
         return Changes(
             (self.arrived - other.vanished) | other.arrived,
             (self.vanished - other.arrived) | other.vanished,

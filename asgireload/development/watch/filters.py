@@ -1,8 +1,8 @@
-"""Which changed paths mean new code. Pure.
+"""Which changed paths ask for a reload. Pure.
 
-Patterns are matched against the file's name and against its path below the watched directory. By default
-Python files count; version control, virtual environments, caches and editors' temporary files do not. What
-the user says is stronger than the defaults: `--reload-include .env` means that file, although it is hidden.
+Patterns are matched against the file's name and against its path below the watched directory. By default Python
+files are accepted; files of version control, virtual environments, caches and temporary files of editors are not.
+The user's patterns come before the defaults: `--reload-include .env` accepts that file, although it is hidden.
 """
 
 import os
@@ -15,24 +15,25 @@ from asgireload.development.pages.events import is_exchangeable
 
 DEFAULT_INCLUDE = ("*.py",)
 DEFAULT_EXCLUDE = (".*", "*.py[cod]", "*.sw?", "*~", "#*#", "4913")
-"""Hidden files, bytecode, and what vim and emacs write while they save."""
+"""Hidden files, bytecode, and temporary files of vim and emacs."""
 IGNORED_DIRECTORIES = frozenset(
     {"__pycache__", "site-packages", "dist-packages", "node_modules", "venv"}
 )
-"""Beside hidden ones, which those of tools are (.git, .venv, .tox, .mypy_cache …)."""
+"""Ignored in addition to hidden directories, such as .git, .venv, .tox and .mypy_cache."""
 
 
 class PathFilter(msgspec.Struct, frozen=True):
-    """Answers for each path whether a change of it asks for a reload."""
+    """Decides for each path whether its change asks for a reload."""
 
     directories: tuple[str, ...]
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     with_assets: bool = False
-    """Style sheets and images are accepted, too. They ask for no reload: open pages exchange them."""
+    """Accept style sheets and images, too. Their changes cause no reload: open pages replace them."""
 
     def is_asset(self, path: str) -> bool:
-        """Whether a change of it is told to pages, and to nobody else: also where the user includes it."""
+        """Return whether a change of `path` is sent to open pages instead of a reload, also if the user includes
+        it."""
         return self.with_assets and is_exchangeable(path)
 
     def accepts(self, path: str) -> bool:
@@ -48,7 +49,7 @@ class PathFilter(msgspec.Struct, frozen=True):
         return is_meant and not _matches(name, below, DEFAULT_EXCLUDE)
 
     def enters(self, directory: str) -> bool:
-        """Whether a file in this directory could be accepted: others are not even watched."""
+        """Return whether a file in `directory` could be accepted; other directories are not watched."""
         below = self._below(directory)
         name = os.path.basename(directory)
         return is_entered(name) and not _matches(name, below, self.exclude)
@@ -56,8 +57,8 @@ class PathFilter(msgspec.Struct, frozen=True):
     def _below(self, path: str) -> str:
         """Return the path below the watched directory that holds it.
 
-        What lies above is the user's business: a project in ~/.config or in a folder named venv is
-        watched all the same.
+        Directories above the watched one are not matched: a project in ~/.config or in a directory named venv is
+        watched, too.
         """
         for directory in self.directories:
             if path.startswith(directory + os.sep):
@@ -77,7 +78,7 @@ def make_filter(
 
 
 def is_entered(name: str) -> bool:
-    """Whether a directory of this name may hold code: hidden ones, caches and the like do not."""
+    """Return whether a directory of this name may hold code; hidden directories, caches and the like may not."""
     return not name.startswith(".") and name not in IGNORED_DIRECTORIES
 
 

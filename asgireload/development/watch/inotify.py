@@ -1,7 +1,7 @@
-"""The kernel's notices about directories, behind one seam: inotify(7) through the C library.
+"""inotify(7) through the C library.
 
-A library would do the same three calls; the ones that exist either hide that a writer has closed its file,
-so that they must wait and guess, or bring an event loop of their own.
+A package would make the same three calls. Existing packages do not report that a writer has closed its file, so
+that they have to wait and guess, or they run their own event loop.
 """
 
 import ctypes
@@ -18,25 +18,27 @@ DELETE = 0x00000200
 DELETE_SELF = 0x00000400
 MOVE_SELF = 0x00000800
 OVERFLOW = 0x00004000
-"""Notices were lost; it names no watch."""
+"""Notices were lost; the notice names no watch."""
 IGNORED = 0x00008000
-"""The watch is gone: removed, or its directory was."""
+"""The watch, or its directory, was removed."""
 IS_DIRECTORY = 0x40000000
 _ONLY_DIRECTORIES = 0x01000000
 
 WANTED = CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE | DELETE_SELF | MOVE_SELF
-"""No IN_MODIFY: a file counts when its writer has closed it, for before it is half a file."""
+"""IN_MODIFY is not included: a file is complete only when its writer has closed it."""
 READ_BYTES = 64 * 1024
-"""Of one read: a notice has at most 272 bytes, so a burst of some thousands takes a few reads."""
+"""Bytes of one read: a notice has at most 272 bytes, so a burst of some thousands takes a few reads."""
 
 _HEADER = struct.Struct("iIII")
 
 
 class Notice(msgspec.Struct, frozen=True):
+    """One event of inotify(7)."""
+
     watch: int
     mask: int
     name: str
-    """Of the entry of the directory; empty when it is about the directory itself."""
+    """The name of the directory entry; empty when the notice is about the directory itself."""
 
     @property
     def is_directory(self) -> bool:
@@ -44,10 +46,10 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Inotify:
-    """A queue of notices. Non-blocking; owns its descriptor until `close()`."""
+    """An inotify instance. Non-blocking; owns its descriptor until `close()`."""
 
     def __init__(self) -> None:
-        """Raise OSError: EMFILE when this user has too many (fs.inotify.max_user_instances)."""
+        """Create the instance. Raise OSError: EMFILE above fs.inotify.max_user_instances."""
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = self._check(
             self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify_init1"
@@ -57,21 +59,20 @@ class Inotify:
         return self._descriptor
 
     def add(self, directory: str) -> int:
-        """Watch a directory, not what lies below it; return its number, the same when asked again.
+        """Watch a directory, without its subdirectories; return the watch, the same for the same directory.
 
-        Raise OSError: ENOSPC when this user watches too many (fs.inotify.max_user_watches), else what
-        opening a directory may raise.
+        Raise OSError: ENOSPC above fs.inotify.max_user_watches, or an error of opening a directory.
         """
         mask = WANTED | _ONLY_DIRECTORIES
         watch = self._libc.inotify_add_watch(self._descriptor, os.fsencode(directory), mask)
         return self._check(watch, directory)
 
     def remove(self, watch: int) -> None:
-        """Forget a watch; one whose directory is gone already is fine."""
+        """Remove a watch; do nothing when its directory is gone."""
         self._libc.inotify_rm_watch(self._descriptor, watch)
 
     def read(self) -> list[Notice]:
-        """Return the notices that are there now, none when there is nothing."""
+        """Return the queued notices, an empty list when there are none."""
         try:
             return parse(os.read(self._descriptor, READ_BYTES))
         except BlockingIOError:
@@ -90,7 +91,7 @@ class Inotify:
 
 
 def parse(data: bytes) -> list[Notice]:
-    """Take apart what was read: struct inotify_event in inotify(7), names padded with NUL."""
+    """Parse the bytes of one read: struct inotify_event in inotify(7), with names padded with NUL."""
     notices = []
     offset = 0
     while offset < len(data):

@@ -1,7 +1,7 @@
-"""Watching without the kernel's help: look at every file now and then, and compare.
+"""Watch files by polling: stat(2) all files at intervals, and compare.
 
-For directories whose files change on another machine: network file systems, and those that a container
-shares with its host, where inotify sees only what is done on this side.
+Polling is for directories whose files are changed on another machine, such as network file systems and directories
+that a container shares with its host: inotify reports only changes made on this machine.
 """
 
 import os
@@ -11,18 +11,18 @@ from asgireload.development.watch.changes import Changes
 from asgireload.development.watch.filters import PathFilter
 
 Picture = dict[str, tuple[int, int, int, int]]
-"""Path to time of change of content and of entry in nanoseconds, size, and inode."""
+"""Path to mtime and ctime in nanoseconds, size, and inode number."""
 
 REMOTE_TYPES = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "vboxsf", "drvfs", "fakeowner", "prl_fs"}
 )
-"""File systems of /proc/self/mountinfo that others write to; every `fuse.` one as well."""
+"""File system types in /proc/self/mountinfo that other machines write to; `fuse.` types are added."""
 
 
 def take_picture(directories: Iterable[str], chosen: PathFilter, others: Iterable[str]) -> Picture:
-    """Look at the accepted files below `directories` and at the files `others`.
+    """Return the state of the accepted files below `directories` and of the files `others`.
 
-    What cannot be read is not there. Takes as long as the file system does: call it in a thread.
+    Files that cannot be read are left out. The call blocks on the file system: call it in a thread.
     """
     picture: Picture = {}
     for path in others:
@@ -43,7 +43,7 @@ def take_picture(directories: Iterable[str], chosen: PathFilter, others: Iterabl
 
 
 def compare(before: Picture, after: Picture) -> Changes:
-    """Return what has changed between two pictures."""
+    """Return the changes between two pictures."""
     return Changes(
         arrived=frozenset(path for path, seen in after.items() if before.get(path) != seen),
         vanished=frozenset(before.keys() - after.keys()),
@@ -53,7 +53,10 @@ def compare(before: Picture, after: Picture) -> Changes:
 def tell_environment(
     changes: Changes, chosen: PathFilter, environment_file: str | None, project_file: str | None
 ) -> Changes:
-    """Tell what was changed beside the application apart from what asks for a reload."""
+    """Return `changes` with `is_environment` set when one of the two files has changed.
+
+    A change of `project_file` asks for a reload only when the filter `chosen` accepts the file.
+    """
     if project_file is not None and project_file in changes.paths:
         is_quiet = not chosen.accepts(project_file)
         changes = Changes(is_environment=True) | changes.without(
@@ -65,7 +68,10 @@ def tell_environment(
 
 
 def is_remote(directory: str, mountinfo: str) -> bool:
-    """Whether a resolved directory lies on a file system that others write to: proc_pid_mountinfo(5)."""
+    """Return whether a resolved directory is on a file system that other machines write to.
+
+    `mountinfo`: the text of /proc/self/mountinfo, proc_pid_mountinfo(5).
+    """
     longest, kind = "", ""
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -80,7 +86,7 @@ def is_remote(directory: str, mountinfo: str) -> bool:
 
 
 def add_to_picture(picture: Picture, path: str) -> None:
-    """Look at one file; leave it out when it cannot be read."""
+    """Add the state of one file to `picture`, unless the file cannot be read."""
     try:
         status = os.stat(path)
     except OSError:

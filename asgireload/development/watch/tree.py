@@ -1,9 +1,9 @@
-"""Directory trees under inotify: one watch for each directory that may hold code, kept up as they come and go.
+"""Directory trees watched with inotify: one watch for each directory that may hold code.
 
-The kernel tells of the entries of one directory at a time, so a tree is watched directory by directory;
-what is in a new one before its watch stands is found by looking. Beside the trees there are lookouts:
-single directories of which only some entries matter, such as the parent of a watched directory (which may
-be deleted and made anew), the place that a symbolic link leads to, or where libraries are installed.
+inotify reports the entries of single directories, so each directory of a tree has a watch; entries of a new
+directory that were created before its watch are found by listing it. In addition to trees, single directories are
+watched of which only some entries matter: the parent of a watched directory (which may be deleted and created
+again), the directory of a symbolic link's target, and directories of installed libraries.
 """
 
 import errno
@@ -19,22 +19,23 @@ from asgireload.development.watch.filters import PathFilter
 from asgireload.development.watch.inotify import Inotify, Notice
 
 _LIBRARY_SUFFIXES = (".py", ".so", ".pth", ".dist-info", ".egg-link")
-"""Entries of a directory of libraries that say which libraries there are, and what is in them."""
+"""Suffixes of entries in a library directory whose change means that a library was installed, removed or
+changed."""
 
 
 CLOCK_GRAIN = 0.02
-"""Seconds by which a file system's clock may be behind: it ticks with the kernel's timer."""
+"""Seconds by which timestamps of files may be behind the clock: they advance with the kernel's timer tick."""
 
 
 class _Watched(msgspec.Struct):
-    """What one watch is for; several reasons may meet in one directory."""
+    """A watched directory with the purposes of its watch, of which it may have several."""
 
     path: str
     is_tree: bool = False
     has_code: bool = False
-    """An accepted file was seen in it: only then does its end mean anything."""
+    """An accepted file was seen in the directory, so its removal is a change."""
     names: set[str] = msgspec.field(default_factory=set)
-    """Entries that matter beside the tree's: targets of links, watched directories."""
+    """Single entries that matter: targets of links, watched directories, environment and project file."""
     is_library: bool = False
 
     @property
@@ -43,11 +44,12 @@ class _Watched(msgspec.Struct):
 
 
 class Tree:
-    """Watches `directories`, resolved paths, with all that the filter enters, and `environment_file`.
+    """Watches `directories`, which are resolved paths, with all subdirectories that the filter enters, and
+    `environment_file`.
 
-    A change of `project_file` is one of the environment, too, but asks for no reload by itself.
-    Used from one thread at a time. Owns its descriptor; `close()` gives it back. OSError of the kernel's
-    limits (ENOSPC, EMFILE) passes through every method; a directory that cannot be read is left out.
+    A change of `project_file` is a change of the environment, too, but does not ask for a reload. A tree is used by
+    one thread at a time. It owns its descriptor until `close()`. Methods raise OSError at the kernel's limits
+    (ENOSPC, EMFILE, ENOMEM); a directory that cannot be read is left out.
     """
 
     def __init__(
@@ -66,9 +68,9 @@ class Tree:
         self._by_watch: dict[int, _Watched] = {}
         self._by_path: dict[str, int] = {}
         self._identities: dict[str, tuple[int, int] | None] = {}
-        """Of the watched directories: device and inode, None for one that is missing."""
+        """Device and inode of each watched directory; None for a missing one."""
         self._tells_of: dict[str, str] = {}
-        """Target of a symbolic link outside the trees, to the link."""
+        """Target of a symbolic link to a file, to the link."""
 
     def fileno(self) -> int:
         return self._inotify.fileno()
@@ -77,7 +79,7 @@ class Tree:
         self._inotify.close()
 
     def begin(self, since: float) -> Changes:
-        """Watch everything; return what has changed since that wall clock time, in seconds."""
+        """Add all watches; return the changes after `since`, a wall clock time in seconds. Close on OSError."""
         found: set[str] = set()
         try:
             for directory in self._directories:
@@ -91,7 +93,7 @@ class Tree:
         return Changes(arrived=frozenset(path for path in found if changed_at(path) >= since))
 
     def watch_libraries(self, directories: Iterable[str]) -> None:
-        """Tell of libraries that come, go or change in these directories from now on."""
+        """Report changes of libraries in these directories from now on, instead of those given before."""
         wanted = set(directories)
         for watched in list(self._by_watch.values()):
             if watched.is_library and watched.path not in wanted:
@@ -103,20 +105,20 @@ class Tree:
         self._library_directories = tuple(wanted)
 
     def read(self) -> Changes:
-        """Return what has happened since the call before; never waits."""
+        """Return the changes since the last call, without waiting."""
         changes = NOTHING
         while notices := self._inotify.read():
             for notice in notices:
                 if notice.mask & inotify.OVERFLOW:
-                    # What was lost is not known, so neither is which directories there are now.
+                    # Lost notices may have been about new directories, so all watches are added again.
                     return self._begin_anew()
                 changes |= self._take(notice)
         return changes
 
     def check(self) -> Changes:
-        """Look whether the watched directories are still the same ones; call it now and then.
+        """Return the changes when a watched directory was replaced; call it at intervals.
 
-        A directory further up may have been moved or deleted, which no watch of ours tells.
+        inotify does not report that a directory above the parent of a watched one was moved or deleted.
         """
         changes = NOTHING
         for directory in self._directories:
@@ -130,7 +132,7 @@ class Tree:
             self._identities[directory] = identity
         return changes
 
-    # --- what a notice means ----------------------------------------------------------------------
+    # --- notices ----------------------------------------------------------------------------------
 
     def _take(self, notice: Notice) -> Changes:
         watched = self._by_watch.get(notice.watch)
@@ -156,14 +158,14 @@ class Tree:
         return changes
 
     def _take_self(self, watched: _Watched, notice: Notice) -> Changes:
-        """A watched directory is gone, or has another name; its parent tells when one comes back."""
+        """Handle the removal or renaming of a watched directory; the watch of its parent reports a new one."""
         if notice.mask & inotify.MOVE_SELF:
             # The watch follows the directory, not its name.
             return self._leave(watched.path)
         return NOTHING
 
     def _take_named(self, path: str, notice: Notice, *, came: bool) -> Changes:
-        """An entry that matters by name: a watched directory, a link's target, --env-file, the project's file."""
+        """Handle a notice about a single entry: a watched directory, a link's target, --env-file, project file."""
         if path in self._directories:
             if not came:
                 return self._leave(path)
@@ -180,7 +182,7 @@ class Tree:
         return Changes(vanished=changed, is_environment=is_environment)
 
     def _enter_again(self, directory: str) -> Changes:
-        """A watched directory has come back."""
+        """Watch a directory that was created again."""
         found: set[str] = set()
         self._identities[directory] = identity_of(directory)
         self._enter(directory, found)
@@ -195,7 +197,7 @@ class Tree:
 
     def _take_file(self, watched: _Watched, path: str, notice: Notice, *, came: bool) -> Changes:
         if notice.mask & inotify.CREATE:
-            # A file is complete when it is closed; a link is when it is there.
+            # A file is complete when it is closed; a link is complete when it exists.
             if not _is_link(path):
                 return NOTHING
             found: set[str] = set()
@@ -215,7 +217,7 @@ class Tree:
         self._by_path.clear()
         self._tells_of.clear()
         while self._inotify.read():
-            pass  # of watches that are gone
+            pass  # notices of removed watches
         for directory in self._directories:
             self._look_out(os.path.dirname(directory), os.path.basename(directory))
             self._enter(directory, set())
@@ -226,7 +228,7 @@ class Tree:
     # --- watches ----------------------------------------------------------------------------------
 
     def _enter(self, top: str, found: set[str]) -> None:
-        """Watch a directory and those below it; add the accepted files in them to `found`."""
+        """Watch a directory with its subdirectories; add their accepted files to `found`."""
         waiting = [top]
         while waiting:
             directory = waiting.pop()
@@ -251,10 +253,10 @@ class Tree:
                             watched.has_code = True
                             found.add(entry.path)
             except OSError:
-                continue  # deleted meanwhile, or not ours to read
+                continue  # deleted, or not readable
 
     def _follow(self, link: str, found: set[str]) -> None:
-        """Watch what a symbolic link leads to: a directory as part of the tree, a file by its name."""
+        """Watch the target of a symbolic link: a directory as part of the tree, a file by its name."""
         target = os.path.realpath(link)
         if os.path.isdir(target):
             if not any(_is_within(target, directory) for directory in self._directories):
@@ -274,7 +276,7 @@ class Tree:
             watched.names.add(name)
 
     def _watch(self, directory: str) -> _Watched | None:
-        """Return the watch of a directory; None when it is not there or may not be read."""
+        """Return the watch of a directory; None when the directory does not exist or cannot be read."""
         if (known := self._by_path.get(directory)) is not None:
             return self._by_watch[known]
         try:
@@ -284,14 +286,14 @@ class Tree:
                 raise
             return None
         if number in self._by_watch:
-            # Another name of a directory that is watched.
+            # The path is another name of a watched directory.
             return self._by_watch[number]
         self._by_path[directory] = number
         watched = self._by_watch[number] = _Watched(directory)
         return watched
 
     def _leave(self, top: str) -> Changes:
-        """A directory is gone from the tree, with all that is below: it matters if there was code."""
+        """Remove the watches of a directory and those below; return a change if there was code in them."""
         gone = [
             (number, watched)
             for number, watched in self._by_watch.items()
@@ -319,12 +321,12 @@ def _is_within(path: str, directory: str) -> bool:
 
 
 def is_of_library(path: str) -> bool:
-    """Whether an entry of a directory of libraries says which ones there are, or is one."""
+    """Return whether a change of this entry of a library directory is a change of the libraries."""
     return path.endswith(_LIBRARY_SUFFIXES)
 
 
 def identity_of(directory: str) -> tuple[int, int] | None:
-    """Return device and inode, None for a directory that is missing."""
+    """Return device and inode number; None when the directory is missing."""
     try:
         status = os.stat(directory)
     except OSError:
@@ -333,7 +335,7 @@ def identity_of(directory: str) -> tuple[int, int] | None:
 
 
 def _is_link(path: str) -> bool:
-    """Whether this entry is complete without being written: a symbolic link, or another name of a file."""
+    """Return whether an entry is complete when it is created: a symbolic link, or a hard link to a file."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -342,7 +344,7 @@ def _is_link(path: str) -> bool:
 
 
 def changed_at(path: str) -> float:
-    """Return the wall clock time of the latest change, of content or entry, in seconds."""
+    """Return the later of mtime and ctime, a wall clock time in seconds; -inf when the file is missing."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,8 +1,7 @@
-"""Watch the application's files: say at once that something changes, and when to load it.
+"""Watch the application's files, and report changes and when to load them.
 
-The kernel tells (`tree.py`), or watchfiles if that is asked for (`_watchfiles.py`); where the kernel cannot, files
-are looked at (`polling.py`). What follows from a change is decided in `bursts.py`; this file waits, and carries the
-news to whoever reloads.
+Changes come from inotify (`tree.py`), from watchfiles if configured (`_watchfiles.py`), or from polling when
+inotify cannot be used (`polling.py`). `bursts.py` decides when to load; this file waits, and calls the listener.
 """
 
 import asyncio
@@ -30,13 +29,13 @@ if TYPE_CHECKING:
     from asgireload.development.watch._watchfiles import WatchfilesTree
 
 LOOK_INTERVAL = 3.0
-"""Seconds between two looks whether the watched directories are still the same ones."""
+"""Seconds between two checks that the watched directories have not been replaced."""
 PROJECT_FILE = "pyproject.toml"
-"""In the working directory; says which libraries there shall be."""
+"""A file in the working directory that lists the required libraries."""
 POLL_INTERVAL = 0.5
-"""Seconds between two looks at every file, where the kernel cannot tell and nothing else is asked for."""
+"""Default seconds between two polls of all files."""
 POLL_SHARE = 20
-"""Looking takes at most one part in so many of the time: a slow file system is asked less often."""
+"""The wait between two polls is at least so many times the duration of a poll, to spare slow file systems."""
 
 _logger = logging.getLogger("asgireload.error")
 
@@ -48,9 +47,10 @@ Value = TypeVar("Value")
 async def _in_thread(
     call: Callable[Parameters, Value], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Value:
-    """Call it in a thread that takes no signal, nor does any that it starts.
+    """Call a function in a thread in which signals are blocked, as in all threads that it starts.
 
-    The main thread blocks signals while its loop closes; another one would then write to what the loop has closed.
+    The main thread blocks signals while its loop closes; a signal handled in another thread would then write to a
+    closed descriptor of the loop.
     """
 
     def run() -> Value:
@@ -62,20 +62,24 @@ async def _in_thread(
 
 
 class ChangeListener(Protocol):
-    """Who is told."""
+    """The callbacks of a watcher."""
 
     def on_changing(self, changes: Changes, *, gives_up: bool) -> None:
-        """Files have changed and more may follow. `gives_up`: a load that has begun may be half and half."""
+        """Called when files have changed, and more may follow. `gives_up`: a running load may have read old and new
+        files."""
 
     def on_settled(self, changes: Changes, *, gives_up: bool) -> None:
-        """Load what is there now: `changes` since the load before."""
+        """Called when the present files are to be loaded; `changes` are those since the last load.
+
+        `gives_up`: a running load is to be abandoned.
+        """
 
     def on_assets(self, paths: frozenset[str]) -> None:
-        """Style sheets or images were saved, which open pages can exchange (--reload-browser)."""
+        """Called when style sheets or images were saved, which open pages replace (--reload-browser)."""
 
 
 class Watcher:
-    """Watches what `config` says and tells `listener`, within `run()`."""
+    """Watches the directories of `config` while `run()` runs, and calls `listener`."""
 
     def __init__(self, config: Config, listener: ChangeListener) -> None:
         self._listener = listener
@@ -99,7 +103,7 @@ class Watcher:
         self._began_at = time.time()
 
     def watch_libraries(self, directories: Iterable[str]) -> None:
-        """Tell of libraries that change in these directories from now on, where the kernel can tell."""
+        """Report changes of libraries in these directories from now on. Polling does not report them."""
         self._libraries = tuple(directories)
         if self._tree is not None:
             self._watch_libraries(self._tree)
@@ -124,12 +128,12 @@ class Watcher:
             if self._timer is not None:
                 self._timer.cancel()
 
-    # --- the kernel tells -------------------------------------------------------------------------
+    # --- inotify and watchfiles -------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Raise OSError when a limit of the kernel is reached, also later on."""
+        """Watch with inotify. Raise OSError when a limit of the kernel is reached, also later on."""
         tree = Tree(self._directories, self._filter, self._environment_file, self._project_file)
-        # Seconds, for a tree of a hundred thousand directories.
+        # In a thread: this takes seconds for a tree of a hundred thousand directories.
         found = await _in_thread(tree.begin, self._began_at - CLOCK_GRAIN)
         loop = asyncio.get_running_loop()
         broken: asyncio.Future[None] = loop.create_future()
@@ -160,7 +164,7 @@ class Watcher:
             tree.close()
 
     async def _follow_watchfiles(self) -> None:
-        """The same, by watchfiles, which waits in a thread."""
+        """Watch with watchfiles, which waits in a thread. Raise OSError when a limit of the kernel is reached."""
         tree = await _in_thread(self._make_watchfiles_tree)
         try:
             changes: Changes | None = await _in_thread(tree.begin, self._began_at - CLOCK_GRAIN)
@@ -171,10 +175,10 @@ class Watcher:
                 changes = await _in_thread(tree.wait)
         finally:
             self._tree = None
-            tree.stop()  # the thread hears of it within milliseconds, and closes everything
+            tree.stop()  # the thread notices within milliseconds, and closes everything
 
     def _make_watchfiles_tree(self) -> "WatchfilesTree":
-        # The library is an extra: loaded only when chosen. It brings others, which takes its time.
+        # watchfiles is an optional dependency, and imports other packages, which takes time.
         from asgireload.development.watch._watchfiles import WatchfilesTree
 
         return WatchfilesTree(
@@ -187,7 +191,7 @@ class Watcher:
         except OSError as error:
             _logger.debug("Libraries are not watched: %s", error)
 
-    # --- looking at files -------------------------------------------------------------------------
+    # --- polling ----------------------------------------------------------------------------------
 
     async def _poll(self, interval: float) -> None:
         others = [path for path in (self._environment_file, self._project_file) if path is not None]
@@ -208,7 +212,7 @@ class Watcher:
             before = after
             await asyncio.sleep(max(interval, POLL_SHARE * (loop.time() - began)))
 
-    # --- the news ---------------------------------------------------------------------------------
+    # --- reports ----------------------------------------------------------------------------------
 
     def _take(self, changes: Changes) -> None:
         assets = frozenset(filter(self._filter.is_asset, changes.arrived))
@@ -229,7 +233,7 @@ class Watcher:
     def _on_timer(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
-        # A timer may fire a clock tick early.
+        # asyncio may call a timer up to one tick of the clock early.
         self._pass_on(self._bursts.expire(loop.time() + 0.001))
         self._set_timer(loop)
 
@@ -246,20 +250,20 @@ class Watcher:
 
 
 def watched_directories(config: Config) -> tuple[str, ...]:
-    """Return what is watched: --reload-dir, or where the application is imported from."""
+    """Return the watched directories: --reload-dir, or the directory that the application is imported from."""
     names = config.reload_dir or (config.app_dir or ".",)
     return tuple(dict.fromkeys(os.path.realpath(name) for name in names))
 
 
 def _poll_interval(config: Config, directories: tuple[str, ...]) -> float | None:
-    """Return how often to look at files, None where the kernel or watchfiles tells."""
+    """Return the poll interval in seconds; None when inotify or watchfiles is used."""
     if config.reload_watcher == "polling":
         return config.reload_poll or POLL_INTERVAL
     if config.reload_watcher != "auto":
         return None
     if config.reload_poll is not None:
         return config.reload_poll or None
-    # Many who mount a project into a container have this set already.
+    # Often set already where a project is mounted into a container.
     if os.environ.get("WATCHFILES_FORCE_POLLING", "").lower() not in ("", "0", "false", "disable"):
         return POLL_INTERVAL
     try:

@@ -1,7 +1,7 @@
-"""What a worker does beside serving under `--reload`.
+"""The hooks of a worker under `--reload`.
 
-It shows failures and exceptions as pages, has pages renew themselves, holds requests while newer code is on its
-way, and tells the supervisor what it imports.
+The worker shows failures and exceptions as pages, makes open pages reload themselves, holds requests while newer
+code is loading, and reports its imports to the supervisor.
 """
 
 import asyncio
@@ -36,25 +36,24 @@ from asgireload.worker.acceptor import Acceptor
 from asgireload.worker.order import WorkerOrder
 
 TELL_DELAY = 0.15
-"""Seconds before a worker that was the template tells what it has imported: requests that were held come
-first."""
+"""Seconds before a worker that was the template sends its import record: held requests come first."""
 
 
 class DevelopmentWorker:
-    """The hooks of one worker; see `WorkerHooks`."""
+    """The hooks of one worker under `--reload`; it implements `WorkerHooks`."""
 
     def __init__(self, record_imports: Callable[[], ImportRecord] | None) -> None:
-        """`record_imports` returns what the template has imported, when nobody has told it: the worker was the
-        template."""
+        """`record_imports` returns the import record of the template; None when the template has sent it. A worker
+        sends the record when it was the template itself."""
         self._record_imports = record_imports
         self._order: WorkerOrder
         self._channel: Channel
         self._module_count = 0
         self._hold: RequestHold | None = None
         self._hold_deadline: float | None = None
-        """Newer code was on its way before this worker could serve, and is waited for until then."""
+        """Loop time until which requests are held, when newer code began to load before this worker could serve."""
         self._bulletin: Bulletin | None = None
-        """What open pages are told; None where pages do not renew themselves."""
+        """Messages to open pages; None before `wrap_app`."""
 
     def begin(self, order: WorkerOrder, channel: Channel) -> None:
         self._order = order
@@ -68,14 +67,14 @@ class DevelopmentWorker:
         return make_failure_app(report)
 
     def wrap_app(self, app: ASGIApp) -> ASGIApp:
-        """Add pages for exceptions, and pages that renew themselves if that is asked for."""
+        """Wrap `app` so that exceptions are shown as pages, and with --reload-browser open pages reload."""
         self._bulletin = Bulletin(state_of(self._order))
         if self._order.config.reload_browser:
             app = refreshing(app, self._bulletin)
         return showing_exceptions(app, self._order.app_dir, self._bulletin)
 
     def begin_serving(self, wire: Http1Wire, acceptor: Acceptor) -> None:
-        """Accept, unless newer code is on its way already."""
+        """Begin to accept connections, unless newer code is loading already."""
         self._channel.deliver()
         loop = wire.server.clock.loop
         self._hold = RequestHold(wire, acceptor)
@@ -102,7 +101,8 @@ class DevelopmentWorker:
                     self._bulletin.tell_changes(message.names)
 
     def beat(self) -> None:
-        """Tell which libraries were imported while serving: the next worker has them."""
+        """Send the template's import record if it has not been sent, and report the libraries that were imported
+        while serving, so that the next library base holds them."""
         if self._record_imports is not None:
             record_imports, self._record_imports = self._record_imports, None
             is_whole = not self._order.is_stand_in
@@ -124,12 +124,13 @@ class DevelopmentWorker:
             os.close(descriptor)
 
     def end_serving(self, reason: DrainReason) -> None:
-        """Let held requests go to newer code if there is some, else answer them."""
+        """Hand held requests over to newer code when the worker drains for a reload, else answer them."""
         if self._hold is not None:
             self._hold.end(is_stale=reason is DrainReason.RELOAD)
 
 
 def state_of(order: WorkerOrder) -> str:
-    """Return what pages tell this generation by: the same in all its workers, and in no other run of a server."""
+    """Return the name by which pages recognize this generation: equal in all its workers, and different in every
+    other generation and run of a server."""
     began = started_at(order.supervisor)
     return f"generation-{order.generation}-{order.supervisor}-{began}"

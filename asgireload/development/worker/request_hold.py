@@ -1,8 +1,8 @@
-"""Hold new requests back while newer code is on its way, so that no answer is out of date.
+"""Hold new requests while newer code is loading, so that no response comes from outdated code.
 
-Connections that wait to be accepted are left to the worker of the new code, and so are kept ones: they begin
-no request, and are handed over when this worker drains. When the new code takes too long, or cannot be had,
-this worker goes on, and says with each response that it is stale.
+A worker that holds requests accepts no connections, and begins no request on idle keep-alive connections, which are
+handed over when it drains. When the new code takes too long or fails to load, the worker serves again, and marks
+each response as stale.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _logger = logging.getLogger("asgireload.error")
 
 
 class RequestHold:
-    """The switch of one worker. `end()` it when the worker drains."""
+    """Holds and releases the requests of one worker. Call `end()` when the worker drains."""
 
     def __init__(self, wire: Http1Wire, acceptor: Acceptor) -> None:
         self._loop = wire.server.clock.loop
@@ -26,7 +26,7 @@ class RequestHold:
         self._has_ended = False
 
     def hold(self, timeout: float) -> None:
-        """Begin no request for at most `timeout` seconds. Another call changes nothing."""
+        """Begin no request for at most `timeout` seconds. Calls while requests are held have no effect."""
         if self._live.is_held or self._has_ended:
             return
         self._live.is_held = True
@@ -37,7 +37,7 @@ class RequestHold:
         self._timer = self._loop.call_later(timeout, self.release)
 
     def release(self) -> None:
-        """Go on, as stale code."""
+        """Serve again, and mark responses as stale. Without effect unless requests are held."""
         if not self._live.is_held or self._has_ended:
             return
         self._cancel_timer()
@@ -48,10 +48,10 @@ class RequestHold:
             connection.release()
 
     def end(self, *, is_stale: bool) -> None:
-        """The worker drains.
+        """End holding because the worker drains.
 
-        `is_stale`: another one has newer code. Then what is held goes there, and what cannot go is answered
-        here as stale.
+        `is_stale`: a worker with newer code is ready. Held requests are then handed over to it, and those that
+        cannot be handed over are answered here, marked as stale. Otherwise held requests are answered.
         """
         self._cancel_timer()
         if is_stale:
