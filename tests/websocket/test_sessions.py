@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from asgireload.websocket import sessions
 from asgireload.websocket._wsproto import WsprotoSession
 from asgireload.websocket.session import SessionLimits, WebSocketSession
 from asgireload.websocket.sessions import choose_session, new_session
@@ -26,6 +27,8 @@ def test_a_session_is_of_the_kind_that_was_chosen(name: SessionName, kind: type)
 
 
 def test_what_is_missing_is_told_by_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    if sessions.__file__.endswith(".so"):
+        pytest.skip("compiled: modules that are compiled together are imported another way")
     monkeypatch.setitem(sys.modules, "asgireload.websocket._wsproto", None)
     with pytest.raises(ImportError):
         choose_session("wsproto")

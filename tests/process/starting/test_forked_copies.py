@@ -102,9 +102,10 @@ def fork_in_every_worker(server, kind):
 def sockets_of(pid):
     found = []
     for name in os.listdir(f"/proc/{pid}/fd"):
-        link = os.readlink(f"/proc/{pid}/fd/{name}")
-        if link.startswith("socket:"):
-            found.append(link)
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            link = os.readlink(f"/proc/{pid}/fd/{name}")
+            if link.startswith("socket:"):
+                found.append(link)
     return found
 
 

@@ -199,6 +199,18 @@ def ask(server, path):
         client.close()
 
 
+def ask_every_worker(server, path):
+    """Ask ten times, and until each worker has answered."""
+    for _ in range(10):
+        ask(server, path)
+
+    def have_all_answered():
+        ask(server, path)
+        return all(worker["requests_total"] for worker in server.workers())
+
+    wait_until(have_all_answered)
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -213,12 +225,10 @@ def test_processes_of_an_import_are_each_workers_own_and_end_with_it(tmp_path, c
     with Server(tmp_path, "--keep-generations", "0", workers=2) as server:
         assert said in server.log
         assert server.status()["templates"][0]["preload"] is False
-        for _ in range(10):
-            ask(server, "/shared")
+        ask_every_worker(server, "/shared")
         count = len(server.processes())
         server.reload()
-        for _ in range(10):
-            ask(server, "/shared")
+        ask_every_worker(server, "/shared")
         wait_until(lambda: len(server.processes()) <= count)
         assert server.stop() == 0
         assert not server.left_behind()
