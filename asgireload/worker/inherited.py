@@ -15,7 +15,6 @@ import functools
 import gc
 import logging
 import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -25,7 +24,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-_REMOVERS = (shutil.rmtree, os.unlink, os.remove, os.rmdir, os.removedirs)
+_REMOVERS = (os.unlink, os.remove, os.rmdir, os.removedirs)
 _REMOVING_NAMES = {"rmtree", "_rmtree", "unlink", "rmdir", "removedirs", "__exit__"}
 """Names that a function uses to remove a file or directory, or to leave a context that was entered at import."""
 _REMOVE = {"os", "remove"}
@@ -50,7 +49,9 @@ def removes(handler: object) -> bool:
     """
     while isinstance(handler, functools.partial):
         handler = handler.func
-    if any(handler is remover for remover in _REMOVERS):
+    # shutil is looked up, not imported: it imports modules for compression, which cost memory in each process.
+    rmtree = getattr(sys.modules.get("shutil"), "rmtree", None)
+    if any(handler is remover for remover in (rmtree, *_REMOVERS)):
         return True
     if getattr(handler, "__module__", None) in _OF_PYTHON:
         return False
