@@ -299,7 +299,7 @@ class AdminApp:
             # As with new code that cannot serve, the fault lies behind this server (502).
             raise ProblemError(
                 502,
-                f"The the new certificates cannot be used, so the old ones stay in use: {_sentence(error)}",
+                f"The new certificates cannot be used, so the old ones stay in use: {_sentence(error)}",
             ) from error
         return json_response({"certificates": certificates})
 
