@@ -18,15 +18,14 @@ HIDDEN = "(hidden)"
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
-# Patterns are not compiled here: few are needed at a start, and `re` caches those that are used.
-_DURATION_FORM = r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?"
+_DURATION_FORM = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE_FORM = r"(?i)(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?"
+_SIZE_FORM = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?")
 _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_NAME_FORM = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_MODE_FORM = r"0?[0-7]{3}"
-_OWNER_FORM = r"[^:\s]+(:[^:\s]+)?|:[^:\s]+"
-_HOST_FORM = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
+_NAME_FORM = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_MODE_FORM = re.compile(r"0?[0-7]{3}")
+_OWNER_FORM = re.compile(r"[^:\s]+(:[^:\s]+)?|:[^:\s]+")
+_HOST_FORM = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
 
 class Kind(Protocol):
@@ -148,7 +147,7 @@ class Duration(Struct, frozen=True):
 
     def read(self, value: object) -> float:
         if isinstance(value, str):
-            match = re.fullmatch(_DURATION_FORM, value.strip())
+            match = _DURATION_FORM.fullmatch(value.strip())
             if match is None:
                 raise MismatchError(self.expected())
             seconds = float(match[1]) * _SECONDS[match[2]]
@@ -178,7 +177,7 @@ class Size(Struct, frozen=True):
 
     def read(self, value: object) -> int:
         if isinstance(value, str):
-            match = re.fullmatch(_SIZE_FORM, value.strip())
+            match = _SIZE_FORM.fullmatch(value.strip())
             if match is None:
                 raise MismatchError(self.expected())
             if match[2] is not None:
@@ -287,7 +286,7 @@ class Header(Struct, frozen=True):
         name, content = name.strip(), content.strip()
         # A header is sent as Latin-1; a line break in a value would end the header.
         is_sendable = all(c == "\t" or (" " <= c <= "\xff" and c != "\x7f") for c in content)
-        if not re.fullmatch(_NAME_FORM, name) or not is_sendable:
+        if not _NAME_FORM.fullmatch(name) or not is_sendable:
             raise MismatchError(self.expected())
         return name, content
 
@@ -350,7 +349,7 @@ class HostPattern(Struct, frozen=True):
             return f"[{ipaddress.IPv6Address(text)}]"
         except ValueError:
             pass
-        if re.fullmatch(_HOST_FORM, text) is None:
+        if _HOST_FORM.fullmatch(text) is None:
             raise MismatchError(self.expected())
         return text
 
@@ -367,7 +366,7 @@ class HeaderName(Struct, frozen=True):
         return "the name of a header (RFC 9110 section 5.6.2), such as x-request-id"
 
     def read(self, value: object) -> str:
-        if not isinstance(value, str) or not re.fullmatch(_NAME_FORM, value):
+        if not isinstance(value, str) or not _NAME_FORM.fullmatch(value):
             raise MismatchError(self.expected())
         return value.lower()
 
@@ -385,7 +384,7 @@ class FileMode(Struct, frozen=True):
 
     def read(self, value: object) -> str:
         # Only text: TOML reads the number 660 as decimal, which is another mode.
-        if not isinstance(value, str) or not re.fullmatch(_MODE_FORM, value):
+        if not isinstance(value, str) or not _MODE_FORM.fullmatch(value):
             raise MismatchError(self.expected())
         return f"{int(value, 8):04o}"
 
@@ -402,7 +401,7 @@ class FileOwner(Struct, frozen=True):
         return "USER, USER:GROUP or :GROUP"
 
     def read(self, value: object) -> str:
-        if not isinstance(value, str) or not re.fullmatch(_OWNER_FORM, value):
+        if not isinstance(value, str) or not _OWNER_FORM.fullmatch(value):
             raise MismatchError(self.expected())
         return value
 

@@ -22,9 +22,10 @@ is for the extensions of proxies, which take some hundred bytes: names, identifi
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _FIXED = struct.Struct("!12sBBH")
 _LINE_START = b"PROXY "
-# Not compiled here: few servers need these patterns, and `re` caches those that are used.
-_LINE = rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) ([0-9]{1,5}) ([0-9]{1,5})\r\n"
-_UNKNOWN_LINE = rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n"
+_LINE = re.compile(
+    rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) ([0-9]{1,5}) ([0-9]{1,5})\r\n"
+)
+_UNKNOWN_LINE = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 
 _LOCAL = 0x20
 _PROXY = 0x21
@@ -83,9 +84,9 @@ def _read_line(data: bytes) -> ProxyHeader | None:
             raise ProxyHeaderError(f"the PROXY line is longer than {MAX_LINE_BYTES} bytes")
         return None
     line = data[:end]
-    if re.fullmatch(_UNKNOWN_LINE, line) is not None:
+    if _UNKNOWN_LINE.fullmatch(line) is not None:
         return ProxyHeader(end, None)
-    match = re.fullmatch(_LINE, line)
+    match = _LINE.fullmatch(line)
     if match is None:
         raise ProxyHeaderError("the PROXY line is malformed")
     parse = IPv4Address if match[1] == b"TCP4" else IPv6Address

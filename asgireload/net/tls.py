@@ -33,7 +33,7 @@ _VERIFY_MODES = {
     "optional": ssl.CERT_OPTIONAL,
     "required": ssl.CERT_REQUIRED,
 }
-_PRIVATE_KEY = rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"
+_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -319,7 +319,7 @@ def _make_single(identity: Identity, material: Material, settings: TlsSettings) 
 
 def _load_chain(context: ssl.SSLContext, identity: Identity, password: str | None) -> None:
     certfile, keyfile = identity.files.certfile, identity.files.keyfile or identity.files.certfile
-    if re.search(_PRIVATE_KEY, identity.key) is None:
+    if _PRIVATE_KEY.search(identity.key) is None:
         advice = "give ssl_keyfile" if identity.files.keyfile is None else "it must be a PEM file"
         raise TlsError(f"private key {keyfile}: there is no private key in it; {advice}")
     was_asked = False

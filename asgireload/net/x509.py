@@ -16,7 +16,6 @@ import msgspec
 
 from asgireload.errors import TlsError
 
-# Not compiled here: most servers have no certificate, and `re` caches the patterns that are used.
 _PEM = (
     rb"(?s)-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE)-----(.+?)-----END (?P=label)-----"
 )
@@ -33,7 +32,7 @@ _DNS_NAME = 0x82
 _IP_ADDRESS = 0x87
 _UTC_TIME = 0x17
 _GENERALIZED_TIME = 0x18
-_TIME = r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z"
+_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
 
 _CHARACTER_SETS = {
     0x0C: "utf-8",
@@ -253,7 +252,7 @@ def _time(element: "_Element") -> float:
         text = ("19" if text[:2] >= "50" else "20") + text
     elif element.tag != _GENERALIZED_TIME:
         raise _MalformedError("a time in it is no time")
-    match = re.fullmatch(_TIME, text)
+    match = _TIME.fullmatch(text)
     if match is None:
         raise _MalformedError(f"a time in it is {text!r}")
     return float(calendar.timegm(tuple(int(part) for part in match.groups())))

@@ -76,30 +76,6 @@ class Instead:
         return {path: sources[path].replace(self.old, self.new)}
 
 
-def compile_patterns(sources: Sources) -> dict[str, str]:
-    """Compile patterns that are kept as texts when their module is imported. Raise EditError for none."""
-    changed: dict[str, str] = {}
-    for path, source in sources.items():
-        names = sorted(
-            {
-                node.args[0].id
-                for node in ast.walk(ast.parse(source))
-                if isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and ast.unparse(node.func.value) == "re"
-                and node.args
-                and isinstance(node.args[0], ast.Name)
-                and node.args[0].id.isupper()
-            }
-        )
-        if names:
-            compiled = "\n".join(f"{name} = re.compile({name})" for name in names)
-            changed |= Behind(path, compiled)(sources)
-    if not changed:
-        raise EditError("no module keeps a pattern as text")
-    return changed
-
-
 @dataclass(frozen=True, slots=True)
 class DataClasses:
     """A data class beside each class of these modules that could be one: what its definition takes is added.

@@ -6,7 +6,7 @@ The first variant of each question is the server as it is, and the others are co
 import ast
 from dataclasses import dataclass
 
-from .edits import Behind, Body, DataClasses, Edit, Instead, compile_patterns, is_plain_struct
+from .edits import Behind, Body, DataClasses, Edit, Instead, is_plain_struct
 
 AS_IT_IS = "as it is"
 
@@ -87,7 +87,6 @@ _LIBRARY = {
 _FORMAT = Behind("cli/serve.py", "import asgireload.http.access_format")
 IMPORTS = (
     HERE,
-    Variant("patterns compiled at import", (compile_patterns,)),
     Variant("data classes, not Structs", (DataClasses(is_plain_struct),)),
     Variant("data classes, not written out", (DataClasses(_is_written),)),
     Variant("all commands imported", (_COMMANDS,)),

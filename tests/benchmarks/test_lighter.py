@@ -15,7 +15,6 @@ from benchmarks.lighter.edits import (
     EditError,
     Instead,
     apply_all,
-    compile_patterns,
     fields_of,
     is_plain_struct,
 )
@@ -83,16 +82,6 @@ def test_a_text_that_does_not_stand_there_once_is_an_error():
             Instead(old, "")(SOURCES)
     with pytest.raises(EditError, match=r"no c\.py"):
         Behind("c.py", "")(SOURCES)
-
-
-def test_patterns_are_compiled_at_the_end_of_their_module():
-    changed = compile_patterns(SOURCES)["b.py"]
-    assert changed.endswith("\n\n_NAME = re.compile(_NAME)\n")
-    found = {}
-    exec(changed, found)
-    assert found["f"]("xx")
-    with pytest.raises(EditError, match="no module keeps"):
-        compile_patterns({"a.py": SOURCES["a.py"]})
 
 
 def test_data_classes_stand_beside_structs_that_are_not_sent():
