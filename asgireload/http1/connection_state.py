@@ -87,7 +87,8 @@ TRANSITIONS: Final[dict[ConnectionState, dict[ConnectionEvent, ConnectionState]]
         _E.FINISHED: _S.CLOSING,
         _E.END: _S.CLOSING,
     },
-    _S.UPGRADED: {},
+    # The socket is lost before the WebSocket connection has it: the handshake could not be taken over.
+    _S.UPGRADED: {_E.END: _S.CLOSING},
 }
 
 

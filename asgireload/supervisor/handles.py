@@ -181,7 +181,12 @@ class Handles:
     def _said(self, handle: Handle, message: AnyMessage, descriptors: list[int]) -> None:
         if isinstance(message, ChildStarted):
             if handle.process is None:
-                handle.process = self.system.open_process(message.pid)
+                try:
+                    handle.process = self.system.open_process(message.pid)
+                except OSError as error:
+                    # A process without a handle cannot be signalled or watched. It ends when its channel is closed.
+                    self._end(handle, f"could not be started: {error}")
+                    return
             handle.advance(Change.STARTED)
         event = handle.hear(message, descriptors)
         if event is not None:

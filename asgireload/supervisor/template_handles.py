@@ -149,7 +149,8 @@ class TemplateHandles:
                 return None
             case VariablesDiffer() if origin is not None:
                 origin.record(message, descriptors)
-                self._launch_anew(handle)
+                if not handle.is_killed:
+                    self._launch_anew(handle)
                 return None
             case AppLoaded():
                 handle.advance(Change.READY)

@@ -64,6 +64,8 @@ TRANSITIONS: Final[dict[tuple[WebSocketState, WebSocketEvent], WebSocketState]] 
     (_S.OPEN, _E.RECEIVE_CLOSE): _S.CLOSING,
     (_S.LEAVING, _E.KEEP): _S.OPEN,
     (_S.LEAVING, _E.SEND_CLOSE): _S.CLOSING,
+    # The client has stopped reading meanwhile, and its close frame had waited for room in the queue.
+    (_S.LEAVING, _E.RECEIVE_CLOSE): _S.CLOSING,
     (_S.CLOSING, _E.RECEIVE_CLOSE): _S.CLOSED,
     # The close frame was received before the connection was lost, and waited for room in the queue.
     (_S.CLOSED, _E.RECEIVE_CLOSE): _S.CLOSED,

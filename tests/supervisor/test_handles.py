@@ -1,5 +1,6 @@
 """One way to start, hear, signal and collect children, in a world without processes."""
 
+import errno
 import gc
 import os
 import signal
@@ -389,6 +390,39 @@ def test_one_that_finds_other_variables_begins_again_and_is_killed(parent):
     parent.end(process.pid, -signal.SIGKILL)
     assert not parent.exits()
     assert len(parent.source.templates) == 2
+
+
+def test_one_that_was_killed_does_not_begin_again(parent):
+    """What it has found out is unread while it is killed."""
+    parent.source.is_fork = True
+    template = parent.start_template()
+    process = begin(parent, template)
+    parent.handles.kill_child(1)
+    template.say(VariablesDiffer(("OMP_NUM_THREADS",)))
+    parent.loop.turn()
+    parent.end(process.pid, -signal.SIGKILL)
+    assert len(parent.source.templates) == 1
+    assert parent.exits() == [(1, "killed by SIGKILL")]
+
+
+@pytest.mark.parametrize("role", ["template", "worker"])
+def test_one_that_there_is_no_descriptor_for_is_let_end(parent, monkeypatch, role):
+    """Nobody could signal it, or see it end. Its first message is lost, so what it says next must not be heard."""
+    parent.source.is_fork = role == "template"
+    child = parent.start_template()
+    if role == "worker":
+        child = parent.fork()
+
+    def refuse(pid):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(parent.system, "open_process", refuse)
+    child.say(ChildStarted(4711))
+    child.say(AppLoaded(0.1) if role == "template" else WorkerReady())
+    parent.loop.turn()
+    number = 1 if role == "template" else 2
+    why = f"could not be started: [Errno {errno.EMFILE}] Too many open files"
+    assert parent.exits() == [(number, why)]
 
 
 def test_a_template_of_its_own_that_dies_while_it_imports_has_ended(parent):

@@ -47,3 +47,10 @@ def test_no_frame_is_expected_of_a_socket_that_is_not_open_yet() -> None:
         WebSocketState.DENYING,
         WebSocketState.RESUMING,
     }
+
+
+def test_a_close_frame_is_taken_whatever_the_open_connection_does() -> None:
+    """It may have waited for room in the queue, while the connection began to leave or was lost."""
+    for state in set(WebSocketState) - {WebSocketState.REFUSED}:
+        if not is_before_open(state):
+            assert (state, WebSocketEvent.RECEIVE_CLOSE) in TRANSITIONS
