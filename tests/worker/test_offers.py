@@ -101,6 +101,7 @@ class Handing(RuleBasedStateMachine):
         self.touched = {}
         """Connection to all who served it since it was offered."""
         self.old_alive = self.new_alive = True
+        self.is_untold = self.has_given_up = False
         self.refusals = []
 
     # What both do with a connection.
@@ -144,6 +145,7 @@ class Handing(RuleBasedStateMachine):
         if can_tell:
             self.pipe.to_new.append(("withdrawn",))
         self.pipe.may_speak = False
+        self.is_untold = not can_tell
         self.leave(keeps=can_tell)
 
     @precondition(
@@ -227,6 +229,7 @@ class Handing(RuleBasedStateMachine):
     @rule()
     def give_up(self):
         self.claims.given_up()
+        self.has_given_up = True
         self.pipe.new_open = False
         self.pipe.may_speak = False
 
@@ -272,7 +275,9 @@ class Handing(RuleBasedStateMachine):
                 self.see_the_end()
             else:
                 break
-        if self.old_alive and self.new_alive:
+        # Where no queue has room for one more word, not even the largest, offers are the new worker's. If it gives
+        # up before it has read them, nobody has them, and their clients see the connection close, unanswered.
+        if self.old_alive and self.new_alive and not (self.is_untold and self.has_given_up):
             assert "moving" not in self.owner.values(), self.owner
         if self.old_alive and not self.offers.is_open:
             assert not self.offers.unsettled

@@ -92,6 +92,8 @@ def test_who_had_connected_before_a_reload_gets_the_new_code(app, accept):
     with Server(app, *options, workers=2) as server, silent_clients(server) as clients:
         write_version(app, 2)
         server.reload()
+        # The verdict does not wait until the connections that an old worker has accepted are with a new one.
+        wait_until(lambda: not server.workers("draining"))
         for answer in answers_of(clients):
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert answer.split(b"\r\n\r\n")[1].startswith(b"2 ")
