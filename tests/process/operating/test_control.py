@@ -238,10 +238,10 @@ def run_command(server, *words):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Commands that look after a tenth of a second whether the server still answers, and give it one."""
+    """Commands that look after a tenth of a second whether the server still answers, and give it a few."""
     monkeypatch.setattr(control_module, "SILENCE_INTERVAL", 0.1)
     monkeypatch.setattr(client_module, "SILENCE_INTERVAL", 0.1)
-    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT", 1.0)
+    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT", 4.0)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -112,20 +112,20 @@ def test_root_operates_the_server_of_another_user(public_directory):
     own.mkdir()
     os.chown(own, NOBODY, NOBODY)
     pid_file = own / "asgireload.pid"
-    log = (public_directory / "log").open("wb")
-    server = subprocess.Popen(
-        **as_nobody(
-            *("app:app", "--workers", "1", "--probation", "0"),
-            *("--uds", str(own / "http.sock"), "--pid-file", str(pid_file)),
-            cwd=public_directory,
-            XDG_RUNTIME_DIR=str(own),
-        ),
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    log.close()
+    # It may be skipped by `as_nobody`.
+    with (public_directory / "log").open("wb") as log:
+        server = subprocess.Popen(
+            **as_nobody(
+                *("app:app", "--workers", "1", "--probation", "0"),
+                *("--uds", str(own / "http.sock"), "--pid-file", str(pid_file)),
+                cwd=public_directory,
+                XDG_RUNTIME_DIR=str(own),
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         wait_until(
             lambda: (

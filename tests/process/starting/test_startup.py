@@ -354,16 +354,16 @@ def test_the_successor_of_a_server_that_stops_takes_its_pid_file_over(tmp_path):
 def test_long_boot_is_not_mistaken_for_a_hang(tmp_path):
     """A boot that takes several times the heartbeat limit: no stall, no refusal, one reload."""
     write_version(tmp_path, 1)
-    options = ["--timeout-worker-healthcheck", "1", "--probation", "0"]
+    options = ["--timeout-worker-healthcheck", "2", "--probation", "0"]
     with Server(tmp_path, *options, workers=1) as server:
-        write_version(tmp_path, 2, extra="\nimport time; time.sleep(3)\n")
+        write_version(tmp_path, 2, extra="\nimport time; time.sleep(5)\n")
         server.reload()
         assert server.version() == 2
         write_version(
             tmp_path,
             3,
             extra="\nimport time\n_plain = lifespan\nasync def lifespan(receive, send):\n"
-            "    time.sleep(3)\n    await _plain(receive, send)\n",
+            "    time.sleep(5)\n    await _plain(receive, send)\n",
         )
         server.reload()
         assert server.version() == 3
